@@ -1,0 +1,1 @@
+"""Spark jobs and the command line of InstructUE."""

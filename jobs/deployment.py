@@ -1,0 +1,308 @@
+"""The deployment file: one YAML file names a company's tables, scenarios, model, Spark and store.
+
+`Deployment.read(path)` gives a frozen, validated `Deployment`, or raises `DeploymentError` with every
+mistake at once: the key, the value found and what to write instead. Relative paths in the file are
+relative to the file, so that a job may be started from anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlparse
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from model.errors import InstructUEError
+
+UNIVERSAL = "universal"
+RESERVED = {"user_id", "as_of", "ages", "tabular", "profile_hash", "day"}
+TEMPLATE_FILTERS = ("text", "amount_band", "weekday", "hour", "daypart", "month")
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+Days = Annotated[int, Field(ge=1, le=3650)]
+
+
+class DeploymentError(InstructUEError):
+    """A deployment file that cannot be used; the message lists every mistake in it."""
+
+
+class Part(BaseModel):
+    """A block of the deployment file: frozen, and unknown keys are mistakes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+
+def template_parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
+    """Split a template into (literal text, column or None, filter); ValueError where it does not parse."""
+    parts = []
+    for literal, column, kind, conversion in Formatter().parse(template):
+        if conversion is not None:
+            raise ValueError(f"conversion '!{conversion}'")
+        if column == "":
+            raise ValueError("an empty field {}")
+        parts.append((literal, column, kind or "text"))
+    return tuple(parts)
+
+
+class EventSource(Part):
+    """One table of events and how an event becomes a text."""
+
+    name: Name
+    table: str
+    user: str = "user_id"
+    time: str
+    id: str | None = None
+    """Column with the event's own id; rows that repeat an id are counted as repeated. None: no repeats."""
+    template: str
+    """`{column}` or `{column:filter}` in plain text, e.g. `paid {merchant} {amount:amount_band}`."""
+    max_events: int = Field(default=64, ge=1, le=10_000)
+    max_tokens: int = Field(default=24, ge=4, le=512)
+    window_days: Days = 365
+
+    @field_validator("template")
+    @classmethod
+    def _template_parses(cls, template: str) -> str:
+        try:
+            parts = template_parts(template)
+        except ValueError as error:
+            raise ValueError(f"template does not parse ({error}); write {{column}} or {{column:filter}}") from None
+        fields = [(column, kind) for _, column, kind in parts if column is not None]
+        if not fields:
+            raise ValueError("template names no column; write at least one {column}")
+        for column, kind in fields:
+            if not re.fullmatch(r"[A-Za-z_]\w*", column):
+                raise ValueError(f"template field {column!r} is not a column name; use letters, digits and _")
+            if kind not in TEMPLATE_FILTERS:
+                raise ValueError(f"template filter {kind!r} is unknown; use one of {', '.join(TEMPLATE_FILTERS)}")
+        return template
+
+    @cached_property
+    def parts(self) -> tuple[tuple[str, str | None, str], ...]:
+        """The template as (literal text, column or None, filter) in order."""
+        return template_parts(self.template)
+
+    @property
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        return tuple((column, kind) for _, column, kind in self.parts if column is not None)
+
+
+class Aggregate(Part):
+    """A number computed over a source's events before as_of: count, sum, mean, distinct or days_since_last."""
+
+    name: Name
+    source: Name
+    function: Literal["count", "sum", "mean", "distinct", "days_since_last"]
+    column: str | None = None
+    window_days: Days = 365
+
+    @model_validator(mode="after")
+    def _column_fits(self) -> Self:
+        if self.function in ("sum", "mean", "distinct") and self.column is None:
+            raise ValueError(f"function {self.function} needs a column; add `column: <name>`")
+        if self.function in ("count", "days_since_last") and self.column is not None:
+            raise ValueError(f"function {self.function} takes no column; remove `column`")
+        return self
+
+
+class Attributes(Part):
+    """The table of tabular attributes, one row per user, or several with a valid-from time."""
+
+    table: str
+    user: str = "user_id"
+    valid_from: str | None = None
+    static: bool = False
+    """True: rows carry no time and hold for every as_of; each run says so."""
+    numbers: tuple[Name, ...] = ()
+    categories: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _time_declared(self) -> Self:
+        if (self.valid_from is None) != self.static:
+            raise ValueError("name the valid_from column, or declare `static: true` (one of the two)")
+        if not self.numbers and not self.categories:
+            raise ValueError("no column named; list `numbers` and/or `categories`, or remove the block")
+        return self
+
+
+class Scenario(Part):
+    """A use of the vectors: its name and its instruction, and the table of labels if there is one."""
+
+    name: Name
+    instruction: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+    labels: str | None = None
+
+
+class UserQA(Part):
+    """Which questions, asked at which cut-offs."""
+
+    questions: str
+    as_of: tuple[date, ...]
+    validation_share: float = Field(default=0.05, gt=0, lt=0.5)
+
+
+class Eligible(Part):
+    min_events: int = Field(default=1, ge=1)
+
+
+class Model(Part):
+    preset: Literal["tiny"] = "tiny"
+    network: dict[str, Any] = {}
+    """Overrides of the preset's sizes and switches (`model.config.NetworkSettings`)."""
+    training: dict[str, Any] = {}
+    """Overrides of the training's settings (`model.config.TrainingConfig`)."""
+    precision: Literal["fp32"] = "fp32"
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+
+
+class Spark(Part):
+    master: str | None = "local[2]"
+    """None: whatever spark-submit says."""
+    metastore: str | None = None
+    """Folder or URI of a warehouse in which tables, views and functions of sql/ are kept; None: per session."""
+    conf: dict[str, str] = {}
+
+
+class Store(Part):
+    """Feast's online store and registry."""
+
+    project: Name = "instructue"
+    online: dict[str, Any] = {"type": "sqlite"}
+    registry: str | None = None
+    """SQLAlchemy URL; None: a SQLite file in `folder`."""
+    folder: str
+
+
+class Deployment(Part):
+    name: Name
+    lake: str
+    releases: str
+    sources: tuple[EventSource, ...] = Field(min_length=1)
+    attributes: Attributes | None = None
+    aggregates: tuple[Aggregate, ...] = ()
+    scenarios: tuple[Scenario, ...] = ()
+    userqa: UserQA
+    eligible: Eligible = Eligible()
+    max_reject_share: float = Field(default=0.05, ge=0, le=1)
+    model: Model = Model()
+    spark: Spark = Spark()
+    store: Store
+    path: Path = Field(exclude=True)
+    """The file this came from."""
+
+    @classmethod
+    def read(cls, path: str | Path) -> Deployment:
+        """Read and validate a deployment file.
+
+        Raises
+        ------
+        DeploymentError
+            No such file, not YAML, or mistakes in it; all of them in one message.
+        """
+        path = Path(path).resolve()
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise DeploymentError(f"deployment file {path}: {error.strerror}; name one with --config") from None
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise DeploymentError(f"deployment file {path} is not YAML: {error}") from None
+        if not isinstance(content, dict):
+            raise DeploymentError(f"deployment file {path} must be a mapping of keys, see conf/demo.yaml")
+        try:
+            return cls(**{**content, "path": path})
+        except ValidationError as error:
+            mistakes = [_mistake(detail) for detail in error.errors()]
+            raise DeploymentError(f"{path}: {len(mistakes)} mistake(s)\n" + "\n".join(mistakes)) from None
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        mistakes = [*_repeated(self), *_dangling(self)]
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
+    def resolve(self, location: str) -> str:
+        """A location of the file as a URI or an absolute path (relative ones start at the file's folder)."""
+        return location if urlparse(location).scheme else str((self.path.parent / location).resolve())
+
+    def table(self, name: str) -> str:
+        """Path or URI of a Delta table: `name` in the lake, unless it is itself a path or URI."""
+        if urlparse(name).scheme or name.startswith(("/", "./", "../")):
+            return self.resolve(name)
+        return f"{self.resolve(self.lake).rstrip('/')}/{name}"
+
+    @property
+    def local(self) -> bool:
+        """True where the lake is a folder of this machine."""
+        return not urlparse(self.lake).scheme
+
+    @property
+    def scenario_names(self) -> tuple[str, ...]:
+        """Every embedded scenario: `universal` first, then the file's."""
+        return (UNIVERSAL, *(scenario.name for scenario in self.scenarios))
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Numeric tabular columns in order: the attributes', then the aggregates."""
+        declared = self.attributes.numbers if self.attributes else ()
+        return (*declared, *(aggregate.name for aggregate in self.aggregates))
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return self.attributes.categories if self.attributes else ()
+
+    def source(self, name: str) -> EventSource:
+        return next(source for source in self.sources if source.name == name)
+
+    def shaping(self) -> dict[str, Any]:
+        """The parts that shape a vector whatever the instruction: hashed into `model_version`."""
+        dump = self.model_dump(mode="json")
+        sources = [{k: s[k] for k in ("name", "template", "max_events", "max_tokens", "window_days")}
+                   for s in dump["sources"]]
+        return {"sources": sources, "numbers": self.numbers, "categories": self.categories,
+                "aggregates": dump["aggregates"], "precision": self.model.precision}
+
+
+def _repeated(deployment: Deployment) -> list[str]:
+    groups = {
+        "sources": [source.name for source in deployment.sources],
+        "scenarios": list(deployment.scenario_names),
+        "tabular columns (numbers, categories, aggregates)": [*deployment.numbers, *deployment.categories],
+    }
+    mistakes = [f"{group}: {name!r} is named twice; rename one"
+                for group, names in groups.items() for name in sorted(set(names)) if names.count(name) > 1]
+    mistakes += [f"sources: {name!r} is a column of every profile; rename the source"
+                 for name in groups["sources"] if name in RESERVED]
+    return mistakes
+
+
+def _dangling(deployment: Deployment) -> list[str]:
+    known = [source.name for source in deployment.sources]
+    return [f"aggregates.{aggregate.name}.source: {aggregate.source!r} is no source; use one of {', '.join(known)}"
+            for aggregate in deployment.aggregates if aggregate.source not in known]
+
+
+FIXES = {
+    "missing": "add this key",
+    "extra_forbidden": "unknown key: remove it or correct its spelling",
+    "string_pattern_mismatch": "use lower-case letters, digits and _, starting with a letter",
+}
+
+
+def _mistake(detail: Any) -> str:
+    key = ".".join(str(step) for step in detail["loc"]) or "(file)"
+    fix = FIXES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+    found = "" if detail["type"] in ("missing", "value_error") else f" = {_short(detail['input'])}"
+    return f"  {key}{found}: {fix}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
