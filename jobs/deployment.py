@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from string import Formatter
@@ -16,7 +17,15 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlparse
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from model.errors import InstructUEError
 
@@ -215,18 +224,15 @@ class Deployment(Part):
             raise DeploymentError(f"deployment file {path} is not YAML: {error}") from None
         if not isinstance(content, dict):
             raise DeploymentError(f"deployment file {path} must be a mapping of keys, see conf/demo.yaml")
+        deployment, mistakes = None, _name_mistakes(content)
         try:
-            return cls(**{**content, "path": path})
+            deployment = cls(**{**content, "path": path})
         except ValidationError as error:
-            mistakes = [_mistake(detail) for detail in error.errors()]
-            raise DeploymentError(f"{path}: {len(mistakes)} mistake(s)\n" + "\n".join(mistakes)) from None
-
-    @model_validator(mode="after")
-    def _names_agree(self) -> Self:
-        mistakes = [*_repeated(self), *_dangling(self)]
-        if mistakes:
-            raise ValueError("; ".join(mistakes))
-        return self
+            mistakes = [_mistake(detail) for detail in error.errors()] + mistakes
+        if deployment is None or mistakes:
+            lines = "\n".join(f"  {mistake}" for mistake in mistakes)
+            raise DeploymentError(f"{path}: {len(mistakes)} mistake(s)\n{lines}")
+        return deployment
 
     def resolve(self, location: str) -> str:
         """A location of the file as a URI or an absolute path (relative ones start at the file's folder)."""
@@ -259,6 +265,7 @@ class Deployment(Part):
         return self.attributes.categories if self.attributes else ()
 
     def source(self, name: str) -> EventSource:
+        """The event source of that name."""
         return next(source for source in self.sources if source.name == name)
 
     def shaping(self) -> dict[str, Any]:
@@ -270,39 +277,53 @@ class Deployment(Part):
                 "aggregates": dump["aggregates"], "precision": self.model.precision}
 
 
-def _repeated(deployment: Deployment) -> list[str]:
-    groups = {
-        "sources": [source.name for source in deployment.sources],
-        "scenarios": list(deployment.scenario_names),
-        "tabular columns (numbers, categories, aggregates)": [*deployment.numbers, *deployment.categories],
-    }
+def _name_mistakes(content: dict[str, Any]) -> list[str]:
+    """Mistakes between blocks: read off the raw file, so that they are told beside those inside a block."""
+    sources, scenarios = _names(content.get("sources")), _names(content.get("scenarios"))
+    attributes: dict[str, Any] = block if isinstance(block := content.get("attributes"), dict) else {}
+    aggregates = [block for block in _list(content.get("aggregates")) if isinstance(block, dict)]
+    columns = [*_list(attributes.get("numbers")), *_list(attributes.get("categories")), *_names(aggregates)]
+    groups = {"sources": sources, "scenarios": [UNIVERSAL, *scenarios], "tabular columns": columns}
     mistakes = [f"{group}: {name!r} is named twice; rename one"
-                for group, names in groups.items() for name in sorted(set(names)) if names.count(name) > 1]
+                for group, names in groups.items() for name in dict.fromkeys(names) if names.count(name) > 1]
     mistakes += [f"sources: {name!r} is a column of every profile; rename the source"
-                 for name in groups["sources"] if name in RESERVED]
+                 for name in sources if name in RESERVED]
+    mistakes += [f"aggregates[{index}].source = {block.get('source')!r}: no such source; "
+                 f"use one of {', '.join(map(str, sources))}"
+                 for index, block in enumerate(aggregates) if "source" in block and block["source"] not in sources]
     return mistakes
 
 
-def _dangling(deployment: Deployment) -> list[str]:
-    known = [source.name for source in deployment.sources]
-    return [f"aggregates.{aggregate.name}.source: {aggregate.source!r} is no source; use one of {', '.join(known)}"
-            for aggregate in deployment.aggregates if aggregate.source not in known]
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
-FIXES = {
-    "missing": "add this key",
-    "extra_forbidden": "unknown key: remove it or correct its spelling",
-    "string_pattern_mismatch": "use lower-case letters, digits and _, starting with a letter",
-}
+def _names(blocks: Any) -> list[Any]:
+    return [block["name"] for block in _list(blocks) if isinstance(block, dict) and "name" in block]
 
 
 def _mistake(detail: Any) -> str:
-    key = ".".join(str(step) for step in detail["loc"]) or "(file)"
-    fix = FIXES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
-    found = "" if detail["type"] in ("missing", "value_error") else f" = {_short(detail['input'])}"
-    return f"  {key}{found}: {fix}"
+    """One pydantic error as `key = value: fix`."""
+    steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in detail["loc"]]
+    key = "".join(steps).removeprefix(".") or "(file)"
+    found = "" if detail["type"] == "missing" else f" = {_short(detail['input'])}"
+    return f"{key}{found}: {_fix(detail)}"
+
+
+def _fix(detail: Any) -> str:
+    if detail["type"] == "missing":
+        return "add this key"
+    if detail["type"] == "string_pattern_mismatch":
+        return "use lower-case letters, digits and _, starting with a letter"
+    if detail["type"] == "extra_forbidden":
+        near = get_close_matches(str(detail["loc"][-1]), KEYS, n=1)
+        return "unknown key; " + (f"did you mean {near[0]!r}?" if near else "remove it")
+    return str(detail["msg"]).removeprefix("Value error, ")
 
 
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+KEYS = sorted({key for part in Part.__subclasses__() for key in part.model_fields})
