@@ -1,0 +1,1 @@
+"""Real data sets: a loader for each."""
