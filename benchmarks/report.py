@@ -1,0 +1,70 @@
+"""What a benchmark leaves behind: a printed table, and the same rows as Markdown and JSON under results/."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A measured value. `goal` is written as it reads: `>= 3`, `<= 0.25`; empty where there is none."""
+
+    name: str
+    value: float
+    unit: str = ""
+    goal: str = ""
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the goal is reached; None without one."""
+        if not self.goal:
+            return None
+        sign, bound = self.goal.split()
+        return {">=": self.value >= float(bound), "<=": self.value <= float(bound)}[sign]
+
+
+def write(name: str, rows: Sequence[Row], text: str, folder: Path = RESULTS) -> str:
+    """Print the rows as a table and write `<name>.md` and `<name>.json`.
+
+    Parameters
+    ----------
+    name : str
+        The benchmark's, and its files'.
+    rows : sequence of Row
+        In the order of reading.
+    text : str
+        What was measured, on what shapes: one paragraph above the table.
+    folder : Path
+        Where the files go.
+
+    Returns
+    -------
+    str
+        The Markdown.
+    """
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    table = [("", "value", "unit", "goal", "")]
+    table += [(row.name, f"{row.value:,.6g}", row.unit, row.goal,
+               {None: "", True: "reached", False: "missed"}[row.reached]) for row in rows]
+    widths = [max(len(line[column]) for line in table) for column in range(5)]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+             for line in table]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    markdown = f"# {name}\n\n{text.strip()}\n\n" + "\n".join(lines) + f"\n\nMeasured on {machine}.\n"
+    content = {"name": name, "text": text.strip(), "machine": machine,
+               "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+               "rows": [{**asdict(row), "reached": row.reached} for row in rows]}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(markdown, encoding="utf-8")
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    print(markdown)
+    return markdown
