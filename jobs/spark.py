@@ -1,0 +1,136 @@
+"""The Spark session: local by default, whatever spark-submit says on a cluster.
+
+`session(deployment)` joins the session that is already active (spark-submit, a test, Airflow's embedded
+driver) or starts one. What the JVM prints goes to a log file, never to the person at the shell.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model.errors import InstructUEError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from jobs.deployment import Deployment
+
+DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
+DEFAULTS = {
+    "spark.sql.extensions": DELTA_EXTENSION,
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    # Delta's own default, 50 tasks to read a log, suits no table of this project.
+    "spark.databricks.delta.snapshotPartitions": "8",
+    # Top-k events per user are typed buffers: above this many users a task would sort instead of hashing.
+    "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "4096",
+}
+PER_SESSION = ("spark.sql.session.timeZone", "spark.sql.execution.arrow.pyspark.enabled")
+
+
+class SparkError(InstructUEError):
+    """Spark cannot start here: Java or Delta's jars are missing, or the JVM died."""
+
+
+def session(deployment: Deployment) -> SparkSession:
+    """The Spark session of a deployment, with Delta and the SQL functions of `sql/` in it.
+
+    Raises
+    ------
+    SparkError
+        No Java 17, or Delta's jars are not on Spark's class path.
+    """
+    from pyspark.sql import SparkSession
+
+    spark = SparkSession.getActiveSession()
+    if spark is None or spark._sc._jsc is None:
+        spark = _start(deployment)
+    _require_delta(spark)
+    for key in PER_SESSION:
+        spark.conf.set(key, DEFAULTS[key])
+    if importlib.util.find_spec("jobs.sql"):
+        importlib.import_module("jobs.sql").register(spark, deployment)
+    return spark
+
+
+def _start(deployment: Deployment) -> SparkSession:
+    from pyspark import SparkConf, SparkContext
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.java_gateway import launch_gateway
+    from pyspark.sql import SparkSession
+
+    settings = _settings(deployment)
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if not submitted:
+        # On a cluster the workers' interpreter is the operator's business; here it is this one.
+        os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+        _require_java()
+    log = _log_path()
+    try:
+        if SparkContext._active_spark_context is None and not submitted:
+            conf = SparkConf(loadDefaults=False).setAll(list(settings.items()))
+            with log.open("ab") as chatter:
+                gateway: Any = launch_gateway(conf, popen_kwargs={"stdout": chatter, "stderr": chatter})
+            SparkContext(conf=SparkConf(_jvm=gateway.jvm).setAll(list(settings.items())), gateway=gateway)
+        builder = SparkSession.builder
+        for key, value in settings.items():
+            builder = builder.config(key, value)
+        return builder.getOrCreate()
+    except PySparkRuntimeError as error:
+        raise SparkError(f"Spark did not start ({error.getCondition()}): Java 17 or later is needed, "
+                         f"see what `java -version` says and the end of {log}") from None
+
+
+def _settings(deployment: Deployment) -> dict[str, str]:
+    settings = {**DEFAULTS, "spark.app.name": f"instructue-{deployment.name}"}
+    if deployment.spark.master:
+        settings["spark.master"] = deployment.spark.master
+    if deployment.spark.metastore:
+        warehouse = deployment.resolve(deployment.spark.metastore)
+        settings["spark.sql.warehouse.dir"] = warehouse
+        if "://" not in warehouse:
+            settings["spark.sql.catalogImplementation"] = "hive"
+            settings["spark.hadoop.javax.jdo.option.ConnectionURL"] = (
+                f"jdbc:derby:;databaseName={warehouse}/metastore_db;create=true")
+    return {**settings, **deployment.spark.conf}
+
+
+def _require_java() -> None:
+    home = os.environ.get("JAVA_HOME")
+    if not ((home and Path(home, "bin", "java").exists()) or shutil.which("java")):
+        raise SparkError("Spark needs Java and none was found: install Java 17 (for example the Debian "
+                         "package openjdk-17-jre-headless), or point JAVA_HOME at it")
+
+
+def _require_delta(spark: SparkSession) -> None:
+    from py4j.protocol import Py4JJavaError
+
+    jvm: Any = spark._jvm
+    try:
+        jvm.org.apache.spark.util.Utils.classForName(DELTA_EXTENSION, False, False)
+    except Py4JJavaError:
+        raise SparkError("Delta's jars are not on Spark's class path: run `make setup` (it puts them into "
+                         "pyspark's jars folder), or name them in spark-submit's --packages") from None
+
+
+def _log_path() -> Path:
+    """A new log file in ./logs, or in the temporary folder where this one may not be written."""
+    name = f"spark-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
+    for folder in (Path("logs"), Path(tempfile.gettempdir()) / "instructue-logs"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+        except OSError:
+            continue
+        return (folder / name).resolve()
+    raise SparkError(f"no log file can be written: neither ./logs nor {tempfile.gettempdir()} is writable")
