@@ -1,0 +1,303 @@
+"""InstructUE: a user's events and attributes, then an instruction, read by a language model; one vector out.
+
+    [pooled] <bill> event ... </bill> ... <tabular> token </tabular> | instruction <USER> | ...
+
+The final hidden state at each `<USER>`, L2-normalised, is the user's embedding under that instruction.
+
+Shapes: B users, N events of a source, T distinct texts, L tokens of a text or of a user's suffixes, E width
+of an event vector, H width of the backbone (and of an embedding), P tokens of a profile, S = P + L tokens of
+a packed sequence, K instructions, I tokens of the longest, Q question-answer pairs, A distinct answers, F
+numbers, W width of a number's code, C categories, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from model.config import BAND_CODES, Adapter, BackboneConfig, NetworkConfig
+from model.events import EventEncoder
+from model.packing import PADDING, PROFILE, pack
+from model.pairs import PairBatch
+from model.profiles import Ints, ProfileBatch
+from model.text import END, PAD, TokenIds
+
+CATEGORY_WIDTH = 16
+# Texts encoded together: sorted by length, so that little of a chunk is padding.
+CHUNK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileTensors:
+    """What the user graph reads of a profile; one tensor for each source where the field is a tuple.
+
+    `events_BNE` are the encoder's vectors, zeros where `masks_BN` is 0; `gaps_BN` and `ages_B` are bands + 1.
+    `numbers_BFW` or `categories_BC` is None where the network has no such column.
+    """
+
+    events_BNE: tuple[Tensor, ...]
+    masks_BN: tuple[Tensor, ...]
+    gaps_BN: tuple[Tensor, ...]
+    ages_B: tuple[Tensor, ...]
+    numbers_BFW: Tensor | None = None
+    categories_BC: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOutputs:
+    """What the losses read: embeddings of each pair's user and answer, and the predicted and true answer
+    tokens.
+    """
+
+    users_QH: Tensor
+    answers_QH: Tensor
+    logits_NV: Tensor
+    tokens_N: Tensor
+
+
+class InstructUE(nn.Module):
+    """The network of `config`, with fresh weights.
+
+    `forward` is a training step's; `forward_users` and `encode_events` are the two exported graphs.
+    """
+
+    first_category_C: Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, event_width = config.backbone.width, config.encoder.width
+        longest = max(source.max_tokens for source in config.sources)
+        self.encoders = nn.ModuleList(
+            EventEncoder(config.encoder, longest if name == "shared" else config.source(name).max_tokens)
+            for name in config.encoder_names
+        )
+        self.source_adapters = nn.ModuleList(
+            _adapter(config.adapter, event_width, width) for _ in config.sources
+        )
+        # Row 2s opens and row 2s + 1 closes source s; the last two stand around the tabular token.
+        self.boundaries = _embedding(2 * len(config.sources) + 2 * self._has_tabular, width)
+        if config.pooled_tokens:
+            self.user_adapter = _adapter(config.adapter, event_width, width)
+        if config.time_bands:
+            self.gap_bands = _embedding(BAND_CODES, width)
+            self.age_bands = _embedding(BAND_CODES, width)
+        if self._has_tabular:
+            tabular = config.tabular
+            sizes = [1 + len(column.values) for column in tabular.categories]
+            first = torch.tensor(np.cumsum([0, *sizes])[:-1], dtype=torch.int64)
+            self.register_buffer("first_category_C", first, persistent=False)
+            self.categories = _embedding(max(1, sum(sizes)), CATEGORY_WIDTH)
+            features = len(tabular.numbers) * tabular.code_width + len(sizes) * CATEGORY_WIDTH
+            self.tabular_adapter = _adapter(config.adapter, features, width)
+        self.backbone = Qwen2ForCausalLM(_qwen2(config.backbone))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.boundaries.weight.device
+
+    @property
+    def _has_tabular(self) -> bool:
+        return bool(self.config.tabular.numbers or self.config.tabular.categories)
+
+    # The two exported graphs.
+
+    def encode_events(self, source: str, input_ids_TL: Tensor, attention_mask_TL: Tensor) -> Tensor:
+        """Return `vectors_TE` of a source's event texts, each beginning with `<cls>`."""
+        number = 0 if self.config.shared_encoder else self.config.encoder_names.index(source)
+        vectors_TE: Tensor = self.encoders[number](input_ids_TL, attention_mask_TL)
+        return vectors_TE
+
+    def forward_users(self, profile: ProfileTensors, instructions_KIH: Tensor, mask_KI: Tensor) -> Tensor:
+        """Return `embeddings_BKH`, L2-normalised, of every user under every instruction.
+
+        `instructions_KIH` are token vectors (see `token_vectors`), left-aligned; the last real one is
+        `<USER>`.
+        """
+        tokens_BPH, mask_BP = self.read_profile(profile)
+        users, (count, length, width) = tokens_BPH.shape[0], instructions_KIH.shape
+        number_K1 = torch.arange(1, count + 1, device=mask_KI.device)[:, None]
+        segments_KI = torch.where(mask_KI > 0, number_K1, torch.full_like(mask_KI, PADDING))
+        suffixes_BLH = instructions_KIH.reshape(1, count * length, width).expand(users, -1, -1)
+        segments_BL = segments_KI.reshape(1, count * length).expand(users, -1)
+        hidden_BLH = self.read_suffixes(tokens_BPH, mask_BP, suffixes_BLH, segments_BL)
+        user_K = torch.arange(count, device=mask_KI.device) * length + mask_KI.sum(-1) - 1
+        return F.normalize(hidden_BLH[:, user_K], dim=-1)
+
+    # A training step.
+
+    def forward(self, batch: PairBatch, event_ids: Sequence[TokenIds], answer_ids: TokenIds) -> PairOutputs:
+        """Read a batch of packed question-answer pairs.
+
+        Parameters
+        ----------
+        batch
+            Profiles, and their suffixes end to end.
+        event_ids
+            For each source, the tokens of the texts that `batch.profiles` points into.
+        answer_ids
+            The tokens of the answers that `batch.answers_A` points into.
+        """
+        tokens_BPH, mask_BP = self.read_profile(self.profile_tensors(batch.profiles, event_ids))
+        suffixes_BLH = self.token_vectors(self._tensor(batch.ids_BL))
+        hidden_BLH = self.read_suffixes(tokens_BPH, mask_BP, suffixes_BLH, self._tensor(batch.segments_BL))
+        users_QH = hidden_BLH[self._tensor(batch.user_row_Q), self._tensor(batch.user_column_Q)]
+        answers_AH = self.encode_answers(answer_ids, batch.answers_A)
+        targets_BL = self._tensor(batch.targets_BL)
+        predicting_BL = targets_BL != PADDING
+        return PairOutputs(
+            users_QH=F.normalize(users_QH, dim=-1),
+            answers_QH=answers_AH[self._tensor(batch.answer_Q)],
+            logits_NV=self.backbone.lm_head(hidden_BLH[predicting_BL]),
+            tokens_N=targets_BL[predicting_BL],
+        )
+
+    def encode_answers(self, answer_ids: TokenIds, answers_A: Ints) -> Tensor:
+        """Return `answers_AH`, L2-normalised: the last hidden state of each answer alone, at its `<end>`."""
+
+        def read(ids_AL: Tensor, mask_AL: Tensor) -> Tensor:
+            tokens_ALH = self.token_vectors(ids_AL)
+            mask, positions_AL = pack(torch.where(mask_AL > 0, PROFILE, PADDING), tokens_ALH.dtype)
+            hidden_ALH = self._hidden(tokens_ALH, mask, positions_AL)
+            return hidden_ALH[torch.arange(len(ids_AL), device=self.device), mask_AL.sum(-1) - 1]
+
+        return F.normalize(self._by_length(read, answer_ids, answers_A), dim=-1)
+
+    # Their parts.
+
+    def token_vectors(self, ids: Tensor) -> Tensor:
+        """Return the language model's vectors of these tokens, one more axis of H."""
+        vectors: Tensor = self.backbone.model.embed_tokens(ids)
+        return vectors
+
+    def profile_tensors(self, batch: ProfileBatch, event_ids: Sequence[TokenIds]) -> ProfileTensors:
+        """Encode the batch's distinct texts, once each, and put them where the events are."""
+        events = []
+        for source, part, ids in zip(self.config.sources, batch.sources, event_ids, strict=True):
+            vectors_TE = self._by_length(partial(self.encode_events, source.name), ids, part.texts_T)
+            padding_1E = vectors_TE.new_zeros(1, self.config.encoder.width)
+            events.append(F.embedding(self._tensor(part.text_BN), torch.cat([vectors_TE, padding_1E])))
+        return ProfileTensors(
+            events_BNE=tuple(events),
+            masks_BN=tuple(self._tensor(part.mask_BN) for part in batch.sources),
+            gaps_BN=tuple(self._tensor(part.gaps_BN) for part in batch.sources),
+            ages_B=tuple(self._tensor(part.age_B) for part in batch.sources),
+            numbers_BFW=self._tensor(batch.numbers_BFP) if self.config.tabular.numbers else None,
+            categories_BC=self._tensor(batch.categories_BC) if self.config.tabular.categories else None,
+        )
+
+    def read_profile(self, profile: ProfileTensors) -> tuple[Tensor, Tensor]:
+        """Return the profile as the backbone reads it, `tokens_BPH`, and `mask_BP`, 1 for tokens and 0 for
+        padding.
+        """
+        tokens, masks = self._pooled(profile) if self.config.pooled_tokens else ([], [])
+        for number, (events_BNE, mask_BN) in enumerate(
+            zip(profile.events_BNE, profile.masks_BN, strict=True)
+        ):
+            one_B1 = mask_BN.new_ones(mask_BN.shape[0], 1)
+            events_BNH = self.source_adapters[number](events_BNE)
+            opening_B1H = self.boundaries(one_B1 * (2 * number))
+            closing_B1H = self.boundaries(one_B1 * (2 * number + 1))
+            if self.config.time_bands:
+                events_BNH = events_BNH + self.gap_bands(profile.gaps_BN[number])
+                opening_B1H = opening_B1H + self.age_bands(profile.ages_B[number])[:, None]
+            tokens += [opening_B1H, events_BNH, closing_B1H]
+            masks += [one_B1, mask_BN, one_B1]
+        if self._has_tabular:
+            last = 2 * len(self.config.sources)
+            tokens += [
+                self.boundaries(one_B1 * last),
+                self._tabular(profile),
+                self.boundaries(one_B1 * (last + 1)),
+            ]
+            masks += [one_B1, one_B1, one_B1]
+        return torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
+
+    def read_suffixes(
+        self, tokens_BPH: Tensor, mask_BP: Tensor, suffixes_BLH: Tensor, segments_BL: Tensor
+    ) -> Tensor:
+        """Return the final `hidden_BLH` of suffixes packed behind their profiles (see `model.packing`)."""
+        segments_BS = torch.cat([torch.where(mask_BP > 0, PROFILE, PADDING), segments_BL], dim=1)
+        mask, positions_BS = pack(segments_BS, tokens_BPH.dtype)
+        hidden_BSH = self._hidden(torch.cat([tokens_BPH, suffixes_BLH], dim=1), mask, positions_BS)
+        return hidden_BSH[:, tokens_BPH.shape[1] :]
+
+    def _hidden(self, tokens_BSH: Tensor, mask: Tensor, positions_BS: Tensor) -> Tensor:
+        output = self.backbone.model(
+            inputs_embeds=tokens_BSH, attention_mask=mask, position_ids=positions_BS, use_cache=False
+        )
+        hidden_BSH: Tensor = output.last_hidden_state
+        return hidden_BSH
+
+    def _pooled(self, profile: ProfileTensors) -> tuple[list[Tensor], list[Tensor]]:
+        """One token for each source, from the mean of its event vectors, and one for the user, from all of
+        them.
+        """
+        sums_BE = [events_BNE.sum(1) for events_BNE in profile.events_BNE]
+        counts_B1 = [mask_BN.sum(1, keepdim=True) for mask_BN in profile.masks_BN]
+        tokens_BH = [
+            adapter(sum_BE / count_B1.clamp(min=1))
+            for adapter, sum_BE, count_B1 in zip(self.source_adapters, sums_BE, counts_B1, strict=True)
+        ]
+        events_B1 = torch.stack(counts_B1).sum(0).clamp(min=1)
+        tokens_BH.append(self.user_adapter(torch.stack(sums_BE).sum(0) / events_B1))
+        one_B1 = torch.ones_like(events_B1)
+        return [token_BH[:, None] for token_BH in tokens_BH], [one_B1] * len(tokens_BH)
+
+    def _tabular(self, profile: ProfileTensors) -> Tensor:
+        parts = []
+        if profile.numbers_BFW is not None:
+            parts.append(profile.numbers_BFW.flatten(1).to(self.boundaries.weight.dtype))
+        if profile.categories_BC is not None:
+            parts.append(self.categories(profile.categories_BC + self.first_category_C).flatten(1))
+        token_BH: Tensor = self.tabular_adapter(torch.cat(parts, dim=1))
+        return token_BH[:, None]
+
+    def _by_length(self, read: Callable[[Tensor, Tensor], Tensor], ids: TokenIds, texts_T: Ints) -> Tensor:
+        """Apply `read` to chunks of texts of like length; return its vectors in the order of `texts_T`."""
+        order_T = np.argsort(ids.lengths[texts_T], kind="stable")
+        chunks = [order_T[start : start + CHUNK] for start in range(0, len(order_T), CHUNK)]
+        vectors = [read(*map(self._tensor, ids.padded(texts_T[chunk]))) for chunk in chunks]
+        if not vectors:
+            return self.boundaries.weight.new_zeros(0, self.config.encoder.width)
+        return torch.cat(vectors)[self._tensor(np.argsort(order_T))]
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _adapter(kind: Adapter, inputs: int, outputs: int) -> nn.Module:
+    if kind == "linear":
+        return nn.Linear(inputs, outputs)
+    return nn.Sequential(
+        nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs)
+    )
+
+
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    table = nn.Embedding(rows, width)
+    nn.init.normal_(table.weight, std=0.02)  # the scale of the backbone's own token table
+    return table
+
+
+def _qwen2(sizes: BackboneConfig) -> Qwen2Config:
+    return Qwen2Config(
+        vocab_size=sizes.vocabulary,
+        hidden_size=sizes.width,
+        intermediate_size=sizes.feedforward,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.kv_heads,
+        tie_word_embeddings=True,
+        pad_token_id=PAD,
+        bos_token_id=None,
+        eos_token_id=END,
+    )

@@ -1,0 +1,36 @@
+"""Many suffixes over one profile: the mask and the positions under which each sees the profile and itself
+alone.
+
+A packed sequence is [profile | suffix 1 | ... | suffix K]. Its segments name what each token belongs to: 0
+the profile, k > 0 suffix k, -1 padding, wherever it stands.
+
+Shapes: B sequences, S tokens of a packed sequence.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+PROFILE = 0
+PADDING = -1
+
+
+def pack(segments_BS: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Return the additive mask `[B, 1, S, S]` (0: seen, the dtype's minimum: not) and the positions `[B, S]`.
+
+    A token sees the real profile tokens before it and the tokens before it of its own suffix. Its position is
+    how many tokens it sees besides itself: positions restart after the profile for every suffix, and padding
+    counts nowhere. Hence a vector depends neither on the other suffixes nor on the padding. Padding sees
+    itself, for a softmax over nothing is not a number.
+    """
+    length = segments_BS.shape[1]
+    order_S = torch.arange(length, device=segments_BS.device)
+    causal_SS = order_S[None, :] <= order_S[:, None]
+    itself_SS = order_S[None, :] == order_S[:, None]
+    of_query_BS1, of_key_B1S = segments_BS[:, :, None], segments_BS[:, None, :]
+    related_BSS = (of_key_B1S == PROFILE) | ((of_key_B1S == of_query_BS1) & (of_key_B1S != PADDING))
+    seen_BSS = (causal_SS & related_BSS) | itself_SS
+    mask_BSS = torch.zeros(seen_BSS.shape, dtype=dtype, device=segments_BS.device)
+    mask_BSS = mask_BSS.masked_fill(~seen_BSS, torch.finfo(dtype).min)
+    return mask_BSS[:, None], seen_BSS.sum(-1) - 1
