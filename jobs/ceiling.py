@@ -1,0 +1,131 @@
+"""How much the made-up company's labels can be known: from one hint alone, and from the hidden traits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.stats import rankdata
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+
+from jobs.attributes import attribute_rows
+from jobs.catalogue import COLUMNS, SOURCES, texts
+from jobs.company import DAY, LABELS, Chunk, Events
+
+WINDOW = 365
+"""Days before the first day that hints are taken from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """Per label, measured on the first chunk of users."""
+
+    share: dict[str, float]
+    """Share of ones."""
+    text: dict[str, tuple[str, float]]
+    """The event text whose count (or presence) ranks users best, and its AUC."""
+    column: dict[str, tuple[str, float]]
+    """The attribute, count per value of a column, count per source or amount that does best, and its AUC."""
+    ceiling: dict[str, float]
+    """AUC of a logistic regression on the hidden traits and activity, 5-fold cross-validated."""
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Name and value of everything, for printing."""
+        return [(f"label {name}", f"share {self.share[name]:.3f}, best text {self.text[name][1]:.3f} "
+                 f"({self.text[name][0]}), best column {self.column[name][1]:.3f} ({self.column[name][0]}), "
+                 f"ceiling {self.ceiling[name]:.3f}") for name in self.share]
+
+
+def measure(chunk: Chunk) -> Signal:
+    """Measure a chunk's labels against everything that was true before the first day."""
+    events = {source: chunk.events(source) for source in SOURCES}
+    label = {name: value for name, value in chunk.labels(events).items()}
+    text_hints, column_hints = _text_hints(chunk, events), _column_hints(chunk, events)
+    hidden = np.hstack([chunk.traits_then(), chunk.activity()])
+    model = LogisticRegression(max_iter=1000)
+    return Signal(
+        share={name: float(label[name].mean()) for name in LABELS},
+        text={name: _best(text_hints, label[name]) for name in LABELS},
+        column={name: _best(column_hints, label[name]) for name in LABELS},
+        ceiling={name: _auc(rankdata(cross_val_predict(model, hidden, label[name], cv=5, method="predict_proba")[:, 1]),
+                            label[name]) for name in LABELS},
+    )
+
+
+Hints = tuple[list[str], np.ndarray]
+"""Names, and the ranks of users by each, float [U, hints]."""
+
+
+def _before(chunk: Chunk, events: Events) -> np.ndarray:
+    end = chunk.company.midnight
+    return (events.time_E < end) & (events.time_E >= end - WINDOW * DAY)
+
+
+def _counts(chunk: Chunk, source: str, events: Events) -> csr_matrix:
+    """How often each user did each text, [U, T]."""
+    seen = _before(chunk, events)
+    shape = (chunk.users, len(texts(source)))
+    return csr_matrix((np.ones(seen.sum()), (events.user_E[seen] - chunk.start, events.text_E[seen])), shape=shape)
+
+
+def _text_hints(chunk: Chunk, events: dict[str, Events]) -> Hints:
+    names: list[str] = []
+    ranks = []
+    for source in SOURCES:
+        counts = _counts(chunk, source, events[source]).toarray()
+        told = np.flatnonzero((counts > 0).mean(axis=0) >= 0.005)
+        rendered = texts(source).render()
+        for kind, values in (("count", counts[:, told]), ("has", counts[:, told] > 0)):
+            names += [f"{kind} {rendered[i]}" for i in told]
+            ranks.append(rankdata(values, axis=0))
+    return names, np.hstack(ranks)
+
+
+def _column_hints(chunk: Chunk, events: dict[str, Events]) -> Hints:
+    hints: dict[str, np.ndarray] = {}
+    for source in SOURCES:
+        counts = _counts(chunk, source, events[source])
+        hints[f"{source}: count"] = counts.sum(axis=1).A1
+        columns = dict(texts(source).columns)
+        if source == "page_paths":
+            columns["root"] = np.array([path.split(" > ")[1] for path in columns["path"]], dtype=object)
+        for name in (name for name in columns if len(COLUMNS[source]) > 1 or name == "root"):
+            for value in sorted(set(columns[name])):
+                hints[f"{source}: {name} {value}"] = counts[:, np.flatnonzero(columns[name] == value)].sum(axis=1).A1
+    bills = events["bills"]
+    seen = _before(chunk, bills)
+    hints["bills: amount"] = np.bincount(bills.user_E[seen] - chunk.start, bills.amount_E[seen], chunk.users)
+    hints["bills: mean amount"] = hints["bills: amount"] / np.maximum(hints["bills: count"], 1)
+    hints.update(_attribute_hints(chunk))
+    return list(hints), np.column_stack([rankdata(value) for value in hints.values()])
+
+
+def _attribute_hints(chunk: Chunk) -> dict[str, np.ndarray]:
+    rows = attribute_rows(chunk, chunk.company.midnight).to_pandas().dropna(subset=["user_id", "valid_from"])
+    last = rows.sort_values("valid_from").groupby("user_id").last().sort_index()
+    last = last.reindex([f"u{chunk.start + i:07d}" for i in range(chunk.users)])
+    hints = {}
+    for name in last.columns.drop("valid_from"):
+        if last[name].dtype == object:
+            hints.update({f"{name} {v}": (last[name] == v).to_numpy(float) for v in last[name].dropna().unique()})
+        else:
+            hints[name] = last[name].fillna(last[name].median()).to_numpy(float)
+    return hints
+
+
+def _best(hints: Hints, label: np.ndarray) -> tuple[str, float]:
+    names, ranks = hints
+    scores = np.array([_auc(ranks[:, i], label) for i in range(len(names))])
+    best = int(np.abs(scores - 0.5).argmax())
+    return names[best], float(max(scores[best], 1 - scores[best]))
+
+
+def _auc(rank_U: np.ndarray, label_U: np.ndarray) -> float:
+    """Area under the curve from ranks (ties averaged)."""
+    ones = int(label_U.sum())
+    zeros = len(label_U) - ones
+    if not ones or not zeros:
+        return 0.5
+    return float((rank_U[label_U].sum() - ones * (ones + 1) / 2) / (ones * zeros))
