@@ -128,7 +128,7 @@ def read_pairs(profiles: pa.Table, pairs: pa.Table, split: str) -> tuple[pa.Tabl
         lone = joined.filter(joined["row"].is_null()).slice(0, 1).to_pylist()[0]
         raise PairError(
             f"{joined['row'].null_count} of {len(joined)} pairs have no profile, such as user "
-            f"{lone['user_id']!r} as of {lone['as_of']}: pass the training profiles that userqa was written with"
+            f"{lone['user_id']!r} as of {lone['as_of']}: pass the profiles that userqa was written with"
         )
     used = (
         joined.group_by(list(KEY)).aggregate([("row", "min")]).sort_by([(name, "ascending") for name in KEY])
