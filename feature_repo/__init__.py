@@ -1,0 +1,1 @@
+"""The Feast objects of a deployment, and the store that holds them."""

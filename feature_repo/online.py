@@ -1,0 +1,84 @@
+"""Rows of the feature view in the online store: read, compare, write and clear them, whatever the store.
+
+Feast has no call that deletes one user from an online store, and a write skips what is not named. A user is
+therefore cleared by a row in which every feature is null: the vectors are gone from the store, and a lookup
+takes such a row for no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import feature_repo.no_torch  # noqa: F401
+
+# isort: split
+from feast import FeatureStore
+from feast.infra.online_stores.helpers import get_online_store_from_config
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+
+from feature_repo.views import VIEW
+
+NULL = Value()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OnlineRow:
+    """A user's row: its time, and the features that are not null."""
+
+    user_id: str
+    as_of: datetime | None
+    values: dict[str, Value]
+
+    def same(self, other: OnlineRow) -> bool:
+        """True where a lookup would answer the same from both."""
+        return self.values == other.values and (not self.values or self.as_of == other.as_of)
+
+
+class OnlineView:
+    """The feature view in the online store of `store`, one user a row."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.config = store.config
+        self.view = store.get_feature_view(VIEW)
+        self.features = [feature.name for feature in self.view.features]
+        self.online = get_online_store_from_config(self.config.online_store)
+
+    def read(self, users: Sequence[str]) -> list[OnlineRow]:
+        """The rows of `users`, in their order; without values where there is none."""
+        # The store may add a name of its own to the list of features.
+        found = self.online.online_read(self.config, self.view, [_key(user) for user in users], [*self.features])
+        return [OnlineRow(user_id=user, as_of=as_of, values=self._values(values or {}))
+                for user, (as_of, values) in zip(users, found, strict=True)]
+
+    def write(self, rows: Sequence[OnlineRow]) -> None:
+        """Write whole rows: a feature that a row does not have becomes null."""
+        now = datetime.now(UTC)
+        self.online.online_write_batch(
+            self.config, self.view,
+            [(_key(row.user_id), {name: row.values.get(name, NULL) for name in self.features}, row.as_of or now, now)
+             for row in rows],
+            None)
+
+    def _values(self, values: dict[str, Value]) -> dict[str, Value]:
+        return {name: values[name] for name in self.features
+                if name in values and values[name].WhichOneof("val") is not None}
+
+
+def online_row(user_id: str, as_of: int, features: Mapping[str, bytes | str | int | None]) -> OnlineRow:
+    """A user's row of its cells in `user_vectors`; times are seconds since 1970, UTC."""
+    values = {name: _value(cell) for name, cell in features.items() if cell is not None}
+    return OnlineRow(user_id=user_id, as_of=datetime.fromtimestamp(as_of, UTC), values=values)
+
+
+def _value(cell: bytes | str | int) -> Value:
+    if isinstance(cell, bytes):
+        return Value(bytes_val=cell)
+    return Value(string_val=cell) if isinstance(cell, str) else Value(unix_timestamp_val=cell)
+
+
+def _key(user: str) -> Any:
+    return EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user)])

@@ -1,0 +1,128 @@
+"""The Feast store of a deployment: its settings, opening it, applying the definitions to it.
+
+`apply` also writes `feature_store.yaml` and `definitions.py` into the store's folder, which makes the folder
+a Feast repository: `feast -c <folder> ...` works there without another setting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import feature_repo.no_torch  # noqa: F401
+
+# isort: split
+from feast import FeatureStore, RepoConfig
+from feast.errors import FeastError
+
+from feature_repo.views import SERVICE, VIEW, Definitions, definitions
+from jobs.deployment import Deployment
+from model.errors import InstructUEError
+
+TEMPLATE = Path(__file__).with_name("feature_store.yaml")
+DEFINITIONS = '''"""Written by `publish` for the command line of Feast; edit the deployment file instead."""
+
+from feature_repo.views import definitions
+from jobs.deployment import Deployment
+
+parts = definitions(Deployment.read({path!r}), width={width})
+entity, source, view = parts.entity, parts.source, parts.view
+globals().update((service.name, service) for service in parts.services)
+'''
+
+
+class StoreError(InstructUEError):
+    """A store that cannot be opened or read as asked."""
+
+
+def settings(deployment: Deployment) -> str:
+    """The text of `feature_store.yaml` for a deployment, environment variables in it not yet replaced."""
+    store, folder = deployment.store, Path(deployment.resolve(deployment.store.folder))
+    online = dict(store.online)
+    if online.get("type") == "sqlite":
+        online["path"] = deployment.resolve(online["path"]) if "path" in online else str(folder / "online.db")
+    if online.get("type") == "redis":
+        # Redis drops a row whose time is not later than the stored one: a day computed again would change nothing.
+        online["skip_dedup"] = True
+    registry = store.registry or f"sqlite:///{folder / 'registry.db'}"
+    values = {"project": store.project, "registry": registry, "online": online}
+    text = TEMPLATE.read_text(encoding="utf-8")
+    comment, _, body = text.partition("project:")
+    for name, value in values.items():
+        body = body.replace(f" {{{name}}}", f" {json.dumps(value)}")
+    return f"{comment}project:{body}"
+
+
+def repo_config(deployment: Deployment) -> RepoConfig:
+    """Feast's configuration of a deployment.
+
+    The offline store is named by its type alone: the Spark session is the caller's, and a lookup never loads it.
+    """
+    values: dict[str, Any] = yaml.safe_load(os.path.expandvars(settings(deployment)))
+    return RepoConfig(**{**values, "offline_store": "spark"})
+
+
+def apply(deployment: Deployment, width: int) -> FeatureStore:
+    """Bring the registry and the online store's tables to the deployment, and return the store.
+
+    Parameters
+    ----------
+    width
+        Values in a vector.
+    """
+    folder = Path(deployment.resolve(deployment.store.folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "feature_store.yaml", settings(deployment))
+    _write(folder / "definitions.py", DEFINITIONS.format(path=str(deployment.path), width=width))
+    wanted = definitions(deployment, width)
+    with warnings.catch_warnings():  # Feast's Spark module sets a filter of its own when it is imported
+        store = FeatureStore(config=repo_config(deployment))
+        store.apply(wanted.objects, objects_to_delete=_left_over(store, wanted), partial=False)
+    if store.config.online_store.type == "sqlite":
+        # Readers must not wait for the publisher, nor fail while it writes.
+        with sqlite3.connect(store.config.online_store.path) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+    return store
+
+
+def open_store(deployment: Deployment) -> FeatureStore:
+    """The store as `publish` left it, for reading.
+
+    Raises
+    ------
+    StoreError
+        Nothing was published to it yet.
+    """
+    config = repo_config(deployment)
+    path = config.registry.path.removeprefix("sqlite:///")
+    unpublished = StoreError(f"project {config.project!r} is not in the registry {config.registry.path}; "
+                             "run `instructue publish` first")
+    if path != config.registry.path and not Path(path).exists():
+        raise unpublished
+    store = FeatureStore(config=config)
+    try:
+        store.get_feature_view(VIEW)
+    except FeastError:
+        raise unpublished from None
+    return store
+
+
+def _left_over(store: FeatureStore, wanted: Definitions) -> list[Any]:
+    """Services of scenarios that the deployment has no more."""
+    names = {service.name for service in wanted.services}
+    return [service for service in store.list_feature_services()
+            if service.name.startswith(SERVICE) and service.name not in names]
+
+
+def _write(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        part = path.with_suffix(path.suffix + ".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)

@@ -1,0 +1,92 @@
+"""A vector as bytes: little-endian float16, one value after the other.
+
+A list of floats costs a store ten times the bytes and a lookup ten times the time; half precision moves the
+cosine of two normalised vectors by 1e-4 at most. What the bytes are stands in each feature's tags.
+
+Shapes: N vectors of width W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.errors import InstructUEError
+
+DTYPE = np.dtype("<f2")
+ENCODING = {"dtype": "float16", "byte_order": "little"}
+
+
+class VectorError(InstructUEError):
+    """A vector that cannot be packed, or bytes that are not one."""
+
+
+def tags(width: int) -> dict[str, str]:
+    """The tags of a feature that holds packed vectors of `width` values."""
+    return {**ENCODING, "width": str(width)}
+
+
+def width_in(tags: Mapping[str, str]) -> int:
+    """The width that a feature's tags declare.
+
+    Raises
+    ------
+    VectorError
+        The tags name another encoding than this file decodes.
+    """
+    if {key: tags.get(key) for key in ENCODING} != ENCODING or not tags.get("width", "").isdigit():
+        raise VectorError(f"a feature with the tags {dict(tags)} is not a vector packed as {ENCODING}; "
+                          "publish with this version of the project")
+    return int(tags["width"])
+
+
+def pack(lists: pa.ListArray | pa.LargeListArray) -> pa.BinaryArray:
+    """Pack N lists of floats into N byte strings; null stays null.
+
+    Raises
+    ------
+    VectorError
+        A value that is missing, not finite, or beyond float16.
+    """
+    values = lists.flatten()
+    if values.null_count:
+        raise VectorError("a vector has a null value in it; run `embed` for its day again")
+    with np.errstate(over="ignore"):
+        packed = values.to_numpy(zero_copy_only=False).astype(DTYPE)
+    if not np.isfinite(packed).all():
+        raise VectorError("a vector has a value that is not finite in float16; run `embed` for its day again")
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    offsets = np.zeros(len(lists) + 1, dtype=np.int64)
+    np.cumsum(lengths * DTYPE.itemsize, out=offsets[1:])
+    valid = np.packbits(lists.is_valid().to_numpy(zero_copy_only=False), bitorder="little")
+    buffers = [pa.py_buffer(valid), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(packed)]
+    return pa.BinaryArray.from_buffers(pa.binary(), len(lists), buffers)
+
+
+def unpack(packed: bytes, width: int) -> npt.NDArray[np.float32]:
+    """One vector [W] of its bytes.
+
+    Raises
+    ------
+    VectorError
+        The bytes are not `width` values.
+    """
+    if len(packed) != width * DTYPE.itemsize:
+        raise VectorError(f"{len(packed)} bytes are not a vector of {width} float16 values: the store was published "
+                          "with another width since this process read the registry; open the store again")
+    return np.frombuffer(packed, dtype=DTYPE).astype(np.float32)
+
+
+def unpack_all(packed: pa.BinaryArray) -> pa.ListArray:
+    """N lists of float32 of N byte strings, each as long as its bytes say; null stays null."""
+    lengths = pc.fill_null(pc.binary_length(packed), 0).to_numpy(zero_copy_only=False)
+    offsets = np.zeros(len(packed) + 1, dtype=np.int64)
+    np.cumsum(lengths // DTYPE.itemsize, out=offsets[1:])
+    values = np.frombuffer(b"".join(packed.drop_null().to_pylist()), dtype=DTYPE).astype(np.float32)
+    valid = np.packbits(packed.is_valid().to_numpy(zero_copy_only=False), bitorder="little")
+    buffers = [pa.py_buffer(valid), pa.py_buffer(offsets.astype(np.int32))]
+    return pa.ListArray.from_buffers(pa.list_(pa.float32()), len(packed), buffers, children=[pa.array(values)])
