@@ -112,8 +112,8 @@ class Preset:
 PRESETS: Mapping[str, Preset] = {
     # Trained from scratch on a laptop's CPU in minutes.
     "tiny": Preset(
-        encoder=EncoderConfig(width=128, layers=2, heads=4, feedforward=256, vocabulary=8192),
-        backbone=BackboneConfig(width=128, layers=2, heads=4, kv_heads=4, feedforward=384, vocabulary=4096),
+        encoder=EncoderConfig(width=64, layers=2, heads=4, feedforward=128, vocabulary=8192),
+        backbone=BackboneConfig(width=128, layers=2, heads=4, kv_heads=4, feedforward=256, vocabulary=4096),
     ),
 }
 
@@ -264,7 +264,7 @@ class TrainingConfig:
     weight_lm, weight_cl
         a_lm and a_cl of eq. 5.
     temperature, margin
-        tau of eq. 2 and the margin of eq. 4, which infinity turns off.
+        tau of eq. 2 and the margin of eq. 4; cosines differ by 2 at most, so a margin of 2 turns eq. 4 off.
     mask_same_answers
         Whether pairs with the same answer text are never each other's negatives.
     quantile_bins
