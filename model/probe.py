@@ -156,8 +156,8 @@ def _score(
             counts = np.bincount(labels_U[half], minlength=2)
             if counts.min() < FOLDS:
                 raise ProbeError(
-                    f"the {name} half of salt {salt!r} has {counts[1]} users labelled 1 and {counts[0]} labelled 0: "
-                    f"a probe takes at least {FOLDS} of each; label more users"
+                    f"the {name} half of salt {salt!r} has {counts[1]} users labelled 1 and {counts[0]} "
+                    f"labelled 0: a probe takes at least {FOLDS} of each; label more users"
                 )
         predict, strength = fit(features_UD[fit_U], labels_U[fit_U])
         predicted = predict(features_UD[~fit_U])

@@ -24,15 +24,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from model.checkpoint import CONFIG_FILE, METRICS_FILE, load_checkpoint, save_checkpoint
+from model.checkpoint import CONFIG_FILE, METRICS_FILE, save_checkpoint
 from model.config import NetworkConfig, TrainingConfig
 from model.losses import Losses, contrastive_loss, joint_loss, language_loss
 from model.network import InstructUE
 from model.pairs import PairBatch, PairError, Pairs, pair_batch, read_pairs
 from model.profiles import Ints, Profiles, fit_tabular, read_profiles
 from model.text import TokenIds, Tokenizers
-
-__all__ = ["initialise", "load_checkpoint", "train"]
 
 # Batches of profiles of like length are cut from this many batches' worth of shuffled profiles.
 WINDOW = 16
@@ -91,9 +89,8 @@ def train(
     if _finished(out, fingerprint):
         log(f"{out} holds this very training already: nothing to do")
         return out
-    log(
-        f"training on {len(examples.profiles)} profiles with {len(examples.pairs.answer_R)} pairs, {_sizes(config)}"
-    )
+    pairs_read = len(examples.pairs.answer_R)
+    log(f"training on {len(examples.profiles)} profiles and {pairs_read} pairs, {_sizes(config)}")
 
     accelerator = Accelerator()
     with torch.random.fork_rng():
@@ -135,7 +132,7 @@ def train(
         "seed": seed,
         "training": asdict(training),
         "profiles": len(examples.profiles),
-        "pairs": len(examples.pairs.answer_R),
+        "pairs": pairs_read,
         "device": str(accelerator.device),
         "seconds": round(seconds, 1),
         "profiles_per_second": round((training.steps - first) * batches.size / max(seconds, 1e-9), 1),
@@ -391,6 +388,6 @@ def _line(history: _History, training: TrainingConfig, steps_per_second: float) 
 
 def _sizes(config: NetworkConfig) -> str:
     return (
-        f"vocabularies of {config.encoder.vocabulary} (events) and {config.backbone.vocabulary} (language), "
+        f"{config.encoder.vocabulary} event and {config.backbone.vocabulary} language tokens, "
         f"{len(config.tabular.numbers)} numbers and {len(config.tabular.categories)} categories"
     )
