@@ -41,17 +41,21 @@ class Signal:
 def measure(chunk: Chunk) -> Signal:
     """Measure a chunk's labels against everything that was true before the first day."""
     events = {source: chunk.events(source) for source in SOURCES}
-    label = {name: value for name, value in chunk.labels(events).items()}
+    label = chunk.labels(events)
     text_hints, column_hints = _text_hints(chunk, events), _column_hints(chunk, events)
     hidden = np.hstack([chunk.traits_then(), chunk.activity()])
-    model = LogisticRegression(max_iter=1000)
     return Signal(
         share={name: float(label[name].mean()) for name in LABELS},
         text={name: _best(text_hints, label[name]) for name in LABELS},
         column={name: _best(column_hints, label[name]) for name in LABELS},
-        ceiling={name: _auc(rankdata(cross_val_predict(model, hidden, label[name], cv=5, method="predict_proba")[:, 1]),
-                            label[name]) for name in LABELS},
+        ceiling={name: _ceiling(hidden, label[name]) for name in LABELS},
     )
+
+
+def _ceiling(hidden: np.ndarray, label_U: np.ndarray) -> float:
+    model = LogisticRegression(max_iter=1000)
+    known = cross_val_predict(model, hidden, label_U, cv=5, method="predict_proba")[:, [1]]
+    return float(_auc(rankdata(known, axis=0), label_U)[0])
 
 
 Hints = tuple[list[str], np.ndarray]
@@ -92,8 +96,9 @@ def _column_hints(chunk: Chunk, events: dict[str, Events]) -> Hints:
         if source == "page_paths":
             columns["root"] = np.array([path.split(" > ")[1] for path in columns["path"]], dtype=object)
         for name in (name for name in columns if len(COLUMNS[source]) > 1 or name == "root"):
-            for value in sorted(set(columns[name])):
-                hints[f"{source}: {name} {value}"] = counts[:, np.flatnonzero(columns[name] == value)].sum(axis=1).A1
+            values, value_T = np.unique(columns[name].astype(str), return_inverse=True)
+            per_value = counts @ np.eye(len(values))[value_T]
+            hints.update({f"{source}: {name} {value}": per_value[:, i] for i, value in enumerate(values)})
     bills = events["bills"]
     seen = _before(chunk, bills)
     hints["bills: amount"] = np.bincount(bills.user_E[seen] - chunk.start, bills.amount_E[seen], chunk.users)
@@ -115,17 +120,17 @@ def _attribute_hints(chunk: Chunk) -> dict[str, np.ndarray]:
     return hints
 
 
-def _best(hints: Hints, label: np.ndarray) -> tuple[str, float]:
+def _best(hints: Hints, label_U: np.ndarray) -> tuple[str, float]:
     names, ranks = hints
-    scores = np.array([_auc(ranks[:, i], label) for i in range(len(names))])
+    scores = _auc(ranks, label_U)
     best = int(np.abs(scores - 0.5).argmax())
     return names[best], float(max(scores[best], 1 - scores[best]))
 
 
-def _auc(rank_U: np.ndarray, label_U: np.ndarray) -> float:
-    """Area under the curve from ranks (ties averaged)."""
+def _auc(ranks: np.ndarray, label_U: np.ndarray) -> np.ndarray:
+    """Area under the curve of each column of ranks (ties averaged), float [hints]; 0.5 where one label is missing."""
     ones = int(label_U.sum())
     zeros = len(label_U) - ones
     if not ones or not zeros:
-        return 0.5
-    return float((rank_U[label_U].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+        return np.full(ranks.shape[1], 0.5)
+    return np.asarray((label_U @ ranks - ones * (ones + 1) / 2) / (ones * zeros))

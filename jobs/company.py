@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from statistics import NormalDist
 
 import numpy as np
 
@@ -32,6 +33,8 @@ TELLING = 0.42
 """Share of events that depend on a trait; the rest is everyday life."""
 ABSENT = {"bills": 0.02, "mini_program_logs": 0.08, "page_paths": 0.08, "searches": 0.15}
 """Share of users who never use a source."""
+CAMPAIGN = 3.6
+"""How much more often than before a theme of FUTURE_LABELS turns up from the first day on, in its source."""
 HABIT = 0.55
 """Share of a user's events in a group that go to one of his few habitual texts."""
 HABITS = 3
@@ -40,7 +43,7 @@ JOINED_LATER = 0.12
 
 ATTRIBUTE_LABELS = {
     "public_transit": ({"commute": 1.0, "thrift": 0.45, "busy": -0.35}, 0.40),
-    "purchasing_power": ({"wealth": 1.0, "travel": 0.45, "thrift": -0.4}, 0.30),
+    "purchasing_power": ({"wealth": 1.0, "thrift": -0.4, "learning": 0.35}, 0.30),
     "film": ({"cinephile": 1.0, "youth": 0.4, "family": -0.4}, 0.35),
 }
 """Labels of what a user is: weights of traits on the first day, and the share of ones."""
@@ -52,6 +55,7 @@ FUTURE_LABELS = {
     "food": ("bills", "delivery", 1),
 }
 """Labels of what a user does in the 30 days from the first day: source, theme, and how many events make a 1."""
+NAMES = [group.name for group in GROUPS]
 LABELS = ("forest_click", "game_topup", "public_transit", "purchasing_power", "food", "film")
 
 
@@ -160,7 +164,11 @@ class Chunk:
         share = np.where(theme, TELLING * weight / weight[theme].sum(), (1 - TELLING) * weight / weight[~theme].sum())
         activity = self.activity()[:, SOURCES.index(source), None, None]
         level = np.where(theme, np.sqrt(activity), activity) * (activity > 0)
-        return EVENTS[source] * share * level * np.exp(np.minimum(pull_UPG, 3.0) + taste - 0.1)
+        rates = EVENTS[source] * share * level * np.exp(np.minimum(pull_UPG, 3.0) + taste)
+        for where, name, _ in FUTURE_LABELS.values():
+            if where == source:
+                rates[:, PAST:, NAMES.index(name)] *= CAMPAIGN
+        return np.asarray(rates)
 
     def events(self, source: str) -> Events:
         """What the users did in one source over the whole simulated time."""
@@ -176,7 +184,7 @@ class Chunk:
         hour = np.array(SLOTS)[texts(source).slot_T[text]] + 1.3 * rng.random(len(user))
         # Whole seconds, never midnight, and punctual rows arrive on the day they happened.
         time = day * DAY + (hour * 3600).astype(np.int64) * 1_000_000
-        quantity = rng.choice([1, 2, 3], p=[0.87, 0.1, 0.03], size=len(user))
+        rebate = rng.choice([1, 0.95, 1.05], p=[0.8, 0.1, 0.1], size=len(user))
         keep = self._allowed(user, day, (time + delay) // DAY)
         order = np.lexsort((time[keep], user[keep]))
 
@@ -185,11 +193,11 @@ class Chunk:
 
         return Events(user_E=pick(user) + self.start, text_E=pick(text), time_E=pick(time),
                       arrived_E=pick(time + delay), late_E=pick(late),
-                      amount_E=np.round(pick(texts(source).price_T[text] * quantity), 2))
+                      amount_E=np.round(pick(texts(source).price_T[text] * rebate), 2))
 
     def _on_the_first_day(self, source: str, user: np.ndarray, group: np.ndarray, day: np.ndarray,
                           rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One more page or bill on the first day for each user who is to change then."""
+        """One more bill on the first day for each user who is to change then, so that he does."""
         if self.company.changed_share is None or source != "bills":
             return user, group, day
         more = np.flatnonzero(self.changed())
@@ -201,14 +209,16 @@ class Chunk:
         """A text of the group for each event: often a habitual one, and the dearer of two for the wealthy."""
         catalogue = texts(source)
         size = len(catalogue) // len(GROUPS)
-        cumulative_GT = catalogue.weight_T.reshape(len(GROUPS), size).cumsum(axis=1)
+        # Group g owns the interval from g to g + 1, cut by its texts' weights.
+        ends_GT = catalogue.weight_T.reshape(len(GROUPS), size).cumsum(axis=1)
+        ends_GT[:, -1] = 1
+        ends = (ends_GT + np.arange(len(GROUPS))[:, None]).ravel()
         wealth = self.traits_then()[:, TRAITS.index("wealth")]
 
         def draw(group_N: np.ndarray, wealth_N: np.ndarray) -> np.ndarray:
-            first, second = ((rng.random(len(group_N))[:, None] > cumulative_GT[group_N, :-1]).sum(axis=1)
-                             + group_N * size for _ in range(2))
+            first, second = (np.searchsorted(ends, group_N + rng.random(len(group_N)), side="right") for _ in range(2))
             dearer = catalogue.price_T[second] > catalogue.price_T[first]
-            want_dearer = rng.random(len(group_N)) < 1 / (1 + np.exp(-wealth_N))
+            want_dearer = rng.random(len(group_N)) < 1 / (1 + np.exp(-0.4 * wealth_N))
             return np.where(dearer == want_dearer, second, first)
 
         habit_UGH = draw(np.tile(np.repeat(np.arange(len(GROUPS)), HABITS), self.users),
@@ -238,20 +248,13 @@ class Chunk:
         spread = np.linalg.norm(weight_K)
         noise = self.random(f"label {name}").normal(0, NOISE * spread, self.users)
         score = self.traits_then() @ weight_K + noise
-        return np.asarray(score > spread * np.sqrt(1 + NOISE**2) * _normal_quantile(1 - share))
+        return np.asarray(score > spread * np.sqrt(1 + NOISE**2) * NormalDist().inv_cdf(1 - share))
 
     def future_label(self, name: str, events: dict[str, Events]) -> np.ndarray:
         """What a user does: at least so many events of the theme in the 30 days from the first day."""
         source, theme, least = FUTURE_LABELS[name]
         done = events[source]
-        group = [group.name for group in GROUPS].index(theme)
         begin = self.company.midnight
-        counted = (texts(source).group_T[done.text_E] == group) & (done.time_E >= begin) & (
+        counted = (texts(source).group_T[done.text_E] == NAMES.index(theme)) & (done.time_E >= begin) & (
             done.time_E < begin + PERIOD * DAY)
         return np.bincount(done.user_E[counted] - self.start, minlength=self.users) >= least
-
-
-def _normal_quantile(share: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(share)

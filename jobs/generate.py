@@ -73,7 +73,8 @@ class Report:
     """Rows per source that arrived a day or more after they happened."""
     broken: dict[str, int]
     """`source: kind` -> rows."""
-    signal: Signal
+    signal: Signal | None
+    """What the labels can be known by; None after the first day, when nothing of it changes."""
     seconds: float
 
     def lines(self) -> list[tuple[str, str]]:
@@ -81,7 +82,7 @@ class Report:
         told = [("users", f"{self.users:,}"), *((f"rows {name}", f"{n:,}") for name, n in self.rows.items()),
                 *((f"late {name}", f"{n:,}") for name, n in self.late.items()),
                 *((f"broken {name}", f"{n:,}") for name, n in self.broken.items())]
-        return [*told, *self.signal.lines(), ("seconds", f"{self.seconds:.1f}")]
+        return [*told, *(self.signal.lines() if self.signal else []), ("seconds", f"{self.seconds:.1f}")]
 
 
 def generate(deployment: Deployment, as_of: date, users: int = 4000, seed: int = 0,
@@ -118,7 +119,8 @@ def generate(deployment: Deployment, as_of: date, users: int = 4000, seed: int =
     return Report(as_of=as_of, users=users, rows=rows,
                   late={source: counts[source].pop("late") for source in SOURCES},
                   broken={f"{source}: {kind}": n for source in SOURCES for kind, n in counts[source].items()},
-                  signal=measure(next(company.chunks())), seconds=time.monotonic() - begin)
+                  signal=measure(next(company.chunks())) if as_of <= first_day else None,
+                  seconds=time.monotonic() - begin)
 
 
 def quiet_ages(deployment: Deployment) -> tuple[int, ...]:
@@ -139,7 +141,8 @@ def _write(deployment: Deployment, table: str, batches: Iterator[pa.Table]) -> i
         nonlocal written
         for batch in batches:
             written += len(batch)
-            yield from batch.cast(SCHEMAS[table]).to_batches()
+            # One batch a chunk: the writer takes several at once and would mix the order of their rows.
+            yield from batch.cast(SCHEMAS[table]).combine_chunks().to_batches()
 
     reader = pa.RecordBatchReader.from_batches(SCHEMAS[table], stream())
     write_deltalake(deployment.table(table), reader, mode="overwrite", schema_mode="overwrite")
@@ -154,11 +157,12 @@ def _source_batches(company: Company, source: str, cut: int, counts: Counter[str
         broken = broken_rows(source, chunk, events, whole)
         arrived = pc.less(whole["arrived_at"], pa.scalar(cut, TIME))
         counts["late"] += int(events.late_E[arrived.to_numpy()].sum())
-        yield whole.filter(arrived)
+        arrivals = [whole.filter(arrived)]
         for kind, rows in broken.items():
             rows = rows.filter(pc.less(rows["arrived_at"], pa.scalar(cut, TIME)))
             counts[kind] += len(rows)
-            yield rows
+            arrivals.append(rows)
+        yield pa.concat_tables(arrivals)
 
 
 def user_ids(user_N: np.ndarray) -> pa.Array:
