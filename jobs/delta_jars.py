@@ -74,7 +74,8 @@ def _fetch(home: Path, coordinates: str) -> list[Path]:
     told = [line.removeprefix("jars:") for line in run.stdout.splitlines() if line.startswith("jars:")]
     if run.returncode or not told:
         raise DeltaJarsError(f"Delta's jars ({coordinates}) could not be fetched; Ivy needs the network once, or "
-                             f"spark.jars.ivySettings in Spark's defaults naming a mirror. It said:\n{run.stderr[-2000:]}")
+                             "spark.jars.ivySettings in Spark's defaults naming a mirror. It said:\n"
+                             f"{run.stderr[-2000:]}")
     return [Path(jar.removeprefix("file:")) for jar in told[0].split(",") if jar]
 
 

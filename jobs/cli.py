@@ -1,0 +1,269 @@
+"""The command line: each job as a command, the same call from the shell and from Airflow.
+
+    instructue assemble --config conf/demo.yaml --as-of 2026-01-02
+
+A mistake that a person can mend is one line, `error: ...`, and exit code 2; anything else leaves its traceback in
+a log file, says where, and exits with 1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from model.errors import InstructUEError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from jobs.deployment import Deployment
+    from jobs.report import Told
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
+                  context_settings={"help_option_names": ["-h", "--help"]},
+                  help="User embeddings that follow an instruction: from Delta tables to an online lookup.")
+
+DATA, MODEL, DAILY, ANSWERS = "Made-up data", "The model", "Every day", "Answers"
+
+Config = Annotated[Path, typer.Option("--config", "-c", envvar="INSTRUCTUE_CONFIG", help="The deployment file.")]
+AsOf = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
+                                        help="The day: events before its midnight, UTC.")]
+FirstDay = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
+                                            show_default="2026-01-01", help="Rows that arrived before its midnight.")]
+Through = Annotated[datetime | None, typer.Option("--through", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
+                                                  help="Run each day from --as-of to this one, oldest first.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for a program to read.")]
+DEFAULT_CONFIG = Path("conf/demo.yaml")
+
+
+@app.command(rich_help_panel=DATA)
+def generate(
+    config: Config = DEFAULT_CONFIG,
+    as_of: FirstDay = datetime(2026, 1, 1),
+    users: Annotated[int, typer.Option(min=100, help="How many users the company has.")] = 4000,
+    seed: Annotated[int, typer.Option(help="Another seed makes another company.")] = 0,
+    changed_share: Annotated[float | None, typer.Option(
+        min=0, max=1, help="Share of users whose profile changes on the day after the first.")] = 0.05,
+    json: Json = False,
+) -> None:
+    """Make the source tables of a made-up company, as they had arrived before a day.
+
+    [dim]instructue generate --users 300 --as-of 2026-01-01[/]
+    """
+    from jobs.generate import generate as job
+
+    deployment = _read(config)
+    with _step(f"generate {as_of:%Y-%m-%d}"):
+        summary = job(deployment, as_of.date(), users=users, seed=seed, changed_share=changed_share)
+    _show(f"generate {as_of:%Y-%m-%d}", summary, json)
+
+
+@app.command(rich_help_panel=DAILY)
+def assemble(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = None, json: Json = False) -> None:
+    """Bring user_profiles up to a day: a row for each user whose profile has changed.
+
+    [dim]instructue assemble --as-of 2026-01-01 --through 2026-01-07[/]
+    """
+    def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
+        from jobs.assemble import assemble
+
+        return assemble(spark, deployment, day)
+
+    _daily("assemble", job, config, as_of, through, json)
+
+
+@app.command(rich_help_panel=DAILY)
+def embed(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = None, json: Json = False) -> None:
+    """Embed the users whose profile, instruction or model has changed, in every scenario.
+
+    [dim]instructue embed --as-of 2026-01-02[/]
+    """
+    def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
+        from jobs.embed import embed
+
+        return embed(spark, deployment, day)
+
+    _daily("embed", job, config, as_of, through, json)
+
+
+@app.command(rich_help_panel=DAILY)
+def publish(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = None, json: Json = False) -> None:
+    """Write the day's user_vectors and bring the online store to the table's latest rows.
+
+    [dim]instructue publish --as-of 2026-01-02[/]
+    """
+    def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
+        from jobs.publish import publish
+
+        return publish(spark, deployment, day, told)
+
+    _daily("publish", job, config, as_of, through, json)
+
+
+@app.command(rich_help_panel=ANSWERS)
+def lookup(
+    users: Annotated[list[str], typer.Argument(help="User ids.", show_default=False)],
+    config: Config = DEFAULT_CONFIG,
+    scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="Only this; may be repeated.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per user, with the whole vectors.")] = False,
+) -> None:
+    """Look users' vectors up in the online store, as a service does.
+
+    [dim]instructue lookup u0000012 u0000034 --scenario food --json[/]
+    """
+    deployment = _read(config)
+    from jobs.lookup import Lookup
+
+    with _step("opening the online store"):
+        look_up = Lookup(deployment)
+    begin = time.perf_counter()
+    answers = look_up(users, scenario or None)
+    milliseconds = (time.perf_counter() - begin) * 1000
+
+    from jobs.report import out, plain, table
+
+    if json:
+        _print_json(plain(answers))
+        return
+    rows = []
+    for answer in answers:
+        rows += [(answer.user_id, name, f"{v.as_of:%Y-%m-%d}", v.model_version, len(v.vector),
+                  " ".join(f"{x:+.3f}" for x in v.vector[:5]) + " ...") for name, v in answer.vectors.items()]
+        if not answer.found:
+            rows.append((answer.user_id, "not online", "", "", None, ""))
+    title = f"{len(users)} user(s) looked up in {milliseconds:.1f} ms"
+    out.print(table(title, ("user", "scenario", "as of", "model", "width", "vector"), rows))
+
+
+@app.command(rich_help_panel=ANSWERS)
+def sql(
+    query: Annotated[str, typer.Argument(help="One SQL statement; `-` reads it from standard input.")],
+    config: Config = DEFAULT_CONFIG,
+    limit: Annotated[int, typer.Option(min=1, help="How many rows of the answer to show as a table.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="Every row, one JSON object a line.")] = False,
+) -> None:
+    """Ask the lake in SQL: its tables by name, and the views and functions of sql/.
+
+    [dim]instructue sql "SELECT * FROM most_similar('u0000012', 'food', 5)"[/]
+    """
+    from jobs.report import out, plain, table
+
+    deployment = _read(config)
+    statement = sys.stdin.read() if query == "-" else query
+    with spark_session(deployment) as spark:
+        from jobs.sql import sql as ask
+
+        answer = ask(spark, deployment, statement)
+        with _step("asking"):
+            rows = [row.asDict(recursive=True) for row in (answer if json else answer.limit(limit + 1)).collect()]
+    if json:
+        _print_json(plain(rows))
+        return
+    shown = rows[:limit]
+    out.print(table("", answer.columns, [[row[name] for name in answer.columns] for row in shown]))
+    if len(rows) > limit:
+        out.print(f"the first {limit} rows; --limit shows more, --json all", style="dim")
+
+
+@contextmanager
+def spark_session(deployment: Deployment) -> Iterator[SparkSession]:
+    """A session for one command, stopped after it."""
+    from jobs.spark import session
+
+    with _step("starting Spark"):
+        spark = session(deployment)
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+def _daily(name: str, job: Callable[[SparkSession, Deployment, date, Told], Any], config: Path, as_of: datetime,
+           through: datetime | None, json: bool) -> None:
+    last = through or as_of
+    if last < as_of:
+        raise typer.BadParameter(f"{last:%Y-%m-%d} is before --as-of {as_of:%Y-%m-%d}", param_hint="--through")
+    deployment = _read(config)
+    with spark_session(deployment) as spark:
+        for day in (as_of.date() + timedelta(days=step) for step in range((last - as_of).days + 1)):
+            with _step(f"{name} {day}") as told:
+                summary = job(spark, deployment, day, told)
+            _show(f"{name} {day}", summary, json)
+
+
+def _read(config: Path) -> Deployment:
+    from jobs.deployment import Deployment
+
+    return Deployment.read(config)
+
+
+def _step(name: str) -> Any:
+    from jobs.report import step
+
+    return step(name)
+
+
+def _show(title: str, summary: Any, as_json: bool) -> None:
+    from jobs.report import show
+
+    show(title, summary, as_json)
+
+
+def _print_json(rows: list[Any]) -> None:
+    from json import dumps
+
+    for row in rows:
+        print(dumps(row, ensure_ascii=False))
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 unexpected, 2 a mistake that a person can mend, 130 interrupted."""
+    try:
+        app(arguments)
+    except InstructUEError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if "PYSPARK_GATEWAY_PORT" in os.environ:
+            # Under spark-submit the scheduler keeps what is printed: the traceback belongs there.
+            traceback.print_exc()
+        print(f"unexpected {type(error).__name__}: {_first_line(error)}; the traceback is in {_write_traceback()}",
+              file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+def _write_traceback() -> Path:
+    name = f"error-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
+    for folder in (Path("logs"), Path(tempfile.gettempdir()) / "instructue-logs"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(f"{' '.join(sys.argv)}\n{traceback.format_exc()}", encoding="utf-8")
+        except OSError:
+            continue
+        return (folder / name).resolve()
+    raise RuntimeError("no log file can be written, neither in ./logs nor in the temporary folder")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""What people see: a line per step with its elapsed time, and a job's summary as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else 120, highlight=False)
+
+SHOWN = 6
+"""Items of a long list that a person is shown."""
+Told = Callable[[int, int], None]
+"""Takes how much is done and how much there is."""
+
+
+class Summary(Protocol):
+    """A frozen dataclass that a job returns."""
+
+    seconds: float
+
+
+@contextmanager
+def step(name: str) -> Iterator[Told]:
+    """Show that `name` is running, how far it is, and how long it took; on stderr, so that stdout is the answer's."""
+    begin = time.monotonic()
+    if not err.is_terminal:
+        err.print(f"{name} ...", markup=False)
+        yield lambda done, total: None
+        err.print(f"{name}: {elapsed(time.monotonic() - begin)}", markup=False)
+        return
+    bar = Progress(SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
+                   MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True)
+    with bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+    err.print(f"[green]✓[/] {name}  [dim]{elapsed(time.monotonic() - begin)}[/]")
+
+
+def elapsed(seconds: float) -> str:
+    """`7.4 s` or `3 min 12 s`."""
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def show(title: str, summary: Any, as_json: bool = False) -> None:
+    """Print what a job did: a table for a person, one JSON object on a line for a program."""
+    if as_json:
+        print(json.dumps(plain(summary), ensure_ascii=False))
+        return
+    told = plain(summary)
+    tables = {name: told.pop(name) for name, value in list(told.items()) if _is_table(value)}
+    lines = summary.lines() if hasattr(summary, "lines") else list(_lines(told))
+    grid = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    for name, value in lines:
+        grid.add_row(name, value)
+    out.print(grid)
+    for name, value in tables.items():
+        columns = list(dict.fromkeys(column for row in value.values() for column in row))
+        rows = [(key, *(row.get(column) for column in columns)) for key, row in value.items()]
+        out.print(table(name.replace("_", " "), ("", *(column.replace("_", " ") for column in columns)), rows))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """A table of values; numbers stand right."""
+    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for position, column in enumerate(columns):
+        numeric = all(isinstance(row[position], int | float | None) for row in rows)
+        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(_text(value) for value in row))
+    return made
+
+
+def accounts(job_runs: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows in, out and left out by reason of the rows of `job_runs`, one line per reason."""
+    rows: list[tuple[Any, ...]] = []
+    for run in job_runs:
+        reasons = [(reason, n) for reason, n in sorted(dict(run["left_out"] or {}).items()) if n]
+        first = (run["job"], run["day"], run["status"], run["rows_in"], run["rows_out"], round(run["seconds"], 1))
+        rows.append((*first, *(reasons[0] if reasons else ("", None))))
+        rows += [("", "", "", None, None, None, *reason) for reason in reasons[1:]]
+    columns = ("job", "day", "status", "rows in", "rows out", "seconds", "left out", "rows")
+    return table("Rows in, out and left out", columns, rows)
+
+
+def plain(value: Any) -> Any:
+    """A summary as what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, bytes | bytearray):
+        return b64encode(value).decode()
+    if isinstance(value, date | Path):
+        return value.isoformat() if isinstance(value, date) else str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def _is_table(value: Any) -> bool:
+    """A mapping of mappings of numbers: rows and columns."""
+    return isinstance(value, Mapping) and len(value) > 0 and all(
+        isinstance(row, Mapping) and row and all(isinstance(cell, int | float | None) for cell in row.values())
+        for row in value.values())
+
+
+def _lines(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in summary.items():
+        title = f"{prefix}{name.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            yield from _lines(value, f"{title}: ")
+        elif value is not None:
+            yield title, _text(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.4g}"
+    if isinstance(value, bytes | bytearray):
+        return f"{len(value)} bytes"
+    if isinstance(value, list | tuple):
+        shown = ", ".join(_text(item) for item in value[:SHOWN])
+        return f"{shown}, ... {len(value)} in all" if len(value) > SHOWN else shown
+    return str(value)
