@@ -1,0 +1,83 @@
+"""
+### The day's vectors
+
+`assemble` brings the profiles of the users that changed up to the day, `embed` their vectors, and `publish` the online
+store. A run's day is the end of its data interval: the run for 2026-01-01 to 2026-01-02 holds every event before
+2026-01-02T00:00 UTC.
+
+Any task may be cleared and run again, for today or for a day long past: it replaces that day's rows. Runs go oldest
+first, one at a time; after replacing an old day, clear the later ones too (publish refuses until they are fresh).
+
+| environment | what it says | default |
+| --- | --- | --- |
+| `INSTRUCTUE_CONFIG` | the deployment file | `conf/demo.yaml` of this checkout |
+| `INSTRUCTUE_START` | the first day; each day since is run, oldest first | when this DAG is turned on |
+| `INSTRUCTUE_END` | the last day | none |
+| `INSTRUCTUE_DRIVER_MEMORY` | memory of each Spark driver | `2g` |
+| `INSTRUCTUE_APPLICATION` | what spark-submit runs | `jobs/__main__.py` of this checkout |
+
+The Spark connection is `spark_default`. What each run read, wrote and left out stands in the table `job_runs`.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, chain
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+ONE_DAY = timedelta(days=1)
+
+
+def day(name: str) -> datetime | None:
+    """A day of the environment as the start of the data interval that ends on it."""
+    value = os.environ.get(name)
+    return datetime.fromisoformat(value).replace(tzinfo=UTC) - ONE_DAY if value else None
+
+
+start = day("INSTRUCTUE_START")
+
+with DAG(
+    "embed_users",
+    description="From the day's source tables to vectors in Delta and in the online store",
+    doc_md=__doc__,
+    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+    start_date=start,
+    end_date=day("INSTRUCTUE_END"),
+    catchup=start is not None,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=5), "retry_exponential_backoff": True},
+    params={
+        "config": Param(
+            os.environ.get("INSTRUCTUE_CONFIG", str(CHECKOUT / "conf" / "demo.yaml")),
+            type="string",
+            description="The deployment file, as the Spark driver finds it",
+        ),
+        "as_of": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            description="The day to run by hand; empty: the end of the run's data interval",
+        ),
+        "driver_memory": Param(os.environ.get("INSTRUCTUE_DRIVER_MEMORY", "2g"), type="string"),
+    },
+    tags=["instructue"],
+) as dag:
+    chain(*(
+        SparkSubmitOperator(
+            task_id=job,
+            name=f"instructue-{job}",
+            application=os.environ.get("INSTRUCTUE_APPLICATION", str(CHECKOUT / "jobs" / "__main__.py")),
+            application_args=[
+                job,
+                "--config", "{{ params.config }}",
+                "--as-of", "{{ params.as_of or (data_interval_end | ds) }}",
+            ],
+            conf={"spark.driver.memory": "{{ params.driver_memory }}", "spark.log.level": "WARN"},
+            outlets=[Asset("user_vectors")] if job == "publish" else [],
+        )
+        for job in ("assemble", "embed", "publish")
+    ))
