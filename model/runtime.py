@@ -133,7 +133,7 @@ class Runtime:
             raise VectorError(f"{profiles['profile_hash'].null_count} of {len(profiles)} profiles have no "
                               "profile_hash: these users have ended and have no vector; leave them out")
         rows = read_profiles(profiles, self._network)
-        texts = [self._text_vectors(source.name, events)
+        texts = [self._padded_texts(source.name, events)
                  for source, events in zip(self._network.sources, rows.sources, strict=True)]
         vectors_UKH = np.empty((len(rows), len(scenarios), self.width), np.float32)
         if scenarios:
@@ -154,19 +154,24 @@ class Runtime:
                 "segments": np.repeat(np.arange(1, len(vectors) + 1), lengths_K),
                 "users": np.cumsum(lengths_K) - 1}
 
-    def _text_vectors(self, source: str, events: SourceEvents) -> Floats:
-        """Return [T + 1, E]: the vectors of the source's distinct texts, and the row of zeros that pads."""
-        cache, max_tokens = self._caches[source], self._network.source(source).max_tokens
-        vectors_TE, missing_M = cache.get(events.texts)
+    def encode_texts(self, source: str, texts: Sequence[str]) -> Floats:
+        """Return float32 [T, E], the event vectors of a source's texts, all unlike; those in the cache are not read."""
+        cache = self._caches[source]
+        vectors_TE, missing_M = cache.get(texts)
         if len(missing_M):
-            ids = self._tokenizers.event_ids([events.texts[text] for text in missing_M], max_tokens)
+            missing = [texts[text] for text in missing_M.tolist()]
+            ids = self._tokenizers.event_ids(missing, self._network.source(source).max_tokens)
             for batch_M in _by_cost(ids.lengths, TOKENS_PER_TEXT_BATCH):
                 ids_TL, mask_TL = ids.padded(batch_M)
-                encoded = self._encoders[source].run(
+                vectors_TE[missing_M[batch_M]] = self._encoders[source].run(
                     ["vectors"], {"input_ids": ids_TL, "attention_mask": mask_TL})[0]
-                vectors_TE[missing_M[batch_M]] = encoded
-            cache.put([events.texts[text] for text in missing_M], vectors_TE[missing_M])
+            cache.put(missing, vectors_TE[missing_M])
         return vectors_TE
+
+    def _padded_texts(self, source: str, events: SourceEvents) -> Floats:
+        """[T + 1, E]: the vectors of the source's texts, and the row of zeros that pads."""
+        return np.concatenate([self.encode_texts(source, events.texts),
+                               np.zeros((1, self._network.encoder.width), np.float32)])
 
     def _batches(self, rows: Profiles, instruction_tokens: int) -> Iterator[Ints]:
         fixed = 3 * len(self._network.sources) + 4 + instruction_tokens  # pooled, boundary and tabular tokens
@@ -198,11 +203,11 @@ class TextVectors:
         return len(self._rows)
 
     def get(self, texts: Sequence[str]) -> tuple[Floats, Ints]:
-        """Return [T + 1, E] with the vectors known filled in and all else zero, and which texts are missing."""
-        vectors_TE = np.zeros((len(texts) + 1, self._matrix.shape[1]), np.float32)
+        """Return [T, E] with the vectors known filled in and all else zero, and which texts are missing."""
+        vectors_TE = np.zeros((len(texts), self._matrix.shape[1]), np.float32)
         row_T = np.fromiter((self._rows.get(text, -1) for text in texts), np.int64, len(texts))
         known_T = row_T >= 0
-        vectors_TE[:-1][known_T] = self._matrix[row_T[known_T]]
+        vectors_TE[known_T] = self._matrix[row_T[known_T]]
         for text in np.flatnonzero(known_T).tolist():
             self._rows.move_to_end(texts[text])
         return vectors_TE, np.flatnonzero(~known_T)

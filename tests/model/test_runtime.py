@@ -132,11 +132,11 @@ def test_text_vectors_keep_those_read_last():
     cache = TextVectors(2, 1)
     cache.put(["a", "b"], np.array([[1.0], [2.0]], np.float32))
     vectors, missing = cache.get(["a", "c"])
-    np.testing.assert_array_equal(vectors, [[1.0], [0.0], [0.0]])
+    np.testing.assert_array_equal(vectors, [[1.0], [0.0]])
     np.testing.assert_array_equal(missing, [1])
     cache.put(["c"], np.array([[3.0]], np.float32))
     vectors, missing = cache.get(["a", "b", "c"])
-    np.testing.assert_array_equal(vectors, [[1.0], [0.0], [3.0], [0.0]])
+    np.testing.assert_array_equal(vectors, [[1.0], [0.0], [3.0]])
     np.testing.assert_array_equal(missing, [1])
     cache.put(["d", "e", "f"], np.array([[4.0], [5.0], [6.0]], np.float32))
     assert len(cache) == 2
