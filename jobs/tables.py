@@ -148,15 +148,25 @@ def replace_day(df: DataFrame, path: str, as_of: date, partitions: Sequence[str]
        .option("mergeSchema", "true").partitionBy(*partitions).save(path))
 
 
+def clear_day(spark: SparkSession, path: str, as_of: date) -> None:
+    """Remove a day's rows, where there is such a table and it has any."""
+    if exists(spark, path):
+        there = spark.read.format("delta").load(path).where(F.col("day") == F.lit(as_of))
+        if not there.isEmpty():
+            replace_day(there.limit(0), path, as_of)
+
+
 def same_rows(df: DataFrame, path: str, as_of: date, columns: Sequence[str]) -> bool:
     """Whether a day of a table holds exactly the rows of `df`, by `columns`, whatever their order."""
     spark = df.sparkSession
     if not exists(spark, path):
         return False
     there = spark.read.format("delta").load(path).where(F.col("day") == F.lit(as_of))
+    if there.isEmpty():
+        return df.isEmpty()
     if not set(columns) <= set(there.columns):
         return False
-    return _fingerprint(df, columns) == _fingerprint(there, columns)
+    return bool(_fingerprint(df, columns) == _fingerprint(there, columns))
 
 
 def _fingerprint(df: DataFrame, columns: Sequence[str]) -> Any:
@@ -241,6 +251,10 @@ class JobRun:
         replace_day(df, path, day)
         return True
 
+    def seconds(self) -> float:
+        """How long it has run."""
+        return (datetime.now(UTC) - self.started_at).total_seconds()
+
     def row(self, status: str, finished_at: datetime | None) -> tuple[Any, ...]:
         """The run so far as a row of `job_runs`."""
         now = datetime.now(UTC)
@@ -248,7 +262,7 @@ class JobRun:
         unchanged = former is not None and former.finished_at is not None and not self.replaced
         replaced_at = former.replaced_at if former and unchanged else now
         return (self.job, midnight(self.as_of), status, self.started_at, finished_at, replaced_at,
-                self.rows_in, self.rows_out, self.left_out, (now - self.started_at).total_seconds(),
+                self.rows_in, self.rows_out, self.left_out, self.seconds(),
                 self.model_version, self.versions,
                 json.dumps(self.details, ensure_ascii=False, default=str), self.as_of)
 
