@@ -73,7 +73,7 @@ THEMES = (
           "controller,guild,hero,dragon egg,speed boost",
           queries="皮肤,充值优惠,攻略,赛季通行证,开黑"),
     Group(name="delivery", loadings={"gourmet": 1.0, "busy": 1.0},
-          category="dining groceries services", root="food market me",
+          category="dining groceries services shopping", root="food market me",
           action="order claim", channel="app mini-program", price=32,
           nouns="fried rice,beef noodles,dumplings,chicken rice,spicy pot,congee,salad bowl,skewers,lunch box,"
           "roast duck rice,wonton,curry,crayfish,burger",
@@ -218,7 +218,7 @@ EVERYDAY = (
           nouns="vegetables,eggs,milk,rice,tissue,fruit,cooking oil,detergent,soap,pork,bread,salt",
           queries="超市,水果,鸡蛋,大米"),
     Group(name="utilities",
-          category="services home finance", root="life me",
+          category="services home finance", root="life me green",
           action="pay check-in", channel="app", price=120,
           nouns="electricity,water,gas,heating,broadband,property fee,waste fee,meter",
           queries="电费,水费,燃气"),

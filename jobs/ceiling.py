@@ -53,7 +53,7 @@ def measure(chunk: Chunk) -> Signal:
 
 
 def _ceiling(hidden: np.ndarray, label_U: np.ndarray) -> float:
-    model = LogisticRegression(max_iter=1000)
+    model = LogisticRegression(solver="newton-cholesky")
     known = cross_val_predict(model, hidden, label_U, cv=5, method="predict_proba")[:, [1]]
     return float(_auc(rankdata(known, axis=0), label_U)[0])
 
@@ -79,11 +79,12 @@ def _text_hints(chunk: Chunk, events: dict[str, Events]) -> Hints:
     ranks = []
     for source in SOURCES:
         counts = _counts(chunk, source, events[source]).toarray()
-        told = np.flatnonzero((counts > 0).mean(axis=0) >= 0.005)
+        told = np.flatnonzero((counts > 0).mean(axis=0) >= 0.01)
         rendered = texts(source).render()
-        for kind, values in (("count", counts[:, told]), ("has", counts[:, told] > 0)):
-            names += [f"{kind} {rendered[i]}" for i in told]
-            ranks.append(rankdata(values, axis=0))
+        has = counts[:, told] > 0
+        names += [f"{kind} {rendered[i]}" for kind in ("count", "has") for i in told]
+        # Those who have it share one rank, the others another, half the users below.
+        ranks += [rankdata(counts[:, told], axis=0), (chunk.users - has.sum(axis=0) + 1) / 2 + has * chunk.users / 2]
     return names, np.hstack(ranks)
 
 
@@ -104,7 +105,7 @@ def _column_hints(chunk: Chunk, events: dict[str, Events]) -> Hints:
     hints["bills: amount"] = np.bincount(bills.user_E[seen] - chunk.start, bills.amount_E[seen], chunk.users)
     hints["bills: mean amount"] = hints["bills: amount"] / np.maximum(hints["bills: count"], 1)
     hints.update(_attribute_hints(chunk))
-    return list(hints), np.column_stack([rankdata(value) for value in hints.values()])
+    return list(hints), rankdata(np.column_stack(list(hints.values())), axis=0)
 
 
 def _attribute_hints(chunk: Chunk) -> dict[str, np.ndarray]:

@@ -70,7 +70,7 @@ class Company:
     """Share of users with any event on the first day; None: as it comes."""
     quiet_ages: tuple[int, ...] = ()
     """Whole days before the first day on which quiet users did nothing."""
-    chunk: int = 10_000
+    chunk: int = 5_000
 
     def chunks(self) -> Iterator[Chunk]:
         """The users in order, at most `chunk` at a time."""

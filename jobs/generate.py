@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +21,12 @@ from deltalake import write_deltalake
 
 from jobs.attributes import ATTRIBUTES, attribute_rows
 from jobs.catalogue import COLUMNS, SOURCES, texts
-from jobs.ceiling import Signal, measure
 from jobs.company import DAY, LABELS, Chunk, Company, Events
 from jobs.deployment import Deployment
 from model.errors import InstructUEError
+
+if TYPE_CHECKING:
+    from jobs.ceiling import Signal
 
 FIRST_DAY = date(2026, 1, 1)
 TIME = pa.timestamp("us", tz="UTC")
@@ -119,8 +122,14 @@ def generate(deployment: Deployment, as_of: date, users: int = 4000, seed: int =
     return Report(as_of=as_of, users=users, rows=rows,
                   late={source: counts[source].pop("late") for source in SOURCES},
                   broken={f"{source}: {kind}": n for source in SOURCES for kind, n in counts[source].items()},
-                  signal=measure(next(company.chunks())) if as_of <= first_day else None,
-                  seconds=time.monotonic() - begin)
+                  signal=_signal(company) if as_of <= first_day else None, seconds=time.monotonic() - begin)
+
+
+def _signal(company: Company) -> Signal:
+    # scikit-learn takes seconds to import, and later days do without.
+    from jobs.ceiling import measure
+
+    return measure(next(company.chunks()))
 
 
 def quiet_ages(deployment: Deployment) -> tuple[int, ...]:
