@@ -1,0 +1,235 @@
+"""Training: it learns, it goes on where it was killed, and it fits on the training split alone."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from model.checkpoint import CheckpointError, load_checkpoint
+from model.config import NetworkConfig, TrainingConfig
+from model.inference import embed, generate
+from model.pairs import PairError
+from model.training import _Batches, initialise, learning_rate, prepare, train
+from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
+
+SHORT = TrainingConfig(
+    steps=7, profiles_per_step=8, warmup_steps=2, validate_every=3, save_every=2, validation_profiles=6
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Batches of eight gain nothing from threads, and lose much where tests run side by side."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def profiles() -> pa.Table:
+    return made_up_profiles(40, events=6, searches=2)
+
+
+@pytest.fixture(scope="module")
+def pairs(profiles: pa.Table) -> pa.Table:
+    return made_up_pairs(profiles)
+
+
+def small() -> NetworkConfig:
+    config = network_config()
+    return replace(
+        config, encoder=replace(config.encoder, layers=1), backbone=replace(config.backbone, layers=1)
+    )
+
+
+def silent(line: str) -> None:
+    pass
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_ten_pairs_are_learnt_to_the_letter(tmp_path: Path) -> None:
+    profiles = made_up_profiles(12, events=6, searches=2).slice(2)
+    answers = [f"Answer {number}: 用户 likes {'tea' * number}." for number in range(10)]
+    asked = "What does this user like?"
+    pairs = pa.table(
+        {
+            "user_id": profiles["user_id"],
+            "as_of": profiles["as_of"],
+            "instruction": pa.array([asked] * 10),
+            "answer": pa.array(answers),
+            "split": pa.array(["train"] * 10),
+        }
+    )
+    training = TrainingConfig(
+        steps=150, profiles_per_step=10, learning_rate=4e-3, warmup_steps=10, validate_every=1000
+    )
+    folder = train(profiles, pairs, small(), training, tmp_path / "checkpoint", log=silent, progress=False)
+    network, tokenizers, _ = load_checkpoint(folder)
+    assert generate(network, tokenizers, profiles, asked) == answers
+    # The loss falls for both terms, and users stand nearest to their own answers.
+    curve = metrics(folder)["curve"]
+    assert curve["language"][-1] < 0.05 < 3 < curve["language"][0]
+    users = embed(network, tokenizers, profiles, [asked])[:, 0]
+    with torch.no_grad():
+        answer_vectors = network.encode_answers(tokenizers.answer_ids(answers), np.arange(10)).numpy()
+    assert (users @ answer_vectors.T).argmax(1).tolist() == list(range(10))
+
+
+def test_a_killed_run_goes_on_the_same_curve(profiles: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
+    whole = train(profiles, pairs, small(), SHORT, tmp_path / "whole", log=silent, progress=False)
+
+    def kill(line: str) -> None:
+        if line.startswith("step 6"):
+            raise Killed
+
+    killed = tmp_path / "killed"
+    with pytest.raises(Killed):
+        train(profiles, pairs, small(), SHORT, killed, log=kill, progress=False)
+    assert [path.name for path in killed.iterdir()] == ["state-4"]
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        load_checkpoint(killed)
+    (killed / "state.part").mkdir()  # a kill amid saving
+
+    lines: list[str] = []
+    # The tables are read again, in another order.
+    turned = profiles.take(np.arange(len(profiles))[::-1]), pairs.take(np.arange(len(pairs))[::-1])
+    train(*turned, small(), SHORT, killed, log=lines.append, progress=False)
+    assert any("going on after step 4" in line for line in lines)
+    assert not list(killed.glob("state*"))
+    for name, values in metrics(whole)["curve"].items():
+        assert len(values) == 7
+        assert metrics(killed)["curve"][name] == pytest.approx(values, abs=1e-5)
+    assert [scored["step"] for scored in metrics(killed)["validation"]] == [3, 6, 7]
+    weights, again = load_checkpoint(whole)[0].state_dict(), load_checkpoint(killed)[0].state_dict()
+    assert max((weights[name] - again[name]).abs().max().item() for name in weights) < 1e-5
+
+
+def test_a_finished_run_is_left_as_it_is_and_another_starts_afresh(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    short = replace(SHORT, steps=2)
+    folder = train(profiles, pairs, small(), short, tmp_path, log=silent, progress=False)
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    lines: list[str] = []
+    train(profiles, pairs, small(), short, folder, log=lines.append, progress=False)
+    assert "nothing to do" in lines[-1]
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+    train(profiles, pairs, small(), short, folder, seed=1, log=lines.append, progress=False)
+    assert (folder / "model.safetensors").stat().st_mtime_ns > written
+    assert metrics(folder)["seed"] == 1
+
+
+def test_a_state_of_other_data_is_not_gone_on_from(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    def kill(line: str) -> None:
+        if line.startswith("step 3"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(profiles, pairs, small(), SHORT, tmp_path, log=kill, progress=False)
+    lines: list[str] = []
+    train(
+        profiles.slice(0, 30),
+        made_up_pairs(profiles.slice(0, 30)),
+        small(),
+        SHORT,
+        tmp_path,
+        log=lines.append,
+        progress=False,
+    )
+    assert any("starting afresh" in line for line in lines)
+    assert len(metrics(tmp_path)["curve"]["loss"]) == 7
+
+
+def test_a_checkpoint_embeds_as_it_did_when_written(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    torch.manual_seed(123)
+    before = torch.random.get_rng_state()
+    one = initialise(profiles, pairs, small(), tmp_path / "one", log=silent)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    two = initialise(profiles, pairs, small(), tmp_path / "two", log=silent)
+    other = initialise(profiles, pairs, small(), tmp_path / "other", seed=1, log=silent)
+    files = {
+        "config.json",
+        "model.safetensors",
+        "event_tokenizer.json",
+        "language_tokenizer.json",
+        "metrics.json",
+    }
+    assert {path.name for path in one.iterdir()} == files
+    vectors = [embed(*load_checkpoint(folder)[:2], profiles, [None]) for folder in (one, two, other)]
+    assert np.array_equal(vectors[0], vectors[1])
+    assert np.abs(vectors[0] - vectors[2]).max() > 0.01
+
+
+def test_everything_is_fitted_on_the_training_split_alone(profiles: pa.Table, pairs: pa.Table) -> None:
+    split = dict(zip(pairs["user_id"].to_pylist(), pairs["split"].to_pylist(), strict=True))
+    rows = profiles.to_pylist()
+    for row in rows:
+        if split[row["user_id"]] == "validation":
+            row["tabular"] = {"bills": 1e9, "income": 1e9, "city": "elsewhere"}
+            row["bill"] = [{**event, "text": "ზზზზზზ"} for event in row["bill"]]
+    changed = pa.Table.from_pylist(rows, schema=profiles.schema)
+    config, tokenizers, _, held_out = prepare(profiles, pairs, small(), SHORT)
+    config_2, tokenizers_2, _, held_out_2 = prepare(changed, pairs, small(), SHORT)
+    assert config_2 == config
+    assert tokenizers_2.event.to_str() == tokenizers.event.to_str()
+    assert held_out_2.profiles.categories_UC.max() == 0 < held_out.profiles.categories_UC.max()
+    assert config.encoder.vocabulary == tokenizers.event.get_vocab_size()
+
+
+def test_batches_are_a_function_of_seed_and_step(profiles: pa.Table, pairs: pa.Table) -> None:
+    _, _, examples, _ = prepare(profiles, pairs, small(), SHORT)
+    one, two, other = (_Batches(examples, SHORT, seed) for seed in (0, 0, 1))
+    steps = [9, 2, 5, 2]  # in any order
+    for step in steps:
+        assert np.array_equal(one[step].ids_BL, two[step].ids_BL)
+    assert any(not np.array_equal(one[step].ids_BL, other[step].ids_BL) for step in steps)
+    whole = replace(SHORT, profiles_per_step=1)
+    single, users = _Batches(examples, whole, 0), len(examples.profiles)
+    seen = [
+        int(single[step].profiles.sources[0].mask_BN.sum() + single[step].profiles.sources[1].mask_BN.sum())
+        for step in range(users)
+    ]
+    assert sorted(seen) == sorted(examples.profiles.lengths_U.tolist())  # every profile once an epoch
+
+
+def test_the_rate_warms_up_and_falls_to_nothing() -> None:
+    training = TrainingConfig(steps=100, warmup_steps=10, learning_rate=1.0)
+    rates = [learning_rate(step, training) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
+    assert all(before > after for before, after in pairwise(rates[10:]))
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[-1] < 0.001
+
+
+def test_pairs_without_a_training_split_are_refused(profiles: pa.Table, tmp_path: Path) -> None:
+    with pytest.raises(PairError, match="no pair has the split 'train'"):
+        train(profiles, made_up_pairs(profiles, validation=1.1), small(), SHORT, tmp_path, log=silent)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    folder = initialise(profiles, pairs, small(), tmp_path, log=silent)
+    config = load_checkpoint(folder)[2]
+    narrow = replace(config, backbone=replace(config.backbone, feedforward=64))
+    (folder / "config.json").write_text(narrow.to_json())
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        load_checkpoint(folder)
