@@ -76,24 +76,27 @@ def publish(spark: SparkSession, deployment: Deployment, as_of: date,
     """
     started = time.monotonic()
     with tables.job_run(spark, deployment, "publish", as_of) as run:
-        _require_fresh(spark, deployment, as_of)
+        later = _require_fresh(spark, deployment, as_of)
         embeddings = run.read("user_embeddings")
         rows = whole_rows(embeddings, deployment, as_of).persist()
         try:
-            replaced = run.replace(rows, TABLE, same=["user_id", "as_of", *features(deployment)])
-            run.rows_in = embeddings.where(F.col("day") == F.lit(as_of)).count()
-            run.rows_out = rows.count()
+            replaced = run.replace(rows.drop("rows_in"), TABLE, same=["user_id", "as_of", *features(deployment)])
+            users, run.rows_in = rows.agg(F.count(F.lit(1)), F.coalesce(F.sum("rows_in"), F.lit(0))).collect()[0]
+            run.rows_out = users
         finally:
             rows.unpersist()
-        held_back = _held_back(spark, deployment, as_of)
+        held_back = _held_back(spark, deployment, later)
         done = {} if held_back else serve(spark, deployment, progress)
         run.details |= {"held_back": held_back, **done}
-    return Published(as_of=as_of, users=run.rows_out, replaced=replaced, held_back=held_back,
+    return Published(as_of=as_of, users=users, replaced=replaced, held_back=held_back,
                      seconds=time.monotonic() - started, **done)
 
 
 def whole_rows(embeddings: DataFrame, deployment: Deployment, as_of: date) -> DataFrame:
-    """The day's rows of `user_vectors`: every scenario's latest vector of each user with an embedding that day."""
+    """The day's rows of `user_vectors`: every scenario's latest vector of each user with an embedding that day.
+
+    `rows_in`, beside the table's columns, counts the user's embeddings of the day.
+    """
     touched = embeddings.where(F.col("day") == F.lit(as_of)).select("user_id").distinct()
     past = (embeddings.where(F.col("scenario").isin(*deployment.scenario_names))
             .select("user_id", "scenario", "as_of", "embedding", "model_version", "day")
@@ -113,7 +116,8 @@ def whole_rows(embeddings: DataFrame, deployment: Deployment, as_of: date) -> Da
         there = (F.col("scenario") == scenario) & F.col("vector").isNotNull()
         cells += [F.max(F.when(there, F.col(value))).alias(name)
                   for name, value in zip(columns(scenario), ("vector", "model_version", "as_of"), strict=True)]
-    return vectors.groupBy("user_id").agg(*cells).withColumn("as_of", tables.moment(as_of))
+    rows_in = F.count_if(F.col("as_of") == tables.moment(as_of)).alias("rows_in")
+    return vectors.groupBy("user_id").agg(*cells, rows_in).withColumn("as_of", tables.moment(as_of))
 
 
 def serve(spark: SparkSession, deployment: Deployment,
@@ -137,17 +141,14 @@ def serve(spark: SparkSession, deployment: Deployment,
         view = _view(deployment, width)
         if view is None:
             return {"online": 0, "written": 0, "cleared": 0}
-        ledger = deployment.table(ONLINE_USERS)
         project = deployment.store.project
         users = rows.select(F.lit(project).alias("project"), "user_id")
-        _list_first(spark, users, ledger)
+        gone = _list_first(spark, users, project, deployment.table(ONLINE_USERS))
         written = _write(view, _online_rows(rows, names), total, progress)
-        listed = spark.read.format("delta").load(ledger).where(F.col("project") == project)
-        gone = [row.user_id for row in listed.join(users, "user_id", "left_anti").toLocalIterator()]
         cleared = _clear(view, gone)
         if gone:
             (users.write.format("delta").mode("overwrite").option("replaceWhere", f"project = '{project}'")
-                  .save(ledger))
+                  .save(deployment.table(ONLINE_USERS)))
         return {"online": total, "written": written, "cleared": cleared}
     finally:
         rows.unpersist()
@@ -176,14 +177,19 @@ def _view(deployment: Deployment, width: int | None) -> OnlineView | None:
         return None
 
 
-def _list_first(spark: SparkSession, users: DataFrame, ledger: str) -> None:
-    """Add to `online_users`, before they are written, those who are not in it."""
-    new = users
-    if tables.exists(spark, ledger):
-        new = users.join(spark.read.format("delta").load(ledger), ["project", "user_id"], "left_anti")
-        if new.isEmpty():
-            return
-    new.write.format("delta").mode("append").partitionBy("project").save(ledger)
+def _list_first(spark: SparkSession, users: DataFrame, project: str, ledger: str) -> list[str]:
+    """Add to `online_users`, before they are written, those who are not in it; who is in it and must go."""
+    if not tables.exists(spark, ledger):
+        users.write.format("delta").partitionBy("project").save(ledger)
+        return []
+    listed = spark.read.format("delta").load(ledger).where(F.col("project") == project).select("user_id")
+    wanted, there = users.select("user_id", F.lit(True).alias("wanted")), listed.withColumn("listed", F.lit(True))
+    differing = (wanted.join(there, "user_id", "full_outer")
+                 .where(F.col("wanted").isNull() | F.col("listed").isNull()).select("user_id", "wanted").collect())
+    new = [(project, row.user_id) for row in differing if row.wanted]
+    if new:
+        spark.createDataFrame(new, "project string, user_id string").write.format("delta").mode("append").save(ledger)
+    return [row.user_id for row in differing if not row.wanted]
 
 
 def _online_rows(rows: DataFrame, names: list[str]) -> Iterator[OnlineRow]:
@@ -233,20 +239,22 @@ def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
         yield batch
 
 
-def _require_fresh(spark: SparkSession, deployment: Deployment, as_of: date) -> None:
-    """Refuse a day whose embeddings are stale, or before which a day is missing in `user_vectors`."""
+def _require_fresh(spark: SparkSession, deployment: Deployment, as_of: date) -> list[date]:
+    """Refuse a day whose embeddings are stale, or before which a day is missing; the published days after it."""
+    runs = tables.runs(spark, deployment, ["embed", "publish"], date.max)
+    embedded = [run.day for run in runs if run.job == "embed" and run.day <= as_of]
     reason = tables.stale(spark, deployment, "embed", as_of)
-    days = [run.day for run in tables.runs(spark, deployment, ["embed"], as_of)]
     if reason:
-        first = _first_stale(spark, deployment, "embed", days, as_of)
-        raise PublishError(f"{as_of} cannot be published: {reason}; run `instructue run --as-of {first} "
-                           f"--through {as_of}`")
-    earlier = [day for day in days if day < as_of]
+        first = _first_stale(spark, deployment, "embed", embedded, as_of)
+        raise PublishError(f"{as_of} cannot be published: {reason}; run `instructue embed --as-of {first} "
+                           f"--through {as_of}`, and `assemble` before it where it is stale too")
+    earlier = [day for day in embedded if day < as_of]
     reason = tables.stale(spark, deployment, "publish", earlier[-1]) if earlier else None
     if reason:
         first = _first_stale(spark, deployment, "publish", earlier, as_of)
         raise PublishError(f"{as_of} cannot be published before {earlier[-1]} is: {reason}; run `instructue publish "
                            f"--as-of {first} --through {as_of}`")
+    return [run.day for run in runs if run.job == "publish" and run.day > as_of]
 
 
 def _first_stale(spark: SparkSession, deployment: Deployment, job: str, days: list[date], last: date) -> date:
@@ -259,9 +267,8 @@ def _first_stale(spark: SparkSession, deployment: Deployment, job: str, days: li
     return first
 
 
-def _held_back(spark: SparkSession, deployment: Deployment, as_of: date) -> str | None:
+def _held_back(spark: SparkSession, deployment: Deployment, later: list[date]) -> str | None:
     """Why the latest rows of `user_vectors` must not be served: a later day carries this one's former vectors."""
-    later = [run.day for run in tables.runs(spark, deployment, ["publish"], date.max) if run.day > as_of]
     reason = tables.stale(spark, deployment, "publish", later[-1]) if later else None
     if reason is None:
         return None
