@@ -33,7 +33,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
                   context_settings={"help_option_names": ["-h", "--help"]},
                   help="User embeddings that follow an instruction: from Delta tables to an online lookup.")
 
-DATA, MODEL, DAILY, ANSWERS = "Made-up data", "The model", "Every day", "Answers"
+DATA, MODEL, DAILY, ANSWERS = "Data", "The model", "Every day", "Answers"
 
 Config = Annotated[Path, typer.Option("--config", "-c", envvar="INSTRUCTUE_CONFIG", help="The deployment file.")]
 AsOf = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
@@ -68,6 +68,60 @@ def generate(
     _show(f"generate {as_of:%Y-%m-%d}", summary, json)
 
 
+@app.command(rich_help_panel=DATA)
+def userqa(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
+    """Ask the questions of the questions file about every user: training_profiles and userqa, what training reads.
+
+    [dim]instructue userqa --json[/]
+    """
+    deployment = _read(config)
+    with spark_session(deployment) as spark:
+        from jobs.userqa import userqa as job
+
+        with _step("userqa"):
+            summary = job(spark, deployment)
+    _show("userqa", summary, json)
+
+
+@app.command(rich_help_panel=MODEL)
+def train(
+    config: Config = DEFAULT_CONFIG,
+    steps: Annotated[int | None, typer.Option(min=0, help="Instead of the file's model.training.steps.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides the weights and the batches.")] = 0,
+    json: Json = False,
+) -> None:
+    """Train a network as the deployment file says, or go on where a killed run stopped.
+
+    [dim]instructue train --steps 200[/]
+    """
+    deployment = _read(config)
+    from jobs.report import err
+    from jobs.train import train as job
+
+    summary = job(deployment, steps=steps, seed=seed, log=lambda line: err.print(line, markup=False))
+    _show("train", summary, json)
+
+
+@app.command(rich_help_panel=MODEL)
+def export(
+    config: Config = DEFAULT_CONFIG,
+    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint's folder; by default the newest.")] = None,
+    instructions: Annotated[bool, typer.Option("--instructions", help="Add the file's new scenarios to the current "
+                                               "release: same graphs, same model version.")] = False,
+    json: Json = False,
+) -> None:
+    """Make a release of ONNX graphs that passes its gates, and point the jobs at it.
+
+    [dim]instructue export --instructions[/]
+    """
+    deployment = _read(config)
+    with _step("export"):
+        from jobs.export import export as job
+
+        summary = job(deployment, from_checkpoint=checkpoint, instructions_only=instructions)
+    _show("export", summary, json)
+
+
 @app.command(rich_help_panel=DAILY)
 def assemble(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = None, json: Json = False) -> None:
     """Bring user_profiles up to a day: a row for each user whose profile has changed.
@@ -83,7 +137,13 @@ def assemble(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = No
 
 
 @app.command(rich_help_panel=DAILY)
-def embed(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = None, json: Json = False) -> None:
+def embed(
+    as_of: AsOf,
+    config: Config = DEFAULT_CONFIG,
+    through: Through = None,
+    release: Annotated[Path | None, typer.Option(help="A release's folder; by default the one accepted last.")] = None,
+    json: Json = False,
+) -> None:
     """Embed the users whose profile, instruction or model has changed, in every scenario.
 
     [dim]instructue embed --as-of 2026-01-02[/]
@@ -91,7 +151,7 @@ def embed(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = None,
     def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
         from jobs.embed import embed
 
-        return embed(spark, deployment, day)
+        return embed(spark, deployment, day, release)
 
     _daily("embed", job, config, as_of, through, json)
 
@@ -130,19 +190,12 @@ def lookup(
     answers = look_up(users, scenario or None)
     milliseconds = (time.perf_counter() - begin) * 1000
 
-    from jobs.report import out, plain, table
+    from jobs.report import out, plain, vectors
 
     if json:
         _print_json(plain(answers))
-        return
-    rows = []
-    for answer in answers:
-        rows += [(answer.user_id, name, f"{v.as_of:%Y-%m-%d}", v.model_version, len(v.vector),
-                  " ".join(f"{x:+.3f}" for x in v.vector[:5]) + " ...") for name, v in answer.vectors.items()]
-        if not answer.found:
-            rows.append((answer.user_id, "not online", "", "", None, ""))
-    title = f"{len(users)} user(s) looked up in {milliseconds:.1f} ms"
-    out.print(table(title, ("user", "scenario", "as of", "model", "width", "vector"), rows))
+    else:
+        out.print(vectors(answers, milliseconds))
 
 
 @app.command(rich_help_panel=ANSWERS)
@@ -226,10 +279,15 @@ def _print_json(rows: list[Any]) -> None:
         print(dumps(row, ensure_ascii=False))
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 unexpected, 2 a mistake that a person can mend, 130 interrupted."""
+def main() -> NoReturn:
+    """The command `instructue`."""
+    run(app)
+
+
+def run(app: typer.Typer) -> NoReturn:
+    """Run a command line and exit: 0 done, 1 unexpected, 2 a mistake that a person can mend, 130 interrupted."""
     try:
-        app(arguments)
+        app()
     except InstructUEError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from jobs.lookup import Answer
 
 out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else 120, highlight=False)
@@ -25,12 +28,6 @@ SHOWN = 6
 """Items of a long list that a person is shown."""
 Told = Callable[[int, int], None]
 """Takes how much is done and how much there is."""
-
-
-class Summary(Protocol):
-    """A frozen dataclass that a job returns."""
-
-    seconds: float
 
 
 @contextmanager
@@ -96,6 +93,18 @@ def accounts(job_runs: Sequence[Mapping[str, Any]]) -> Table:
         rows += [("", "", "", None, None, None, *reason) for reason in reasons[1:]]
     columns = ("job", "day", "status", "rows in", "rows out", "seconds", "left out", "rows")
     return table("Rows in, out and left out", columns, rows)
+
+
+def vectors(answers: Sequence[Answer], milliseconds: float) -> Table:
+    """What a lookup found: a line per user and scenario."""
+    rows: list[tuple[Any, ...]] = []
+    for answer in answers:
+        rows += [(answer.user_id, name, f"{found.as_of:%Y-%m-%d}", found.model_version, len(found.vector),
+                  " ".join(f"{x:+.3f}" for x in found.vector[:5]) + " ...") for name, found in answer.vectors.items()]
+        if not answer.found:
+            rows.append((answer.user_id, "not online", "", "", None, ""))
+    columns = ("user", "scenario", "as of", "model", "width", "vector")
+    return table(f"{len(answers)} user(s) looked up online in {milliseconds:.1f} ms", columns, rows)
 
 
 def plain(value: Any) -> Any:
