@@ -49,7 +49,7 @@ with DAG(
     end_date=day("INSTRUCTUE_END"),
     catchup=start is not None,
     max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(minutes=5), "retry_exponential_backoff": True},
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True},
     params={
         "config": Param(
             os.environ.get("INSTRUCTUE_CONFIG", str(CHECKOUT / "conf" / "demo.yaml")),

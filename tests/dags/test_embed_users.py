@@ -1,0 +1,161 @@
+"""The DAG as Airflow sees it, and run for real: spark-submit, a lake, a release and an online store of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import yaml
+
+from jobs.deployment import Deployment
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+USERS = 150
+DAY1, DAY2 = date(2026, 1, 1), date(2026, 1, 2)
+SAME = ["user_id", "scenario", "as_of", "model_version", "instruction_hash", "profile_hash"]
+
+LOOK = """
+import json, sys, time
+import airflow.sdk
+begin = time.perf_counter()
+sys.path.insert(0, "dags")
+import embed_users
+seconds = time.perf_counter() - begin
+from airflow.timetables.base import DataInterval
+dag = embed_users.dag
+print(json.dumps({
+    "seconds": seconds,
+    "heavy": [name for name in ("torch", "pyspark", "pandas", "jobs", "model", "feast") if name in sys.modules],
+    "tasks": {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks},
+    "kinds": sorted({type(task).__name__ for task in dag.tasks}),
+    "outlets": {task.task_id: [asset.name for asset in task.outlets] for task in dag.tasks if task.outlets},
+    "retries": [task.retries for task in dag.tasks],
+    "max_active_runs": dag.max_active_runs, "catchup": dag.catchup,
+    "start": dag.start_date and dag.start_date.isoformat(), "end": dag.end_date and dag.end_date.isoformat(),
+    "doc": dag.doc_md, "config": dag.params["config"]}))
+"""
+
+
+def airflow_environment(home: Path, **more: str) -> dict[str, str]:
+    """An Airflow of the test's own, on an embedded Spark."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "INSTRUCTUE"))}
+    return {**kept, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"), "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}', **more}
+
+
+def look(home: Path, **environment: str) -> dict[str, Any]:
+    looked = subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, capture_output=True, text=True, check=True,
+                            env=airflow_environment(home, **environment), timeout=120)
+    return json.loads(looked.stdout.strip().splitlines()[-1])
+
+
+def test_looking_at_the_dag_is_cheap(tmp_path: Path):
+    seen = look(tmp_path)
+    assert seen["heavy"] == []
+    assert seen["seconds"] < 5  # 0.3 on an idle machine
+
+
+def test_the_day_is_three_submitted_jobs_in_a_row(tmp_path: Path):
+    seen = look(tmp_path)
+    assert seen["tasks"] == {"assemble": ["embed"], "embed": ["publish"], "publish": []}
+    assert seen["kinds"] == ["SparkSubmitOperator"]
+    assert seen["outlets"] == {"publish": ["user_vectors"]}
+    assert all(retries >= 1 for retries in seen["retries"])
+    assert seen["max_active_runs"] == 1
+    assert "publish" in seen["doc"]
+    assert seen["config"] == str(ROOT / "conf" / "demo.yaml")
+    assert (seen["catchup"], seen["start"]) == (False, None)
+
+
+def test_a_first_day_makes_airflow_run_every_day_since(tmp_path: Path):
+    seen = look(tmp_path, INSTRUCTUE_START="2026-01-01", INSTRUCTUE_END="2026-01-04", INSTRUCTUE_CONFIG="/c.yaml")
+    assert seen["catchup"] is True
+    # The data interval that ends on the first day starts the day before.
+    assert seen["start"].startswith("2025-12-31T00:00:00")
+    assert seen["end"].startswith("2026-01-03T00:00:00")
+    assert seen["config"] == "/c.yaml"
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """Made-up users on day 2 and a release of a network that has hardly been trained."""
+    folder = tmp_path_factory.mktemp("dag")
+    content = yaml.safe_load((ROOT / "conf" / "demo.yaml").read_text(encoding="utf-8"))
+    content |= {"lake": "lake", "releases": "releases", "scenarios": content["scenarios"][:2]}
+    content["store"]["folder"] = "store"
+    content["spark"]["conf"]["spark.driver.memory"] = "1g"
+    content["userqa"] |= {"questions": str(ROOT / "conf" / "questions" / "demo.yaml"), "as_of": ["2025-10-01"]}
+    path = folder / "deployment.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    for command in (["generate", "--users", str(USERS), "--as-of", str(DAY2)], ["userqa"], ["train", "--steps", "2"],
+                    ["export"]):
+        done = subprocess.run([str(BIN / "python"), "-m", "jobs", *command, "--config", str(path)], cwd=ROOT,
+                              capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return Deployment.read(path)
+
+
+@pytest.fixture(scope="module")
+def airflow(lake: Deployment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    environment = airflow_environment(tmp_path_factory.mktemp("airflow"), INSTRUCTUE_CONFIG=str(lake.path),
+                                      INSTRUCTUE_DRIVER_MEMORY="1g")
+    subprocess.run([str(BIN / "airflow"), "db", "migrate"], env=environment, capture_output=True, check=True,
+                   timeout=300)
+    return environment
+
+
+def run_day(airflow: dict[str, str], day: date) -> None:
+    """`airflow dags test`: what DAG.test() does, from the command line."""
+    done = subprocess.run([str(BIN / "airflow"), "dags", "test", "embed_users", str(day)], env=airflow, cwd=ROOT,
+                          capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=900)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+
+
+def rows(deployment: Deployment, table: str, day: date) -> list[dict[str, Any]]:
+    read = deltalake.DeltaTable(deployment.table(table)).to_pyarrow_table(filters=[("day", "=", day)])
+    keys = [(name, "ascending") for name in ("user_id", "scenario") if name in read.column_names]
+    return read.sort_by(keys).to_pylist()
+
+
+def test_a_day_runs_again_to_the_same_tables_and_an_earlier_day_can_follow(lake: Deployment, airflow: dict[str, str]):
+    run_day(airflow, DAY2)
+    profiles, embeddings, vectors = (rows(lake, t, DAY2) for t in ("user_profiles", "user_embeddings", "user_vectors"))
+    assert {row["as_of"] for row in embeddings} == {datetime(2026, 1, 2, tzinfo=UTC)}
+    users = {row["user_id"] for row in profiles}
+    assert 0.9 * USERS <= len(users) <= USERS
+    assert {(row["user_id"], row["scenario"]) for row in embeddings} == {
+        (user, scenario) for user in users for scenario in lake.scenario_names}
+    assert {row["user_id"] for row in vectors} == users
+    np.testing.assert_allclose(np.linalg.norm([row["embedding"] for row in embeddings], axis=1), 1, atol=1e-4)
+
+    # A retry, as after a lost worker: keys and hashes stay, vectors agree.
+    run_day(airflow, DAY2)
+    again = rows(lake, "user_embeddings", DAY2)
+    assert [[row[name] for name in SAME] for row in again] == [[row[name] for name in SAME] for row in embeddings]
+    cosines = np.sum(np.array([row["embedding"] for row in again]) * [row["embedding"] for row in embeddings], axis=1)
+    assert cosines.min() > 0.99999
+    assert rows(lake, "user_vectors", DAY2) == vectors
+
+    # A backfill: the earlier day has no event of its own end or later, and leaves the later day's rows alone.
+    run_day(airflow, DAY1)
+    for row in rows(lake, "user_profiles", DAY1):
+        times = [event["event_time"] for source in lake.sources for event in row[source.name]]
+        assert max(times) < datetime(2026, 1, 1, tzinfo=UTC)
+    assert rows(lake, "user_profiles", DAY2) == profiles
+    runs = deltalake.DeltaTable(lake.table("job_runs")).to_pyarrow_table(columns=["job", "day", "status"])
+    daily = runs.filter(pc.is_in(runs["job"], pa.array(["assemble", "embed", "publish"])))
+    assert {tuple(row.values()) for row in daily.to_pylist()} == {
+        (job, day, "ok") for job in ("assemble", "embed", "publish") for day in (DAY1, DAY2)}
+    assert daily.num_rows == 6
