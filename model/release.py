@@ -118,11 +118,11 @@ class Release:
         ReleaseError
             Keys of the shaping part that differ, with both values; scenarios missing or worded otherwise.
         """
-        differences = _differences(_plain(shaping), self.shaping)
-        if differences:
+        found = differences(shaping, self.shaping)
+        if found:
             raise ReleaseError(
                 f"the deployment differs from release {self.path.name} in what shapes a vector:\n"
-                + "\n".join(f"  {difference}" for difference in differences)
+                + "\n".join(f"  {difference}" for difference in found)
                 + "\nrestore these keys, or assemble, train and export again")
         missing = [scenario for scenario in instructions if scenario not in self.instructions]
         served = {scenario: instruction.text for scenario, instruction in self.instructions.items()}
@@ -253,16 +253,21 @@ def accept(folder: Path, releases: str | Path) -> Release:
 
 def set_current(releases: str | Path, name: str) -> None:
     """Name the accepted release that jobs use from now on."""
-    releases = Path(releases)
-    read(releases / name)
-    handle, temporary = tempfile.mkstemp(prefix=".current-", dir=releases)
+    read(Path(releases) / name)
+    point(releases, name)
+
+
+def point(folder: str | Path, name: str) -> None:
+    """Write `CURRENT` of a folder, all of it or nothing."""
+    folder = Path(folder)
+    handle, temporary = tempfile.mkstemp(prefix=".current-", dir=folder)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(name + "\n")
         file.flush()
         os.fsync(file.fileno())
     Path(temporary).chmod(0o644)
-    Path(temporary).replace(releases / CURRENT)
-    _sync(releases)
+    Path(temporary).replace(folder / CURRENT)
+    _sync(folder)
 
 
 def current(releases: str | Path) -> Path:
@@ -330,18 +335,19 @@ def _hash_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def _differences(here: Any, there: Any, key: str = "") -> list[str]:
-    """Dotted keys at which two plain values differ, with both values; blocks with a name go by it."""
+def differences(here: Any, there: Any, other: str = "release", key: str = "") -> list[str]:
+    """Dotted keys at which two shaping parts differ, with both values; blocks with a name go by it."""
+    here, there = _plain(here), _plain(there)
     if isinstance(here, list) and isinstance(there, list) and all(_named(item) for item in [*here, *there]):
         order_here, order_there = [item["name"] for item in here], [item["name"] for item in there]
         if order_here != order_there:
-            return [f"{key}: {order_here} in the deployment, {order_there} in the release"]
+            return [f"{key}: {order_here} in the deployment, {order_there} in the {other}"]
         here, there = ({item["name"]: item for item in side} for side in (here, there))
     if isinstance(here, dict) and isinstance(there, dict):
         steps = {step: f"{key}.{step}" if key else step for step in (*here, *there)}
         return [difference for step, below in steps.items()
-                for difference in _differences(here.get(step), there.get(step), below)]
-    return [] if here == there else [f"{key}: {here!r} in the deployment, {there!r} in the release"]
+                for difference in differences(here.get(step), there.get(step), other, below)]
+    return [] if here == there else [f"{key}: {here!r} in the deployment, {there!r} in the {other}"]
 
 
 def _named(item: Any) -> bool:

@@ -1,0 +1,206 @@
+"""Embed: `user_profiles` -> `user_embeddings`, a day's partition holding the vectors that are new.
+
+A user is embedded again in a scenario where the profile, the instruction's vectors or the model differ from those of
+the latest row before that day; all scenarios of a user that are wanted come out of one forward. A user who has ended
+gets one row without a vector.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs import tables
+from jobs.deployment import Deployment
+from jobs.embedder import RETURNS, Embedder
+from jobs.releases import open_release
+from jobs.tables import JobRun, job_run
+from model.errors import InstructUEError
+from model.release import Release
+
+TABLE = "user_embeddings"
+SAME = ("user_id", "scenario", "profile_hash", "instruction_hash", "model_version")
+"""What makes two rows of a day the same: a vector follows from them."""
+USERS_PER_TASK = 8_192
+ROWS_PER_BATCH = "1024"
+"""Users in one call of the function: enough to sort by length, and never more memory than their texts."""
+
+
+class EmbedError(InstructUEError):
+    """A day that cannot be embedded yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """What one run of embed did."""
+
+    as_of: date
+    release: str
+    model_version: str
+    users: int
+    """Users with a profile at the day."""
+    embedded: int
+    """Of them, those embedded in at least one scenario."""
+    vectors: dict[str, int]
+    """Vectors of the day by scenario."""
+    ended: int
+    """Users who fell out on the day: their vectors have ended."""
+    replaced: bool
+    """False: the day held these rows already; no model ran."""
+    seconds: float
+
+
+def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str | Path | None = None) -> Embedded:
+    """Replace the day's rows of `user_embeddings` by the vectors that are new.
+
+    Parameters
+    ----------
+    release : str or Path, optional
+        A release's folder; None: the one that `export` accepted last.
+
+    Raises
+    ------
+    ReleaseError
+        There is no release, one of its files was changed, or it would not make this deployment's vectors.
+    EmbedError
+        The day's profiles were not assembled, or from days that have been replaced since.
+    """
+    found = open_release(deployment, release)
+    with job_run(spark, deployment, "embed", as_of) as run:
+        run.model_version = found.model_version
+        stale = tables.stale(spark, deployment, "assemble", as_of)
+        if stale:
+            raise EmbedError(f"the profiles of {as_of} cannot be embedded: {stale}; "
+                             f"run `instructue assemble --as-of {as_of}` first")
+        profiles = run.read("user_profiles")
+        work = wanted(_latest_hashes(run, profiles), _before(run), deployment, found).cache()
+        try:
+            counts = _count(work)
+            with _batched(spark):
+                rows = _rows(profiles, work, _embedder(spark, deployment, found), counts.embedded)
+                rows = rows.withColumns({"model_version": F.lit(found.model_version),
+                                         "created_at": F.lit(run.started_at)})
+                # Compared by their hashes alone, for which Spark runs no function: the same day again runs no model.
+                replaced = run.replace(rows, TABLE, SAME)
+        finally:
+            work.unpersist()
+        run.rows_in, run.rows_out = counts.lives + counts.ended, sum(counts.vectors.values()) + counts.ended_rows
+        run.left_out = {"unchanged": counts.lives - counts.embedded}
+        run.details |= {"release": found.path.name, "embedded": counts.embedded, "ended": counts.ended,
+                        "vectors": counts.vectors}
+        return Embedded(as_of=as_of, release=found.path.name, model_version=found.model_version, users=counts.lives,
+                        embedded=counts.embedded, vectors=counts.vectors, ended=counts.ended, replaced=replaced,
+                        seconds=run.seconds())
+
+
+def wanted(profiles: DataFrame, before: DataFrame, deployment: Deployment, release: Release) -> DataFrame:
+    """What each user lacks.
+
+    Parameters
+    ----------
+    profiles : DataFrame
+        user_id, as_of, profile_hash: each user's latest at the day; a null hash marks one who ended.
+    before : DataFrame
+        user_id, scenario and the three hashes: each pair's latest row before the day.
+
+    Returns
+    -------
+    DataFrame
+        user_id, as_of, profile_hash, and `wanted`, an array of struct<scenario, instruction_hash> in the release's
+        order: what to embed, or, for a user who ended, what to end. It is empty for a user of whom all stands.
+    """
+    hashes = [(number, scenario, release.instructions[scenario].hash)
+              for number, scenario in enumerate(deployment.scenario_names)]
+    scenarios = profiles.sparkSession.createDataFrame(hashes, "number int, scenario string, hash string")
+    stands = before.withColumnsRenamed({name: f"former_{name}" for name in SAME[2:]})
+    pairs = profiles.crossJoin(F.broadcast(scenarios)).join(stands, ["user_id", "scenario"], "left")
+    changed = ~(F.col("profile_hash").eqNullSafe(F.col("former_profile_hash"))
+                & F.col("hash").eqNullSafe(F.col("former_instruction_hash"))
+                & F.lit(release.model_version).eqNullSafe(F.col("former_model_version")))
+    needed = F.when(F.col("profile_hash").isNull(), F.col("former_profile_hash").isNotNull()).otherwise(changed)
+    one = F.struct("number", "scenario", F.col("hash").alias("instruction_hash"))
+    listed = pairs.groupBy("user_id", "as_of", "profile_hash").agg(
+        F.sort_array(F.collect_list(F.when(needed, one))).alias("wanted"))
+    return listed.withColumn("wanted", F.transform("wanted", _named))
+
+
+def _named(one: Column) -> Column:
+    return F.struct(one["scenario"].alias("scenario"), one["instruction_hash"].alias("instruction_hash"))
+
+
+def _latest_hashes(run: JobRun, profiles: DataFrame) -> DataFrame:
+    narrow = profiles.select("user_id", "as_of", "profile_hash", "day")
+    return tables.latest(narrow, ["user_id"], run.as_of).drop("day")
+
+
+def _before(run: JobRun) -> DataFrame:
+    columns = [*SAME, "as_of", "day"]
+    if not tables.exists(run.spark, run.deployment.table(TABLE)):
+        return run.spark.createDataFrame([], ", ".join(f"{name} string" for name in SAME))
+    return tables.latest(run.read(TABLE).select(*columns), ["user_id", "scenario"], run.as_of,
+                         strictly_before=True).select(*SAME)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Counts:
+    lives: int
+    embedded: int
+    ended: int
+    ended_rows: int
+    vectors: dict[str, int]
+
+
+def _count(work: DataFrame) -> _Counts:
+    lives = F.col("profile_hash").isNotNull()
+    busy = F.size("wanted") > 0
+    row = work.agg(F.count_if(lives).alias("lives"), F.count_if(lives & busy).alias("embedded"),
+                   F.count_if(~lives & busy).alias("ended"),
+                   F.coalesce(F.sum(F.when(~lives, F.size("wanted"))), F.lit(0)).alias("ended_rows")).first()
+    assert row is not None
+    scenarios = work.where(lives).select(F.explode("wanted.scenario").alias("scenario")).groupBy("scenario").count()
+    return _Counts(lives=row["lives"], embedded=row["embedded"], ended=row["ended"],
+                   ended_rows=row["ended_rows"],
+                   vectors={found["scenario"]: found["count"] for found in scenarios.orderBy("scenario").collect()})
+
+
+def _rows(profiles: DataFrame, work: DataFrame, embedder: Embedder, users: int) -> DataFrame:
+    """The day's rows of `user_embeddings`, but for what is the same in all of them."""
+    busy = work.where(F.size("wanted") > 0)
+    lives = busy.where(F.col("profile_hash").isNotNull()).drop("profile_hash")
+    tasks = max(profiles.sparkSession.sparkContext.defaultParallelism, math.ceil(users / USERS_PER_TASK))
+    vectors = F.pandas_udf(embedder.function(), RETURNS)  # type: ignore[call-overload]
+    embedded = (profiles.join(lives, ["user_id", "as_of"]).repartition(tasks, "user_id")
+                .withColumn("scenarios", F.array_join("wanted.scenario", ","))
+                .select("user_id", "profile_hash", "wanted", vectors(*map(F.col, embedder.columns)).alias("vectors"))
+                .select("user_id", "profile_hash", "vectors", F.posexplode("wanted").alias("position", "one"))
+                .withColumn("embedding", F.col("vectors")[F.col("position")]))
+    ended = (busy.where(F.col("profile_hash").isNull())
+             .select("user_id", "profile_hash", F.explode("wanted").alias("one"))
+             .withColumn("embedding", F.lit(None).cast("array<float>")))
+    columns = ["user_id", "one.scenario", "embedding", "one.instruction_hash", "profile_hash"]
+    return embedded.select(*columns).unionByName(ended.select(*columns))
+
+
+def _embedder(spark: SparkSession, deployment: Deployment, release: Release) -> Embedder:
+    return Embedder(release=str(release.path), providers=deployment.model.providers,
+                    threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
+                    sources=tuple(source.name for source in deployment.sources), numbers=deployment.numbers,
+                    categories=deployment.categories)
+
+
+@contextmanager
+def _batched(spark: SparkSession) -> Iterator[None]:
+    key = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    before = spark.conf.get(key)
+    spark.conf.set(key, ROWS_PER_BATCH)
+    try:
+        yield
+    finally:
+        spark.conf.set(key, str(before))

@@ -1,0 +1,68 @@
+"""Where a deployment's releases and checkpoints lie, and which release its jobs use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlparse
+
+from jobs.deployment import Deployment
+from model import release as releases
+from model.errors import InstructUEError
+from model.release import Release, ReleaseError
+
+
+class NoCheckpointError(InstructUEError):
+    """Nothing was trained yet, or not what is asked for."""
+
+
+def folder(deployment: Deployment) -> Path:
+    """The folder of releases, which every worker must see under this path."""
+    location = urlparse(deployment.resolve(deployment.releases))
+    if location.scheme not in ("", "file"):
+        raise ReleaseError(f"releases = {deployment.releases}: releases are read as files; name a folder that every "
+                           "worker sees, such as a mounted one")
+    return Path(location.path)
+
+
+def open_release(deployment: Deployment, path: str | Path | None = None) -> Release:
+    """Read the release at a path, or the one that was accepted last, and hold it against the deployment.
+
+    Raises
+    ------
+    ReleaseError
+        There is none, a file was changed, or it would not make this deployment's vectors; the keys are named.
+    """
+    found = releases.read(path if path is not None else releases.current(folder(deployment)))
+    found.check_deployment(deployment.shaping(), instructions(deployment))
+    return found
+
+
+def instructions(deployment: Deployment) -> dict[str, str | None]:
+    """Each embedded scenario's instruction; None for universal."""
+    texts = {scenario.name: scenario.instruction for scenario in deployment.scenarios}
+    return {name: texts.get(name) for name in deployment.scenario_names}
+
+
+def checkpoints(deployment: Deployment) -> Path:
+    """The folder of checkpoints: one for each training, and `CURRENT`, which names the last that was finished."""
+    return folder(deployment) / "checkpoints"
+
+
+def checkpoint(deployment: Deployment) -> Path:
+    """The checkpoint that was trained last.
+
+    Raises
+    ------
+    NoCheckpointError
+        None was.
+    """
+    pointer = checkpoints(deployment) / releases.CURRENT
+    try:
+        return pointer.parent / pointer.read_text(encoding="utf-8").strip()
+    except OSError:
+        raise NoCheckpointError(f"{pointer} names no checkpoint; run `instructue train` first") from None
+
+
+def set_checkpoint(deployment: Deployment, path: Path) -> None:
+    """Name the checkpoint that was trained last."""
+    releases.point(checkpoints(deployment), path.name)
