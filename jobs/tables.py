@@ -41,7 +41,7 @@ USER_EMBEDDINGS = """user_id string, scenario string, as_of timestamp, embedding
     model_version string, instruction_hash string, profile_hash string, created_at timestamp, day date"""
 
 MADE_BY = {"user_profiles": "assemble", "training_profiles": "userqa", "userqa": "userqa",
-           "user_embeddings": "embed", "user_vectors": "embed", "labels": "generate"}
+           "user_embeddings": "embed", "user_vectors": "publish", "labels": "generate"}
 """The job that makes each table, named in the error where a table is missing."""
 
 INPUTS = {"assemble": (), "userqa": (), "embed": ("assemble",), "publish": ("embed", "assemble")}
@@ -278,7 +278,11 @@ def job_run(spark: SparkSession, deployment: Deployment, job: str, as_of: date) 
             yield run
         except BaseException as error:
             run.details["error"] = f"{type(error).__name__}: {error}"[:2000]
-            _record(run, "failed", finished_at=datetime.now(UTC))
+            try:
+                _record(run, "failed", finished_at=datetime.now(UTC))
+            except Exception as unrecorded:
+                # Spark itself may have died: what failed first is what the person must see.
+                error.add_note(f"the run was not recorded in job_runs: {unrecorded}"[:300])
             raise
         _record(run, "ok", finished_at=datetime.now(UTC))
 
