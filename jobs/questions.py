@@ -1,0 +1,253 @@
+"""The questions file: what is asked about a user, as data.
+
+    themes:                       # optional: what `each` repeats a question over
+      games: {words: games, where: "item rlike 'gems|skin|loot box'"}
+    questions:
+      - name: dining_next_month
+        axis: future              # attribute, diagnostic (why) or future
+        instruction: How often will the user pay for dining in the next 30 days?
+        source: bill              # an event source, or `tabular` for a column of the profile
+        measure: count            # see MEASURES
+        where: category = 'dining'           # optional: SQL over the source's columns
+        days: 30                  # the past days before the cut-off, or the future ones after it
+        answer:
+          bands: [1, 2, 4]        # or `levels: 5`, `yes_from: 1`; nothing for `top` and `value`
+          text: The user paid for dining {times} in the next 30 days.
+          none: The user did not pay for dining in the next 30 days.
+    general:                      # descriptions without a question: answers of these, one after the other
+      - [favourite_category, activity]
+
+`value` is a column or SQL expression: what is summed, counted apart or ranked. An SQL expression sees the
+source's columns and `weekday`, `daypart`, `month` and `hour` of the event's time. An instruction may be a
+list of phrasings; each user gets one of them. `none` answers where there is nothing (no event, a count of
+0); without it the user is not asked. With `each: [games, ...]` the question is asked per theme: `{theme}` in
+its name is the theme's key, elsewhere its words, and the theme's `where` is added to the question's own.
+
+An answer's text may hold `{band}` ('2 to 3', '7 or more'), `{times}` ('once', 'twice', '3 to 6 times'),
+`{days}` ('1 day', '2 to 6 days'), `{level}` ('very low' to 'very high'; only with `levels`), and, for `top`
+and `value`, `{top}`. `levels: n` cuts the users of the training split into n equal parts.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from model.errors import InstructUEError
+
+TABULAR = "tabular"
+Measure = Literal["count", "share", "sum", "mean", "distinct", "top", "recency", "days_until", "value"]
+MEASURES: dict[str, str] = {
+    "count": "events", "share": "percent of the source's events that fulfil `where`", "sum": "of `value`",
+    "mean": "of `value`", "distinct": "number of different `value`s", "top": "the commonest `value`s",
+    "recency": "whole days since the last event", "days_until": "whole days until the next event (future)",
+    "value": "of a tabular column",
+}
+WHOLE = ("count", "distinct", "recency", "days_until")
+"""Measures whose values are whole numbers."""
+FIELDS = {"band", "times", "days", "level", "top"}
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
+
+
+class QuestionError(InstructUEError):
+    """A questions file that cannot be used; the message lists every mistake in it."""
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Answer(Part):
+    """How a measured value becomes a sentence."""
+
+    text: Text
+    none: Text | None = None
+    bands: tuple[float, ...] = ()
+    levels: Annotated[int, Field(ge=2, le=7)] | None = None
+    yes_from: float | None = None
+    """`text` is the answer from this value on, `none` below it."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if sum((bool(self.bands), self.levels is not None, self.yes_from is not None)) > 1:
+            raise ValueError("give one of bands, levels and yes_from")
+        if list(self.bands) != sorted(set(self.bands)):
+            raise ValueError("bands must grow from each to the next")
+        if self.yes_from is not None and self.none is None:
+            raise ValueError("yes_from needs `none`, the answer for no")
+        unknown = {name for _, name, _, _ in Formatter().parse(self.text) if name is not None} - FIELDS
+        if unknown:
+            raise ValueError(f"text has unknown fields {sorted(unknown)}; use {', '.join(sorted(FIELDS))}")
+        return self
+
+
+class Question(Part):
+    name: Name
+    axis: Literal["attribute", "diagnostic", "future"]
+    instruction: Text | tuple[Text, ...]
+    source: Name
+    measure: Measure
+    value: str | None = None
+    where: str | None = None
+    days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    top: Annotated[int, Field(ge=1, le=5)] = 1
+    """How many of the commonest values are told."""
+    last_as_of: date | None = None
+    """The last cut-off at which it is asked (2025-10-01); for a future window too long for the later ones."""
+    answer: Answer
+
+    @property
+    def phrasings(self) -> tuple[str, ...]:
+        return (self.instruction,) if isinstance(self.instruction, str) else self.instruction
+
+    @property
+    def future(self) -> bool:
+        return self.axis == "future"
+
+    @property
+    def span(self) -> int:
+        """Days of its window; 0 for a tabular column."""
+        return self.days or 0
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        mistakes = []
+        tabular = self.source == TABULAR
+        if tabular != (self.measure == "value"):
+            mistakes.append("measure `value` goes with `source: tabular`, and no other measure does")
+        if tabular and (self.where or self.days or self.future):
+            mistakes.append("a tabular question has no where, no days and no future")
+        if not tabular and self.days is None:
+            mistakes.append("add `days`, the length of its window")
+        if (self.measure in ("sum", "mean", "distinct", "top", "value")) != (self.value is not None):
+            needs = "needs a `value`" if self.value is None else "takes no `value`"
+            mistakes.append(f"measure {self.measure} {needs}")
+        if self.measure == "share" and not self.where:
+            mistakes.append("measure share needs a `where`")
+        if (self.measure == "recency" and self.future) or (self.measure == "days_until" and not self.future):
+            mistakes.append("recency looks back and days_until ahead; change the axis or the measure")
+        plain = not (self.answer.bands or self.answer.levels or self.answer.yes_from is not None)
+        if self.measure == "top" and not plain:
+            mistakes.append("measure top has no bands, levels or yes_from")
+        if self.measure not in ("top", "value") and plain:
+            mistakes.append("say how numbers become words: add bands, levels or yes_from to `answer`")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
+
+class Theme(Part):
+    words: Text
+    where: str
+
+
+class Questions(Part):
+    """A whole questions file, its themes written out."""
+
+    questions: tuple[Question, ...] = Field(min_length=1)
+    general: tuple[tuple[str, ...], ...] = ()
+
+    @classmethod
+    def read(cls, path: str | Path) -> Questions:
+        """Read and validate a questions file.
+
+        Raises
+        ------
+        QuestionError
+            No such file, not YAML, or mistakes in it; all of them in one message.
+        """
+        path = Path(path)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise QuestionError(f"questions file {path}: {error.strerror}; mend userqa.questions") from None
+        except yaml.YAMLError as error:
+            raise QuestionError(f"questions file {path} is not YAML: {error}") from None
+        if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
+            raise QuestionError(f"questions file {path} must hold a list `questions`; "
+                                "see conf/questions/demo.yaml")
+        mistakes: list[str] = []
+        raw = _each(content, mistakes)
+        found = []
+        for entry in raw:
+            try:
+                found.append(Question(**entry))
+            except (ValidationError, TypeError) as error:
+                mistakes += _told(entry, error)
+        general = content.get("general", [])
+        mistakes += _between(found, general)
+        mistakes += [f"  {key}: unknown key; use themes, questions and general"
+                     for key in content if key not in ("themes", "questions", "general")]
+        if mistakes:
+            raise QuestionError(f"{path}: {len(mistakes)} mistake(s)\n" + "\n".join(mistakes))
+        return cls(questions=tuple(found), general=tuple(tuple(names) for names in general))
+
+
+def _each(content: dict[str, Any], mistakes: list[str]) -> list[dict[str, Any]]:
+    """The questions with `each` written out per theme."""
+    themes: dict[str, Theme] = {}
+    for name, theme in (content.get("themes") or {}).items():
+        try:
+            themes[name] = Theme(**theme)
+        except (ValidationError, TypeError) as error:
+            mistakes.append(f"  themes.{name}: {_first(error)}")
+    written = []
+    for entry in content["questions"]:
+        if not isinstance(entry, dict) or "each" not in entry:
+            written.append(entry)
+            continue
+        rest = {key: value for key, value in entry.items() if key != "each"}
+        for key in entry["each"]:
+            if key not in themes:
+                mistakes.append(f"  {entry.get('name')}.each: {key!r} is no theme; "
+                                f"use one of {', '.join(themes)}")
+                continue
+            own, where = rest.get("where"), themes[key].where
+            where = f"({where}) AND ({own})" if own else where
+            written.append({**_filled(rest, themes[key].words), "where": where,
+                            "name": str(rest.get("name")).replace("{theme}", key)})
+    return written
+
+
+def _filled(value: Any, words: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("{theme}", words)
+    if isinstance(value, list):
+        return [_filled(item, words) for item in value]
+    return {k: _filled(v, words) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _between(found: list[Question], general: Any) -> list[str]:
+    """Mistakes between the blocks: names used twice, descriptions of questions that are not there."""
+    names = [question.name for question in found]
+    mistakes = [f"  {name}: named twice; rename one" for name in sorted(set(names)) if names.count(name) > 1]
+    mistakes += ["  general: a reserved name; rename the question"] if "general" in names else []
+    if not isinstance(general, list) or not all(isinstance(entry, list) for entry in general):
+        return [*mistakes, "  general: write a list of lists of question names"]
+    past = [question.name for question in found if not question.future]
+    mistakes += [f"  general: {name!r} is no question about the past; use one of {', '.join(past)}"
+                 for entry in general for name in entry if name not in past]
+    return mistakes
+
+
+def _told(entry: Any, error: Exception) -> list[str]:
+    name = entry.get("name", "(no name)") if isinstance(entry, dict) else repr(entry)[:60]
+    if not isinstance(error, ValidationError):
+        return [f"  {name}: {error}"]
+    return [f"  {'.'.join([str(name), *map(str, detail['loc'])])}: {_words(detail['msg'])}"
+            for detail in error.errors()]
+
+
+def _first(error: Exception) -> str:
+    return _words(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
+
+
+def _words(message: str) -> str:
+    return re.sub(r"^Value error, ", "", message)
