@@ -1,0 +1,328 @@
+"""UserQA: what training reads. Profiles at earlier cut-offs, and questions with answers true of each user.
+
+Two tables: `training_profiles`, everybody's profile at each cut-off of `userqa.as_of`, and `userqa`, the
+question-answer pairs. An attribute is measured before the cut-off, a future from it on, and every future
+ends at or before the earliest label's as_of: of the labels' tables only that one date is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import BooleanType, NumericType
+
+from jobs import sources, tables, templates
+from jobs.answers import EMPTY_IS_ZERO, answer, asked_of, level_edges
+from jobs.assemble import SAME, refuse_too_many
+from jobs.deployment import Deployment, EventSource
+from jobs.profiles import DAY_MICROS, EXACT, profiles, whole_days
+from jobs.questions import TABULAR, WHOLE, Question, QuestionError, Questions
+from jobs.tables import JobRun, job_run, moment
+
+PROFILES, PAIRS = "training_profiles", "userqa"
+PAIR = ("user_id", "question", "instruction", "answer", "axis", "split")
+TIMES = {"weekday": templates.weekday, "daypart": templates.daypart, "month": templates.month,
+         "hour": templates.hour}
+"""Columns of the event's time that a question may name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How a question's answers spread over users and cut-offs."""
+
+    rows: int
+    answers: int
+    """Distinct ones."""
+    commonest: float
+    """Share of the commonest answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What one run of userqa did."""
+
+    as_of: tuple[date, ...]
+    profiles: int
+    pairs: int
+    replaced: int
+    """Days of the two tables that were written; the others held the same rows."""
+    questions: dict[str, Spread]
+    seconds: float
+
+
+def userqa(spark: SparkSession, deployment: Deployment) -> Asked:
+    """Replace `training_profiles` and `userqa` at every cut-off, and drop what other cut-offs left there.
+
+    The run is recorded in `job_runs` under the last cut-off.
+
+    Raises
+    ------
+    QuestionError
+        The questions do not fit the tables, or a future window ends after the earliest label's as_of.
+    SourceError
+        A source is missing or mistyped, or too many of its rows were refused.
+    """
+    asked = Questions.read(deployment.resolve(deployment.userqa.questions))
+    cut_offs = sorted(set(deployment.userqa.as_of))
+    if not cut_offs:
+        raise QuestionError(f"{deployment.path}: userqa.as_of is empty; name at least one cut-off")
+    with job_run(spark, deployment, "userqa", cut_offs[-1]) as run:
+        opened = sources.opened(deployment, run.read)
+        end = _check(run, asked, opened, cut_offs)
+        replaced = [_write_profiles(run, cut_off) for cut_off in cut_offs]
+        run.versions.pop(PROFILES, None)
+        people = run.read(PROFILES).where(F.col("day").isin(cut_offs))
+        wide = _measured(deployment, asked, opened, people, cut_offs, end).cache()
+        pairs = _pairs(deployment, asked, wide)
+        replaced += [run.replace(pairs.where(F.col("as_of") == moment(cut_off)), PAIRS, PAIR, cut_off)
+                     for cut_off in cut_offs]
+        count = wide.count()
+        wide.unpersist()
+        for table in (PROFILES, PAIRS):
+            _drop_others(run, table, cut_offs)
+        spreads = _spreads(tables.read(spark, deployment, PAIRS))
+        run.rows_out = sum(spread.rows for spread in spreads.values())
+        run.details["questions"] = {name: asdict(spread) for name, spread in spreads.items()}
+        return Asked(as_of=tuple(cut_offs), profiles=count, pairs=run.rows_out, replaced=sum(replaced),
+                     questions=spreads, seconds=run.seconds())
+
+
+def _write_profiles(run: JobRun, cut_off: date) -> bool:
+    found = profiles(run.spark, run.deployment, cut_off, run.read, run.started_at)
+    try:
+        run.rows_in = sum(account.rows_in for account in found.accounts.values())
+        for name, account in found.accounts.items():
+            left_out = account.left_out() | {"rejected": account.rejected}
+            run.left_out |= {f"{cut_off} {name}: {reason}": n for reason, n in left_out.items() if n}
+        refuse_too_many(run, found)
+        return run.replace(found.rows, PROFILES, SAME, cut_off)
+    finally:
+        found.release()
+
+
+def _drop_others(run: JobRun, table: str, cut_offs: Sequence[date]) -> None:
+    """A cut-off that the deployment no longer names must not be trained on."""
+    there = tables.read(run.spark, run.deployment, table).select("day").distinct().collect()
+    for day in {row["day"] for row in there} - set(cut_offs):
+        tables.clear_day(run.spark, run.deployment.table(table), day)
+
+
+def _check(run: JobRun, asked: Questions, opened: Mapping[str, DataFrame], cut_offs: Sequence[date]) -> date:
+    """The day before which every event that a question reads must lie; all mistakes at once otherwise."""
+    deployment = run.deployment
+    mistakes = [words for question in asked.questions for words in _mistakes(question, deployment, opened)]
+    first_label = _first_label(run)
+    ends = {cut_off: cut_off for cut_off in cut_offs}
+    for question in asked.questions:
+        for cut_off in cut_offs:
+            end = cut_off + timedelta(days=question.span if question.future else 0)
+            if question.last_as_of is not None and cut_off > question.last_as_of:
+                continue
+            ends[cut_off] = max(ends[cut_off], end)
+            if question.future and first_label and end > first_label:
+                mistakes.append(f"  {question.name}.days = {question.span}: asked as of {cut_off}, its "
+                                f"window ends on {end}, after the earliest label's as_of {first_label}; "
+                                f"shorten it, or name an earlier `last_as_of`")
+    if first_label and cut_offs[-1] > first_label:
+        mistakes.append(f"  userqa.as_of = {cut_offs[-1]}: after the earliest label's as_of {first_label}; "
+                        "name earlier cut-offs")
+    if mistakes:
+        raise QuestionError(f"{deployment.resolve(deployment.userqa.questions)}: {len(mistakes)} mistake(s)\n"
+                            + "\n".join(mistakes))
+    return max(ends.values())
+
+
+def _first_label(run: JobRun) -> date | None:
+    """The earliest as_of of the scenarios' label tables; no other column of them is ever read."""
+    found = []
+    for table in {scenario.labels for scenario in run.deployment.scenarios if scenario.labels}:
+        if tables.exists(run.spark, run.deployment.table(table)):
+            first = run.read(table).agg(F.min(F.to_date("as_of")).alias("first")).collect()[0]["first"]
+            found += [first] if first else []
+    return min(found, default=None)
+
+
+def _mistakes(question: Question, deployment: Deployment, opened: Mapping[str, DataFrame]) -> list[str]:
+    """Where a question does not fit its source's columns."""
+    name = question.name
+    if question.source == TABULAR:
+        if question.value in deployment.numbers:
+            form = question.answer
+            if form.bands or form.levels or form.yes_from is not None:
+                return []
+            return [f"  {name}.answer: {question.value} is a number; add bands, levels or yes_from"]
+        if question.value in deployment.categories:
+            return []
+        return [f"  {name}.value = {question.value}: no tabular column; use one of "
+                f"{', '.join([*deployment.numbers, *deployment.categories])}"]
+    if question.source not in opened:
+        known = [source.name for source in deployment.sources]
+        return [f"  {name}.source = {question.source}: no source; use one of {', '.join([*known, TABULAR])}"]
+    df = _with_times(opened[question.source], F.current_timestamp())
+    found = []
+    for key, expression in (("where", question.where), ("value", question.value)):
+        if expression is None:
+            continue
+        try:
+            dtype = df.select(F.expr(expression).alias("e")).schema["e"].dataType
+            df.where(F.expr(expression).isNotNull())
+        except AnalysisException as error:
+            problem = str(error).split("\n")[0][:200]
+            found.append(f"  {name}.{key} = {expression}: {problem}; columns are {', '.join(df.columns)}")
+            continue
+        if key == "where" and not isinstance(dtype, BooleanType):
+            found.append(f"  {name}.where = {expression}: is {dtype.simpleString()}; write a condition")
+        if key == "value" and question.measure in ("sum", "mean") and not isinstance(dtype, NumericType):
+            found.append(f"  {name}.value = {expression}: is {dtype.simpleString()}; write a number")
+    return found
+
+
+def _with_times(df: DataFrame, time: Column) -> DataFrame:
+    return df.withColumns({name: words(time) for name, words in TIMES.items() if name not in df.columns})
+
+
+def _measured(deployment: Deployment, asked: Questions, opened: Mapping[str, DataFrame], people: DataFrame,
+              cut_offs: Sequence[date], end: date) -> DataFrame:
+    """One row per user and cut-off: user_id, as_of and a value per question, under its name."""
+    tabular = [F.col("tabular")[q.value].alias(q.name) for q in asked.questions if q.source == TABULAR]
+    wide = people.select("user_id", "as_of", *tabular)
+    for source in deployment.sources:
+        questions = [q for q in asked.questions if q.source == source.name]
+        if questions:
+            values = _source_values(opened[source.name], source, questions, cut_offs, end)
+            wide = wide.join(values, ["user_id", "as_of"], "left")
+    zeros = {q.name: F.coalesce(F.col(q.name), F.lit(0))
+             for q in asked.questions if q.measure in EMPTY_IS_ZERO}
+    return wide.withColumns(zeros)
+
+
+def _source_values(df: DataFrame, source: EventSource, questions: Sequence[Question],
+                   cut_offs: Sequence[date], end: date) -> DataFrame:
+    """One grouping of a source: every question's value per user and cut-off."""
+    named = " ".join(part for q in questions for part in (q.where, q.value) if part)
+    judged = sources.judged_events(df, source)
+    columns = [column for column in df.columns if column in named]
+    good = sources.events(judged, source, end, columns).where(
+        F.col("__rejected").isNull() & ~F.col("__repeated") & (F.col("__time") < moment(end)))
+    past = max([q.span for q in questions if not q.future], default=0)
+    ahead = max([q.span for q in questions if q.future], default=0)
+    micros = F.unix_micros("__time")
+
+    def near(cut_off: Column) -> Column:
+        away = micros - F.unix_micros(cut_off)
+        return (away >= -past * DAY_MICROS) & (away < ahead * DAY_MICROS)
+
+    rows = good.withColumn("as_of", F.explode(F.filter(F.array(*[moment(c) for c in cut_offs]), near)))
+    away = micros - F.unix_micros("as_of")
+    # Whole days from the cut-off, rounded down: -1 is the day before it, 0 the day after its midnight.
+    rows = rows.withColumn("__day", F.call_function("div", away - F.pmod(away, F.lit(DAY_MICROS)),
+                                                    F.lit(DAY_MICROS)))
+    rows = _with_times(rows, F.col("__time"))
+    return rows.groupBy(F.col("__user").alias("user_id"), "as_of").agg(*[_value(q).alias(q.name)
+                                                                        for q in questions])
+
+
+def _value(question: Question) -> Column:
+    """The measure as an aggregate over a user's events near a cut-off."""
+    day, time = F.col("__day"), F.col("__time")
+    window = (day >= 0) & (day < question.span) if question.future else (day < 0) & (day >= -question.span)
+    inside = window & F.expr(question.where) if question.where else window
+    measure = question.measure
+    if measure == "count":
+        return F.count_if(inside)
+    if measure == "share":
+        return F.try_divide(F.count_if(inside) * 100.0, F.count_if(window))
+    if measure == "recency":
+        return whole_days(F.max(F.when(inside, time)), F.col("as_of"))
+    if measure == "days_until":
+        return whole_days(F.col("as_of"), F.min(F.when(inside, time)))
+    value = F.expr(str(question.value))
+    if measure in ("sum", "mean"):
+        number = value.cast("double")
+        # Exact decimals: a sum must not depend on the order of rows.
+        exact = F.when(inside & ~F.isnan(number), number.try_cast(EXACT))
+        total = F.try_sum(exact).cast("double")
+        return total if measure == "sum" else F.try_divide(total, F.count(exact))
+    words = F.substring(F.trim(F.regexp_replace(value.cast("string"), templates.BLANKS, " ")), 1, 100)
+    kept = F.when(inside & (words != ""), words)
+    if measure == "distinct":
+        return F.size(F.collect_set(kept))
+    return _commonest(F.collect_list(kept), question.top)
+
+
+def _commonest(values: Column, count: int) -> Column:
+    """The commonest texts of an array, the most frequent first; ties in alphabetical order."""
+    ranked = F.array_sort(F.transform(F.array_distinct(values), lambda value: F.struct(
+        (-F.size(F.filter(values, lambda other: other == value))).alias("n"), value.alias("value"))))
+    return F.slice(ranked, 1, count)["value"]
+
+
+def _pairs(deployment: Deployment, asked: Questions, wide: DataFrame) -> DataFrame:
+    """The rows of `userqa`: each question's sentence for each user and cut-off, and the descriptions."""
+    split = _split(deployment.userqa.validation_share)
+    wide = wide.withColumn("split", split)
+    edges = _edges(asked, wide)
+    sentences = {}
+    for question in asked.questions:
+        sentence = answer(question, F.col(question.name), edges[question.name])
+        if question.last_as_of is not None:
+            sentence = F.when(F.col("as_of") <= moment(question.last_as_of), sentence)
+        sentences[question.name] = sentence
+    told = wide.select("user_id", "as_of", "split", *[s.alias(name) for name, s in sentences.items()])
+    entries = [_entry(q.name, _phrasing(q), F.col(q.name), q.axis) for q in asked.questions]
+    entries += [_entry("general", F.lit(None).cast("string"), _description(names), None)
+                for names in asked.general]
+    entry = F.explode(F.filter(F.array(*entries), lambda e: e["answer"].isNotNull()))
+    return told.select("user_id", "as_of", "split", entry.alias("e")).select(
+        "user_id", "as_of", "e.question", "e.instruction", "e.answer", "e.axis", "split")
+
+
+def _entry(name: str, instruction: Column, sentence: Column, axis: str | None) -> Column:
+    return F.struct(F.lit(name).alias("question"), instruction.alias("instruction"), sentence.alias("answer"),
+                    F.lit(axis).cast("string").alias("axis"))
+
+
+def _phrasing(question: Question) -> Column:
+    phrasings = [F.lit(text) for text in question.phrasings]
+    if len(phrasings) == 1:
+        return phrasings[0]
+    chosen = F.pmod(F.xxhash64("user_id", F.lit(question.name)), F.lit(len(phrasings)))
+    return F.get(F.array(*phrasings), chosen.cast("int"))
+
+
+def _description(names: Sequence[str]) -> Column:
+    whole = F.concat_ws(" ", *[F.col(name) for name in names])
+    return F.when(whole != "", whole)
+
+
+def _split(validation_share: float) -> Column:
+    """By a hash of the user alone: all of a user's pairs are on one side, whenever they are written."""
+    draw = F.conv(F.substring(F.sha2(F.concat(F.lit("userqa|"), F.col("user_id")), 256), 1, 8), 16, 10)
+    return F.when(draw.cast("bigint") < F.lit(int(validation_share * 2**32)), "validation").otherwise("train")
+
+
+def _edges(asked: Questions, wide: DataFrame) -> dict[str, Sequence[float]]:
+    """Where each question's intervals part: its bands, or quantiles of the training split, all cut-offs."""
+    cut = {q.name: q for q in asked.questions if q.answer.levels is not None}
+    edges: dict[str, Sequence[float]] = {q.name: q.answer.bands for q in asked.questions}
+    if cut:
+        shares = {n: [step / n for step in range(1, n)] for n in range(2, 8)}
+        quantiles = [F.percentile_approx(asked_of(q, F.col(name)), shares[q.answer.levels or 2], 10_000)
+                     .alias(name) for name, q in cut.items()]
+        found = wide.where(F.col("split") == "train").agg(*quantiles).collect()[0]
+        edges |= {name: level_edges(found[name], q.measure in WHOLE) for name, q in cut.items()}
+    return edges
+
+
+def _spreads(pairs: DataFrame) -> dict[str, Spread]:
+    counts = pairs.groupBy("question", "answer").count()
+    rows = counts.groupBy("question").agg(F.sum("count").alias("rows"), F.count(F.lit(1)).alias("answers"),
+                                          F.max("count").alias("most")).orderBy("question").collect()
+    return {row["question"]: Spread(rows=row["rows"], answers=row["answers"],
+                                    commonest=row["most"] / row["rows"]) for row in rows}
+
