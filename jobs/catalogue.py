@@ -37,7 +37,7 @@ LEAVES = ("coupons", "list", "detail", "rank", "mine", "history", "live", "hot",
 SUFFIXES = ("near me", "coupon", "price", "reviews", "how to", "best", "cheap", "opening hours", "app", "refund")
 SYLLABLES = ("lu", "ha", "ke", "tian", "yu", "mo", "fei", "ning", "bao", "xi", "lan", "qiu", "shan", "do", "ze", "ru",
              "pin", "wei", "jo", "ma", "sen", "li", "to", "kai", "nuo", "yi", "cheng", "duo", "mei", "ran", "shu",
-             "guo", "pa", "zhi", "lo", "bei", "hui", "qin", "sa", "you")
+             "guo", "pa", "zhi", "lo", "bei", "hui", "qin", "sa", "you", "rou", "tan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,72 +61,75 @@ class Group:
 
 THEMES = (
     Group(name="forest", loadings={"nature": 1.4, "thrift": 0.4},
+          share={"page_paths": 0.6},
           category="services home shopping", root="green life play me",
           action="claim check-in", channel="mini-program app", price=12,
           nouns="sapling,energy bottle,poplar,saxaul,green steps,carbon diary,seed,watering,mangrove,reserve,"
           "acorn,leaf badge,soil,planting day",
           queries="种树,绿色能量,梭梭树,步数捐,碳账户"),
     Group(name="games", loadings={"play": 1.4, "youth": 0.5},
+          share={"bills": 0.6},
           category="digital entertainment shopping", root="play market me",
           action="open claim", channel="app subscription", price=60,
           nouns="diamonds,season pass,skin,gold coins,arena ticket,loot box,gems,starter pack,battle card,"
           "controller,guild,hero,dragon egg,speed boost",
           queries="皮肤,充值优惠,攻略,赛季通行证,开黑"),
     Group(name="delivery", loadings={"gourmet": 1.0, "busy": 1.0},
+          share={"bills": 0.6},
           category="dining groceries services shopping", root="food market me",
           action="order claim", channel="app mini-program", price=32,
           nouns="fried rice,beef noodles,dumplings,chicken rice,spicy pot,congee,salad bowl,skewers,lunch box,"
           "roast duck rice,wonton,curry,crayfish,burger",
           queries="外卖红包,炒饭,麻辣烫,夜宵,盖浇饭"),
-    Group(name="cinema", loadings={"cinephile": 1.4, "youth": 0.4},
+    Group(name="cinema", loadings={"cinephile": 1.57, "youth": 0.45},
           category="entertainment shopping", root="play life",
           action="book browse", channel="app scan", price=45,
           nouns="popcorn,matinee,premiere,imax hall,couple seat,director cut,trailer,film poster,midnight show,"
           "box office,screening,actor interview,cola combo,3d glasses",
           queries="电影票,热映,影评,午夜场,上映"),
-    Group(name="streaming", loadings={"cinephile": 1.1, "play": 0.5, "family": -0.4},
+    Group(name="streaming", loadings={"cinephile": 1.23, "play": 0.56, "family": -0.45},
           category="digital entertainment", root="play me",
           action="open browse", channel="subscription app", price=22,
           nouns="series,episode,drama,documentary,anime,subtitle,playlist,box set,variety show,reality show,"
           "season finale,concert stream,cast list,4k plan",
           queries="追剧,动漫,会员月卡,纪录片,综艺"),
-    Group(name="metro", loadings={"commute": 1.4, "thrift": 0.4},
+    Group(name="metro", loadings={"commute": 1.57, "thrift": 0.45},
           category="transport services", root="life go",
           action="check-in open", channel="scan card", price=12,
           nouns="line 2,turnstile,bus code,transfer,day pass,platform,route map,last train,stored value,tram,"
           "interchange,ride card,peak hour,ferry",
           queries="地铁线路,公交码,末班车,换乘,乘车码"),
-    Group(name="hailing", loadings={"busy": 0.9, "wealth": 0.6, "commute": -0.7},
+    Group(name="hailing", loadings={"busy": 1.01, "wealth": 0.67, "commute": -0.78},
           category="travel services", root="go life",
           action="order pay", channel="app card", price=30,
           nouns="express car,premium car,airport ride,carpool,driver tip,night ride,pickup point,chauffeur,"
           "ride invoice,six seater,surge fee,taxi,long ride,drop-off",
           queries="打车,代驾,顺风车,专车,发票"),
-    Group(name="car", loadings={"commute": -1.2, "family": 0.6},
+    Group(name="car", loadings={"commute": -1.34, "family": 0.67},
           category="transport services home", root="go me",
           action="pay book", channel="scan card", price=130,
           nouns="petrol 95,parking,car wash,toll,engine oil,tyre,insurance renewal,charging pile,wiper,dash cam,"
           "brake pads,fines,inspection,child seat",
           queries="加油优惠,停车,洗车,年检,轮胎"),
-    Group(name="luxury", loadings={"wealth": 1.4},
+    Group(name="luxury", loadings={"wealth": 1.57},
           category="shopping finance", root="market me",
           action="browse book", channel="card app", price=95,
           nouns="silk scarf,leather bag,watch strap,perfume,cashmere,jewellery,golf round,private dining,"
           "wine cellar,lounge,concierge,spa suite,tailoring,art print",
           queries="名表,手袋,真丝,定制,红酒"),
-    Group(name="discount", loadings={"thrift": 1.3, "wealth": -0.7},
+    Group(name="discount", loadings={"thrift": 1.46, "wealth": -0.78},
           category="groceries shopping", root="market food",
           action="claim share", channel="mini-program scan", price=40,
           nouns="group buy,flash sale,clearance,coupon pack,outlet socks,bulk tissue,one yuan deal,lucky draw,"
           "red packet,second hand,bargain box,points swap,free trial,day-old bread",
           queries="拼团,秒杀,特价,优惠券,二手"),
-    Group(name="restaurant", loadings={"gourmet": 1.1, "wealth": 0.6},
+    Group(name="restaurant", loadings={"gourmet": 1.23, "wealth": 0.67},
           category="dining entertainment", root="food life",
           action="book pay", channel="scan card", price=70,
           nouns="hotpot,sushi,steak,dim sum,tasting menu,oysters,barbecue,ramen,table for two,tapas,crab season,"
           "truffle,chef counter,wine pairing",
           queries="火锅,订位,日料,烤肉,必吃榜"),
-    Group(name="tea", loadings={"youth": 1.0, "gourmet": 0.8},
+    Group(name="tea", loadings={"youth": 1.12, "gourmet": 0.9},
           category="dining groceries", root="food market",
           action="order share", channel="mini-program scan", price=28,
           nouns="milk tea,boba,cheese foam,fruit tea,taro ball,matcha,iced lemon,latte,brown sugar,cold brew,"
@@ -144,13 +147,13 @@ THEMES = (
           nouns="gym pass,yoga,protein bar,running shoes,spin class,boxing,badminton,heart strap,dumbbell,"
           "stretching,pool lane,marathon,kettlebell,shaker",
           queries="健身房,瑜伽,跑步,羽毛球,蛋白粉"),
-    Group(name="outdoor", loadings={"sport": 0.7, "nature": 1.1},
+    Group(name="outdoor", loadings={"sport": 0.78, "nature": 1.23},
           category="travel shopping", root="go green",
           action="browse share", channel="app scan", price=110,
           nouns="tent,hiking boots,trail map,camp stove,kayak,bird guide,sleeping bag,climbing rope,picnic mat,"
           "lantern,fishing rod,bike rental,thermos,ridge walk",
           queries="露营,徒步,骑行,帐篷,观鸟"),
-    Group(name="holiday", loadings={"wealth": 0.9, "nature": 0.5},
+    Group(name="holiday", loadings={"wealth": 1.01, "nature": 0.56},
           category="travel finance", root="go play",
           action="book browse", channel="app card", price=90,
           nouns="hotel night,flight,visa slot,island tour,luggage,museum,roaming pack,hot spring,sleeper train,"
@@ -168,7 +171,7 @@ THEMES = (
           nouns="lipstick,face mask,serum,manicure,haircut,sunscreen,eye cream,lashes,hair dye,facial,foundation,"
           "nail art,toner,blush",
           queries="口红,面膜,美甲,防晒,发型"),
-    Group(name="gadgets", loadings={"play": 1.1, "learning": 0.6},
+    Group(name="gadgets", loadings={"play": 1.23, "learning": 0.67},
           category="digital shopping", root="market play",
           action="browse pay", channel="card app", price=210,
           nouns="earbuds,keyboard,power bank,smart watch,drone,tablet case,memory card,router,camera lens,monitor,"
@@ -180,25 +183,25 @@ THEMES = (
           nouns="rice cooker,curtain,bed sheet,air fryer,storage box,humidifier,cushion,lamp,baking tray,bath mat,"
           "knife block,plant pot,kettle,rug",
           queries="收纳,空气炸锅,窗帘,台灯,烘焙"),
-    Group(name="invest", loadings={"wealth": 0.9, "learning": 0.7},
+    Group(name="invest", loadings={"wealth": 1.01, "learning": 0.78},
           category="finance services", root="me learn",
           action="open pay", channel="app card", price=75,
           nouns="index fund,bond,gold plan,tax form,broker,dividend,pension,stock alert,deposit,annuity,net value,"
           "portfolio,fixed income,exchange rate",
           queries="基金,定投,国债,黄金,理财"),
-    Group(name="music", loadings={"cinephile": 1.0, "youth": 0.6},
-          category="entertainment digital shopping", root="play life go",
+    Group(name="music", loadings={"cinephile": 1.12, "youth": 0.67},
+          category="shopping digital services", root="play life go",
           action="open book", channel="subscription app", price=80,
           nouns="concert,vinyl,guitar strings,karaoke,festival,live house,album,lyrics,piano lesson,drum kit,"
           "backstage,encore,dj night,opera seat",
           queries="演唱会,歌词,吉他,音乐节,专辑"),
-    Group(name="desk", loadings={"busy": 1.2, "commute": 0.5},
+    Group(name="desk", loadings={"busy": 1.34, "commute": 0.56},
           category="services dining education", root="me go food",
           action="pay check-in", channel="card mini-program", price=40,
           nouns="espresso,co-working,courier rush,dry cleaning,business lunch,slides,name card,energy drink,"
           "neck massage,shirt ironing,late snack,calendar sync,expense claim,desk chair",
           queries="咖啡续命,加班,干洗,会议室,报销"),
-    Group(name="pets", loadings={"nature": 1.1, "family": -0.5},
+    Group(name="pets", loadings={"nature": 1.23, "family": -0.56},
           category="home health shopping", root="life market",
           action="order book", channel="app scan", price=85,
           nouns="cat litter,dog food,vet visit,scratch post,leash,aquarium,pet bed,grooming,hamster,chew toy,"
@@ -208,7 +211,7 @@ THEMES = (
 
 EVERYDAY = (
     Group(name="breakfast",
-          category="dining groceries", root="food",
+          category="dining groceries", root="food go",
           action="order pay", channel="scan", price=9,
           nouns="soy milk,steamed bun,pancake,egg,rice roll,porridge,dough stick,toast",
           queries="早餐,豆浆,包子"),
@@ -223,7 +226,7 @@ EVERYDAY = (
           nouns="electricity,water,gas,heating,broadband,property fee,waste fee,meter",
           queries="电费,水费,燃气"),
     Group(name="telecom",
-          category="digital services home", root="me life",
+          category="digital services home entertainment", root="me life",
           action="pay open", channel="app subscription", price=50,
           nouns="data pack,phone bill,sim,call minutes,cloud space,number swap,hotspot,sms",
           queries="话费,流量,宽带"),
@@ -243,7 +246,7 @@ EVERYDAY = (
           nouns="cold medicine,vitamins,bandage,clinic,dentist,eye test,thermometer,cough syrup,check-up",
           queries="挂号,药店,感冒药"),
     Group(name="weather",
-          category="services entertainment digital", root="life play green",
+          category="services entertainment digital", root="life play green go",
           action="open browse", channel="app", price=6,
           nouns="weather,air quality,calendar,news,lottery,horoscope,traffic,translate,alarm,map",
           queries="天气,新闻,日历"),
@@ -253,7 +256,7 @@ EVERYDAY = (
           nouns="print,scan,social security,residence card,seal,form,tax,photo,meeting,certificate",
           queries="社保,打印,公积金"),
     Group(name="corner",
-          category="groceries dining entertainment", root="market food play",
+          category="groceries dining entertainment shopping", root="market food play",
           action="pay claim", channel="scan mini-program", price=12,
           nouns="water bottle,cigarettes,batteries,snacks,cola,gum,umbrella,ice cream,lighter,instant noodles,"
           "juice",
@@ -296,7 +299,7 @@ def texts(source: str) -> Texts:
     rng = np.random.default_rng([20260101, SOURCES.index(source)])
     rows = [row for number, group in enumerate(GROUPS) for row in _rows(source, group, _brands(number), rng)]
     columns = {name: np.array([row[i] for row in rows], dtype=object) for i, name in enumerate(COLUMNS[source])}
-    weights = [np.arange(2.0, size + 2) ** -0.6 if group.loadings else np.arange(1.0, size + 1) ** -1.0
+    weights = [np.arange(2.0, size + 2) ** -0.25 if group.loadings else np.arange(1.0, size + 1) ** -1.0
                for group in GROUPS]
     prices = [group.price * np.exp(rng.normal(0, 0.6 if group.loadings else 1.3, size)) for group in GROUPS]
     return Texts(columns=columns, group_T=np.repeat(np.arange(len(GROUPS)), size),
@@ -338,6 +341,6 @@ def _all_brands() -> tuple[str, ...]:
     return tuple(name.capitalize() for name in np.random.default_rng(20260101).permutation(names))
 
 
-def _brands(number: int, size: int = 36) -> list[str]:
+def _brands(number: int, size: int = 48) -> list[str]:
     """Names of a group's brands: invented, so that a name alone says nothing."""
     return list(_all_brands()[number * size:(number + 1) * size])
