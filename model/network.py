@@ -31,7 +31,7 @@ from model.text import END, PAD, TokenIds
 
 CATEGORY_WIDTH = 16
 # Texts encoded together: sorted by length, so that little of a chunk is padding.
-CHUNK = 256
+CHUNK = 1024
 
 
 @dataclass(frozen=True, kw_only=True)

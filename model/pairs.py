@@ -40,12 +40,6 @@ class Pairs:
     answer_R: Ints
     offsets_U1: Ints
 
-    @property
-    def general_R(self) -> np.ndarray:
-        """Whether a pair has no instruction."""
-        none = np.array([text is None for text in self.instructions], dtype=bool)
-        return none[self.instruction_R]
-
     def draw(
         self, users_B: Ints, *, instructed: int, general: int, rng: np.random.Generator
     ) -> tuple[Ints, Ints]:
@@ -63,7 +57,8 @@ class Pairs:
             - np.repeat(np.cumsum(count_B) - count_B, count_B)
             + self.offsets_U1[users_B][row]
         )
-        kind = self.general_R[pair]
+        is_general = np.array([text is None for text in self.instructions], dtype=bool)
+        kind = is_general[self.instruction_R[pair]]
         order = np.lexsort((rng.random(len(row)), kind, row))
         row, pair, kind = row[order], pair[order], kind[order]
         group = 2 * row + kind

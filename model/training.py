@@ -1,17 +1,15 @@
-"""Training: one explicit loop that can be killed at any step and goes on where it stopped.
-
-The batches are a pure function of seed and step, so what a resumed run sees is what it would have seen.
+"""Training: one explicit loop, in one process, that can be killed at any step and goes on where it
+stopped.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +24,11 @@ from torch import nn
 
 from model.checkpoint import CONFIG_FILE, METRICS_FILE, save_checkpoint
 from model.config import NetworkConfig, TrainingConfig
+from model.examples import Batches, Examples, fingerprint, prepare
 from model.losses import Losses, contrastive_loss, joint_loss, language_loss
 from model.network import InstructUE
-from model.pairs import PairBatch, PairError, Pairs, pair_batch, read_pairs
-from model.profiles import Ints, Profiles, fit_tabular, read_profiles
-from model.text import TokenIds, Tokenizers
+from model.pairs import PairBatch
 
-# Batches of profiles of like length are cut from this many batches' worth of shuffled profiles.
-WINDOW = 16
 STATE = "state-"
 
 
@@ -85,8 +80,8 @@ def train(
     """
     out = Path(out)
     config, tokenizers, examples, held_out = prepare(profiles, pairs, config, training)
-    fingerprint = _fingerprint(config, training, seed, examples, held_out)
-    if _finished(out, fingerprint):
+    mark = fingerprint(config, training, seed, examples, held_out)
+    if _finished(out, mark):
         log(f"{out} holds this very training already: nothing to do")
         return out
     pairs_read = len(examples.pairs.answer_R)
@@ -103,8 +98,8 @@ def train(
         weight_decay=training.weight_decay,
     )
     network, optimizer = accelerator.prepare(network, optimizer)
-    history = _resume(accelerator, out, fingerprint, log)
-    batches = _Batches(examples, training, seed)
+    history = _resume(accelerator, out, mark, log)
+    batches = Batches(examples, training, seed)
     started, first = time.monotonic(), history.step
 
     with _bar(progress) as bar:
@@ -124,11 +119,11 @@ def train(
                 history.validation.append({"step": done, **_validate(network, held_out, training, seed)})
                 log(_line(history, training, (done - first) / (time.monotonic() - started)))
             if done % training.save_every == 0 and done < training.steps:
-                _save_state(accelerator, out, fingerprint, history)
+                _save_state(accelerator, out, mark, history)
 
     seconds = time.monotonic() - started
     metrics = {
-        "fingerprint": fingerprint,
+        "fingerprint": mark,
         "seed": seed,
         "training": asdict(training),
         "profiles": len(examples.profiles),
@@ -160,98 +155,12 @@ def initialise(
     return train(profiles, pairs, config, untrained, out, seed=seed, log=log, progress=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Examples:
-    """A split as the network reads it: profiles, pairs and the tokens of all their distinct texts."""
-
-    profiles: Profiles
-    pairs: Pairs
-    event_ids: tuple[TokenIds, ...]
-    instruction_ids: TokenIds
-    answer_ids: TokenIds
-
-    def batch(self, users_B: Ints, training: TrainingConfig, rng: np.random.Generator) -> PairBatch:
-        """Draw pairs for these profiles and lay them out."""
-        row_Q, pair_Q = self.pairs.draw(
-            users_B, instructed=training.instructed_pairs, general=training.general_pairs, rng=rng
-        )
-        return pair_batch(
-            self.profiles, self.pairs, self.instruction_ids, self.answer_ids, users_B, row_Q, pair_Q
-        )
-
-
-def prepare(
-    profiles: pa.Table, pairs: pa.Table, config: NetworkConfig, training: TrainingConfig
-) -> tuple[NetworkConfig, Tokenizers, Examples, Examples]:
-    """Fit tokenizers and statistics on the training split; return the whole config, them and both splits."""
-    table, train_pairs = read_pairs(profiles, pairs, "train")
-    if not len(table):
-        raise PairError("no pair has the split 'train': write userqa again with a share for training")
-    config = replace(config, tabular=fit_tabular(table, config.tabular, training.quantile_bins))
-    train_profiles = read_profiles(table, config)
-    tokenizers = Tokenizers.train(
-        {text for source in train_profiles.sources for text in source.texts},
-        {text for text in [*train_pairs.instructions, *train_pairs.answers] if text is not None},
-        event_vocabulary=config.encoder.vocabulary,
-        language_vocabulary=config.backbone.vocabulary,
-    )
-    config = replace(
-        config,
-        encoder=replace(config.encoder, vocabulary=tokenizers.event.get_vocab_size()),
-        backbone=replace(config.backbone, vocabulary=tokenizers.language.get_vocab_size()),
-    )
-    held_out_table, held_out_pairs = read_pairs(profiles, pairs, "validation")
-    held_out = read_profiles(held_out_table, config)
-
-    def examples(some_profiles: Profiles, some_pairs: Pairs) -> Examples:
-        return Examples(
-            profiles=some_profiles,
-            pairs=some_pairs,
-            event_ids=tuple(
-                tokenizers.event_ids(part.texts, source.max_tokens)
-                for part, source in zip(some_profiles.sources, config.sources, strict=True)
-            ),
-            instruction_ids=tokenizers.instruction_ids(some_pairs.instructions),
-            answer_ids=tokenizers.answer_ids(some_pairs.answers, training.max_answer_tokens),
-        )
-
-    return config, tokenizers, examples(train_profiles, train_pairs), examples(held_out, held_out_pairs)
-
-
 def learning_rate(step: int, training: TrainingConfig) -> float:
     """Return the rate of a step, counted from 0: a linear warm-up, then a cosine down to 0."""
     if step < training.warmup_steps:
         return training.learning_rate * (step + 1) / training.warmup_steps
     along = (step - training.warmup_steps) / max(1, training.steps - training.warmup_steps)
     return training.learning_rate * 0.5 * (1 + math.cos(math.pi * along))
-
-
-class _Batches:
-    """The batch of any step. Every profile comes once an epoch, beside profiles of like length."""
-
-    def __init__(self, examples: Examples, training: TrainingConfig, seed: int) -> None:
-        self.size = min(training.profiles_per_step, len(examples.profiles))
-        self._examples, self._training, self._seed = examples, training, seed
-        self._lengths_U = examples.profiles.lengths_U
-        self._epoch, self._order = -1, [np.zeros(0, dtype=np.int64)]
-
-    def __getitem__(self, step: int) -> PairBatch:
-        epoch, number = divmod(step, len(self._lengths_U) // self.size)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._shuffled(np.random.default_rng([self._seed, 0, epoch]))
-        return self._examples.batch(
-            self._order[number], self._training, np.random.default_rng([self._seed, 1, step])
-        )
-
-    def _shuffled(self, rng: np.random.Generator) -> list[Ints]:
-        users = rng.permutation(len(self._lengths_U))
-        users = users[: len(users) // self.size * self.size]  # the rest has its turn in another epoch
-        batches = []
-        for start in range(0, len(users), WINDOW * self.size):
-            window = users[start : start + WINDOW * self.size]
-            window = window[np.argsort(self._lengths_U[window], kind="stable")]
-            batches += list(window.reshape(-1, self.size))
-        return [batches[number] for number in rng.permutation(len(batches))]
 
 
 @dataclass
@@ -318,11 +227,11 @@ def _values(losses: Losses) -> dict[str, float]:
     }
 
 
-def _save_state(accelerator: Accelerator, out: Path, fingerprint: str, history: _History) -> None:
+def _save_state(accelerator: Accelerator, out: Path, mark: str, history: _History) -> None:
     part = out / "state.part"
     shutil.rmtree(part, ignore_errors=True)
     accelerator.save_state(str(part))
-    state = {"fingerprint": fingerprint, "history": asdict(history)}
+    state = {"fingerprint": mark, "history": asdict(history)}
     (part / "state.json").write_text(json.dumps(state), encoding="utf-8")
     # One rename makes it whole: a kill leaves the old state or the new one.
     part.rename(out / f"{STATE}{history.step}")
@@ -331,11 +240,11 @@ def _save_state(accelerator: Accelerator, out: Path, fingerprint: str, history: 
             shutil.rmtree(old)
 
 
-def _resume(accelerator: Accelerator, out: Path, fingerprint: str, log: Callable[[str], None]) -> _History:
+def _resume(accelerator: Accelerator, out: Path, mark: str, log: Callable[[str], None]) -> _History:
     states = sorted(out.glob(f"{STATE}*"), key=lambda path: int(path.name.removeprefix(STATE)))
     for path in reversed(states):
         state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        if state["fingerprint"] == fingerprint:
+        if state["fingerprint"] == mark:
             accelerator.load_state(str(path))
             history = _History(**state["history"])
             log(f"going on after step {history.step}, from {path}")
@@ -345,28 +254,11 @@ def _resume(accelerator: Accelerator, out: Path, fingerprint: str, log: Callable
     return _History()
 
 
-def _finished(out: Path, fingerprint: str) -> bool:
-    if not (out / CONFIG_FILE).exists():
+def _finished(out: Path, mark: str) -> bool:
+    if not (out / CONFIG_FILE).exists() or not (out / METRICS_FILE).exists():
         return False
     metrics = json.loads((out / METRICS_FILE).read_text(encoding="utf-8"))
-    return bool(metrics.get("fingerprint") == fingerprint)
-
-
-def _fingerprint(config: NetworkConfig, training: TrainingConfig, seed: int, *splits: Examples) -> str:
-    digest = hashlib.sha256(json.dumps([config.to_json(), asdict(training), seed]).encode())
-    for array in (array for split in splits for array in _arrays(split)):
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _arrays(split: Examples) -> Iterator[np.ndarray]:
-    yield from (split.profiles.ages_SU, split.profiles.numbers_UF, split.profiles.categories_UC)
-    yield from (split.pairs.instruction_R, split.pairs.answer_R, split.pairs.offsets_U1)
-    for source in split.profiles.sources:
-        yield from (source.text_E, source.gaps_E, source.offsets_U1)
-    for tokens in (*split.event_ids, split.instruction_ids, split.answer_ids):
-        yield from (tokens.ids, tokens.offsets)
+    return bool(metrics.get("fingerprint") == mark)
 
 
 def _bar(wanted: bool | None) -> Progress:

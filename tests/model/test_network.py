@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from model.config import NetworkConfig, TrainingConfig
+from model.examples import Examples, prepare
 from model.inference import embed, instruction_vectors
 from model.losses import Losses, contrastive_loss, joint_loss, language_loss
 from model.network import InstructUE, PairOutputs
 from model.pairs import PairBatch
 from model.text import USER, Tokenizers
-from model.training import Examples, prepare
 from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
 
 TOLERANCE = 1e-5

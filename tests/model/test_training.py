@@ -13,9 +13,10 @@ import torch
 
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.config import NetworkConfig, TrainingConfig
+from model.examples import Batches, prepare
 from model.inference import embed, generate
 from model.pairs import PairError
-from model.training import _Batches, initialise, learning_rate, prepare, train
+from model.training import initialise, learning_rate, train
 from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
 
 SHORT = TrainingConfig(
@@ -196,13 +197,13 @@ def test_everything_is_fitted_on_the_training_split_alone(profiles: pa.Table, pa
 
 def test_batches_are_a_function_of_seed_and_step(profiles: pa.Table, pairs: pa.Table) -> None:
     _, _, examples, _ = prepare(profiles, pairs, small(), SHORT)
-    one, two, other = (_Batches(examples, SHORT, seed) for seed in (0, 0, 1))
+    one, two, other = (Batches(examples, SHORT, seed) for seed in (0, 0, 1))
     steps = [9, 2, 5, 2]  # in any order
     for step in steps:
         assert np.array_equal(one[step].ids_BL, two[step].ids_BL)
     assert any(not np.array_equal(one[step].ids_BL, other[step].ids_BL) for step in steps)
     whole = replace(SHORT, profiles_per_step=1)
-    single, users = _Batches(examples, whole, 0), len(examples.profiles)
+    single, users = Batches(examples, whole, 0), len(examples.profiles)
     seen = [
         int(single[step].profiles.sources[0].mask_BN.sum() + single[step].profiles.sources[1].mask_BN.sum())
         for step in range(users)
