@@ -8,7 +8,7 @@ Shapes: N vectors of width W.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -67,18 +67,19 @@ def pack(lists: pa.ListArray | pa.LargeListArray) -> pa.BinaryArray:
     return pa.BinaryArray.from_buffers(pa.binary(), len(lists), buffers)
 
 
-def unpack(packed: bytes, width: int) -> npt.NDArray[np.float32]:
-    """One vector [W] of its bytes.
+def unpack(packed: Sequence[bytes], width: int) -> npt.NDArray[np.float32]:
+    """The vectors [N, W] of N byte strings.
 
     Raises
     ------
     VectorError
-        The bytes are not `width` values.
+        One of them is not `width` values.
     """
-    if len(packed) != width * DTYPE.itemsize:
-        raise VectorError(f"{len(packed)} bytes are not a vector of {width} float16 values: the store was published "
+    wrong = {len(cell) for cell in packed} - {width * DTYPE.itemsize}
+    if wrong:
+        raise VectorError(f"{wrong.pop()} bytes are not a vector of {width} float16 values: the store was published "
                           "with another width since this process read the registry; open the store again")
-    return np.frombuffer(packed, dtype=DTYPE).astype(np.float32)
+    return np.frombuffer(b"".join(packed), dtype=DTYPE).astype(np.float32).reshape(len(packed), width)
 
 
 def unpack_all(packed: pa.BinaryArray) -> pa.ListArray:

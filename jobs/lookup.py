@@ -9,6 +9,7 @@ import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -126,19 +127,28 @@ class Lookup:
             features = [f"{VIEW}:{name}" for scenario in wanted for name in columns(scenario)]
         response = self._store.get_online_features(features=features, entity_rows={"user_id": list(users)}).proto
         found = dict(zip(response.metadata.feature_names.val, response.results, strict=True))
-        cells = [(scenario, self._widths[scenario], *(found[name].values for name in columns(scenario)))
-                 for scenario in wanted]
-        answers = []
-        for position, user in enumerate(users):
-            vectors = {}
-            for scenario, width, packed, model_versions, times in cells:
-                if packed[position].WhichOneof("val") is None:
-                    continue
-                as_of = datetime.fromtimestamp(times[position].unix_timestamp_val, UTC)
-                vectors[scenario] = Vector(vector=unpack(packed[position].bytes_val, width), as_of=as_of,
-                                           model_version=model_versions[position].string_val, age=(now - as_of).days)
-            answers.append(Answer(user_id=user, found=bool(vectors), vectors=vectors))
-        return answers
+        vectors: list[dict[str, Vector]] = [{} for _ in users]
+        for scenario in wanted:
+            packed, model_versions, times = (found[name].values for name in columns(scenario))
+            there = [position for position, cell in enumerate(packed) if cell.WhichOneof("val") is not None]
+            rows = unpack([packed[position].bytes_val for position in there], self._widths[scenario])
+            for position, row in zip(there, rows, strict=True):
+                as_of, age = _time(times[position].unix_timestamp_val, now)
+                vectors[position][scenario] = Vector(vector=row, model_version=model_versions[position].string_val,
+                                                     as_of=as_of, age=age)
+        return [Answer(user_id=user, found=bool(found), vectors=found)
+                for user, found in zip(users, vectors, strict=True)]
+
+
+@lru_cache(maxsize=1024)
+def _day(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _time(seconds: int, now: datetime) -> tuple[datetime, int]:
+    """A vector's as_of and its age in days."""
+    as_of = _day(seconds)
+    return as_of, (now - as_of).days
 
 
 def lookup(deployment: Deployment, users: Sequence[str], scenarios: Sequence[str] | None = None) -> list[Answer]:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlparse
+from weakref import WeakKeyDictionary
 
 from pyspark.errors import AnalysisException, ParseException, PySparkException
 from pyspark.logger import PySparkLogger
@@ -34,6 +35,9 @@ NEEDS = {"latest_embeddings": "user_embeddings", "embeddings_scenario": "latest_
 # PySpark prints the JVM's whole stack as JSON beside the exception that it raises; the exception says enough.
 for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
     PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
+
+_named: WeakKeyDictionary[SparkSession, set[str]] = WeakKeyDictionary()
+"""What `views` has named in each session."""
 
 
 class SqlError(InstructUEError):
@@ -61,14 +65,17 @@ def views(spark: SparkSession, deployment: Deployment) -> tuple[str, ...]:
         The tables, views and functions that can be named.
     """
     paths = _tables(spark, deployment)
-    statements = _statements(deployment, tuple(paths))
     if deployment.spark.metastore:
-        _keep(spark, deployment, paths, statements)
-    else:
-        _together(spark, [(name, f"CREATE OR REPLACE TEMPORARY VIEW `{name}` AS SELECT * FROM delta.`{path}`")
-                          for name, path in paths.items()])
-        _create(spark, statements)
-    return tuple(sorted([*paths, *(name for name, _ in statements)]))
+        return _keep(spark, deployment, paths)
+    tables = _together(spark, [(name, f"CREATE OR REPLACE TEMPORARY VIEW `{name}` AS SELECT * FROM delta.`{path}`")
+                               for name, path in paths.items()])
+    names = (*tables, *_create(spark, _statements(deployment, tables)))
+    # What this session named for another lake, and this one does not have, must not answer for it.
+    for name in _named.get(spark, set()) - {*names}:
+        spark.catalog.dropTempView(name)
+        spark.sql(f"DROP TEMPORARY FUNCTION IF EXISTS `{name}`")
+    _named[spark] = {*names}
+    return tuple(sorted(names))
 
 
 def sql(spark: SparkSession, deployment: Deployment, query: str) -> DataFrame:
@@ -115,12 +122,17 @@ def _exists(spark: SparkSession, path: str) -> bool:
 
 def _statements(deployment: Deployment, tables: tuple[str, ...]) -> list[tuple[str, str]]:
     """(name, statement) of each view and function whose table is there, in the order of need."""
-    temporary = "" if deployment.spark.metastore else "TEMPORARY"
+    kept = deployment.spark.metastore is not None
+    # A function that is kept looks names up in the database of whoever calls it, so its own are qualified.
+    placeholders = {"{temporary}": "" if kept else "TEMPORARY",
+                    "{database}": f"`{_database(deployment)}`." if kept else ""}
     known, statements = set(tables), []
     for file, needed in NEEDS.items():
         if needed not in known:
             continue
-        text = (FOLDER / f"{file}.sql").read_text(encoding="utf-8").replace("{temporary}", temporary)
+        text = (FOLDER / f"{file}.sql").read_text(encoding="utf-8")
+        for placeholder, value in placeholders.items():
+            text = text.replace(placeholder, value)
         if "{scenario}" in text:
             statements += [(f"embeddings_{name}", text.replace("{scenario}", name))
                            for name in deployment.scenario_names]
@@ -130,39 +142,49 @@ def _statements(deployment: Deployment, tables: tuple[str, ...]) -> list[tuple[s
     return statements
 
 
-def _create(spark: SparkSession, statements: list[tuple[str, str]]) -> None:
+def _database(deployment: Deployment) -> str:
+    return re.sub(r"\W", "_", deployment.name).lower()
+
+
+def _create(spark: SparkSession, statements: list[tuple[str, str]]) -> tuple[str, ...]:
     """Run (name, statement) pairs: `latest_embeddings` first, then side by side those that need it."""
     base = [pair for pair in statements if pair[0] == "latest_embeddings"]
-    _together(spark, base)
-    _together(spark, [pair for pair in statements if pair not in base])
+    return (*_together(spark, base), *_together(spark, [pair for pair in statements if pair not in base]))
 
 
-def _together(spark: SparkSession, statements: Iterable[tuple[str, str]]) -> None:
-    def run(pair: tuple[str, str]) -> None:
+def _together(spark: SparkSession, statements: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Run (name, statement) pairs side by side, for each reads a log of Delta's; the names of those that ran."""
+    def run(pair: tuple[str, str]) -> str | None:
         name, statement = pair
         try:
             spark.sql(statement)
         except PySparkException as error:
-            warnings.warn(f"{name} cannot be named in SQL: {_first_lines(error)}", stacklevel=2)
+            warnings.warn(f"{name} cannot be named in SQL: {_first_lines(error).splitlines()[0]}", stacklevel=2)
+            return None
+        return name
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(run, statements))
+        return tuple(name for name in pool.map(run, statements) if name)
 
 
-def _keep(spark: SparkSession, deployment: Deployment, paths: dict[str, str],
-          statements: list[tuple[str, str]]) -> None:
+def _keep(spark: SparkSession, deployment: Deployment, paths: dict[str, str]) -> tuple[str, ...]:
     """Bring the deployment's database in the metastore up to date, and use it."""
+    statements = _statements(deployment, tuple(paths))
+    names = tuple(sorted([*paths, *(name for name, _ in statements)]))
     mark = sha256(repr((paths, statements)).encode()).hexdigest()
-    database = re.sub(r"\W", "_", deployment.name).lower()
+    database = _database(deployment)
     spark.sql(f"CREATE DATABASE IF NOT EXISTS `{database}`")
     spark.sql(f"USE `{database}`")
     described = {row[0]: row[1] for row in spark.sql(f"DESCRIBE DATABASE EXTENDED `{database}`").collect()}
     if mark in described.get("Properties", ""):
-        return
-    kept = [(name, _table(spark, database, name, path)) for name, path in paths.items()]
-    _together(spark, [(name, statement) for name, statement in kept if statement])
-    _create(spark, statements)
-    spark.sql(f"ALTER DATABASE `{database}` SET DBPROPERTIES ('instructue' = '{mark}')")
+        return names
+    tables = [(name, _table(spark, database, name, path)) for name, path in paths.items()]
+    made = _together(spark, [(name, statement) for name, statement in tables if statement])
+    kept = tuple(name for name, statement in tables if statement is None or name in made)
+    made = _create(spark, _statements(deployment, kept))
+    if {*names} == {*kept, *made}:
+        spark.sql(f"ALTER DATABASE `{database}` SET DBPROPERTIES ('instructue' = '{mark}')")
+    return tuple(sorted((*kept, *made)))
 
 
 def _table(spark: SparkSession, database: str, name: str, path: str) -> str | None:

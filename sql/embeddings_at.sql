@@ -6,7 +6,7 @@ RETURN
 SELECT user_id, scenario, as_of, embedding, model_version
 FROM (
   SELECT *, row_number() OVER (PARTITION BY user_id, scenario ORDER BY as_of DESC) AS newness
-  FROM user_embeddings
+  FROM {database}user_embeddings
   WHERE day <= embeddings_at.at
 )
 WHERE newness = 1 AND embedding IS NOT NULL

@@ -1,5 +1,5 @@
 -- The latest vectors of one scenario: embeddings_food, embeddings_universal, ...
 CREATE OR REPLACE {temporary} VIEW embeddings_{scenario} AS
 SELECT user_id, as_of, embedding, model_version
-FROM latest_embeddings
+FROM {database}latest_embeddings
 WHERE scenario = '{scenario}'

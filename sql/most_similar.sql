@@ -8,7 +8,7 @@ FROM (
   SELECT user_id, similarity, row_number() OVER (ORDER BY similarity DESC, user_id) AS place
   FROM (
     SELECT other.user_id, vector_cosine_similarity(one.embedding, other.embedding) AS similarity
-    FROM latest_embeddings AS one JOIN latest_embeddings AS other ON one.scenario = other.scenario
+    FROM {database}latest_embeddings AS one JOIN {database}latest_embeddings AS other ON one.scenario = other.scenario
     WHERE one.user_id = most_similar.user AND one.scenario = most_similar.scenario
       AND other.user_id <> most_similar.user
   )

@@ -4,6 +4,6 @@ RETURNS DOUBLE
 COMMENT 'Cosine of the latest vectors of two users in a scenario; null where one of them has none.'
 RETURN (
   SELECT max(vector_cosine_similarity(a.embedding, b.embedding))
-  FROM latest_embeddings AS a JOIN latest_embeddings AS b ON a.scenario = b.scenario
+  FROM {database}latest_embeddings AS a JOIN {database}latest_embeddings AS b ON a.scenario = b.scenario
   WHERE a.user_id = similarity.one AND b.user_id = similarity.other AND a.scenario = similarity.scenario
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,9 +58,14 @@ def test_views_hold_the_vectors_that_stand(published, spark):
     assert [tuple(run) for run in runs] == [("embed", 3), ("publish", 3)]
 
 
-def test_what_is_not_there_yet_is_left_out(spark, tmp_path):
+def test_what_is_not_there_yet_is_left_out(published, spark, tmp_path):
+    assert "most_similar" in views(spark, published)
     deployment = deploy(tmp_path)
     assert views(spark, deployment) == ()
+    for query in ("SELECT * FROM latest_embeddings", "SELECT * FROM most_similar('u03', 'food', 1)",
+                  "SELECT similarity('u03', 'u04', 'food')"):  # of the lake before
+        with pytest.raises(SqlError, match=r"NOT_FOUND|UNRESOLVED|RESOLVABLE"):
+            sql(spark, deployment, query)
     assert sql(spark, deployment, "SELECT 1 AS one").collect()[0].one == 1
     embed(spark, deployment, DAY2, some(1, ("a", "b"), ("universal",)))
     assert views(spark, deployment) == ("embeddings_at", "embeddings_universal", "job_runs", "latest_embeddings",
@@ -71,8 +77,9 @@ def test_what_is_not_there_yet_is_left_out(spark, tmp_path):
 
 def test_a_table_that_cannot_be_read_stops_nobody(published, spark, tmp_path):
     deployment = copy(published, tmp_path / "copy")
-    for entry in Path(deployment.table("user_embeddings"), "_delta_log").iterdir():
-        entry.write_text("no log")
+    for part in ("*.json", "*.crc"):
+        for commit in Path(deployment.table("user_embeddings"), "_delta_log").glob(part):
+            commit.unlink()
     register(spark, deployment)
     with pytest.warns(UserWarning, match="user_embeddings cannot be named"):
         assert sql(spark, deployment, "SELECT count(*) AS n FROM user_vectors").collect()[0].n > 0
@@ -98,8 +105,8 @@ def test_a_metastore_keeps_them_for_another_session(published, tmp_path):
             "print('rows', [row[0] for row in rows]);")
 
     def run(code: str) -> list[str]:
-        done = subprocess.run([sys.executable, "-c", read + code], cwd=tmp_path, env=environment(), capture_output=True,
-                              text=True, check=False)
+        done = subprocess.run([sys.executable, "-c", read + code], cwd=tmp_path, capture_output=True, text=True,
+                              env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout.splitlines()
 
@@ -107,11 +114,5 @@ def test_a_metastore_keeps_them_for_another_session(published, tmp_path):
     # This one registers nothing: what it finds, the first one has left.
     found = run("import jobs.sql; jobs.sql.register = lambda *_: None; s = session(d);" + asks
                 + "print('tables', s.sql('SHOW TABLES IN shop').where('not isTemporary').count())")
-    assert found == [f"rows {[name for name, _ in nearest('u03', 'food', 3)]}", "tables 8"]
+    assert found == [f"rows {[name for name, _ in nearest('u03', 'food', 3)]}", "tables 9"]
     assert Deployment.read(path).spark.metastore == "metastore"
-
-
-def environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
