@@ -1,0 +1,121 @@
+"""Export: a checkpoint -> a release, which becomes the one that jobs use.
+
+With `instructions`, the scenarios that the current release lacks are added to it: same graphs, same `model_version`,
+a new folder, and only those scenarios are embedded again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from jobs import lake
+from jobs.deployment import Deployment
+from jobs.releases import NoCheckpointError, checkpoint, checkpoints, folder, instructions
+from jobs.train import INPUTS
+from model import release as releases
+from model.release import ReleaseError
+
+SAMPLE = 64
+"""Profiles that the gates are tried on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What one run of export did."""
+
+    as_of: date
+    """The cut-off of the profiles that the gates were tried on."""
+    release: Path
+    model_version: str
+    checkpoint: Path
+    scenarios: tuple[str, ...]
+    gates: dict[str, float]
+    """Least cosines between onnxruntime's vectors and others."""
+    megabytes: float
+    seconds: float
+
+
+def export(deployment: Deployment, *, from_checkpoint: Path | None = None, instructions_only: bool = False) -> Exported:
+    """Make a release that passes its gates, and point the jobs at it.
+
+    Parameters
+    ----------
+    from_checkpoint : Path, optional
+        A checkpoint's folder; None: the one trained last, or, for instructions, the current release's.
+    instructions_only : bool
+        Keep the current release's graphs and add this deployment's scenarios to it.
+
+    Raises
+    ------
+    NoCheckpointError
+        There is nothing to export from.
+    ReleaseError
+        The checkpoint was trained on profiles that the deployment no longer makes, or a gate failed.
+    """
+    from model import export as exporter  # torch and transformers: seconds that the command line need not wait
+
+    as_of = lake.last_day(lake.opened(deployment, "training_profiles"))
+    with lake.recorded(deployment, "export", as_of) as run:
+        profiles = sample(run.open("training_profiles"), deployment, as_of)
+        scenarios, text = instructions(deployment), deployment.path.read_text(encoding="utf-8")
+        if instructions_only:
+            before = releases.read(releases.current(folder(deployment)))
+            before.check_deployment(deployment.shaping(), {})
+            source = from_checkpoint or _came_from(deployment, before.checkpoint)
+            made = exporter.add_instructions(before, source, scenarios, deployment=text, profiles=profiles)
+        else:
+            source = from_checkpoint or checkpoint(deployment)
+            _check_inputs(source, deployment)
+            made = exporter.export(source, folder(deployment), scenarios=scenarios, shaping=deployment.shaping(),
+                                   deployment=text, profiles=profiles)
+        releases.set_current(folder(deployment), made.path.name)
+        gates = json.loads((made.path / "metrics.json").read_text(encoding="utf-8"))["gates"]["cosines"]
+        run.model_version, run.rows_in = made.model_version, len(profiles)
+        run.details = {"release": made.path.name, "checkpoint": source.name, "gates": gates,
+                       "scenarios": list(made.scenarios)}
+        size = sum(file.stat().st_size for file in made.path.iterdir()) / 1e6
+        return Exported(as_of=as_of, release=made.path, model_version=made.model_version, checkpoint=source,
+                        scenarios=made.scenarios, gates=gates, megabytes=round(size, 1), seconds=run.seconds())
+
+
+def sample(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
+    """Some dozens of a day's profiles, those with most and with fewest events among them."""
+    rows = table.to_pyarrow_dataset(partitions=[("day", "=", as_of.isoformat())]).head(16 * SAMPLE)
+    lengths = np.sum([pc.fill_null(pc.list_value_length(rows[source.name]), 0).to_numpy()
+                      for source in deployment.sources], axis=0)
+    order = np.argsort(lengths, kind="stable")
+    few = min(SAMPLE // 4, len(order))
+    spread = order[np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(np.int64)]
+    return rows.take(np.unique(np.concatenate([order[:few], spread, order[len(order) - few:]])))
+
+
+def _came_from(deployment: Deployment, wanted: str) -> Path:
+    """The checkpoint of this hash."""
+    from model.export import checkpoint_hash
+
+    for config in sorted(checkpoints(deployment).glob("*/config.json")):
+        if checkpoint_hash(config.parent) == wanted:
+            return config.parent
+    raise NoCheckpointError(f"none in {checkpoints(deployment)} is the checkpoint {wanted[:12]} that the current "
+                            "release came from: name it with --checkpoint, or train and export whole")
+
+
+def _check_inputs(source: Path, deployment: Deployment) -> None:
+    """A network must be released with the profiles it was trained on."""
+    try:
+        trained = json.loads((source / INPUTS).read_text(encoding="utf-8"))["shaping"]
+    except OSError:
+        raise NoCheckpointError(f"{source} was not written by `instructue train`: it has no {INPUTS}") from None
+    found = releases.differences(deployment.shaping(), trained, "training")
+    if found:
+        raise ReleaseError(f"the deployment differs from what {source.name} was trained on:\n"
+                           + "\n".join(f"  {difference}" for difference in found)
+                           + "\nrestore these keys, or run userqa and train again")
