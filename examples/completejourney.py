@@ -4,6 +4,8 @@ The data (84.51°, CC0, the R package completejourney) is one year, 2017, of gro
 and coupons. Purchases are the bills; campaigns received and coupons redeemed are the mini-program log;
 demographics are the attributes. There are no page paths and no searches, and none are made up.
 
+    python -m examples.completejourney [folder of the data]
+
 The label is "redeems a coupon in the second half-year", over the households that a campaign reaches then
 and that bought something before: households never targeted almost never redeem, so a label over all of
 them would flatter every model.
@@ -11,21 +13,62 @@ them would flatter every model.
 
 from __future__ import annotations
 
+import os
+import shutil
+from datetime import date
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 import pyarrow as pa
+import typer
 from deltalake import write_deltalake
 
+from jobs import cli, line, report
 from jobs.deployment import Deployment
+from jobs.line import Steps
 from model.errors import InstructUEError
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "conf" / "completejourney.yaml"
+DATA = ROOT.parent / "shared" / "data" / "completejourney"
+LOG = ROOT / "logs" / "completejourney.log"
+AS_OF = date(2017, 7, 1)
 
 FILES = ("transactions_sample", "products", "campaigns", "campaign_descriptions", "coupons",
          "coupon_redemptions", "demographics")
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
 class DataError(InstructUEError):
     """The data set's folder is not what its publisher ships."""
+
+
+@app.command()
+def completejourney(
+    data: Annotated[Path, typer.Argument(help="Folder of the publisher's tables, as Parquet files.")] = DATA,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the deployment file's.")] = None,
+) -> None:
+    """Run a real retailer's households through the whole line as of 2017-07-01."""
+    if data == DATA and not data.is_dir():
+        report.out.print(f"skipped: no completejourney data in {data}; name its folder with DATA=", style="yellow")
+        return
+    deployment = Deployment.read(CONFIG)
+    data = data.resolve()
+    os.chdir(ROOT)
+    shutil.rmtree(deployment.resolve(deployment.lake), ignore_errors=True)
+    shutil.rmtree(deployment.resolve(deployment.store.folder), ignore_errors=True)
+    with line.chatter_to(LOG):
+        step = Steps()
+        with step("load the publisher's tables"):
+            load(deployment, data, pd.Timestamp(AS_OF, tz="UTC"))
+        evaluated = line.first_day(deployment, AS_OF, step, train_steps=steps)
+        answers = line.ask(deployment, "coupon", step)
+        report.out.print()
+        for part in (line.accounts(deployment), step.table(), *answers, report.probe(evaluated)):
+            report.out.print(part)
 
 
 def load(deployment: Deployment, data: Path, as_of: pd.Timestamp) -> dict[str, int]:
@@ -143,3 +186,7 @@ def utc(times: pd.Series) -> pd.Series:
 def words(names: pd.Series) -> pd.Series:
     """`FRZN ICE` as `frzn ice`; a product without a name is `other`."""
     return names.astype("string").str.lower().str.strip().fillna("other")
+
+
+if __name__ == "__main__":
+    cli.run(app)
