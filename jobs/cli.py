@@ -103,6 +103,30 @@ def train(
 
 
 @app.command(rich_help_panel=MODEL)
+def evaluate(
+    config: Config = DEFAULT_CONFIG,
+    release: Annotated[Path | None, typer.Option(help="A release's folder; by default the one in use.")] = None,
+    rivals: Annotated[bool, typer.Option(help="Fit the rivals on hand-made features too; most of the time.")] = True,
+    json: Json = False,
+) -> None:
+    """Probe what a release's vectors know of each scenario's labels, beside rivals on the same halves.
+
+    [dim]instructue evaluate --no-rivals[/]
+    """
+    deployment = _read(config)
+    with _step("evaluate") as told:
+        from jobs.evaluate import evaluate as job
+
+        summary = job(deployment, release=release, rivals=rivals, told=told)
+    if json:
+        _show("evaluate", summary, json)
+        return
+    from jobs.report import out, probe
+
+    out.print(probe(summary))
+
+
+@app.command(rich_help_panel=MODEL)
 def export(
     config: Config = DEFAULT_CONFIG,
     checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint's folder; by default the newest.")] = None,

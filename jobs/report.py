@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import date
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -19,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from jobs.evaluate import Evaluated
     from jobs.lookup import Answer
 
 out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
@@ -105,6 +107,17 @@ def vectors(answers: Sequence[Answer], milliseconds: float) -> Table:
             rows.append((answer.user_id, "not online", "", "", None, ""))
     columns = ("user", "scenario", "as of", "model", "width", "vector")
     return table(f"{len(answers)} user(s) looked up online in {milliseconds:.1f} ms", columns, rows)
+
+
+def probe(found: Evaluated) -> Table:
+    """AUC and KS of each scenario: the vectors' and the rivals', means over five halves."""
+    methods = list(dict.fromkeys(method for scores in found.auc.values() for method in scores))
+    rows = [(scenario, found.users[scenario],
+             *(f"{scores[method]:.3f} / {found.ks[scenario][method]:.3f}" if method in scores else ""
+               for method in methods)) for scenario, scores in found.auc.items()]
+    means = ("mean", None, *(f"{mean(scores[method] for scores in found.auc.values()):.3f}" for method in methods))
+    title = f"What the vectors of release {found.release} know of the labels: AUC / KS"
+    return table(title, ("scenario", "users", *methods), [*rows, means])
 
 
 def plain(value: Any) -> Any:

@@ -20,7 +20,7 @@ from jobs.deployment import Deployment
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "pyspark", "pandas", "feast", "deltalake", "transformers", "onnxruntime", "sklearn", "airflow")
-COMMANDS = ("generate", "userqa", "train", "export", "assemble", "embed", "publish", "lookup", "sql")
+COMMANDS = ("generate", "userqa", "train", "evaluate", "export", "assemble", "embed", "publish", "lookup", "sql")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
