@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from jobs import tables
 from jobs.deployment import Deployment
-from jobs.profiles import Account, Profiles, ended, profiles
+from jobs.profiles import Account, Profiles, Totals, ended, profiles
 from jobs.tables import JobRun, SourceError, job_run, moment
 
 TABLE = "user_profiles"
@@ -47,7 +47,8 @@ def assemble(spark: SparkSession, deployment: Deployment, as_of: date) -> Assemb
         A source is missing or mistyped, or more than `max_reject_share` of its rows were refused.
     """
     with job_run(spark, deployment, "assemble", as_of) as run:
-        found = profiles(spark, deployment, as_of, run.read, run.started_at)
+        found = profiles(spark, deployment, [as_of], run.read, run.started_at)
+        totals = found.totals[as_of]
         try:
             rejected = _account(run, found)
             changed = _changed(run, found.rows).cache()
@@ -57,35 +58,40 @@ def assemble(spark: SparkSession, deployment: Deployment, as_of: date) -> Assemb
         finally:
             found.release()
         gone = run.rows_out - kept
-        run.details |= {"users": found.users, "changed": kept, "ended": gone}
-        return Assembled(as_of=as_of, accounts=found.accounts, rejected=rejected, users=found.users,
+        run.details |= {"users": totals.users, "changed": kept, "ended": gone}
+        return Assembled(as_of=as_of, accounts=totals.accounts, rejected=rejected, users=totals.users,
                          changed=kept, ended=gone, replaced=replaced, seconds=run.seconds())
 
 
 def _account(run: JobRun, found: Profiles) -> dict[str, dict[str, int]]:
     """Note where every row went and keep the refused ones; fail where a source has too many of them."""
-    rejected = keep_rejected(run, found)
-    run.rows_in = sum(account.rows_in for account in found.accounts.values())
-    for name, account in found.accounts.items():
+    totals = found.totals[run.as_of]
+    rejected = keep_rejected(run, found, totals)
+    run.rows_in = sum(account.rows_in for account in totals.accounts.values())
+    for name, account in totals.accounts.items():
         run.left_out |= {f"{name}: {reason}": count for reason, count in account.left_out().items()}
         run.left_out |= {f"{name}: rejected, {reason}": n for reason, n in rejected.get(name, {}).items()}
-    run.details |= {"accounts": {name: asdict(account) for name, account in found.accounts.items()},
-                    "aggregates": found.aggregate_rows}
+    run.details |= {"accounts": {name: asdict(account) for name, account in totals.accounts.items()},
+                    "aggregates": totals.aggregate_rows}
     if run.deployment.attributes and run.deployment.attributes.static:
         run.details["static"] = "attributes carry no time and hold for every as_of"
-    share = run.deployment.max_reject_share
-    bad = [f"{name}: {account.rejected} of {account.rows_in} rows refused "
-           f"({', '.join(f'{reason} {n}' for reason, n in rejected[name].items())})"
-           for name, account in found.accounts.items() if account.rejected > share * account.rows_in]
-    if bad:
-        raise SourceError(f"more than max_reject_share = {share} of the rows were refused: {'; '.join(bad)}. "
-                          f"See rejected_rows for {run.as_of}; mend the source, or raise max_reject_share")
+    refuse_too_many(run, totals)
     return rejected
 
 
-def keep_rejected(run: JobRun, found: Profiles) -> dict[str, dict[str, int]]:
+def refuse_too_many(run: JobRun, totals: Totals) -> None:
+    """Raise SourceError where a source lost more than `max_reject_share` of its rows."""
+    share = run.deployment.max_reject_share
+    bad = [f"{name}: {account.rejected} of {account.rows_in}" for name, account in totals.accounts.items()
+           if account.rejected > share * account.rows_in]
+    if bad:
+        raise SourceError(f"more than max_reject_share = {share} of the rows were refused: {'; '.join(bad)}. "
+                          f"See rejected_rows of assemble; mend the source, or raise max_reject_share")
+
+
+def keep_rejected(run: JobRun, found: Profiles, totals: Totals) -> dict[str, dict[str, int]]:
     """Replace the day's `rejected_rows`; how many rows each source lost for each reason."""
-    if not any(account.rejected for account in found.accounts.values()):
+    if not any(account.rejected for account in totals.accounts.values()):
         tables.clear_day(run.spark, run.deployment.table("rejected_rows"), run.as_of)
         return {}
     refused = found.rejected().cache()

@@ -9,7 +9,8 @@ brings a user's sources together. Nothing at or after `as_of` can change a profi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -21,6 +22,7 @@ from jobs import sources, tables, templates
 from jobs.deployment import Aggregate, Attributes, Deployment, EventSource
 from jobs.tables import moment
 
+KEYS = ("__user", "__as_of")
 DAY_MICROS = 86_400_000_000
 EXACT = "decimal(28,8)"
 """Sums are exact decimals: a float sum would depend on the order of rows, and a hash on its last bit."""
@@ -57,16 +59,25 @@ class Account:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profiles:
-    """The profiles of every eligible user, cached until `release`, and where the rows went."""
+class Totals:
+    """What was read and found as of one moment."""
 
-    rows: DataFrame
-    """Columns of `user_profiles` but `day`."""
     users: int
+    """Eligible ones."""
     accounts: dict[str, Account]
     """Per event source, and `attributes`."""
     aggregate_rows: dict[str, int]
     """Rows read per aggregate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profiles:
+    """The profiles of every eligible user at every cut-off, cached until `release`."""
+
+    rows: DataFrame
+    """Columns of `user_profiles` but `day`."""
+    totals: dict[date, Totals]
+    """Per cut-off."""
     judged: dict[str, DataFrame] = field(repr=False)
     """The judged source tables."""
     raw: dict[str, list[str]] = field(repr=False)
@@ -82,9 +93,9 @@ class Profiles:
         self.cached.unpersist()
 
 
-def profiles(spark: SparkSession, deployment: Deployment, as_of: date,
+def profiles(spark: SparkSession, deployment: Deployment, cut_offs: Sequence[date],
              read: Callable[[str], DataFrame] | None = None, clock: datetime | None = None) -> Profiles:
-    """Profiles as of a day's midnight, UTC.
+    """Profiles as of the midnights (UTC) of some days, each source read once for all of them.
 
     Parameters
     ----------
@@ -105,21 +116,18 @@ def profiles(spark: SparkSession, deployment: Deployment, as_of: date,
         aggregates = [a for a in deployment.aggregates if a.source == source.name]
         numbers = [a.column for a in aggregates if a.column and a.function in ("sum", "mean")]
         judged[source.name] = sources.judged_events(opened[source.name], source, numbers)
-        groups.append(_last_events(judged[source.name], source, aggregates, as_of, clock))
+        groups.append(_last_events(judged[source.name], source, aggregates, cut_offs, clock))
     if deployment.attributes:
         frame = sources.judged_attributes(opened[sources.ATTRIBUTES], deployment.attributes)
         judged[sources.ATTRIBUTES] = frame
-        groups.append(_last_attributes(frame, deployment.attributes, as_of, clock))
+        groups.append(_last_attributes(frame, deployment.attributes, cut_offs, clock))
     together = _union(groups)
-    values = [F.any_value(name, True).alias(name) for name in together.columns if name != "__user"]
-    whole = _shaped(together.groupBy("__user").agg(*values), deployment, as_of)
-    cached = whole.persist(StorageLevel.MEMORY_AND_DISK)
-    totals = _totals(cached, deployment)
+    values = [F.any_value(name, True).alias(name) for name in together.columns if name not in KEYS]
+    cached = _shaped(together.groupBy(*KEYS).agg(*values), deployment).persist(StorageLevel.MEMORY_AND_DISK)
     columns = [name for name in tables.user_profiles(deployment).names if name != "day"]
-    return Profiles(rows=cached.where("__eligible").select(*columns), users=totals["users"],
-                    accounts=_accounts(totals, deployment),
-                    aggregate_rows={a.name: totals[_read(a)] for a in deployment.aggregates},
-                    judged=judged, raw={name: df.columns for name, df in opened.items()}, cached=cached)
+    return Profiles(rows=cached.where("__eligible").select(*columns),
+                    totals=_totals(cached, deployment, cut_offs), judged=judged,
+                    raw={name: df.columns for name, df in opened.items()}, cached=cached)
 
 
 def band(days: Column) -> Column:
@@ -137,32 +145,40 @@ def _read(aggregate: Aggregate) -> str:
     return f"__w_{aggregate.source}_{aggregate.window_days}"
 
 
-def _since(as_of: date, days: int) -> Column:
-    return moment(as_of - timedelta(days=days))
+def _at(rows: DataFrame, cut_offs: Sequence[date]) -> DataFrame:
+    """Each row once per cut-off, in `__as_of`."""
+    moments = [moment(cut_off) for cut_off in cut_offs]
+    return rows.withColumn("__as_of", moments[0] if len(moments) == 1 else F.explode(F.array(*moments)))
 
 
-def _last_events(judged: DataFrame, source: EventSource, aggregates: list[Aggregate], as_of: date,
-                 clock: datetime) -> DataFrame:
-    """Per user: the source's last events, its aggregates and its counts."""
+def _since(days: int) -> Column:
+    return F.expr(f"`__as_of` - INTERVAL {days} DAYS")
+
+
+def _last_events(judged: DataFrame, source: EventSource, aggregates: list[Aggregate],
+                 cut_offs: Sequence[date], clock: datetime) -> DataFrame:
+    """Per user and cut-off: the source's last events, its aggregates and its counts."""
     columns = [a.column for a in aggregates if a.column]
     schema = judged.schema
-    rows = sources.events(judged, source, as_of, columns, as_of - timedelta(days=source.window_days))
+    # The earliest copy of an id is kept, so whoever is a repeat at the last cut-off is one at any earlier.
+    texts_since = min(cut_offs) - timedelta(days=source.window_days)
+    rows = _at(sources.events(judged, source, max(cut_offs), columns, texts_since), cut_offs)
     good, time = F.col("__rejected").isNull(), F.col("__time")
-    before = good & (time < moment(as_of))
+    before = good & (time < F.col("__as_of"))
     kept = before & ~F.col("__repeated")
-    within = kept & (time >= _since(as_of, source.window_days))
+    within = kept & (time >= _since(source.window_days))
     event = F.when(within, F.struct(time.alias("event_time"), F.col("__id").alias("id"),
                                     F.col("__text").alias("text")))
     aggregated: dict[str, Column] = {
         source.name: F.max_by(event, event, source.max_events),
         f"__n_{source.name}": F.struct(
-            F.count(F.lit(1)).alias("rows_in"), F.count_if(good & (time >= moment(as_of))).alias("after"),
+            F.count(F.lit(1)).alias("rows_in"), F.count_if(good & ~before).alias("after"),
             F.count_if(before & F.col("__repeated")).alias("repeated"), F.count_if(~good).alias("rejected"),
             F.count_if(kept).alias("kept"), F.count_if(within).alias("within"),
             F.count_if(good & (time > F.lit(clock))).alias("later")),
     }
     for aggregate in aggregates:
-        inside = kept & (time >= _since(as_of, aggregate.window_days))
+        inside = kept & (time >= _since(aggregate.window_days))
         aggregated[_read(aggregate)] = F.count_if(inside)
         column = F.col(f"`{aggregate.column}`")
         if aggregate.function in ("sum", "mean"):
@@ -174,40 +190,41 @@ def _last_events(judged: DataFrame, source: EventSource, aggregates: list[Aggreg
             aggregated[f"__a_{aggregate.name}"] = F.size(F.collect_set(F.when(inside, column)))
         elif aggregate.function == "days_since_last":
             aggregated[f"__a_{aggregate.name}"] = F.max(F.when(inside, time))
-    return rows.groupBy("__user").agg(*[value.alias(name) for name, value in aggregated.items()])
+    return rows.groupBy(*KEYS).agg(*[value.alias(name) for name, value in aggregated.items()])
 
 
-def _last_attributes(judged: DataFrame, attributes: Attributes, as_of: date, clock: datetime) -> DataFrame:
-    """Per user: the latest row of attributes valid before as_of, and the counts."""
+def _last_attributes(judged: DataFrame, attributes: Attributes, cut_offs: Sequence[date],
+                     clock: datetime) -> DataFrame:
+    """Per user and cut-off: the latest row of attributes valid before it, and the counts."""
     good, time = F.col("__rejected").isNull(), F.col("__time")
-    before = good & (F.lit(True) if attributes.static else time < moment(as_of))
+    before = good & (F.lit(True) if attributes.static else time < F.col("__as_of"))
     schema = judged.schema
     numbers = [_plain(templates.number(F.col(f"`{name}`"), schema[name].dataType)).alias(name)
                for name in attributes.numbers]
     categories = [_clean(F.col(f"`{name}`")).alias(name) for name in attributes.categories]
     # Two rows valid from the same moment: the values themselves decide, so that the order of rows cannot.
     row = F.when(before, F.struct(time.alias("__time"), *numbers, *categories))
-    return judged.groupBy("__user").agg(
+    return _at(judged, cut_offs).groupBy(*KEYS).agg(
         F.max(row).alias("__values"),
         F.struct(F.count(F.lit(1)).alias("rows_in"), F.count_if(good & ~before).alias("after"),
                  F.count_if(~good).alias("rejected"), F.count_if(before).alias("kept"),
                  F.count_if(good & (time > F.lit(clock))).alias("later")).alias("__n_attributes"))
 
 
-def _shaped(users: DataFrame, deployment: Deployment, as_of: date) -> DataFrame:
+def _shaped(users: DataFrame, deployment: Deployment) -> DataFrame:
     """One row per user id of any source: the profile's columns, the counts, and whether he is eligible."""
     names = [source.name for source in deployment.sources]
     # Empty where null, sorted from the oldest; sort_array orders structs by time, then id, then text.
     users = users.withColumns({name: F.coalesce(F.sort_array(name), F.array()) for name in names})
     used = sum((F.size(name) for name in names), F.lit(0))
     users = users.withColumns({name: _with_gaps(name) for name in names}).withColumns({
-        "user_id": F.col("__user"), "as_of": moment(as_of),
-        "ages": F.struct(*[_age(name, as_of).alias(name) for name in names]),
+        "user_id": F.col("__user"), "as_of": F.col("__as_of"),
+        "ages": F.struct(*[_age(name).alias(name) for name in names]),
         "__eligible": F.col("__user").isNotNull() & (used >= deployment.eligible.min_events)})
     seen = [F.transform(name, lambda e: F.struct(e["text"].alias("text"), e["gap"].alias("gap"))).alias(name)
             for name in names]
     seen.append(F.col("ages"))
-    if tabular := _tabular(deployment, as_of):
+    if tabular := _tabular(deployment):
         users = users.withColumn("tabular", F.struct(*tabular))
         seen.append(F.col("tabular"))
     canonical = F.to_json(F.struct(*seen), {"ignoreNullFields": "false"})
@@ -226,19 +243,19 @@ def _with_gaps(name: str) -> Column:
     return F.transform(events, kept)
 
 
-def _age(name: str, as_of: date) -> Column:
+def _age(name: str) -> Column:
     last = F.try_element_at(F.col(name), F.lit(-1))["event_time"]
-    return band(whole_days(last, moment(as_of)))
+    return band(whole_days(last, F.col("__as_of")))
 
 
-def _tabular(deployment: Deployment, as_of: date) -> list[Column]:
+def _tabular(deployment: Deployment) -> list[Column]:
     attributes = deployment.attributes
     numbers = [F.col("__values")[name].alias(name) for name in attributes.numbers] if attributes else []
-    numbers += [_plain(_aggregate(a, as_of)).alias(a.name) for a in deployment.aggregates]
+    numbers += [_plain(_aggregate(a)).alias(a.name) for a in deployment.aggregates]
     return [*numbers, *(F.col("__values")[name].alias(name) for name in deployment.categories)]
 
 
-def _aggregate(aggregate: Aggregate, as_of: date) -> Column:
+def _aggregate(aggregate: Aggregate) -> Column:
     """A user's value: 0 for a count or sum over no event, null (missing) where there is nothing to tell."""
     rows, value = F.coalesce(F.col(_read(aggregate)), F.lit(0)), F.col(f"__a_{aggregate.name}")
     if aggregate.function == "count":
@@ -246,7 +263,7 @@ def _aggregate(aggregate: Aggregate, as_of: date) -> Column:
     if aggregate.function == "distinct":
         return F.coalesce(value, F.lit(0))
     if aggregate.function == "days_since_last":
-        return band(whole_days(value, moment(as_of)))
+        return band(whole_days(value, F.col("__as_of")))
     if aggregate.function == "mean":
         return F.when(value["count"] > 0, value["sum"].cast("double") / value["count"])
     return F.when(rows == 0, 0.0).when(value["count"] > 0, value["sum"].cast("double"))
@@ -262,7 +279,7 @@ def _clean(value: Column) -> Column:
     return F.when(words != "", F.substring(words, 1, templates.MAX_CHARACTERS))
 
 
-def _totals(users: DataFrame, deployment: Deployment) -> dict[str, int]:
+def _totals(users: DataFrame, deployment: Deployment, cut_offs: Sequence[date]) -> dict[date, Totals]:
     counts = [F.count_if("__eligible").alias("users")]
     for name in _counted(deployment):
         fields = users.select(f"__n_{name}.*").columns
@@ -270,8 +287,17 @@ def _totals(users: DataFrame, deployment: Deployment) -> dict[str, int]:
     counts += [F.sum(F.size(source.name)).alias(f"{source.name}.used") for source in deployment.sources]
     counts += [F.count("__values").alias("attributes.used")] if deployment.attributes else []
     counts += [F.sum(name).alias(name) for name in {_read(aggregate) for aggregate in deployment.aggregates}]
-    row = users.agg(*counts).collect()[0].asDict()
-    return {name: int(value or 0) for name, value in row.items()}
+    rows = users.groupBy(F.to_date("__as_of").alias("day")).agg(*counts).collect()
+    found = {row["day"]: row.asDict() for row in rows}
+
+    def totals(cut_off: date) -> Totals:
+        # Where every table is empty there is no group at all.
+        count = {name: int(found[cut_off][name] or 0) for name in found[cut_off] if name != "day"} if (
+            cut_off in found) else defaultdict(int)
+        return Totals(users=count["users"], accounts=_accounts(count, deployment),
+                      aggregate_rows={a.name: count[_read(a)] for a in deployment.aggregates})
+
+    return {cut_off: totals(cut_off) for cut_off in cut_offs}
 
 
 def _counted(deployment: Deployment) -> list[str]:
@@ -279,18 +305,21 @@ def _counted(deployment: Deployment) -> list[str]:
     return [*(source.name for source in deployment.sources), *attributes]
 
 
-def _accounts(totals: dict[str, int], deployment: Deployment) -> dict[str, Account]:
-    def account(name: str) -> Account:
-        start = f"{name}."
-        get = {key.removeprefix(start): count for key, count in totals.items() if key.startswith(start)}
-        tabular = "within" not in get
-        within = get["kept"] if tabular else get["within"]
-        return Account(rows_in=get["rows_in"], used=get["used"], after=get["after"],
-                       outside=get["kept"] - within, over=0 if tabular else within - get["used"],
-                       repeated=get.get("repeated", 0), superseded=within - get["used"] if tabular else 0,
-                       rejected=get["rejected"], later=get["later"])
+def _accounts(count: Mapping[str, int], deployment: Deployment) -> dict[str, Account]:
+    def events(name: str) -> Account:
+        kept, within, used = (count[f"{name}.{key}"] for key in ("kept", "within", "used"))
+        return Account(rows_in=count[f"{name}.rows_in"], used=used, after=count[f"{name}.after"],
+                       outside=kept - within, over=within - used, repeated=count[f"{name}.repeated"],
+                       superseded=0, rejected=count[f"{name}.rejected"], later=count[f"{name}.later"])
 
-    return {name: account(name) for name in _counted(deployment)}
+    found = {source.name: events(source.name) for source in deployment.sources}
+    if deployment.attributes:
+        kept, used = count["attributes.kept"], count["attributes.used"]
+        found[sources.ATTRIBUTES] = Account(
+            rows_in=count["attributes.rows_in"], used=used, after=count["attributes.after"], outside=0, over=0,
+            repeated=0, superseded=kept - used, rejected=count["attributes.rejected"],
+            later=count["attributes.later"])
+    return found
 
 
 def _union(frames: list[DataFrame]) -> DataFrame:

@@ -74,7 +74,7 @@ def userqa(spark: SparkSession, deployment: Deployment) -> Asked:
     with job_run(spark, deployment, "userqa", cut_offs[-1]) as run:
         opened = sources.opened(deployment, run.read)
         end = _check(run, asked, opened, cut_offs)
-        replaced = [_write_profiles(run, cut_off) for cut_off in cut_offs]
+        replaced = _write_profiles(run, cut_offs)
         run.versions.pop(PROFILES, None)
         people = run.read(PROFILES).where(F.col("day").isin(cut_offs))
         wide = _measured(deployment, asked, opened, people, cut_offs, end).cache()
@@ -92,15 +92,18 @@ def userqa(spark: SparkSession, deployment: Deployment) -> Asked:
                      questions=spreads, seconds=run.seconds())
 
 
-def _write_profiles(run: JobRun, cut_off: date) -> bool:
-    found = profiles(run.spark, run.deployment, cut_off, run.read, run.started_at)
+def _write_profiles(run: JobRun, cut_offs: Sequence[date]) -> list[bool]:
+    """Replace `training_profiles` at each cut-off; whether each was written."""
+    found = profiles(run.spark, run.deployment, cut_offs, run.read, run.started_at)
     try:
-        run.rows_in = sum(account.rows_in for account in found.accounts.values())
-        for name, account in found.accounts.items():
-            left_out = account.left_out() | {"rejected": account.rejected}
-            run.left_out |= {f"{cut_off} {name}: {reason}": n for reason, n in left_out.items() if n}
-        refuse_too_many(run, found)
-        return run.replace(found.rows, PROFILES, SAME, cut_off)
+        for cut_off, totals in found.totals.items():
+            run.rows_in = sum(account.rows_in for account in totals.accounts.values())
+            for name, account in totals.accounts.items():
+                left_out = account.left_out() | {"rejected": account.rejected}
+                run.left_out |= {f"{cut_off} {name}: {reason}": n for reason, n in left_out.items() if n}
+            refuse_too_many(run, totals)
+        return [run.replace(found.rows.where(F.col("as_of") == moment(cut_off)), PROFILES, SAME, cut_off)
+                for cut_off in cut_offs]
     finally:
         found.release()
 
