@@ -101,8 +101,8 @@ def vectors(answers: Sequence[Answer], milliseconds: float) -> Table:
     """What a lookup found: a line per user and scenario."""
     rows: list[tuple[Any, ...]] = []
     for answer in answers:
-        rows += [(answer.user_id, name, f"{found.as_of:%Y-%m-%d}", found.model_version, len(found.vector),
-                  " ".join(f"{x:+.3f}" for x in found.vector[:5]) + " ...") for name, found in answer.vectors.items()]
+        rows += [(answer.user_id, name, f"{found.as_of:%Y-%m-%d}", found.model_version[:12], len(found.vector),
+                  " ".join(f"{x:+.3f}" for x in found.vector[:4]) + " ...") for name, found in answer.vectors.items()]
         if not answer.found:
             rows.append((answer.user_id, "not online", "", "", None, ""))
     columns = ("user", "scenario", "as of", "model", "width", "vector")
