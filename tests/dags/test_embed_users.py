@@ -129,6 +129,7 @@ def rows(deployment: Deployment, table: str, day: date) -> list[dict[str, Any]]:
     return read.sort_by(keys).to_pylist()
 
 
+@pytest.mark.timeout(2400)  # three days of three spark-submits, and the release that they need
 def test_a_day_runs_again_to_the_same_tables_and_an_earlier_day_can_follow(lake: Deployment, airflow: dict[str, str]):
     run_day(airflow, DAY2)
     profiles, embeddings, vectors = (rows(lake, t, DAY2) for t in ("user_profiles", "user_embeddings", "user_vectors"))
