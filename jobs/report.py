@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -86,10 +87,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 
 def accounts(job_runs: Sequence[Mapping[str, Any]]) -> Table:
-    """Rows in, out and left out by reason of the rows of `job_runs`, one line per reason."""
+    """Rows in, out and left out by reason of the rows of `job_runs`, one line per reason.
+
+    Sources and cut-offs are added up; the view `left_out` tells them apart.
+    """
     rows: list[tuple[Any, ...]] = []
     for run in job_runs:
-        reasons = [(reason, n) for reason, n in sorted(dict(run["left_out"] or {}).items()) if n]
+        summed: Counter[str] = Counter()
+        for reason, n in dict(run["left_out"] or {}).items():
+            summed[reason.rsplit(": ", 1)[-1]] += n
+        reasons = [(reason, n) for reason, n in summed.most_common() if n]
         first = (run["job"], run["day"], run["status"], run["rows_in"], run["rows_out"], round(run["seconds"], 1))
         rows.append((*first, *(reasons[0] if reasons else ("", None))))
         rows += [("", "", "", None, None, None, *reason) for reason in reasons[1:]]
