@@ -67,7 +67,7 @@ def test_all_mistakes_are_told_at_once_with_key_value_and_fix(content, tmp_path)
         assert part in message, message
 
 
-@pytest.mark.parametrize("template, problem", [
+@pytest.mark.parametrize(("template", "problem"), [
     ("no column", "names no column"),
     ("{merchant", "does not parse"),
     ("{merchant!r}", "conversion"),
@@ -81,7 +81,7 @@ def test_a_template_can_only_name_columns_and_filters(content, tmp_path, templat
         read(content, tmp_path)
 
 
-@pytest.mark.parametrize("text, problem", [("lake: [", "is not YAML"), ("- a\n- b", "must be a mapping")])
+@pytest.mark.parametrize(("text", "problem"), [("lake: [", "is not YAML"), ("- a\n- b", "must be a mapping")])
 def test_a_file_that_is_no_deployment(tmp_path, text, problem):
     path = tmp_path / "x.yaml"
     path.write_text(text)
