@@ -110,9 +110,11 @@ def network(deployment: Deployment) -> NetworkConfig:
 
 def settings(deployment: Deployment, steps: int | None = None) -> TrainingConfig:
     """The settings of a deployment's training: the defaults, and `model.training` on top."""
-    given = {name: tuple(value) if isinstance(value, list) else value
-             for name, value in deployment.model.training.items()}
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
+                             for name, value in deployment.model.training.items()}
+    if steps is not None:
+        given["steps"] = steps
     try:
-        return TrainingConfig(**given | ({} if steps is None else {"steps": steps}))
+        return TrainingConfig(**given)
     except (TypeError, ConfigError) as error:
         raise DeploymentError(f"{deployment.path}: model.training = {deployment.model.training}: {error}") from None

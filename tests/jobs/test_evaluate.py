@@ -1,0 +1,110 @@
+"""Evaluate: the probe sees the profile as of the label and nothing later, the rivals the same profiles."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+
+import deltalake
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.deployment import Deployment
+from jobs.evaluate import METHODS, EvaluationError, evaluate
+from jobs.releases import folder, instructions
+from jobs.rivals import features
+from model.checkpoint import load_checkpoint
+from model.probe import probe
+from tests.jobs import shop
+from tests.jobs.test_export import write
+from tests.model.made_up import EVENT, made_up_profiles
+
+LABEL_DAY = date(2025, 3, 3)
+USERS = 120
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory) -> tuple[Deployment, pa.Table]:
+    """A company with a release, profiles on two days, and labels that follow from the later ones."""
+    deployment = shop.company(tmp_path_factory.mktemp("labelled"))
+    shop.released(deployment, shop.checkpoint(tmp_path_factory.mktemp("checkpoint")))
+    made = made_up_profiles(USERS, seed=3)
+    stale = made_up_profiles(USERS, seed=4)
+    write(deployment, "user_profiles", stale, date(2025, 3, 1))
+    write(deployment, "user_profiles", made, date(2025, 3, 2))
+    write(deployment, "user_profiles", stale, date(2025, 3, 4))
+    at = datetime(2025, 3, 3, tzinfo=UTC)
+    labels = [{"user_id": row["user_id"], "as_of": at, "scenario": "food", "label": int(row["interest"] < 3)}
+              for row in made.to_pylist()]
+    labels += [{"user_id": "nobody", "as_of": at, "scenario": "food", "label": 1}]
+    deltalake.write_deltalake(deployment.table("labels"), pa.Table.from_pylist(labels, pa.schema(
+        {"user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "scenario": pa.string(), "label": pa.int32()})))
+    return deployment, made
+
+
+def test_figures_are_those_of_the_profiles_as_of_the_label(labelled, tmp_path):
+    from model.export import checkpoint_hash
+    from model.inference import embed
+    from model.release import current, read
+
+    deployment, made = labelled
+    done = evaluate(deployment, rivals=False)
+    checkpoint = shop.checkpoint(tmp_path)
+    assert checkpoint_hash(checkpoint) == read(current(folder(deployment))).checkpoint
+    network, tokenizers, _ = load_checkpoint(checkpoint)
+    texts = instructions(deployment)
+    vectors = embed(network, tokenizers, made, [texts["universal"], texts["food"]])
+    label, ids = (np.array(made["interest"]) < 3).astype(int), made["user_id"].to_pylist()
+    expected = {"universal": vectors[:, 0], "instructed": vectors[:, 1], "universal and instructed":
+                np.hstack([vectors[:, 0], vectors[:, 1]])}
+    assert set(done.auc["food"]) == set(expected)
+    for method, values in expected.items():
+        result = probe(values, label, ids)
+        assert done.auc["food"][method] == pytest.approx(result.auc, abs=0.01)
+        assert done.ks_std["food"][method] == pytest.approx(result.ks_std, abs=0.02)
+    assert (done.users, done.left_out, done.as_of) == ({"food": USERS}, {"food": 1}, LABEL_DAY)
+
+
+def test_the_rivals_are_scored_on_the_same_users_and_all_is_written(labelled):
+    deployment, _ = labelled
+    seen = []
+    done = evaluate(deployment, told=lambda done, total: seen.append((done, total)))
+    assert tuple(done.auc["food"]) == METHODS
+    assert done.auc["food"]["by hand, regression"] > 0.9, "the interest stands in the texts"
+    assert seen == [(number, 5) for number in range(6)]
+    written = json.loads((folder(deployment) / "evaluations" / f"{done.release}.json").read_text())
+    assert written["auc"] == done.auc
+    assert len(written["halves"]) == 5 * 5
+    assert {half["fitted"] + half["scored"] for half in written["halves"]} == {USERS}
+    run = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate")])
+    assert run.to_pylist()[0]["left_out"] == [("food: no profile", 1)]
+
+
+def test_without_labels_there_is_nothing_to_measure(labelled, tmp_path):
+    deployment, _ = labelled
+    bare = shop.company(tmp_path, scenarios=[{"name": "films", "instruction": "What films?"}])
+    with pytest.raises(EvaluationError, match="no scenario has labels"):
+        evaluate(bare)
+    assert deployment.scenarios
+
+
+def test_features_by_hand():
+    """Ten of eleven users bought coffee, as often as their number; a rare word is no feature."""
+    rows = [{"bill": [{"text": "Coffee, ~8"}] * user + [{"text": f"rare{user}"}], "ages": {"bill": user},
+             "tabular": {"income": None if user == 4 else float(user), "city": "a" if user % 2 else None}}
+            for user in range(11)]
+    profiles = pa.Table.from_pylist(rows, pa.schema({
+        "bill": pa.list_(EVENT), "ages": pa.struct([("bill", pa.int32())]),
+        "tabular": pa.struct([("income", pa.float64()), ("city", pa.string())])}))
+    made = features(profiles, ["bill"], ["income"], ["city"])
+    assert made.names == ("bill: events", "bill: days since, band", "bill: coffee", "bill: ~8", "tabular: income",
+                          "city: a")
+    users = np.arange(11)
+    np.testing.assert_allclose(made.values[:, 0], np.log1p(users + 1))
+    np.testing.assert_allclose(made.values[:, 2], np.log1p(users))
+    np.testing.assert_allclose(made.values[:, 5], users % 2)
+    assert np.isnan(made.values[4, 4])
+    assert made.filled.shape == (11, 7)
+    assert made.filled[4, 4] == 5.5
+    np.testing.assert_array_equal(made.filled[:, 6], users == 4)

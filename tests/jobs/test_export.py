@@ -1,0 +1,143 @@
+"""Train and export on a lake, without a JVM: each takes up what the one before it left."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+
+import deltalake
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.deployment import Deployment, DeploymentError
+from jobs.export import export
+from jobs.releases import NoCheckpointError, folder, open_release
+from jobs.tables import TableError
+from jobs.train import network, settings, train
+from model.release import ReleaseError, current
+from model.runtime import load
+from tests.jobs import shop
+from tests.model.made_up import made_up_pairs, made_up_profiles
+
+CUT_OFF = date(2025, 1, 1)
+QUIET = {"log": lambda line: None, "progress": False}
+SMALL = {"preset": "tiny", "training": {"steps": 2, "profiles_per_step": 8},
+         "network": {"shared_encoder": True, "encoder": {"layers": 1, "width": 32, "heads": 2, "feedforward": 32},
+                     "backbone": {"layers": 1}}}
+
+
+def company(at, **changes) -> Deployment:
+    return shop.company(at, **{"model": SMALL} | changes)
+
+
+def write(deployment: Deployment, table: str, rows: pa.Table, day: date) -> None:
+    """Write a day of a table as the Spark jobs leave it."""
+    at = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    rows = rows.drop_columns([name for name in ("as_of", "interest") if name in rows.column_names])
+    rows = rows.append_column("as_of", pa.array([at] * len(rows), pa.timestamp("us", "UTC")))
+    deltalake.write_deltalake(deployment.table(table), rows.append_column("day", pa.array([day] * len(rows))),
+                              mode="append", partition_by=["day"])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Deployment:
+    """A deployment whose checkpoint is trained, for two steps."""
+    deployment = company(tmp_path_factory.mktemp("trained"))
+    made = made_up_profiles(40)
+    write(deployment, "training_profiles", made, CUT_OFF)
+    write(deployment, "userqa", made_up_pairs(made), CUT_OFF)
+    done = train(deployment, **QUIET)
+    assert (done.as_of, done.steps, done.profiles + 0 > 0) == (CUT_OFF, 2, True)
+    return deployment
+
+
+@pytest.fixture(scope="module")
+def released(trained) -> Deployment:
+    export(trained)
+    return trained
+
+
+def job(deployment: Deployment, name: str) -> dict:
+    found = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", name)])
+    assert len(found) == 1
+    return found.to_pylist()[0]
+
+
+def test_training_again_on_the_same_is_not_done_again(trained):
+    before = train(trained, **QUIET)
+    weights = before.checkpoint / "model.safetensors"
+    stamp = weights.stat().st_mtime_ns
+    again = train(trained, **QUIET)
+    assert again.checkpoint == before.checkpoint
+    assert weights.stat().st_mtime_ns == stamp
+    run = job(trained, "train")
+    assert (run["status"], run["day"], dict(run["versions"])) == ("ok", CUT_OFF, {"training_profiles": 0, "userqa": 0})
+    assert json.loads(run["details"])["checkpoint"] == before.checkpoint.name
+
+
+def test_another_training_takes_nothing_away(trained):
+    before = train(trained, **QUIET)
+    other = train(trained, steps=1, **QUIET)
+    assert other.checkpoint != before.checkpoint
+    assert (before.checkpoint / "model.safetensors").exists()
+    assert train(trained, **QUIET).checkpoint == before.checkpoint
+
+
+def test_the_deployment_decides_the_network_and_the_training(trained):
+    config = network(trained)
+    assert [source.name for source in config.sources] == ["bill", "search"]
+    assert (config.shared_encoder, config.encoder.width, config.backbone.layers) == (True, 32, 1)
+    assert [number.name for number in config.tabular.numbers] == ["bills", "income"]
+    assert settings(trained).steps == 2
+    assert settings(trained, 5).steps == 5
+
+
+@pytest.mark.parametrize(("key", "value", "word"), [
+    ("network", {"widht": 3}, "widht"), ("network", {"backbone": {"width": 30, "heads": 4}}, "30"),
+    ("training", {"stepz": 3}, "stepz"), ("training", {"temperature": 0}, "temperature")])
+def test_a_setting_that_cannot_be_is_refused(tmp_path, key, value, word):
+    broken = company(tmp_path, model={key: value})
+    with pytest.raises(DeploymentError, match=rf"model\.{key} = .*{word}"):
+        (network if key == "network" else settings)(broken)
+
+
+def test_without_its_tables_it_names_the_job_that_makes_them(tmp_path):
+    empty = company(tmp_path)
+    with pytest.raises(TableError, match="run `instructue userqa` first"):
+        train(empty, **QUIET)
+    write(empty, "training_profiles", made_up_profiles(3), CUT_OFF)
+    with pytest.raises(NoCheckpointError, match="run `instructue train` first"):
+        export(empty)
+    assert job(empty, "export")["status"] == "failed"
+
+
+def test_a_release_is_made_checked_and_current(released):
+    made = open_release(released)
+    assert made.path == current(folder(released))
+    assert made.scenarios == ("universal", "food", "films")
+    assert (made.path / "deployment.yaml").read_text() == released.path.read_text()
+    assert load(made.path).embed(made_up_profiles(5)).shape == (5, 3, 128)
+    run = job(released, "export")
+    assert (run["status"], run["model_version"]) == ("ok", made.model_version)
+    assert min(json.loads(run["details"])["gates"].values()) > 0.9999
+
+
+def test_a_deployment_other_than_was_trained_on_is_refused(released):
+    sources = [source.model_dump() | {"window_days": 17} for source in released.sources]
+    other = company(released.path.parent, sources=sources)
+    with pytest.raises(ReleaseError, match=r"sources\.bill\.window_days: 17 in the deployment, 365 in the training"):
+        export(other)
+    company(released.path.parent)
+
+
+def test_instructions_are_added_to_the_current_release(released, tmp_path):
+    before = open_release(released)
+    more = company(released.path.parent, scenarios=[*shop.SCENARIOS, {"name": "games", "instruction": "Games?"}])
+    train(more, steps=1, **QUIET)  # the checkpoint trained last is not the release's
+    done = export(more, instructions_only=True)
+    assert done.model_version == before.model_version
+    assert done.scenarios == ("universal", "food", "films", "games")
+    after = open_release(more)
+    assert after.path == done.release
+    np.testing.assert_array_equal(after.vectors()["food"], before.vectors()["food"])
