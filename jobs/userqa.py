@@ -78,10 +78,12 @@ def userqa(spark: SparkSession, deployment: Deployment) -> Asked:
         run.versions.pop(PROFILES, None)
         people = run.read(PROFILES).where(F.col("day").isin(cut_offs))
         wide = _measured(deployment, asked, opened, people, cut_offs, end).cache()
-        pairs = _pairs(deployment, asked, wide)
+        # Each cut-off is written apart: the sentences, the largest of plans, are made once for all of them.
+        pairs = _pairs(deployment, asked, wide).cache()
         replaced += [run.replace(pairs.where(F.col("as_of") == moment(cut_off)), PAIRS, PAIR, cut_off)
                      for cut_off in cut_offs]
         count = wide.count()
+        pairs.unpersist()
         wide.unpersist()
         for table in (PROFILES, PAIRS):
             _drop_others(run, table, cut_offs)
