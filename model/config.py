@@ -101,6 +101,16 @@ class BackboneConfig:
     vocabulary: int
 
 
+def initial_std(width: int) -> float:
+    """Return the standard deviation of fresh weights: 0.027 at BERT's width of 768, more in narrower
+    networks.
+
+    The usual 0.02 leaves a width of 64 nearly blind to its text: after 75 steps on made-up users, the mean
+    AUC of a probe of their six interests was .49 with it and .90 with this.
+    """
+    return 0.75 * width**-0.5
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """An encoder and a backbone that go together."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from model.config import EncoderConfig
+from model.config import EncoderConfig, initial_std
 
 
 class EventEncoder(nn.Module):
@@ -36,6 +36,7 @@ class EventEncoder(nn.Module):
             type_vocab_size=1,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
+            initializer_range=initial_std(config.width),
         )
         self.bert = BertModel(sizes, add_pooling_layer=False)
 

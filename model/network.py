@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from model.config import BAND_CODES, Adapter, BackboneConfig, NetworkConfig
+from model.config import BAND_CODES, Adapter, BackboneConfig, NetworkConfig, initial_std
 from model.events import EventEncoder
 from model.packing import PADDING, PROFILE, pack
 from model.pairs import PairBatch
@@ -284,7 +284,7 @@ def _adapter(kind: Adapter, inputs: int, outputs: int) -> nn.Module:
 
 def _embedding(rows: int, width: int) -> nn.Embedding:
     table = nn.Embedding(rows, width)
-    nn.init.normal_(table.weight, std=0.02)  # the scale of the backbone's own token table
+    nn.init.normal_(table.weight, std=initial_std(width))  # as the backbone's own token table
     return table
 
 
@@ -297,6 +297,7 @@ def _qwen2(sizes: BackboneConfig) -> Qwen2Config:
         num_attention_heads=sizes.heads,
         num_key_value_heads=sizes.kv_heads,
         tie_word_embeddings=True,
+        initializer_range=initial_std(sizes.width),
         pad_token_id=PAD,
         bos_token_id=None,
         eos_token_id=END,

@@ -5,6 +5,7 @@ stopped.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shutil
 import sys
@@ -230,6 +231,8 @@ def _values(losses: Losses) -> dict[str, float]:
 def _save_state(accelerator: Accelerator, out: Path, mark: str, history: _History) -> None:
     part = out / "state.part"
     shutil.rmtree(part, ignore_errors=True)
+    # The head shares the token table's weights, which accelerate reports at every save as a surprise.
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     accelerator.save_state(str(part))
     state = {"fingerprint": mark, "history": asdict(history)}
     (part / "state.json").write_text(json.dumps(state), encoding="utf-8")
