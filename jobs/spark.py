@@ -75,9 +75,11 @@ def _start(deployment: Deployment) -> SparkSession:
         # On a cluster the workers' interpreter is the operator's business; here it is this one.
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
         _require_java()
-    log = _log_path()
+    # A JVM outlives the session that was stopped in it; the next one starts in the same.
+    launching = SparkContext._gateway is None and not submitted
+    log = _log_path() if launching else None
     try:
-        if SparkContext._active_spark_context is None and not submitted:
+        if log is not None:
             conf = SparkConf(loadDefaults=False).setAll(list(settings.items()))
             with log.open("ab") as chatter:
                 gateway: Any = launch_gateway(conf, popen_kwargs={"stdout": chatter, "stderr": chatter})

@@ -33,12 +33,13 @@ def test_without_java_one_line_names_what_to_install(deployment, tmp_path):
     assert done.stderr == ""
 
 
-def test_a_person_sees_nothing_of_the_jvm(deployment, tmp_path):
+def test_a_person_sees_nothing_of_the_jvm_nor_of_the_next_session_in_it(deployment, tmp_path):
     code = ("import sys; from jobs.deployment import Deployment; from jobs.spark import session\n"
-            "s = session(Deployment.read(sys.argv[1])); print(s.range(3).count()); s.stop()")
+            "for users in (3, 4):\n"
+            "    s = session(Deployment.read(sys.argv[1])); print(s.range(users).count()); s.stop()")
     env = {**os.environ, "PYTHONPATH": os.getcwd()}
     done = subprocess.run([sys.executable, "-c", code, str(deployment().path)], env=env, text=True,
                           capture_output=True, timeout=120, check=True, cwd=tmp_path)
-    assert (done.stdout, done.stderr) == ("3\n", "")
+    assert (done.stdout, done.stderr) == ("3\n4\n", "")
     [log] = (tmp_path / "logs").glob("spark-*.log")
     assert log.stat().st_size > 0
