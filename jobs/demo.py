@@ -74,7 +74,9 @@ def airflow_environment(deployment: Deployment) -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "AIRFLOW_HOME": str(FOLDER / "airflow"), "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "INSTRUCTUE_CONFIG": str(deployment.path),
-            "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}'}
+            "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}',
+            # As in conf/demo.yaml, whose driver options come too late for a JVM that spark-submit has started.
+            "SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1"}
 
 
 def _airflow(environment: dict[str, str], *arguments: str) -> None:

@@ -110,7 +110,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
 @pytest.fixture(scope="module")
 def airflow(lake: Deployment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     environment = airflow_environment(tmp_path_factory.mktemp("airflow"), INSTRUCTUE_CONFIG=str(lake.path),
-                                      INSTRUCTUE_DRIVER_MEMORY="1g")
+                                      INSTRUCTUE_DRIVER_MEMORY="1g",
+                                      SPARK_SUBMIT_OPTS="-XX:TieredStopAtLevel=1")
     subprocess.run([str(BIN / "airflow"), "db", "migrate"], env=environment, capture_output=True, check=True,
                    timeout=300)
     return environment
