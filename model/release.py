@@ -318,6 +318,11 @@ def _read_vectors(path: Path) -> dict[str, np.ndarray]:
         raise ReleaseError(f"{path} cannot be read ({error}); export again") from None
 
 
+def event_graph(encoder: str) -> str:
+    """The file of an encoder's graph; `shared` is the one that all sources share."""
+    return "event.onnx" if encoder == "shared" else f"event_{encoder}.onnx"
+
+
 def _is_event_graph(name: str) -> bool:
     return name == "event.onnx" or (name.startswith("event_") and name.endswith(".onnx"))
 

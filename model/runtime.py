@@ -29,7 +29,7 @@ from model import release as releases
 from model.config import NetworkConfig
 from model.errors import InstructUEError
 from model.profiles import Floats, Ints, Profiles, SourceEvents, read_profiles
-from model.release import Release, ReleaseError
+from model.release import Release, ReleaseError, event_graph
 from model.text import Tokenizers
 
 CPU = "CPUExecutionProvider"
@@ -221,11 +221,6 @@ class TextVectors:
             row = len(self._rows) if len(self._rows) < capacity else self._rows.popitem(last=False)[1]
             self._rows[text] = row_T[index] = row
         self._matrix[row_T] = vectors_TE
-
-
-def event_graph(encoder: str) -> str:
-    """The file of an encoder's graph; `shared` is the one that all sources share."""
-    return "event.onnx" if encoder == "shared" else f"event_{encoder}.onnx"
 
 
 def open_session(path: Path, providers: Sequence[str] = (CPU,),

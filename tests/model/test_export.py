@@ -12,7 +12,9 @@ from safetensors.numpy import load_file, save_file
 from model import inference, load
 from model.checkpoint import load_checkpoint
 from model.errors import InstructUEError
-from model.export import add_instructions, check_gates, export, export_graphs
+from model.export import add_instructions, export
+from model.gates import check_gates
+from model.graphs import export_graphs
 from model.release import ReleaseError, hash_file
 from model.training import initialise
 from tests.model.conftest import SCENARIOS, SHAPING
