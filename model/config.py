@@ -76,6 +76,14 @@ class Tabular:
         return 1 + max((len(number.edges) - 1 for number in self.numbers if number.edges), default=0)
 
 
+def _check_sizes(part: EncoderConfig | BackboneConfig) -> None:
+    for name, size in asdict(part).items():
+        if size < 1:
+            raise ConfigError(f"{name} is {size}: use at least 1")
+    if part.width % part.heads:
+        raise ConfigError(f"width {part.width} does not divide by {part.heads} heads: change one of them")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """Sizes of a BERT-class event-text encoder; `vocabulary` is a ceiling until training sets the true
@@ -88,6 +96,9 @@ class EncoderConfig:
     feedforward: int
     vocabulary: int
 
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
@@ -99,6 +110,11 @@ class BackboneConfig:
     kv_heads: int
     feedforward: int
     vocabulary: int
+
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+        if self.heads % self.kv_heads:
+            raise ConfigError(f"heads {self.heads} do not divide by {self.kv_heads} kv_heads: change one of them")
 
 
 def initial_std(width: int) -> float:
@@ -152,7 +168,7 @@ class NetworkConfig:
     Raises
     ------
     ConfigError
-        When there is no source, a name is taken twice or reserved, or a size cannot work.
+        When there is no source, or a name is taken twice or reserved.
     """
 
     sources: tuple[EventSource, ...]
@@ -182,11 +198,6 @@ class NetworkConfig:
                 )
         if self.adapter not in ("mlp", "linear"):
             raise ConfigError(f"adapter is {self.adapter!r}: use 'mlp' or 'linear'")
-        for part in (self.encoder, self.backbone):
-            if part.width % part.heads:
-                raise ConfigError(
-                    f"width {part.width} does not divide by {part.heads} heads: change one of them"
-                )
 
     @classmethod
     def from_preset(
@@ -275,6 +286,8 @@ class TrainingConfig:
         a_lm and a_cl of eq. 5.
     temperature, margin
         tau of eq. 2 and the margin of eq. 4; cosines differ by 2 at most, so a margin of 2 turns eq. 4 off.
+    warm_start
+        Whether fresh weights begin with word vectors and standardised adapters (`model.start`).
     mask_same_answers
         Whether pairs with the same answer text are never each other's negatives.
     quantile_bins
@@ -298,6 +311,7 @@ class TrainingConfig:
     weight_cl: float = 1.0
     temperature: float = 0.07
     margin: float = 0.1
+    warm_start: bool = True
     mask_same_answers: bool = True
     quantile_bins: int = 12
     max_answer_tokens: int = 64
@@ -323,5 +337,6 @@ class TrainingConfig:
             )
         if self.max_answer_tokens < 2:
             raise ConfigError(f"max_answer_tokens is {self.max_answer_tokens}: use at least 2")
-        if self.temperature <= 0:
-            raise ConfigError(f"temperature is {self.temperature}: use a positive one, such as 0.07")
+        for name, usual in (("temperature", 0.07), ("learning_rate", 0.001)):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}: use a positive one, such as {usual}")

@@ -25,10 +25,9 @@ from model.network import InstructUE
 from model.profiles import Floats
 from model.release import Release, ReleaseError
 from model.runtime import Runtime
-from model.text import Tokenizers
+from model.text import EVENT_FILE, LANGUAGE_FILE, Tokenizers
 
-CHECKPOINT_FILES = (checkpoints.CONFIG_FILE, checkpoints.WEIGHTS_FILE, releases.EVENT_TOKENIZER,
-                    releases.LANGUAGE_TOKENIZER)
+CHECKPOINT_FILES = (checkpoints.CONFIG_FILE, checkpoints.WEIGHTS_FILE, EVENT_FILE, LANGUAGE_FILE)
 DEPLOYMENT, METRICS, CARD = "deployment.yaml", "metrics.json", "MODEL_CARD.md"
 
 

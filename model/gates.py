@@ -28,9 +28,9 @@ def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, p
     Returns
     -------
     dict
-        The least cosines found: `events` by source (event vectors against the network's), `torch` by scenario
-        (embeddings against the network's, one scenario at a time), `batch` over all (a user alone against the user
-        among others, and in reversed order); `profiles`, how many were tried.
+        `cosines`, the least found: `event graph of <source>` (event vectors against the network's), `torch in scenario
+        <scenario>` (embeddings against the network's, one scenario at a time), `another batch` (a user alone against
+        the user among others) and `another order` (the users reversed); `profiles`, how many were tried.
 
     Raises
     ------

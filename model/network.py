@@ -30,7 +30,7 @@ from model.profiles import Ints, ProfileBatch
 from model.text import END, PAD, TokenIds
 
 CATEGORY_WIDTH = 16
-# Texts encoded together: sorted by length, so that little of a chunk is padding.
+# Texts encoded together at most.
 CHUNK = 1024
 
 
@@ -264,7 +264,13 @@ class InstructUE(nn.Module):
     def _by_length(self, read: Callable[[Tensor, Tensor], Tensor], ids: TokenIds, texts_T: Ints) -> Tensor:
         """Apply `read` to chunks of texts of like length; return its vectors in the order of `texts_T`."""
         order_T = np.argsort(ids.lengths[texts_T], kind="stable")
-        chunks = [order_T[start : start + CHUNK] for start in range(0, len(order_T), CHUNK)]
+        # Texts whose lengths lie in one fifth of an octave, for padding is read like any other token.
+        length_T = np.floor(np.log2(ids.lengths[texts_T][order_T]) * 5)
+        chunks = [
+            same[start : start + CHUNK]
+            for same in np.split(order_T, np.flatnonzero(np.diff(length_T)) + 1)
+            for start in range(0, len(same), CHUNK)
+        ]
         vectors = [read(*map(self._tensor, ids.padded(texts_T[chunk]))) for chunk in chunks]
         if not vectors:
             return self.boundaries.weight.new_zeros(0, self.config.encoder.width)

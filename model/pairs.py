@@ -45,6 +45,10 @@ class Pairs:
     ) -> tuple[Ints, Ints]:
         """Draw up to so many pairs with and without instruction for each profile, none twice.
 
+        A draw prefers the same instructions for every profile, as far as each has them. Where each profile is asked
+        something else, the negatives of a pair answer other questions: they are told apart by their wording alone,
+        and the vectors learn next to nothing of the users.
+
         Returns
         -------
         row_Q, pair_Q
@@ -59,7 +63,8 @@ class Pairs:
         )
         is_general = np.array([text is None for text in self.instructions], dtype=bool)
         kind = is_general[self.instruction_R[pair]]
-        order = np.lexsort((rng.random(len(row)), kind, row))
+        preference_R = rng.random(len(self.instructions))[self.instruction_R[pair]]
+        order = np.lexsort((rng.random(len(row)), preference_R, kind, row))
         row, pair, kind = row[order], pair[order], kind[order]
         group = 2 * row + kind
         rank = np.arange(len(group)) - np.searchsorted(group, group)

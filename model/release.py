@@ -32,15 +32,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from model.errors import InstructUEError
+from model.text import EVENT_FILE, LANGUAGE_FILE
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 INSTRUCTIONS = "instructions.safetensors"
 NETWORK = "network.json"
-EVENT_TOKENIZER = "event_tokenizer.json"
-LANGUAGE_TOKENIZER = "language_tokenizer.json"
 USER_GRAPH = "user.onnx"
-REQUIRED = (INSTRUCTIONS, NETWORK, EVENT_TOKENIZER, LANGUAGE_TOKENIZER, USER_GRAPH)
+REQUIRED = (INSTRUCTIONS, NETWORK, EVENT_FILE, LANGUAGE_FILE, USER_GRAPH)
 CURRENT = "CURRENT"
 
 
@@ -149,12 +148,12 @@ def read(path: str | Path) -> Release:
     except OSError:
         raise ReleaseError(f"{path} is no release: it has no {MANIFEST}; run `instructue export`") from None
     except ValueError as error:
-        raise ReleaseError(f"{path / MANIFEST} is not JSON ({error}); export again") from None
+        raise ReleaseError(f"{path / MANIFEST} is not JSON ({error}); {_mend(path)}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ReleaseError(f"{path / MANIFEST} is not of format {FORMAT}; export again with this version")
+        raise ReleaseError(f"{path / MANIFEST} is not of format {FORMAT}; {_mend(path)}")
     digest = manifest.pop("digest", None)
     if digest != _hash_json(manifest):
-        raise ReleaseError(f"{path / MANIFEST} was changed after the export; export again")
+        raise ReleaseError(f"{path / MANIFEST} was changed after the export; {_mend(path)}")
     for name, expected in manifest["files"].items():
         _check_file(path / name, expected)
     instructions = {scenario: Instruction(**entry) for scenario, entry in manifest["instructions"].items()}
@@ -194,7 +193,7 @@ def seal(folder: Path, *, checkpoint: str, precision: str, shaping: Mapping[str,
     files = {name: hash_file(folder / name) for name in names}
     shaping = _plain(shaping)
     shapes = {name: files[name] for name in names if name.endswith((".onnx", ".onnx.data"))
-              or name in (NETWORK, EVENT_TOKENIZER, LANGUAGE_TOKENIZER)}
+              or name in (NETWORK, EVENT_FILE, LANGUAGE_FILE)}
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "model_version": _hash_json({"files": shapes, "shaping": shaping, "precision": precision}),
@@ -237,6 +236,8 @@ def accept(folder: Path, releases: str | Path) -> Release:
     """
     sealed = read(folder)
     target = Path(releases) / sealed.name
+    if target.exists() and not (target / MANIFEST).exists():
+        raise ReleaseError(f"{target} has this release's name and no {MANIFEST}; {_mend(target)}")
     if not target.exists():
         folder.chmod(0o755)  # a draft is its owner's, a release everyone's to read
         for entry in folder.iterdir():
@@ -305,17 +306,22 @@ def _check_file(path: Path, expected: str) -> None:
         found = hash_file(path)
     except OSError as error:
         raise ReleaseError(f"release {path.parent.name} lacks {path.name} ({error.strerror}); "
-                           "copy the whole folder again, or export again") from None
+                           f"{_mend(path.parent)}") from None
     if found != expected:
         raise ReleaseError(f"release {path.parent.name}: {path.name} was changed after the export (SHA-256 "
-                           f"{found[:12]}, manifest {expected[:12]}); copy the folder again, or export again")
+                           f"{found[:12]}, manifest {expected[:12]}); {_mend(path.parent)}")
+
+
+def _mend(folder: Path) -> str:
+    """The same export again has the same name, and takes what lies there for itself: the folder must go first."""
+    return f"copy the whole folder again, or remove {folder} and export again"
 
 
 def _read_vectors(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ReleaseError(f"{path} cannot be read ({error}); export again") from None
+        raise ReleaseError(f"{path} cannot be read ({error}); {_mend(path.parent)}") from None
 
 
 def event_graph(encoder: str) -> str:

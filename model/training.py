@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -19,8 +18,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from accelerate import Accelerator
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from model.checkpoint import CONFIG_FILE, METRICS_FILE, save_checkpoint
@@ -29,6 +26,7 @@ from model.examples import Batches, Examples, fingerprint, prepare
 from model.losses import Losses, contrastive_loss, joint_loss, language_loss
 from model.network import InstructUE
 from model.pairs import PairBatch
+from model.start import warm_start
 
 STATE = "state-"
 
@@ -42,7 +40,7 @@ def train(
     *,
     seed: int = 0,
     log: Callable[[str], None] = print,
-    progress: bool | None = None,
+    told: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Train a network on question-answer pairs and write its checkpoint.
 
@@ -65,8 +63,8 @@ def train(
         Decides the weights and the batches.
     log
         Takes a line of text now and then.
-    progress
-        Whether to draw a bar on stderr; by default where that is a terminal.
+    told
+        Takes how many steps are done, and of how many.
 
     Returns
     -------
@@ -92,6 +90,9 @@ def train(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = InstructUE(config)
+    batches = Batches(examples, training, seed)
+    if training.warm_start:
+        warm_start(network, examples, batches[0], seed)
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=training.learning_rate,
@@ -100,27 +101,25 @@ def train(
     )
     network, optimizer = accelerator.prepare(network, optimizer)
     history = _resume(accelerator, out, mark, log)
-    batches = Batches(examples, training, seed)
     started, first = time.monotonic(), history.step
 
-    with _bar(progress) as bar:
-        task = bar.add_task("training", total=training.steps, completed=first)
-        for step in range(first, training.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, training)
-            losses = _losses(network, examples, batches[step], training)
-            optimizer.zero_grad()
-            accelerator.backward(losses.total)
-            accelerator.clip_grad_norm_(network.parameters(), training.max_grad_norm)
-            optimizer.step()
-            history.note(losses)
-            bar.update(task, advance=1, description=f"loss {history.curve['loss'][-1]:.3f}")
-            done = step + 1
-            if done % training.validate_every == 0 or done == training.steps:
-                history.validation.append({"step": done, **_validate(network, held_out, training, seed)})
-                log(_line(history, training, (done - first) / (time.monotonic() - started)))
-            if done % training.save_every == 0 and done < training.steps:
-                _save_state(accelerator, out, mark, history)
+    told(first, training.steps)
+    for step in range(first, training.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, training)
+        losses = _losses(network, examples, batches[step], training)
+        optimizer.zero_grad()
+        accelerator.backward(losses.total)
+        accelerator.clip_grad_norm_(network.parameters(), training.max_grad_norm)
+        optimizer.step()
+        history.note(losses)
+        done = step + 1
+        told(done, training.steps)
+        if done % training.validate_every == 0 or done == training.steps:
+            history.validation.append({"step": done, **_validate(network, held_out, training, seed)})
+            log(_line(history, training, (done - first) / (time.monotonic() - started)))
+        if done % training.save_every == 0 and done < training.steps:
+            _save_state(accelerator, out, mark, history)
 
     seconds = time.monotonic() - started
     metrics = {
@@ -153,7 +152,7 @@ def initialise(
 ) -> Path:
     """Write the checkpoint that `train` begins with: fitted tokenizers and statistics, untrained weights."""
     untrained = replace(training or TrainingConfig(), steps=0)
-    return train(profiles, pairs, config, untrained, out, seed=seed, log=log, progress=False)
+    return train(profiles, pairs, config, untrained, out, seed=seed, log=log)
 
 
 def learning_rate(step: int, training: TrainingConfig) -> float:
@@ -262,12 +261,6 @@ def _finished(out: Path, mark: str) -> bool:
         return False
     metrics = json.loads((out / METRICS_FILE).read_text(encoding="utf-8"))
     return bool(metrics.get("fingerprint") == mark)
-
-
-def _bar(wanted: bool | None) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = sys.stderr.isatty() if wanted is None else wanted
-    return Progress(*columns, console=Console(stderr=True), disable=not shown)
 
 
 def _line(history: _History, training: TrainingConfig, steps_per_second: float) -> str:

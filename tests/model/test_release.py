@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,18 @@ def test_a_missing_file_is_named(tmp_path):
     (made.path / "user.onnx").unlink()
     with pytest.raises(ReleaseError, match=r"lacks user\.onnx"):
         release.read(made.path)
+
+
+@pytest.mark.parametrize("file", ["user.onnx", release.MANIFEST])
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_damaged_release_is_mended_as_the_message_says(tmp_path, file, lost):
+    """The same export again has the damaged one's name, and must not be taken for it."""
+    made = build(tmp_path)
+    (made.path / file).unlink() if lost else (made.path / file).write_bytes(b"{}")
+    with pytest.raises(ReleaseError, match=f"remove {made.path} and export again"):
+        build(tmp_path)
+    shutil.rmtree(made.path)
+    assert build(tmp_path).path == made.path
 
 
 def test_a_folder_without_a_manifest_is_no_release(tmp_path):

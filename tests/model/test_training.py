@@ -78,7 +78,7 @@ def test_ten_pairs_are_learnt_to_the_letter(tmp_path: Path) -> None:
     training = TrainingConfig(
         steps=150, profiles_per_step=10, learning_rate=4e-3, warmup_steps=10, validate_every=1000
     )
-    folder = train(profiles, pairs, small(), training, tmp_path / "checkpoint", log=silent, progress=False)
+    folder = train(profiles, pairs, small(), training, tmp_path / "checkpoint", log=silent)
     network, tokenizers, _ = load_checkpoint(folder)
     assert generate(network, tokenizers, profiles, asked) == answers
     # The loss falls for both terms, and users stand nearest to their own answers.
@@ -91,7 +91,7 @@ def test_ten_pairs_are_learnt_to_the_letter(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_the_same_curve(profiles: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
-    whole = train(profiles, pairs, small(), SHORT, tmp_path / "whole", log=silent, progress=False)
+    whole = train(profiles, pairs, small(), SHORT, tmp_path / "whole", log=silent)
 
     def kill(line: str) -> None:
         if line.startswith("step 6"):
@@ -99,7 +99,7 @@ def test_a_killed_run_goes_on_the_same_curve(profiles: pa.Table, pairs: pa.Table
 
     killed = tmp_path / "killed"
     with pytest.raises(Killed):
-        train(profiles, pairs, small(), SHORT, killed, log=kill, progress=False)
+        train(profiles, pairs, small(), SHORT, killed, log=kill)
     assert [path.name for path in killed.iterdir()] == ["state-4"]
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
         load_checkpoint(killed)
@@ -108,8 +108,10 @@ def test_a_killed_run_goes_on_the_same_curve(profiles: pa.Table, pairs: pa.Table
     lines: list[str] = []
     # The tables are read again, in another order.
     turned = profiles.take(np.arange(len(profiles))[::-1]), pairs.take(np.arange(len(pairs))[::-1])
-    train(*turned, small(), SHORT, killed, log=lines.append, progress=False)
+    steps: list[tuple[int, int]] = []
+    train(*turned, small(), SHORT, killed, log=lines.append, told=lambda *done: steps.append(done))
     assert any("going on after step 4" in line for line in lines)
+    assert steps == [(4, 7), (5, 7), (6, 7), (7, 7)]
     assert not list(killed.glob("state*"))
     for name, values in metrics(whole)["curve"].items():
         assert len(values) == 7
@@ -123,13 +125,13 @@ def test_a_finished_run_is_left_as_it_is_and_another_starts_afresh(
     profiles: pa.Table, pairs: pa.Table, tmp_path: Path
 ) -> None:
     short = replace(SHORT, steps=2)
-    folder = train(profiles, pairs, small(), short, tmp_path, log=silent, progress=False)
+    folder = train(profiles, pairs, small(), short, tmp_path, log=silent)
     written = (folder / "model.safetensors").stat().st_mtime_ns
     lines: list[str] = []
-    train(profiles, pairs, small(), short, folder, log=lines.append, progress=False)
+    train(profiles, pairs, small(), short, folder, log=lines.append)
     assert "nothing to do" in lines[-1]
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
-    train(profiles, pairs, small(), short, folder, seed=1, log=lines.append, progress=False)
+    train(profiles, pairs, small(), short, folder, seed=1, log=lines.append)
     assert (folder / "model.safetensors").stat().st_mtime_ns > written
     assert metrics(folder)["seed"] == 1
 
@@ -142,7 +144,7 @@ def test_a_state_of_other_data_is_not_gone_on_from(
             raise Killed
 
     with pytest.raises(Killed):
-        train(profiles, pairs, small(), SHORT, tmp_path, log=kill, progress=False)
+        train(profiles, pairs, small(), SHORT, tmp_path, log=kill)
     lines: list[str] = []
     train(
         profiles.slice(0, 30),
@@ -151,7 +153,6 @@ def test_a_state_of_other_data_is_not_gone_on_from(
         SHORT,
         tmp_path,
         log=lines.append,
-        progress=False,
     )
     assert any("starting afresh" in line for line in lines)
     assert len(metrics(tmp_path)["curve"]["loss"]) == 7

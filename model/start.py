@@ -1,0 +1,100 @@
+"""Where training from scratch starts: word vectors that know which words the same users have, and adapters that see
+how events differ.
+
+With weights drawn at random alone, 98 to 99.9 % of a user's pooled event vectors is the same for every user, and
+training first has to find the rest. Both steps below need no labels, no questions and a second or two.
+
+Shapes: U profiles, T distinct texts, V tokens of the event vocabulary, E width of an event vector.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, hstack
+from sklearn.utils.extmath import randomized_svd
+from torch import nn
+
+from model.examples import Examples
+from model.network import InstructUE
+from model.pairs import PairBatch
+from model.profiles import Ints
+from model.text import TokenIds
+
+FEWEST, MOST = 10, 0.9
+"""Tokens that fewer profiles, or a larger share of them, have say nothing about what goes together."""
+SPREAD = 0.5
+"""Root mean square of the word vectors over the tokens of the events, against 0.1 of the positions'."""
+
+
+def warm_start(network: InstructUE, examples: Examples, batch: PairBatch, seed: int = 0) -> None:
+    """Write word vectors into a fresh network's event encoders, and standardise what its adapters see."""
+    with torch.no_grad():
+        _write_word_vectors(network, examples, seed)
+        _standardise(network, examples, batch)
+
+
+def word_vectors(counts_UV: csr_matrix, width: int, seed: int = 0) -> NDArray[np.float32]:
+    """Return a vector `[V, width]` of each token: users' tf-idf counts, factored (latent semantic analysis).
+
+    The mean of a user's token vectors is then the user's place among the directions in which users differ
+    most (Deerwester et al. 1990). Tokens of which nothing can be said get zeros.
+    """
+    users = counts_UV.shape[0]
+    having_V = np.asarray((counts_UV > 0).sum(axis=0)).ravel()
+    telling_V = (having_V >= FEWEST) & (having_V <= MOST * users)
+    weight_V = np.where(telling_V, np.log(users / (1 + having_V)).clip(min=0), 0)
+    seen_UV = counts_UV.astype(np.float64)
+    seen_UV.data = np.log1p(seen_UV.data)
+    wanted = min(width, *seen_UV.shape)
+    _, size_E, tokens_EV = randomized_svd(seen_UV.multiply(weight_V).tocsr(), wanted, random_state=seed)
+    vectors_VE = np.zeros((counts_UV.shape[1], width), np.float32)
+    vectors_VE[:, :wanted] = (tokens_EV.T * size_E) * weight_V[:, None]
+    times_V = np.asarray(counts_UV.sum(axis=0)).ravel()
+    spread = np.sqrt((times_V[:, None] * vectors_VE**2).sum() / max(1, times_V.sum() * width))
+    return vectors_VE * np.float32(SPREAD / spread) if spread > 0 else vectors_VE
+
+
+def _write_word_vectors(network: InstructUE, examples: Examples, seed: int) -> None:
+    """One factorisation over all encoders' tokens, so that their vectors share their directions."""
+    config = network.config
+    counts = [_counts(part.text_E, part.offsets_U1, ids, config.encoder.vocabulary)
+              for part, ids in zip(examples.profiles.sources, examples.event_ids, strict=True)]
+    if config.shared_encoder:
+        counts = [sum(counts[1:], start=counts[0])]
+    vectors = word_vectors(hstack(counts).tocsr(), config.encoder.width, seed)
+    for encoder, part_VE in zip(network.encoders, np.split(vectors, len(counts)), strict=True):
+        known_V = torch.from_numpy(np.abs(part_VE).sum(axis=1) > 0)
+        table_VE = encoder.get_submodule("bert.embeddings.word_embeddings").get_parameter("weight")
+        table_VE[known_V] = torch.from_numpy(part_VE)[known_V].to(table_VE.device)
+
+
+def _counts(text_E: Ints, offsets_U1: Ints, ids: TokenIds, vocabulary: int) -> csr_matrix:
+    """How often each user's events have each token, [U, V]."""
+    texts, users = len(ids.offsets) - 1, len(offsets_U1) - 1
+    of_text = np.repeat(np.arange(texts), np.diff(ids.offsets))
+    tokens_TV = csr_matrix((np.ones(len(of_text)), (of_text, ids.ids[: len(of_text)])), (texts, vocabulary))
+    of_user = np.repeat(np.arange(users), np.diff(offsets_U1))
+    texts_UT = csr_matrix((np.ones(len(of_user)), (of_user, text_E)), (users, texts))
+    return (texts_UT @ tokens_TV).tocsr()
+
+
+def _standardise(network: InstructUE, examples: Examples, batch: PairBatch) -> None:
+    """Let each adapter's LayerNorm give a batch's event vectors mean 0 and deviation 1 in every dimension."""
+    if network.config.adapter != "mlp":
+        return
+    profile = network.profile_tensors(batch.profiles, examples.event_ids)
+    events = [events_BNE[mask_BN > 0] for events_BNE, mask_BN in zip(profile.events_BNE, profile.masks_BN, strict=True)]
+    adapters: list[nn.Module] = [*network.source_adapters]
+    if network.config.pooled_tokens:
+        adapters.append(network.user_adapter)
+        events.append(torch.cat(events))
+    for adapter, vectors_ZE in zip(adapters, events, strict=True):
+        if len(vectors_ZE) > 1:
+            norm = adapter.get_submodule("0")
+            assert isinstance(norm, nn.LayerNorm)
+            normed_ZE = norm(vectors_ZE)
+            deviation_E = normed_ZE.std(0).clamp(min=1e-3)
+            norm.weight.copy_(1 / deviation_E)
+            norm.bias.copy_(-normed_ZE.mean(0) / deviation_E)

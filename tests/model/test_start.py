@@ -1,0 +1,51 @@
+"""Where training starts: word vectors against a literal factorisation, adapters that see differences alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+
+from model.config import TrainingConfig
+from model.examples import Batches, prepare
+from model.network import InstructUE
+from model.start import SPREAD, warm_start, word_vectors
+from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
+
+
+def test_word_vectors_are_the_singular_vectors_of_tf_idf():
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(0.7, (200, 12)) * (rng.random(12) < 0.9)
+    counts[:, 3] = 1  # everybody has it
+    counts[5:, 4] = 0  # nearly nobody has it
+    found = word_vectors(csr_matrix(counts), 4)
+    having = (counts > 0).sum(0)
+    idf = np.where((having >= 10) & (having <= 180), np.log(200 / (1 + having)), 0)
+    _, size, right = np.linalg.svd(np.log1p(counts) * idf, full_matrices=False)
+    expected = (right[:4].T * size[:4]) * idf[:, None]
+    scale = SPREAD / np.sqrt((counts.sum(0)[:, None] * expected**2).sum() / (counts.sum() * 4))
+    np.testing.assert_allclose(np.abs(found), np.abs(expected * scale), rtol=0.05, atol=0.02)
+    assert not found[[3, 4]].any()
+
+
+@pytest.mark.parametrize("switches", [{}, {"shared_encoder": True}, {"pooled_tokens": False}, {"adapter": "linear"}])
+def test_adapters_see_how_events_differ(switches):
+    profiles = made_up_profiles(80)
+    training = TrainingConfig(profiles_per_step=60)
+    config, _, examples, _ = prepare(profiles, made_up_pairs(profiles), network_config(**switches), training)
+    torch.manual_seed(0)
+    network = InstructUE(config)
+    batch = Batches(examples, training, 0)[0]
+    before = network.get_parameter("encoders.0.bert.embeddings.word_embeddings.weight").clone()
+    warm_start(network, examples, batch)
+    after = network.get_parameter("encoders.0.bert.embeddings.word_embeddings.weight")
+    assert (after != before).any(dim=1).sum() >= 5
+    if "adapter" in switches:
+        return
+    with torch.no_grad():
+        profile = network.profile_tensors(batch.profiles, examples.event_ids)
+        for number, (events, mask) in enumerate(zip(profile.events_BNE, profile.masks_BN, strict=True)):
+            seen = network.get_submodule(f"source_adapters.{number}.0")(events[mask > 0])
+            assert seen.mean(0).abs().max() < 1e-3
+            assert (seen.std(0) - 1).abs().max() < 1e-2
