@@ -47,6 +47,7 @@ def assemble(spark: SparkSession, deployment: Deployment, as_of: date) -> Assemb
         A source is missing or mistyped, or more than `max_reject_share` of its rows were refused.
     """
     with job_run(spark, deployment, "assemble", as_of) as run:
+        run.details["shaping"] = deployment.shaping()
         found = profiles(spark, deployment, [as_of], run.read, run.started_at)
         totals = found.totals[as_of]
         try:
@@ -73,10 +74,15 @@ def _account(run: JobRun, found: Profiles) -> dict[str, dict[str, int]]:
         run.left_out |= {f"{name}: rejected, {reason}": n for reason, n in rejected.get(name, {}).items()}
     run.details |= {"accounts": {name: asdict(account) for name, account in totals.accounts.items()},
                     "aggregates": totals.aggregate_rows}
-    if run.deployment.attributes and run.deployment.attributes.static:
-        run.details["static"] = "attributes carry no time and hold for every as_of"
+    note_static(run)
     refuse_too_many(run, totals)
     return rejected
+
+
+def note_static(run: JobRun) -> None:
+    """Say in the run's details that attributes without a time were used."""
+    if run.deployment.attributes and run.deployment.attributes.static:
+        run.details["static"] = "attributes carry no time and hold for every as_of"
 
 
 def refuse_too_many(run: JobRun, totals: Totals) -> None:

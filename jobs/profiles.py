@@ -152,7 +152,8 @@ def _at(rows: DataFrame, cut_offs: Sequence[date]) -> DataFrame:
 
 
 def _since(days: int) -> Column:
-    return F.expr(f"`__as_of` - INTERVAL {days} DAYS")
+    """Whether an event is at most so many days of 24 hours older than `__as_of`."""
+    return F.unix_micros("__as_of") - F.unix_micros("__time") <= days * DAY_MICROS
 
 
 def _last_events(judged: DataFrame, source: EventSource, aggregates: list[Aggregate],
@@ -164,32 +165,35 @@ def _last_events(judged: DataFrame, source: EventSource, aggregates: list[Aggreg
     texts_since = min(cut_offs) - timedelta(days=source.window_days)
     rows = _at(sources.events(judged, source, max(cut_offs), columns, texts_since), cut_offs)
     good, time = F.col("__rejected").isNull(), F.col("__time")
-    before = good & (time < F.col("__as_of"))
-    kept = before & ~F.col("__repeated")
-    within = kept & (time >= _since(source.window_days))
-    event = F.when(within, F.struct(time.alias("event_time"), F.col("__id").alias("id"),
-                                    F.col("__text").alias("text")))
+    # Conditions and values become columns first: what stands inside max_by or collect_set is interpreted row by row.
+    rows = rows.withColumn("__before", good & (time < F.col("__as_of")))
+    rows = rows.withColumn("__kept", F.col("__before") & ~F.col("__repeated"))
+    rows = rows.withColumn("__within", F.col("__kept") & _since(source.window_days))
+    event = F.struct(time.alias("event_time"), F.col("__id").alias("id"), F.col("__text").alias("text"))
+    made = {"__event": F.when(F.col("__within"), event)}
     aggregated: dict[str, Column] = {
-        source.name: F.max_by(event, event, source.max_events),
+        source.name: F.max_by("__event", "__event", source.max_events),
         f"__n_{source.name}": F.struct(
-            F.count(F.lit(1)).alias("rows_in"), F.count_if(good & ~before).alias("after"),
-            F.count_if(before & F.col("__repeated")).alias("repeated"), F.count_if(~good).alias("rejected"),
-            F.count_if(kept).alias("kept"), F.count_if(within).alias("within"),
+            F.count(F.lit(1)).alias("rows_in"), F.count_if(good & ~F.col("__before")).alias("after"),
+            F.count_if(F.col("__before") & F.col("__repeated")).alias("repeated"), F.count_if(~good).alias("rejected"),
+            F.count_if("__kept").alias("kept"), F.count_if("__within").alias("within"),
             F.count_if(good & (time > F.lit(clock))).alias("later")),
     }
     for aggregate in aggregates:
-        inside = kept & (time >= _since(aggregate.window_days))
+        inside = F.col("__kept") & _since(aggregate.window_days)
         aggregated[_read(aggregate)] = F.count_if(inside)
-        column = F.col(f"`{aggregate.column}`")
+        column, name = F.col(f"`{aggregate.column}`"), f"__a_{aggregate.name}"
         if aggregate.function in ("sum", "mean"):
             number = templates.number(column, schema[str(aggregate.column)].dataType).try_cast(EXACT)
-            inner = F.when(inside, number)
-            aggregated[f"__a_{aggregate.name}"] = F.struct(F.try_sum(inner).alias("sum"),
-                                                        F.count(inner).alias("count"))
+            made[name] = F.when(inside, number)
+            aggregated[name] = F.struct(F.try_sum(name).alias("sum"), F.count(name).alias("count"))
         elif aggregate.function == "distinct":
-            aggregated[f"__a_{aggregate.name}"] = F.size(F.collect_set(F.when(inside, column)))
+            made[name] = F.when(inside, column)
+            aggregated[name] = F.size(F.collect_set(name))
         elif aggregate.function == "days_since_last":
-            aggregated[f"__a_{aggregate.name}"] = F.max(F.when(inside, time))
+            made[name] = F.when(inside, time)
+            aggregated[name] = F.max(name)
+    rows = rows.withColumns(made)
     return rows.groupBy(*KEYS).agg(*[value.alias(name) for name, value in aggregated.items()])
 
 
@@ -199,9 +203,9 @@ def _last_attributes(judged: DataFrame, attributes: Attributes, cut_offs: Sequen
     good, time = F.col("__rejected").isNull(), F.col("__time")
     before = good & (F.lit(True) if attributes.static else time < F.col("__as_of"))
     schema = judged.schema
-    numbers = [_plain(templates.number(F.col(f"`{name}`"), schema[name].dataType)).alias(name)
-               for name in attributes.numbers]
-    categories = [_clean(F.col(f"`{name}`")).alias(name) for name in attributes.categories]
+    numbers = [_plain(templates.number(F.col(f"`{number.column}`"), schema[number.column].dataType)).alias(number.name)
+               for number in attributes.numbers]
+    categories = [_clean(F.col(f"`{category.column}`")).alias(category.name) for category in attributes.categories]
     # Two rows valid from the same moment: the values themselves decide, so that the order of rows cannot.
     row = F.when(before, F.struct(time.alias("__time"), *numbers, *categories))
     return _at(judged, cut_offs).groupBy(*KEYS).agg(
@@ -250,7 +254,8 @@ def _age(name: str) -> Column:
 
 def _tabular(deployment: Deployment) -> list[Column]:
     attributes = deployment.attributes
-    numbers = [F.col("__values")[name].alias(name) for name in attributes.numbers] if attributes else []
+    declared = attributes.numbers if attributes else ()
+    numbers = [F.col("__values")[number.name].alias(number.name) for number in declared]
     numbers += [_plain(_aggregate(a)).alias(a.name) for a in deployment.aggregates]
     return [*numbers, *(F.col("__values")[name].alias(name) for name in deployment.categories)]
 

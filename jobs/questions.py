@@ -51,6 +51,8 @@ MEASURES: dict[str, str] = {
 }
 WHOLE = ("count", "distinct", "recency", "days_until")
 """Measures whose values are whole numbers."""
+RESERVED = {"general", "user_id", "as_of", "split"}
+"""Names that `userqa` gives to something else."""
 FIELDS = {"band", "times", "days", "level", "top"}
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
@@ -228,7 +230,7 @@ def _between(found: list[Question], general: Any) -> list[str]:
     """Mistakes between the blocks: names used twice, descriptions of questions that are not there."""
     names = [question.name for question in found]
     mistakes = [f"  {name}: named twice; rename one" for name in sorted(set(names)) if names.count(name) > 1]
-    mistakes += ["  general: a reserved name; rename the question"] if "general" in names else []
+    mistakes += [f"  {name}: a reserved name; rename the question" for name in sorted(RESERVED & {*names})]
     if not isinstance(general, list) or not all(isinstance(entry, list) for entry in general):
         return [*mistakes, "  general: write a list of lists of question names"]
     past = [question.name for question in found if not question.future]

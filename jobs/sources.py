@@ -94,10 +94,10 @@ def _wanted(deployment: Deployment) -> dict[str, tuple[str, str, list[Need]]]:
         needs = [Need(key="attributes.user", column=attributes.user, kind="user")]
         if attributes.valid_from:
             needs.append(Need(key="attributes.valid_from", column=attributes.valid_from, kind="time"))
-        needs += [Need(key="attributes.numbers", column=column, kind="number")
-                  for column in attributes.numbers]
-        needs += [Need(key="attributes.categories", column=column, kind="text")
-                  for column in attributes.categories]
+        needs += [Need(key="attributes.numbers", column=number.column, kind="number")
+                  for number in attributes.numbers]
+        needs += [Need(key="attributes.categories", column=category.column, kind="text")
+                  for category in attributes.categories]
         wanted[ATTRIBUTES] = ("attributes", attributes.table, needs)
     return wanted
 
@@ -155,7 +155,8 @@ def judged_events(df: DataFrame, source: EventSource, numbers: Sequence[str] = (
 def judged_attributes(df: DataFrame, attributes: Attributes) -> DataFrame:
     """The attributes' rows with `__user`, `__time` (valid from; null where static) and `__rejected`."""
     schema, time = df.schema, attributes.valid_from
-    wrong = [(_not_a_number(name, schema), f"{name} is not a number") for name in attributes.numbers]
+    wrong = [(_not_a_number(number.column, schema), f"{number.column} is not a number")
+             for number in attributes.numbers]
     parsed = (templates.timestamp(F.col(f"`{time}`"), schema[time].dataType) if time
               else F.lit(None).cast("timestamp"))
     return (df.withColumns({"__user": _user(attributes.user, schema), "__time": parsed})

@@ -18,11 +18,11 @@ from pyspark.sql.types import BooleanType, NumericType
 
 from jobs import sources, tables, templates
 from jobs.answers import EMPTY_IS_ZERO, answer, asked_of, level_edges
-from jobs.assemble import SAME, refuse_too_many
+from jobs.assemble import SAME, note_static, refuse_too_many
 from jobs.deployment import Deployment, EventSource
-from jobs.profiles import DAY_MICROS, EXACT, profiles, whole_days
+from jobs.profiles import DAY_MICROS, EXACT, Totals, profiles, whole_days
 from jobs.questions import TABULAR, WHOLE, Question, QuestionError, Questions
-from jobs.tables import JobRun, job_run, moment
+from jobs.tables import JobRun, TableError, job_run, moment
 
 PROFILES, PAIRS = "training_profiles", "userqa"
 PAIR = ("user_id", "question", "instruction", "answer", "axis", "split")
@@ -64,14 +64,15 @@ def userqa(spark: SparkSession, deployment: Deployment) -> Asked:
     ------
     QuestionError
         The questions do not fit the tables, or a future window ends after the earliest label's as_of.
+    TableError
+        A scenario names a table of labels that is not there.
     SourceError
         A source is missing or mistyped, or too many of its rows were refused.
     """
     asked = Questions.read(deployment.resolve(deployment.userqa.questions))
     cut_offs = sorted(set(deployment.userqa.as_of))
-    if not cut_offs:
-        raise QuestionError(f"{deployment.path}: userqa.as_of is empty; name at least one cut-off")
     with job_run(spark, deployment, "userqa", cut_offs[-1]) as run:
+        run.details["shaping"] = deployment.shaping()
         opened = sources.opened(deployment, run.read)
         end = _check(run, asked, opened, cut_offs)
         replaced = _write_profiles(run, cut_offs)
@@ -98,16 +99,27 @@ def _write_profiles(run: JobRun, cut_offs: Sequence[date]) -> list[bool]:
     """Replace `training_profiles` at each cut-off; whether each was written."""
     found = profiles(run.spark, run.deployment, cut_offs, run.read, run.started_at)
     try:
-        for cut_off, totals in found.totals.items():
-            run.rows_in = sum(account.rows_in for account in totals.accounts.values())
-            for name, account in totals.accounts.items():
-                left_out = account.left_out() | {"rejected": account.rejected}
-                run.left_out |= {f"{cut_off} {name}: {reason}": n for reason, n in left_out.items() if n}
-            refuse_too_many(run, totals)
+        _account(run, found.totals)
         return [run.replace(found.rows.where(F.col("as_of") == moment(cut_off)), PROFILES, SAME, cut_off)
                 for cut_off in cut_offs]
     finally:
         found.release()
+
+
+def _account(run: JobRun, totals: Mapping[date, Totals]) -> None:
+    """Note where every row went at each cut-off, which reads it anew; fail where too many were refused."""
+    run.rows_in = sum(account.rows_in for at in totals.values() for account in at.accounts.values())
+    for cut_off, at in totals.items():
+        for name, account in at.accounts.items():
+            left_out = account.left_out() | {"rejected": account.rejected}
+            run.left_out |= {f"{cut_off} {name}: {reason}": n for reason, n in left_out.items() if n}
+    run.details |= {
+        "accounts": {str(cut_off): {name: asdict(account) for name, account in at.accounts.items()}
+                     for cut_off, at in totals.items()},
+        "aggregates": {str(cut_off): at.aggregate_rows for cut_off, at in totals.items()}}
+    note_static(run)
+    for at in totals.values():
+        refuse_too_many(run, at)
 
 
 def _drop_others(run: JobRun, table: str, cut_offs: Sequence[date]) -> None:
@@ -144,12 +156,14 @@ def _check(run: JobRun, asked: Questions, opened: Mapping[str, DataFrame], cut_o
 
 def _first_label(run: JobRun) -> date | None:
     """The earliest as_of of the scenarios' label tables; no other column of them is ever read."""
-    found = []
-    for table in {scenario.labels for scenario in run.deployment.scenarios if scenario.labels}:
-        if tables.exists(run.spark, run.deployment.table(table)):
-            first = run.read(table).agg(F.min(F.to_date("as_of")).alias("first")).collect()[0]["first"]
-            found += [first] if first else []
-    return min(found, default=None)
+    named = {scenario.labels: scenario.name for scenario in run.deployment.scenarios if scenario.labels}
+    missing = [f"  scenarios.{scenario}.labels = {table}: there is no Delta table at {run.deployment.table(table)}; "
+               "write it first, for no question may see what it is judged on, or remove the key until there are labels"
+               for table, scenario in named.items() if not tables.exists(run.spark, run.deployment.table(table))]
+    if missing:
+        raise TableError(f"{run.deployment.path}: {len(missing)} mistake(s)\n" + "\n".join(missing))
+    firsts = [run.read(table).agg(F.min(F.to_date("as_of")).alias("first")).collect()[0]["first"] for table in named]
+    return min((first for first in firsts if first), default=None)
 
 
 def _mistakes(question: Question, deployment: Deployment, opened: Mapping[str, DataFrame]) -> list[str]:
@@ -211,60 +225,73 @@ def _source_values(df: DataFrame, source: EventSource, questions: Sequence[Quest
     """One grouping of a source: every question's value per user and cut-off."""
     named = " ".join(part for q in questions for part in (q.where, q.value) if part)
     judged = sources.judged_events(df, source)
-    columns = [column for column in df.columns if column in named]
+    columns = [column for column in df.columns if column.lower() in named.lower()]  # SQL's names have no case
     good = sources.events(judged, source, end, columns).where(
         F.col("__rejected").isNull() & ~F.col("__repeated") & (F.col("__time") < moment(end)))
     past = max([q.span for q in questions if not q.future], default=0)
     ahead = max([q.span for q in questions if q.future], default=0)
-    micros = F.unix_micros("__time")
-
-    def near(cut_off: Column) -> Column:
-        away = micros - F.unix_micros(cut_off)
-        return (away >= -past * DAY_MICROS) & (away < ahead * DAY_MICROS)
-
-    rows = good.withColumn("as_of", F.explode(F.filter(F.array(*[moment(c) for c in cut_offs]), near)))
-    away = micros - F.unix_micros("as_of")
+    rows = good.withColumn("as_of", F.explode(F.array(*[moment(c) for c in cut_offs])))
+    away = F.unix_micros("__time") - F.unix_micros("as_of")
+    rows = rows.where((away >= -past * DAY_MICROS) & (away < ahead * DAY_MICROS))
     # Whole days from the cut-off, rounded down: -1 is the day before it, 0 the day after its midnight.
     rows = rows.withColumn("__day", F.call_function("div", away - F.pmod(away, F.lit(DAY_MICROS)),
                                                     F.lit(DAY_MICROS)))
     rows = _with_times(rows, F.col("__time"))
-    return rows.groupBy(F.col("__user").alias("user_id"), "as_of").agg(*[_value(q).alias(q.name)
-                                                                        for q in questions])
+    top = [q for q in questions if q.measure == "top"]
+    values = rows.groupBy(F.col("__user").alias("user_id"), "as_of").agg(F.count(F.lit(1)).alias("__events"), *[
+        _value(q).alias(q.name) for q in questions if q not in top])
+    return values.join(_commonest(rows, top), ["user_id", "as_of"], "left") if top else values
+
+
+def _inside(question: Question) -> Column:
+    """Whether an event is one that the question asks about."""
+    return _window(question) & F.expr(question.where) if question.where else _window(question)
+
+
+def _window(question: Question) -> Column:
+    day = F.col("__day")
+    return (day >= 0) & (day < question.span) if question.future else (day < 0) & (day >= -question.span)
 
 
 def _value(question: Question) -> Column:
     """The measure as an aggregate over a user's events near a cut-off."""
-    day, time = F.col("__day"), F.col("__time")
-    window = (day >= 0) & (day < question.span) if question.future else (day < 0) & (day >= -question.span)
-    inside = window & F.expr(question.where) if question.where else window
-    measure = question.measure
+    inside, time, measure = _inside(question), F.col("__time"), question.measure
     if measure == "count":
         return F.count_if(inside)
     if measure == "share":
-        return F.try_divide(F.count_if(inside) * 100.0, F.count_if(window))
+        return F.try_divide(F.count_if(inside) * 100.0, F.count_if(_window(question)))
     if measure == "recency":
         return whole_days(F.max(F.when(inside, time)), F.col("as_of"))
     if measure == "days_until":
         return whole_days(F.col("as_of"), F.min(F.when(inside, time)))
-    value = F.expr(str(question.value))
-    if measure in ("sum", "mean"):
-        number = value.cast("double")
-        # Exact decimals: a sum must not depend on the order of rows.
-        exact = F.when(inside & ~F.isnan(number), number.try_cast(EXACT))
-        total = F.try_sum(exact).cast("double")
-        return total if measure == "sum" else F.try_divide(total, F.count(exact))
-    words = F.substring(F.trim(F.regexp_replace(value.cast("string"), templates.BLANKS, " ")), 1, 100)
-    kept = F.when(inside & (words != ""), words)
     if measure == "distinct":
-        return F.size(F.collect_set(kept))
-    return _commonest(F.collect_list(kept), question.top)
+        return F.size(F.collect_set(_words(question)))
+    number = F.expr(str(question.value)).cast("double")
+    # Exact decimals: a sum must not depend on the order of rows.
+    exact = F.when(inside & ~F.isnan(number), number.try_cast(EXACT))
+    total = F.try_sum(exact).cast("double")
+    return total if measure == "sum" else F.try_divide(total, F.count(exact))
 
 
-def _commonest(values: Column, count: int) -> Column:
-    """The commonest texts of an array, the most frequent first; ties in alphabetical order."""
-    ranked = F.array_sort(F.transform(F.array_distinct(values), lambda value: F.struct(
-        (-F.size(F.filter(values, lambda other: other == value))).alias("n"), value.alias("value"))))
-    return F.slice(ranked, 1, count)["value"]
+def _words(question: Question) -> Column:
+    """The event's value as a text, null where the question does not ask about it."""
+    value = F.expr(str(question.value)).cast("string")
+    words = F.substring(F.trim(F.regexp_replace(value, templates.BLANKS, " ")), 1, 100)
+    return F.when(_inside(question) & (words != ""), words)
+
+
+def _commonest(rows: DataFrame, questions: Sequence[Question]) -> DataFrame:
+    """Each question's commonest texts per user and cut-off, the most frequent first; ties in alphabetical order.
+
+    Counted by groups of rows, for comparing the elements of a list with one another takes their square.
+    """
+    said = F.array(*[F.struct(F.lit(q.name).alias("question"), _words(q).alias("words")) for q in questions])
+    said_rows = rows.select(F.col("__user").alias("user_id"), "as_of", F.inline(said)).where("words IS NOT NULL")
+    counted = said_rows.groupBy("user_id", "as_of", "question", "words").agg(F.count(F.lit(1)).alias("n"))
+    ranked = F.struct((-F.col("n")).alias("n"), "words")
+    return counted.groupBy("user_id", "as_of").agg(*[
+        F.slice(F.sort_array(F.collect_list(F.when(F.col("question") == q.name, ranked))), 1, q.top)["words"]
+        .alias(q.name) for q in questions])
 
 
 def _pairs(deployment: Deployment, asked: Questions, wide: DataFrame) -> DataFrame:
@@ -275,9 +302,7 @@ def _pairs(deployment: Deployment, asked: Questions, wide: DataFrame) -> DataFra
     sentences = {}
     for question in asked.questions:
         sentence = answer(question, F.col(question.name), edges[question.name])
-        if question.last_as_of is not None:
-            sentence = F.when(F.col("as_of") <= moment(question.last_as_of), sentence)
-        sentences[question.name] = sentence
+        sentences[question.name] = _when_asked(question, sentence)
     told = wide.select("user_id", "as_of", "split", *[s.alias(name) for name, s in sentences.items()])
     entries = [_entry(q.name, _phrasing(q), F.col(q.name), q.axis) for q in asked.questions]
     entries += [_entry("general", F.lit(None).cast("string"), _description(names), None)
@@ -285,6 +310,13 @@ def _pairs(deployment: Deployment, asked: Questions, wide: DataFrame) -> DataFra
     entry = F.explode(F.filter(F.array(*entries), lambda e: e["answer"].isNotNull()))
     return told.select("user_id", "as_of", "split", entry.alias("e")).select(
         "user_id", "as_of", "e.question", "e.instruction", "e.answer", "e.axis", "split")
+
+
+def _when_asked(question: Question, value: Column) -> Column:
+    """Null at the cut-offs after its last: its window is cut short there."""
+    if question.last_as_of is None:
+        return value
+    return F.when(F.col("as_of") <= moment(question.last_as_of), value)
 
 
 def _entry(name: str, instruction: Column, sentence: Column, axis: str | None) -> Column:
@@ -312,13 +344,13 @@ def _split(validation_share: float) -> Column:
 
 
 def _edges(asked: Questions, wide: DataFrame) -> dict[str, Sequence[float]]:
-    """Where each question's intervals part: its bands, or quantiles of the training split, all cut-offs."""
+    """Where each question's intervals part: its bands, or quantiles of the training split where it is asked."""
     cut = {q.name: q for q in asked.questions if q.answer.levels is not None}
     edges: dict[str, Sequence[float]] = {q.name: q.answer.bands for q in asked.questions}
     if cut:
         shares = {n: [step / n for step in range(1, n)] for n in range(2, 8)}
-        quantiles = [F.percentile_approx(asked_of(q, F.col(name)), shares[q.answer.levels or 2], 10_000)
-                     .alias(name) for name, q in cut.items()]
+        quantiles = [F.percentile_approx(_when_asked(q, asked_of(q, F.col(name))), shares[q.answer.levels or 2],
+                                         10_000).alias(name) for name, q in cut.items()]
         found = wide.where(F.col("split") == "train").agg(*quantiles).collect()[0]
         edges |= {name: level_edges(found[name], q.measure in WHOLE) for name, q in cut.items()}
     return edges

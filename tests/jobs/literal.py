@@ -183,13 +183,13 @@ def profiles(deployment: Deployment, lake: dict[str, list[dict[str, Any]]], day:
                            for s in deployment.sources}
         tabular: dict[str, Any] = {}
         row = latest.get(user, {})
-        for name in attributes.numbers if attributes else ():
-            tabular[name] = None if row.get(name) is None else float(row[name])
+        for number in attributes.numbers if attributes else ():
+            tabular[number.name] = None if row.get(number.column) is None else float(row[number.column])
         for declared in deployment.aggregates:
             source = deployment.source(declared.source)
             tabular[declared.name] = aggregate(declared, source, of.get(source.name, []), as_of)
-        for name in attributes.categories if attributes else ():
-            tabular[name] = (row.get(name) or "").strip() or None
+        for category in attributes.categories if attributes else ():
+            tabular[category.name] = (row.get(category.column) or "").strip() or None
         profile["tabular"] = tabular
         if sum(len(profile[source.name]) for source in deployment.sources) >= deployment.eligible.min_events:
             profile["profile_hash"] = digest(deployment, profile)

@@ -13,9 +13,11 @@ import deltalake
 import pyarrow as pa
 import pytest
 
-from jobs import tables
+from jobs import runs
 from jobs.assemble import assemble
+from jobs.releases import check_shaping
 from jobs.tables import SourceError
+from model.release import ReleaseError
 from tests.conftest import DEPLOYMENT, deploy
 from tests.jobs import literal
 
@@ -170,6 +172,10 @@ def test_the_run_says_what_was_left_out_and_why(lived):
     assert left_out["search: rejected, time does not parse"] == went["search"]["time does not parse"] == 4
     assert left_out["bill: rejected, time before 1970 or after 2099"] == 4
     assert dict(lived.run["versions"]) == {"bills": 0, "searches": 0, "attributes": 0}
+    check_shaping(lived.d, lived.run)
+    other = deploy(lived.d.path.parent / "other", **CHANGES | {"sources": DEPLOYMENT["sources"]})
+    with pytest.raises(ReleaseError, match=r"sources\.bill\.template: .*\nrun `instructue assemble --as-of 2025"):
+        check_shaping(other, lived.run)
     week = literal.split(lived.d.source("bill"), lived.lake["bills"], START)[1]
     assert details["aggregates"]["bills_7d"] == sum(row["paid_at"] >= START - timedelta(days=7) for row in week)
 
@@ -214,13 +220,13 @@ def test_the_next_day_holds_who_changed_and_who_ended(lived):
 
 def test_a_late_row_replaces_its_day_and_makes_the_next_stale(spark, lived):
     d, lake = lived.d, deepcopy(lived.lake2)
-    assert tables.stale(spark, d, "assemble", DAY2) is None
+    assert runs.stale(d, "assemble", DAY2) is None
     lake["searches"] += [{"user_id": "late", "searched_at": "2025-02-20", "query": "tea"}] * 2
     write(d, lake)
     done = assemble(spark, d, DAY1)
     assert done.replaced
     assert "late" in day_rows(d, "user_profiles", DAY1)
-    assert "was replaced" in tables.stale(spark, d, "assemble", DAY2)
+    assert "was replaced" in runs.stale(d, "assemble", DAY2)
 
 
 def test_too_many_refused_rows_stop_the_job_before_it_writes(spark, deployment):
@@ -252,11 +258,14 @@ def test_a_wrong_mapping_is_refused_with_every_mistake(spark, deployment):
 
 
 def test_another_source_needs_configuration_alone(spark, deployment):
-    """A source under other names, with numbers for users and ids and naive times; beside it an empty one."""
+    """A source and attributes under other names, with numbers for users and ids; beside it an empty one."""
     apps = {"name": "app", "table": "installs", "user": "customer", "time": "when", "id": "nr",
             "template": "{package} ({size:amount_band}) on {when:weekday} at {when:hour} in {when:month}",
             "max_events": 2, "window_days": 19}
-    d = deployment(sources=[apps, DEPLOYMENT["sources"][1]])
+    changes = {"sources": [apps, DEPLOYMENT["sources"][1]], "max_reject_share": 0.5, "attributes": {
+        "table": "clients", "user": "customer", "static": True, "numbers": [{"name": "age", "column": "Age"}],
+        "categories": [{"name": "city_tier", "column": "cityTier"}]}}
+    d = deployment(**changes)
     rows = [{"customer": 12, "when": "2025-02-27 08:30:00", "nr": 9, "package": "Maps", "size": 3},
             {"customer": 12, "when": "2025-02-27T08:30:00", "nr": 10, "package": "Chess", "size": None},
             {"customer": 12, "when": "2025-02-20", "nr": 1, "package": "Mail", "size": -70},
@@ -265,10 +274,11 @@ def test_another_source_needs_configuration_alone(spark, deployment):
             {"customer": None, "when": "2025-02-20", "nr": 4, "package": "Lost", "size": 1}]
     deltalake.write_deltalake(d.table("installs"), pa.Table.from_pylist(rows))
     deltalake.write_deltalake(d.table("searches"), pa.Table.from_pylist([], schema=SEARCHES))
-    done = assemble(spark, deploy(d.path.parent, sources=[apps, DEPLOYMENT["sources"][1]], max_reject_share=0.5),
-                    DAY1)
+    clients = [{"customer": 12, "Age": 41, "cityTier": "1st"}, {"customer": 13, "Age": 52, "cityTier": None}]
+    deltalake.write_deltalake(d.table("clients"), pa.Table.from_pylist(clients))
+    done = assemble(spark, d, DAY1)
     found = day_rows(d, "user_profiles", DAY1)
-    expected, _ = literal.profiles(d, {"installs": rows, "searches": []}, DAY1)
+    expected, _ = literal.profiles(d.model_copy(update={"attributes": None}), {"installs": rows, "searches": []}, DAY1)
     assert {user: row["app"] for user, row in found.items()} == {
         user: [{"event_time": t, "text": words, "gap": gap} for t, words, gap in profile["app"]]
         for user, profile in expected.items()}
@@ -277,5 +287,6 @@ def test_another_source_needs_configuration_alone(spark, deployment):
         "Maps (2 to 5) on Thursday at 08:00 in February",
         "Chess (unknown amount) on Thursday at 08:00 in February"]
     assert list(found) == ["12"]
+    assert found["12"]["tabular"] == {"age": 41.0, "city_tier": "1st"}
     assert (done.accounts["search"].rows_in, done.accounts["search"].balanced) == (0, True)
     assert done.accounts["app"].outside == 2

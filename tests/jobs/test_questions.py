@@ -47,11 +47,14 @@ def test_every_mistake_is_told_at_once(tmp_path):
         read(tmp_path, GOOD, GOOD, {**GOOD, "name": "a", "axis": "past"}, {**GOOD, "name": "b", "measure": "sum"},
              {**GOOD, "name": "c", "answer": {"text": "{what}", "bands": [2, 1]}},
              {**GOOD, "name": "d", "measure": "days_until"}, {**GOOD, "name": "e", "each": ["moon"]},
-             {**GOOD, "name": "f", "days": None}, general=[["nobody"]])
+             {**GOOD, "name": "f", "days": None}, {**GOOD, "name": "split"}, {**GOOD, "name": "as_of"},
+             {**GOOD, "name": "user_id"}, {**GOOD, "name": "general"}, general=[["nobody"]])
     message = str(refused.value)
     for words in ("bills: named twice", "a.axis: Input should be 'attribute', 'diagnostic' or 'future'",
                   "b: measure sum needs a `value`", "c.answer: bands must grow", "d: recency looks back",
-                  "e.each: 'moon' is no theme", "f: add `days`", "general: 'nobody' is no question"):
+                  "e.each: 'moon' is no theme", "f: add `days`", "split: a reserved name",
+                  "as_of: a reserved name", "user_id: a reserved name; rename the question", "general: a reserved",
+                  "general: 'nobody' is no question"):
         assert words in message, words
 
 

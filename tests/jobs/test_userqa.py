@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections import Counter
 from copy import deepcopy
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from jobs.lake import TableError
 from jobs.questions import QuestionError
 from jobs.userqa import userqa
 from tests.conftest import deploy
@@ -49,9 +51,11 @@ QUESTIONS = [
     question("why", "diagnostic", "top", {"text": "Top {top}."}, value="merchant", top=2, days=60),
     question("next_count", "future", "count", {"bands": [2, 4], "text": "Paid {times}.", "none": "Not."}, days=30),
     question("next_when", "future", "days_until", {"bands": [3, 10], "text": "In {days}.", "none": "Never."},
-             source="search", where="query like 't%'", days=30),
-    question("next_top", "future", "top", {"text": "Then {top}."}, value="upper(query)", source="search", days=10),
+             source="search", where="Query like 't%'", days=30),  # SQL's names have no case
+    question("next_top", "future", "top", {"text": "Then {top}."}, value="upper(QUERY)", source="search", days=10),
     question("long", "future", "count", {"yes_from": 1, "text": "Yes.", "none": "No."}, days=60,
+             last_as_of="2025-01-01"),
+    question("far", "future", "count", {"levels": 2, "text": "{level}.", "none": "No."}, days=60,
              last_as_of="2025-01-01"),
 ]
 GENERAL = [["job", "why"], ["last"]]
@@ -114,7 +118,7 @@ def lived(spark, tmp_path_factory) -> SimpleNamespace:
     labels = pa.table({"user_id": ["u1"], "as_of": pa.array([LABELLED], TIME), "scenario": ["food"], "label": [1]})
     deltalake.write_deltalake(d.table("labels"), labels)
     seen = SimpleNamespace(d=d, lake=deepcopy(lake), first=userqa(spark, d))
-    seen.pairs, seen.profiles = table(d, "userqa"), table(d, "training_profiles")
+    seen.pairs, seen.profiles, seen.runs = (table(d, name) for name in ("userqa", "training_profiles", "job_runs"))
     for n in range(12):
         lake["bills"][1].append({"bill_id": f"x{n}", "user_id": f"u{n}", "paid_at": LABELLED, "merchant": "Leak",
                                  "kind": "tea", "amount": 5.0})
@@ -196,7 +200,7 @@ def expected(lived, user, cut_off):
 def test_answers_are_true_of_each_user_at_each_cut_off(lived):
     asked = {}
     for pair in lived.pairs:
-        if pair["question"] not in ("general", "spent"):
+        if pair["question"] not in ("general", "spent", "far"):
             asked.setdefault((pair["user_id"], pair["day"]), {})[pair["question"]] = pair["answer"]
     people = {(row["user_id"], row["day"]) for row in lived.profiles}
     assert len(people) > 15
@@ -218,6 +222,27 @@ def test_levels_part_the_training_users_evenly_and_hold_the_value(lived):
         words = pair["answer"].removeprefix("Spent ").split(",")[0].split()
         low, high = {"under": (0, words[-1]), "Nothing.": (0, 1e-9)}.get(words[0], (words[0], words[-1]))
         assert float(low) - 1e-9 <= total < (float("inf") if high == "more" else float(high)), pair
+
+
+def test_levels_are_those_of_the_cut_offs_at_which_it_is_asked(lived):
+    """At the later cut-off most of the 60 days are not read, and the counts there too low."""
+    pairs = {pair["user_id"]: pair for pair in lived.pairs if pair["question"] == "far"}
+    first, last = midnight(CUT_OFFS[0]), midnight(CUT_OFFS[0]) + timedelta(days=60)
+    count = {user: len(events(lived, "bills", user, first, last)) for user in pairs}
+    trained = sorted(count[user] for user, pair in pairs.items() if pair["split"] == "train" and count[user])
+    half = trained[(len(trained) + 1) // 2 - 1]
+    assert {user: pair["answer"] for user, pair in pairs.items()} == {
+        user: "No." if not n else "low." if n < half else "high." for user, n in count.items()}
+
+
+def test_every_row_is_accounted_for_at_each_cut_off(lived):
+    [run] = [row for row in lived.runs if row["job"] == "userqa"]
+    accounts = json.loads(run["details"])["accounts"]
+    assert set(accounts) == {str(day) for day in CUT_OFFS}
+    used = sum(account["used"] for at in accounts.values() for account in at.values())
+    # Each cut-off reads every row of every source again.
+    assert run["rows_in"] == len(CUT_OFFS) * sum(len(rows) for _, rows in lived.lake.values())
+    assert run["rows_in"] == used + sum(dict(run["left_out"]).values())
 
 
 def test_descriptions_have_no_question(lived):
@@ -285,3 +310,12 @@ def test_questions_that_do_not_fit_are_refused_all_at_once(spark, lived):
                   "earliest label's as_of 2025-03-03", "b.where = colour = 'red'", "c.where = amount + 1: is double",
                   "d.value = merchant: is string", "e.source = shop: no source", "f.value = income: no tabular"):
         assert words in message, words
+
+
+def test_labels_that_are_not_there_are_refused(spark, lived):
+    """Without their as_of, training could see what it is judged on."""
+    folder = lived.d.path.parent
+    write_questions(folder)
+    scenarios = [*CHANGES["scenarios"], {"name": "film", "instruction": "Film?", "labels": "film_labels"}]
+    with pytest.raises(TableError, match=r"scenarios\.film\.labels = film_labels: there is no Delta table at .*remove"):
+        userqa(spark, deploy(folder, **CHANGES | {"scenarios": scenarios}))
