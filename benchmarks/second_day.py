@@ -19,6 +19,7 @@ from benchmarks.report import Row, write
 from jobs import tables
 from jobs.deployment import Deployment
 from jobs.embed import Embedded, embed
+from jobs.lake import midnight
 from jobs.spark import session
 
 CHANGED = 0.05
@@ -27,7 +28,7 @@ WARM, FIRST, SECOND = date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)
 
 def assemble(spark: SparkSession, deployment: Deployment, day: date, rows: pa.Table) -> None:
     """Write a day of `user_profiles`, its run recorded, as the job does."""
-    at = pa.array([tables.midnight(day)] * len(rows), pa.timestamp("us", "UTC"))
+    at = pa.array([midnight(day)] * len(rows), pa.timestamp("us", "UTC"))
     with tables.job_run(spark, deployment, "assemble", day) as run:
         made = spark.createDataFrame(rows.append_column("as_of", at))
         run.replace(made, "user_profiles", ["user_id", "profile_hash"])

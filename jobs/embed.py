@@ -8,7 +8,7 @@ gets one row without a vector.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -17,10 +17,10 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import tables
+from jobs import runs, tables
 from jobs.deployment import Deployment
 from jobs.embedder import RETURNS, Embedder
-from jobs.releases import open_release
+from jobs.releases import check_shaping, open_release
 from jobs.tables import JobRun, job_run
 from model.errors import InstructUEError
 from model.release import Release
@@ -75,16 +75,20 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
     found = open_release(deployment, release)
     with job_run(spark, deployment, "embed", as_of) as run:
         run.model_version = found.model_version
-        stale = tables.stale(spark, deployment, "assemble", as_of)
+        stale = runs.stale(deployment, "assemble", as_of)
         if stale:
+            first = runs.first_stale(deployment, "assemble", as_of)
             raise EmbedError(f"the profiles of {as_of} cannot be embedded: {stale}; "
-                             f"run `instructue assemble --as-of {as_of}` first")
+                             f"run `instructue assemble --as-of {first} --through {as_of}` first")
+        for assembled in runs.read(deployment, "assemble", last=as_of)[-1:]:
+            check_shaping(deployment, assembled)
         profiles = run.read("user_profiles")
         work = wanted(_latest_hashes(run, profiles), _before(run), deployment, found).cache()
         try:
-            counts = _count(work)
+            counts = _count(work, deployment.scenario_names)
             with _batched(spark):
-                rows = _rows(profiles, work, _embedder(spark, deployment, found), counts.embedded)
+                here = profiles.where(F.col("day").isin(counts.days))  # most days hold nobody who is wanted
+                rows = _rows(here, work, _embedder(spark, deployment, found), counts.embedded)
                 rows = rows.withColumns({"model_version": F.lit(found.model_version),
                                          "created_at": F.lit(run.started_at)})
                 # Compared by their hashes alone, for which Spark runs no function: the same day again runs no model.
@@ -106,38 +110,41 @@ def wanted(profiles: DataFrame, before: DataFrame, deployment: Deployment, relea
     Parameters
     ----------
     profiles : DataFrame
-        user_id, as_of, profile_hash: each user's latest at the day; a null hash marks one who ended.
+        user_id, day, profile_hash: each user's latest at the day; a null hash marks one who ended.
     before : DataFrame
         user_id, scenario and the three hashes: each pair's latest row before the day.
 
     Returns
     -------
     DataFrame
-        user_id, as_of, profile_hash, and `wanted`, an array of struct<scenario, instruction_hash> in the release's
-        order: what to embed, or, for a user who ended, what to end. It is empty for a user of whom all stands.
+        user_id, day, profile_hash, and `wanted`, an array of struct<scenario, instruction_hash> in the file's order:
+        what to embed, or, for a user who ended, what to end. It is empty for a user of whom all stands.
     """
-    hashes = [(number, scenario, release.instructions[scenario].hash)
-              for number, scenario in enumerate(deployment.scenario_names)]
-    scenarios = profiles.sparkSession.createDataFrame(hashes, "number int, scenario string, hash string")
-    stands = before.withColumnsRenamed({name: f"former_{name}" for name in SAME[2:]})
-    pairs = profiles.crossJoin(F.broadcast(scenarios)).join(stands, ["user_id", "scenario"], "left")
-    changed = ~(F.col("profile_hash").eqNullSafe(F.col("former_profile_hash"))
-                & F.col("hash").eqNullSafe(F.col("former_instruction_hash"))
-                & F.lit(release.model_version).eqNullSafe(F.col("former_model_version")))
-    needed = F.when(F.col("profile_hash").isNull(), F.col("former_profile_hash").isNotNull()).otherwise(changed)
-    one = F.struct("number", "scenario", F.col("hash").alias("instruction_hash"))
-    listed = pairs.groupBy("user_id", "as_of", "profile_hash").agg(
-        F.sort_array(F.collect_list(F.when(needed, one))).alias("wanted"))
-    return listed.withColumn("wanted", F.transform("wanted", _named))
+    current = F.array(*[F.struct(F.lit(scenario).alias("scenario"),
+                                 F.lit(release.instructions[scenario].hash).alias("instruction_hash"))
+                        for scenario in deployment.scenario_names])
+    was = F.struct("profile_hash", "instruction_hash", "model_version")
+    former = before.groupBy("user_id").agg(
+        F.map_from_entries(F.collect_list(F.struct("scenario", was))).alias("former"))
 
+    def changed(one: Column) -> Column:
+        was = F.try_element_at("former", one["scenario"])
+        return ~(F.col("profile_hash").eqNullSafe(was["profile_hash"])
+                 & one["instruction_hash"].eqNullSafe(was["instruction_hash"])
+                 & F.lit(release.model_version).eqNullSafe(was["model_version"]))
 
-def _named(one: Column) -> Column:
-    return F.struct(one["scenario"].alias("scenario"), one["instruction_hash"].alias("instruction_hash"))
+    # Whoever ends does so in every scenario that he has a vector in, also in one that the file no longer names.
+    stands = F.map_entries(F.map_filter("former", lambda _, was: was["profile_hash"].isNotNull()))
+    to_end = F.transform(stands, lambda entry: F.struct(
+        entry["key"].alias("scenario"), entry["value"]["instruction_hash"].alias("instruction_hash")))
+    lives = F.col("profile_hash").isNotNull()
+    return profiles.join(former, "user_id", "left").select("user_id", "day", "profile_hash", F.when(
+        lives, F.filter(current, changed)).otherwise(F.coalesce(to_end, F.slice(current, 1, 0))).alias("wanted"))
 
 
 def _latest_hashes(run: JobRun, profiles: DataFrame) -> DataFrame:
     narrow = profiles.select("user_id", "as_of", "profile_hash", "day")
-    return tables.latest(narrow, ["user_id"], run.as_of).drop("day")
+    return tables.latest(narrow, ["user_id"], run.as_of).drop("as_of")
 
 
 def _before(run: JobRun) -> DataFrame:
@@ -155,19 +162,21 @@ class _Counts:
     ended: int
     ended_rows: int
     vectors: dict[str, int]
+    days: list[date]
+    """Days whose profiles are wanted."""
 
 
-def _count(work: DataFrame) -> _Counts:
-    lives = F.col("profile_hash").isNotNull()
-    busy = F.size("wanted") > 0
+def _count(work: DataFrame, scenarios: Sequence[str]) -> _Counts:
+    lives, busy = F.col("profile_hash").isNotNull(), F.size("wanted") > 0
+    vectors = [F.count_if(lives & F.array_contains("wanted.scenario", name)).alias(f"to {name}") for name in scenarios]
     row = work.agg(F.count_if(lives).alias("lives"), F.count_if(lives & busy).alias("embedded"),
                    F.count_if(~lives & busy).alias("ended"),
-                   F.coalesce(F.sum(F.when(~lives, F.size("wanted"))), F.lit(0)).alias("ended_rows")).first()
+                   F.coalesce(F.sum(F.when(~lives, F.size("wanted"))), F.lit(0)).alias("ended_rows"),
+                   F.collect_set(F.when(lives & busy, F.col("day"))).alias("days"), *vectors).first()
     assert row is not None
-    scenarios = work.where(lives).select(F.explode("wanted.scenario").alias("scenario")).groupBy("scenario").count()
-    return _Counts(lives=row["lives"], embedded=row["embedded"], ended=row["ended"],
-                   ended_rows=row["ended_rows"],
-                   vectors={found["scenario"]: found["count"] for found in scenarios.orderBy("scenario").collect()})
+    found = {name: row[f"to {name}"] for name in scenarios}
+    return _Counts(lives=row["lives"], embedded=row["embedded"], ended=row["ended"], ended_rows=row["ended_rows"],
+                   vectors={name: count for name, count in found.items() if count}, days=row["days"])
 
 
 def _rows(profiles: DataFrame, work: DataFrame, embedder: Embedder, users: int) -> DataFrame:
@@ -176,7 +185,7 @@ def _rows(profiles: DataFrame, work: DataFrame, embedder: Embedder, users: int) 
     lives = busy.where(F.col("profile_hash").isNotNull()).drop("profile_hash")
     tasks = max(profiles.sparkSession.sparkContext.defaultParallelism, math.ceil(users / USERS_PER_TASK))
     vectors = F.pandas_udf(embedder.function(), RETURNS)  # type: ignore[call-overload]
-    embedded = (profiles.join(lives, ["user_id", "as_of"]).repartition(tasks, "user_id")
+    embedded = (profiles.join(lives, ["user_id", "day"]).repartition(tasks, "user_id")
                 .withColumn("scenarios", F.array_join("wanted.scenario", ","))
                 .select("user_id", "profile_hash", "wanted", vectors(*map(F.col, embedder.columns)).alias("vectors"))
                 .select("user_id", "profile_hash", "vectors", F.posexplode("wanted").alias("position", "one"))

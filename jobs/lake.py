@@ -1,29 +1,33 @@
-"""The lake without a JVM: tables as Arrow, and the record of a run, for the jobs that train, export and evaluate."""
+"""The lake without a JVM: who makes its tables, the tables as Arrow, and one lock per job."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator, Sequence
+import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from hashlib import sha256
+from pathlib import Path
 
-import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
+from filelock import FileLock, Timeout
 
 from jobs.deployment import Deployment
-from jobs.tables import MADE_BY, TableError, locked, midnight
+from model.errors import InstructUEError
 
-JOB_RUNS = pa.schema({
-    "job": pa.string(), "as_of": pa.timestamp("us", "UTC"), "status": pa.string(),
-    "started_at": pa.timestamp("us", "UTC"), "finished_at": pa.timestamp("us", "UTC"),
-    "replaced_at": pa.timestamp("us", "UTC"), "rows_in": pa.int64(), "rows_out": pa.int64(),
-    "left_out": pa.map_(pa.string(), pa.int64()), "seconds": pa.float64(), "model_version": pa.string(),
-    "versions": pa.map_(pa.string(), pa.int64()), "details": pa.string(), "day": pa.date32(),
-})
-"""`jobs.tables.JOB_RUNS`, in Arrow."""
+MADE_BY = {"user_profiles": "assemble", "training_profiles": "userqa", "userqa": "userqa",
+           "user_embeddings": "embed", "user_vectors": "publish", "labels": "generate"}
+"""The job that makes each table, named in the error where a table is missing."""
+
+
+class TableError(InstructUEError):
+    """A table of the lake is missing or does not look as it must."""
+
+
+def midnight(day: date) -> datetime:
+    """The as_of of a day: its first moment, UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def opened(deployment: Deployment, table: str) -> DeltaTable:
@@ -43,60 +47,39 @@ def opened(deployment: Deployment, table: str) -> DeltaTable:
     return DeltaTable(path)
 
 
-@dataclass(kw_only=True)
-class Run:
-    """What a job without Spark tells about its run; becomes its row of `job_runs`."""
+def last_day(table: DeltaTable) -> date:
+    """The last day of a table that is partitioned by it."""
+    found = days(table)
+    if not found:
+        raise TableError(f"{table.table_uri} has no rows; run `instructue userqa` first")
+    return max(found)
 
-    deployment: Deployment
-    rows_in: int | None = None
-    rows_out: int | None = None
-    left_out: dict[str, int] = field(default_factory=dict)
-    model_version: str | None = None
-    versions: dict[str, int] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
-    begun: float = field(default_factory=time.monotonic)
 
-    def open(self, table: str) -> DeltaTable:
-        """Open a table and note its version."""
-        found = opened(self.deployment, table)
-        self.versions[table] = found.version()
-        return found
-
-    def seconds(self) -> float:
-        """How long it has run."""
-        return time.monotonic() - self.begun
+def days(table: DeltaTable) -> set[date]:
+    """The days of a table that is partitioned by them."""
+    return {date.fromisoformat(partition["day"]) for partition in table.partitions()}
 
 
 @contextmanager
-def recorded(deployment: Deployment, job: str, as_of: date) -> Iterator[Run]:
-    """Run the body under the job's lock and leave one row in `job_runs` for (job, as_of), also on failure."""
-    with locked(deployment, job):
-        started, run = datetime.now(UTC), Run(deployment=deployment)
-        try:
-            yield run
-        except BaseException as error:
-            run.details["error"] = f"{type(error).__name__}: {error}"[:2000]
-            _record(run, job, as_of, started, "failed")
-            raise
-        _record(run, job, as_of, started, "ok")
+def locked(deployment: Deployment, job: str) -> Iterator[None]:
+    """Hold the one lock of this lake and job; a second run says so in one line and waits.
 
-
-def last_day(table: DeltaTable) -> date:
-    """The last day of a table that is partitioned by it."""
-    days: Sequence[str] = [partition["day"] for partition in table.partitions()]
-    if not days:
-        raise TableError(f"{table.table_uri} has no rows; run `instructue userqa` first")
-    return date.fromisoformat(max(days))
-
-
-def _record(run: Run, job: str, as_of: date, started: datetime, status: str) -> None:
-    now = datetime.now(UTC)
-    row = {"job": job, "as_of": midnight(as_of), "status": status, "started_at": started, "finished_at": now,
-           "replaced_at": now, "rows_in": run.rows_in, "rows_out": run.rows_out, "left_out": list(run.left_out.items()),
-           "seconds": run.seconds(), "model_version": run.model_version, "versions": list(run.versions.items()),
-           "details": json.dumps(run.details, ensure_ascii=False, default=str), "day": as_of}
-    with locked(run.deployment, "job_runs"):
-        path = run.deployment.table("job_runs")
-        there = DeltaTable.is_deltatable(path)
-        write_deltalake(path, pa.Table.from_pylist([row], JOB_RUNS), mode="overwrite", partition_by=["day", "job"],
-                        predicate=f"day = '{as_of.isoformat()}' AND job = '{job}'" if there else None)
+    The lock lies in the lake. A lake that is no local folder is guarded among the runs of this machine:
+    its object store's own commit protocol keeps other machines apart.
+    """
+    if deployment.local:
+        folder = Path(deployment.table("_locks"))
+    else:
+        lake = sha256(deployment.lake.encode()).hexdigest()[:16]
+        folder = Path(tempfile.gettempdir()) / f"instructue-{lake}"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{job}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another {job} is running on {deployment.lake}; waiting for it", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -23,7 +23,7 @@ from feature_repo.online import OnlineRow, OnlineView, online_row
 from feature_repo.store import StoreError, apply, open_store
 from feature_repo.vectors import DTYPE, pack
 from feature_repo.views import TABLE, columns, features
-from jobs import tables
+from jobs import runs, tables
 from jobs.deployment import Deployment
 from model.errors import InstructUEError
 
@@ -58,7 +58,7 @@ class Published:
 
 
 def publish(spark: SparkSession, deployment: Deployment, as_of: date,
-            progress: Callable[[int, int], None] | None = None) -> Published:
+            told: Callable[[int, int], None] = lambda done, total: None) -> Published:
     """Write a day of `user_vectors` and bring the online store to the table's latest rows.
 
     The online store is left alone, and `held_back` says why, while a later day was made from the day as it was
@@ -66,7 +66,7 @@ def publish(spark: SparkSession, deployment: Deployment, as_of: date,
 
     Parameters
     ----------
-    progress
+    told
         Called with the users compared so far and their number.
 
     Raises
@@ -86,7 +86,7 @@ def publish(spark: SparkSession, deployment: Deployment, as_of: date,
         finally:
             rows.unpersist()
         held_back = _held_back(spark, deployment, later)
-        done = {} if held_back else serve(spark, deployment, progress)
+        done = {} if held_back else serve(spark, deployment, told)
         run.details |= {"held_back": held_back, **done}
     return Published(as_of=as_of, users=users, replaced=replaced, held_back=held_back,
                      seconds=time.monotonic() - started, **done)
@@ -121,7 +121,7 @@ def whole_rows(embeddings: DataFrame, deployment: Deployment, as_of: date) -> Da
 
 
 def serve(spark: SparkSession, deployment: Deployment,
-          progress: Callable[[int, int], None] | None = None) -> dict[str, int]:
+          told: Callable[[int, int], None] = lambda done, total: None) -> dict[str, int]:
     """Bring the online store to the latest rows of `user_vectors`; counts of users online, written and cleared.
 
     Raises
@@ -144,7 +144,7 @@ def serve(spark: SparkSession, deployment: Deployment,
         project = deployment.store.project
         users = rows.select(F.lit(project).alias("project"), "user_id")
         gone = _list_first(spark, users, project, deployment.table(ONLINE_USERS))
-        written = _write(view, _online_rows(rows, names), total, progress)
+        written = _write(view, _online_rows(rows, names), total, told)
         cleared = _clear(view, gone)
         if gone:
             (users.write.format("delta").mode("overwrite").option("replaceWhere", f"project = '{project}'")
@@ -199,7 +199,7 @@ def _online_rows(rows: DataFrame, names: list[str]) -> Iterator[OnlineRow]:
 
 
 def _write(view: OnlineView, wanted: Iterator[OnlineRow], total: int,
-           progress: Callable[[int, int], None] | None) -> int:
+           told: Callable[[int, int], None]) -> int:
     """Write the rows that differ from what is online; their number."""
     compared = written = 0
     for batch in _batches(wanted):
@@ -207,8 +207,7 @@ def _write(view: OnlineView, wanted: Iterator[OnlineRow], total: int,
         differing = [row for row, online in zip(batch, there, strict=True) if not row.same(online)]
         _write_and_read_back(view, differing)
         compared, written = compared + len(batch), written + len(differing)
-        if progress:
-            progress(compared, total)
+        told(compared, total)
     return written
 
 
@@ -241,35 +240,24 @@ def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
 
 def _require_fresh(spark: SparkSession, deployment: Deployment, as_of: date) -> list[date]:
     """Refuse a day whose embeddings are stale, or before which a day is missing; the published days after it."""
-    runs = tables.runs(spark, deployment, ["embed", "publish"], date.max)
-    embedded = [run.day for run in runs if run.job == "embed" and run.day <= as_of]
-    reason = tables.stale(spark, deployment, "embed", as_of)
+    done = [run for run in runs.read(deployment, "embed", "publish") if run.left_rows]
+    reason = runs.stale(deployment, "embed", as_of)
     if reason:
-        first = _first_stale(spark, deployment, "embed", embedded, as_of)
+        first = runs.first_stale(deployment, "embed", as_of)
         raise PublishError(f"{as_of} cannot be published: {reason}; run `instructue embed --as-of {first} "
                            f"--through {as_of}`, and `assemble` before it where it is stale too")
-    earlier = [day for day in embedded if day < as_of]
-    reason = tables.stale(spark, deployment, "publish", earlier[-1]) if earlier else None
+    earlier = [run.day for run in done if run.job == "embed" and run.day < as_of]
+    reason = runs.stale(deployment, "publish", earlier[-1]) if earlier else None
     if reason:
-        first = _first_stale(spark, deployment, "publish", earlier, as_of)
+        first = runs.first_stale(deployment, "publish", earlier[-1])
         raise PublishError(f"{as_of} cannot be published before {earlier[-1]} is: {reason}; run `instructue publish "
                            f"--as-of {first} --through {as_of}`")
-    return [run.day for run in runs if run.job == "publish" and run.day > as_of]
-
-
-def _first_stale(spark: SparkSession, deployment: Deployment, job: str, days: list[date], last: date) -> date:
-    """The first of the unbroken stale days of a job that end at `last`."""
-    first = last
-    for day in reversed(days):
-        if not tables.stale(spark, deployment, job, day):
-            break
-        first = day
-    return first
+    return [run.day for run in done if run.job == "publish" and run.day > as_of]
 
 
 def _held_back(spark: SparkSession, deployment: Deployment, later: list[date]) -> str | None:
     """Why the latest rows of `user_vectors` must not be served: a later day carries this one's former vectors."""
-    reason = tables.stale(spark, deployment, "publish", later[-1]) if later else None
+    reason = runs.stale(deployment, "publish", later[-1]) if later else None
     if reason is None:
         return None
     return (f"{later[-1]} is stale ({reason}), so the online store was left as it was; run `instructue publish "

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from jobs import tables
 from jobs.deployment import Deployment
+from jobs.lake import midnight
 from tests.conftest import deploy
 
 WIDTH = 16
@@ -55,7 +56,7 @@ def latest(day: date, days: Mapping[date, Embeddings] = DAYS) -> dict[tuple[str,
 
 def embed(spark, deployment: Deployment, day: date, rows: Embeddings, model_version: str = "m1") -> None:
     """Write a day of `user_embeddings` as the embed job does, its run recorded."""
-    at = [tables.midnight(day)] * len(rows)
+    at = [midnight(day)] * len(rows)
     table = pa.table({
         "user_id": [user for user, _ in rows], "scenario": [scenario for _, scenario in rows],
         "as_of": pa.array(at, pa.timestamp("us", "UTC")),

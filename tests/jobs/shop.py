@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from jobs import tables
 from jobs.deployment import Deployment
+from jobs.lake import midnight
 from jobs.releases import folder, instructions
 from model.config import EventSource
 from model.release import Release, set_current
@@ -53,7 +54,7 @@ def ended(user_ids: list[str]) -> pa.Table:
 
 def assembled(spark: Any, deployment: Deployment, day: date, rows: pa.Table) -> None:
     """Write a day of `user_profiles` as assemble does, its run recorded."""
-    as_of = pa.array([tables.midnight(day)] * len(rows), pa.timestamp("us", "UTC"))
+    as_of = pa.array([midnight(day)] * len(rows), pa.timestamp("us", "UTC"))
     with tables.job_run(spark, deployment, "assemble", day) as run:
         run.replace(spark.createDataFrame(rows.append_column("as_of", as_of)).coalesce(1), "user_profiles",
                     same=["user_id", "profile_hash"])

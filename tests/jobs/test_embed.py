@@ -17,9 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from jobs import tables
 from jobs.deployment import Deployment
 from jobs.embed import EmbedError, embed
+from jobs.lake import midnight
 from jobs.releases import folder, instructions
 from model.checkpoint import load_checkpoint
 from model.release import ReleaseError, set_current
@@ -95,7 +95,7 @@ def test_every_user_has_torchs_vector_in_every_scenario(first, trained):
             assert np.dot(found[user, name]["embedding"], expected[number, column]) > 0.9999
     row = found["user-00003", "food"]
     assert row["profile_hash"] == "0-3"
-    assert row["as_of"] == tables.midnight(DAY1)
+    assert row["as_of"] == midnight(DAY1)
     assert len({row["instruction_hash"] for row in found.values()}) == 3
     run = run_of(first, DAY1)
     assert (run["status"], run["rows_in"], run["rows_out"]) == ("ok", USERS, 3 * USERS)
@@ -162,6 +162,15 @@ def test_a_new_scenario_embeds_itself_alone(spark, shop, trained):
     assert {row["model_version"] for row in rows(more, DAY2).values()} == {before.model_version}
 
 
+def test_who_ends_does_so_in_a_scenario_that_is_no_longer_named(spark, shop):
+    fewer = company(shop.path.parent, scenarios=SCENARIOS[:1])
+    assembled(spark, fewer, DAY2, pa.concat_tables([profiles(3, seed=1).slice(2), ended(["user-00007"])]))
+    done = embed(spark, fewer, DAY2)
+    assert (done.vectors, done.ended) == ({"universal": 1, "food": 1}, 1)
+    assert {name for user, name in rows(fewer, DAY2) if user == "user-00007"} == set(NAMES)
+    assert run_of(fewer, DAY2)["rows_out"] == 2 + len(NAMES)
+
+
 def test_another_model_embeds_everything_again(spark, shop, tmp_path):
     released(shop, checkpoint(tmp_path / "other", seed=1))
     assembled(spark, shop, DAY2, profiles(1).slice(0, 0))
@@ -180,6 +189,15 @@ def test_a_day_without_fresh_profiles_is_refused(spark, shop):
     with pytest.raises(EmbedError, match=f"assemble has not run for {DAY2}"):
         embed(spark, shop, DAY2)
     assert run_of(shop, DAY2)["status"] == "failed"
+    # The day to begin with is told, not the one asked for.
+    assembled(spark, shop, DAY3, profiles(1))
+    assembled(spark, shop, DAY2, profiles(1, seed=1))
+    with pytest.raises(EmbedError, match=f"assemble --as-of {DAY3} --through {DAY3}"):
+        embed(spark, shop, DAY3)
+    assembled(spark, shop, DAY4, profiles(1, seed=1))
+    assembled(spark, shop, DAY2, profiles(1, seed=2))
+    with pytest.raises(EmbedError, match=f"assemble --as-of {DAY3} --through {DAY4}"):
+        embed(spark, shop, DAY4)
 
 
 KILLED = """

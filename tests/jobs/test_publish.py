@@ -10,7 +10,8 @@ import deltalake
 import numpy as np
 import pytest
 
-from jobs import tables
+from jobs import runs
+from jobs.lake import midnight
 from jobs.lookup import Lookup
 from jobs.publish import PublishError, publish, serve
 from tests.conftest import deploy
@@ -45,11 +46,11 @@ def test_a_day_holds_the_whole_row_of_each_user_touched(published):
         assert found.keys() == {user for user, _ in rows}
         standing = latest(day)
         for user, row in found.items():
-            assert row["as_of"] == tables.midnight(day)
+            assert row["as_of"] == midnight(day)
             for scenario in SCENARIOS:
                 vector, at = standing.get((user, scenario), (None, None))
                 assert row[scenario] == (None if vector is None else vector.astype("<f2").tobytes())
-                assert row[f"{scenario}_as_of"] == (None if at is None else tables.midnight(at))
+                assert row[f"{scenario}_as_of"] == (None if at is None else midnight(at))
                 assert row[f"{scenario}_model_version"] == (None if vector is None else "m1")
 
 
@@ -99,6 +100,11 @@ def test_a_day_waits_for_the_days_before_it(spark, tmp_path):
     with pytest.raises(PublishError, match=rf"run `instructue publish --as-of {DAY1} --through {DAY2}`"):
         publish(spark, deployment, DAY2)
     assert not Path(deployment.resolve("store/online.db")).exists()
+    # A day named by mistake holds nothing back.
+    with pytest.raises(PublishError, match="embed has not run"):
+        publish(spark, deployment, date(2027, 1, 1))
+    assert publish(spark, deployment, DAY1).held_back is None
+    assert publish(spark, deployment, DAY2).held_back is None
 
 
 def test_what_happened_to_the_store_is_mended(published, spark, tmp_path):
@@ -133,7 +139,7 @@ def test_a_store_that_loses_writes_is_noticed(published, spark, tmp_path):
     store.close()
     with pytest.raises(PublishError, match=r"does not hold what was written for 1 of 1 users \(u03"):
         publish(spark, deployment, DAY3)
-    assert tables.stale(spark, deployment, "publish", DAY3) == f"publish's last run for {DAY3} did not succeed"
+    assert runs.stale(deployment, "publish", DAY3) == f"publish's last run for {DAY3} did not succeed"
 
 
 def test_vectors_of_two_widths_are_refused_and_a_new_width_is_served(published, spark, tmp_path):

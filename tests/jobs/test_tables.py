@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import UTC, date, datetime
+from datetime import date
 
 import deltalake
 import pytest
 from pyspark.sql import functions as F
 
-from jobs import tables
+from jobs import runs, tables
+from jobs.lake import locked, midnight
 
 DAY1, DAY2, DAY3 = date(2025, 1, 1), date(2025, 1, 2), date(2025, 1, 3)
 
@@ -31,7 +32,7 @@ def test_replace_day_replaces_only_its_day_and_creates_the_table(spark, tmp_path
     found = deltalake.DeltaTable(path)
     assert found.metadata().partition_columns == ["day"]
     assert [(r[0], r[2]) for r in rows(path)] == [("c", DAY2), ("d", DAY1)]
-    assert {r[1] for r in rows(path)} == {tables.midnight(DAY1), tables.midnight(DAY2)}
+    assert {r[1] for r in rows(path)} == {midnight(DAY1), midnight(DAY2)}
 
 
 def test_replace_day_takes_a_new_column(spark, tmp_path):
@@ -73,18 +74,11 @@ def test_missing_table_names_the_job_that_makes_it(spark, deployment):
         tables.read(spark, deployment(), "user_profiles")
 
 
-def test_days(deployment):
-    assert tables.days(DAY1) == (DAY1,)
-    assert tables.days(DAY1, DAY3) == (DAY1, DAY2, DAY3)
-    with pytest.raises(tables.TableError, match="before"):
-        tables.days(DAY2, DAY1)
-
-
 def job(spark, d, name, day, values):
     with tables.job_run(spark, d, name, day) as run:
         run.rows_in, run.left_out = 5, {"bill: repeated": 2}
         run.replace(users(spark, *values), f"out_{name}", ["user_id"])
-    return tables.runs(spark, d, [name], day, first=day)[0]
+    return runs.read(d, name, first=day, last=day)[0]
 
 
 def test_a_run_is_one_row_and_keeps_replaced_at_while_rows_stay(spark, deployment):
@@ -115,24 +109,40 @@ def test_a_failed_run_is_recorded_and_raises(spark, deployment):
     [stored] = deltalake.DeltaTable(d.table("job_runs")).to_pyarrow_table().to_pylist()
     assert (stored["status"], stored["rows_in"], stored["rows_out"]) == ("failed", 3, None)
     assert "ZeroDivisionError" in stored["details"]
-    assert tables.stale(spark, d, "embed", DAY1) == "embed's last run for 2025-01-01 did not succeed"
+    assert runs.stale(d, "embed", DAY1) == "embed's last run for 2025-01-01 did not succeed"
 
 
 def test_staleness_follows_replaced_inputs(spark, deployment):
     d = deployment()
-    assert "has not run" in tables.stale(spark, d, "embed", DAY2)
+    assert "has not run" in runs.stale(d, "embed", DAY2)
     job(spark, d, "assemble", DAY1, "a")
     job(spark, d, "assemble", DAY2, "a")
     job(spark, d, "embed", DAY2, "a")
-    assert tables.stale(spark, d, "embed", DAY2) is None
+    assert runs.stale(d, "embed", DAY2) is None
     job(spark, d, "assemble", DAY1, "a")
-    assert tables.stale(spark, d, "embed", DAY2) is None
+    assert runs.stale(d, "embed", DAY2) is None
     job(spark, d, "assemble", DAY1, "b")
-    assert "assemble for 2025-01-01 was replaced" in tables.stale(spark, d, "embed", DAY2)
-    assert "assemble for 2025-01-01 was replaced" in tables.stale(spark, d, "assemble", DAY2)
+    assert "assemble for 2025-01-01 was replaced" in runs.stale(d, "embed", DAY2)
+    assert "assemble for 2025-01-01 was replaced" in runs.stale(d, "assemble", DAY2)
     job(spark, d, "assemble", DAY2, "a")
     job(spark, d, "embed", DAY2, "a")
-    assert tables.stale(spark, d, "embed", DAY2) is None
+    assert runs.stale(d, "embed", DAY2) is None
+
+
+def test_a_run_that_failed_before_it_wrote_makes_no_day_stale(spark, deployment):
+    d = deployment()
+    job(spark, d, "embed", DAY2, "a")
+    with pytest.raises(ValueError, match="refused"), tables.job_run(spark, d, "assemble", DAY1):
+        raise ValueError("refused")
+    failed = runs.read(d, "assemble", last=DAY1)[0]
+    assert (failed.status, failed.replaced_at, failed.left_rows) == ("failed", None, False)
+    assert runs.stale(d, "embed", DAY2) is None
+    # What an earlier run wrote still counts after a later one failed.
+    job(spark, d, "assemble", DAY1, "a")
+    with pytest.raises(ValueError, match="refused"), tables.job_run(spark, d, "assemble", DAY1):
+        raise ValueError("refused")
+    assert runs.read(d, "assemble", last=DAY1)[0].left_rows
+    assert "was replaced" in runs.stale(d, "embed", DAY2)
 
 
 def test_a_run_killed_after_its_write_makes_later_days_stale(spark, deployment):
@@ -140,15 +150,14 @@ def test_a_run_killed_after_its_write_makes_later_days_stale(spark, deployment):
     first = job(spark, d, "assemble", DAY1, "a")
     job(spark, d, "embed", DAY1, "a")
     # What a process killed after replacing the rows leaves behind: the rows, and no finished row of its own.
-    killed = tables.JobRun(spark=spark, deployment=d, job="assemble", as_of=DAY1,
-                           started_at=datetime.now(UTC), former=first)
+    killed = tables.JobRun(spark=spark, deployment=d, job="assemble", as_of=DAY1)
     killed.replace(users(spark, "b"), "out_assemble", ["user_id"])
-    assert "has not finished" in tables.stale(spark, d, "embed", DAY1)
-    assert "did not succeed" in tables.stale(spark, d, "assemble", DAY1)
+    assert "has not finished" in runs.stale(d, "embed", DAY1)
+    assert "did not succeed" in runs.stale(d, "assemble", DAY1)
     again = job(spark, d, "assemble", DAY1, "b")
     assert again.status == "ok"
     assert again.replaced_at > first.finished_at
-    assert "was replaced" in tables.stale(spark, d, "embed", DAY1)
+    assert "was replaced" in runs.stale(d, "embed", DAY1)
 
 
 def test_rejected_rows_are_bounded_and_replaced(spark, deployment):
@@ -164,13 +173,13 @@ def test_rejected_rows_are_bounded_and_replaced(spark, deployment):
 
 def test_the_second_run_waits_and_says_so(deployment):
     d = deployment()
-    code = ("import sys; from jobs.tables import locked; from jobs.deployment import Deployment\n"
+    code = ("import sys; from jobs.lake import locked; from jobs.deployment import Deployment\n"
             "with locked(Deployment.read(sys.argv[1]), 'assemble'): print('mine', flush=True)")
-    with tables.locked(d, "assemble"):
+    with locked(d, "assemble"):
         second = subprocess.Popen([sys.executable, "-c", code, str(d.path)], text=True,
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert second.stderr.readline() == "another assemble is running on lake; waiting for it\n"
-        with tables.locked(d, "embed"):
+        with locked(d, "embed"):
             assert second.poll() is None
     out, _ = second.communicate(timeout=60)
     assert (out, second.returncode) == ("mine\n", 0)
