@@ -35,7 +35,12 @@ ONE_DAY = timedelta(days=1)
 def day(name: str) -> datetime | None:
     """A day of the environment as the start of the data interval that ends on it."""
     value = os.environ.get(name)
-    return datetime.fromisoformat(value).replace(tzinfo=UTC) - ONE_DAY if value else None
+    if not value:
+        return None
+    try:
+        return datetime.fromisoformat(value).replace(tzinfo=UTC) - ONE_DAY
+    except ValueError:
+        raise ValueError(f"{name} = {value!r} is no day; write it as 2026-01-31") from None
 
 
 start = day("INSTRUCTUE_START")

@@ -20,10 +20,10 @@ from feast.table_format import DeltaFormat
 from feast.types import Bytes, String, UnixTimestamp
 
 from feature_repo.vectors import tags
-from jobs.deployment import Deployment, DeploymentError
+from jobs.deployment import Deployment
+from jobs.deployment import scenario_columns as columns
 
 TABLE = VIEW = SERVICE = "user_vectors"
-KEYS = ("user_id", "as_of", "day")
 
 # Feast calls its Spark source experimental each time that it reads a registry.
 warnings.filterwarnings("ignore", message="The spark data source API is", category=RuntimeWarning)
@@ -44,30 +44,13 @@ class Definitions:
         return [self.entity, self.source, self.view, *self.services]
 
 
-def columns(scenario: str) -> tuple[str, str, str]:
-    """The features of a scenario, as `user_vectors` names its columns: vector, model version, as_of."""
-    return scenario, f"{scenario}_model_version", f"{scenario}_as_of"
-
-
 def features(deployment: Deployment) -> list[str]:
-    """Every feature's name, scenario by scenario.
-
-    Raises
-    ------
-    DeploymentError
-        Two of them have one name.
-    """
-    names = [name for scenario in deployment.scenario_names for name in columns(scenario)]
-    twice = sorted({name for name in names if names.count(name) > 1} | ({*names} & {*KEYS}))
-    if twice:
-        raise DeploymentError(f"scenarios: {', '.join(map(repr, twice))} would name two columns of {TABLE}; "
-                              "rename the scenario")
-    return names
+    """Every feature's name, scenario by scenario."""
+    return [name for scenario in deployment.scenario_names for name in columns(scenario)]
 
 
 def definitions(deployment: Deployment, width: int) -> Definitions:
     """The Feast objects of a deployment whose vectors have `width` values."""
-    features(deployment)
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="A user.")
     source = SparkSource(name=TABLE, path=deployment.table(TABLE), table_format=DeltaFormat(), timestamp_field="as_of",
                          description="A user's whole row as of a time, written by `publish`.")

@@ -8,33 +8,63 @@ relative to the file, so that a job may be started from anywhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import asdict, fields
 from datetime import date
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlparse
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
+    WrapValidator,
     field_validator,
     model_validator,
 )
 
+from model.config import PRESETS, RESERVED_NAMES, Adapter, BackboneConfig, ConfigError, EncoderConfig, TrainingConfig
 from model.errors import InstructUEError
 
 UNIVERSAL = "universal"
-RESERVED = {"user_id", "as_of", "ages", "tabular", "profile_hash", "day"}
+JOBS_NAMES = frozenset({"attributes", "scenarios", "wanted"})
+"""What jobs put beside the sources under a name of their own."""
 TEMPLATE_FILTERS = ("text", "amount_band", "weekday", "hour", "daypart", "month")
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+NAME = r"^[a-z][a-z0-9_]{0,40}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 Days = Annotated[int, Field(ge=1, le=3650)]
+
+
+def _mapped(column: Any) -> Any:
+    """A plain name stands for the column of that name."""
+    if not isinstance(column, str):
+        return column
+    if not re.fullmatch(NAME, column):
+        raise ValueError("a profile's column has lower-case letters, digits and _, starting with a letter; write "
+                         f"{{name: <such a name>, column: {column}}}")
+    return {"name": column, "column": column}
+
+
+def _checked(value: Any, validated: Callable[[Any], Any]) -> Any:
+    try:
+        return validated(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+Setting = TypeVar("Setting")
+Checked = Annotated[Setting, WrapValidator(_checked)]
+"""A dataclass of `model.config`, whose own checks are told with the others."""
 
 
 class DeploymentError(InstructUEError):
@@ -119,6 +149,17 @@ class Aggregate(Part):
         return self
 
 
+class Column(Part):
+    """A column of a profile, and the column of the company's table that it comes from."""
+
+    name: Name
+    column: str
+
+
+Columns = tuple[Annotated[Column, BeforeValidator(_mapped)], ...]
+"""Each `{name, column}`, or a plain name where the two are the same."""
+
+
 class Attributes(Part):
     """The table of tabular attributes, one row per user, or several with a valid-from time."""
 
@@ -127,8 +168,8 @@ class Attributes(Part):
     valid_from: str | None = None
     static: bool = False
     """True: rows carry no time and hold for every as_of; each run says so."""
-    numbers: tuple[Name, ...] = ()
-    categories: tuple[Name, ...] = ()
+    numbers: Columns = ()
+    categories: Columns = ()
 
     @model_validator(mode="after")
     def _time_declared(self) -> Self:
@@ -151,7 +192,7 @@ class UserQA(Part):
     """Which questions, asked at which cut-offs."""
 
     questions: str
-    as_of: tuple[date, ...]
+    as_of: tuple[date, ...] = Field(min_length=1)
     validation_share: float = Field(default=0.05, gt=0, lt=0.5)
 
 
@@ -159,14 +200,33 @@ class Eligible(Part):
     min_events: int = Field(default=1, ge=1)
 
 
+class Network(Part):
+    """The sizes and switches of a network, as `model.config.NetworkConfig` explains them."""
+
+    encoder: Checked[EncoderConfig]
+    backbone: Checked[BackboneConfig]
+    shared_encoder: bool = False
+    adapter: Adapter = "mlp"
+    pooled_tokens: bool = True
+    time_bands: bool = True
+
+
 class Model(Part):
     preset: Literal["tiny"] = "tiny"
-    network: dict[str, Any] = {}
-    """Overrides of the preset's sizes and switches (`model.config.NetworkSettings`)."""
-    training: dict[str, Any] = {}
-    """Overrides of the training's settings (`model.config.TrainingConfig`)."""
+    network: Network = Field(default={}, validate_default=True)
+    """In the file, what differs from the preset."""
+    training: Checked[TrainingConfig] = TrainingConfig()
     precision: Literal["fp32"] = "fp32"
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _on_top_of_the_preset(cls, given: Any, info: ValidationInfo) -> Any:
+        if not isinstance(given, dict) or "preset" not in info.data:
+            return given
+        sizes = {part: asdict(getattr(PRESETS[info.data["preset"]], part)) for part in ("encoder", "backbone")}
+        return given | {part: size | given.get(part, {}) for part, size in sizes.items()
+                        if isinstance(given.get(part, {}), dict)}
 
 
 class Spark(Part):
@@ -185,6 +245,14 @@ class Store(Part):
     registry: str | None = None
     """SQLAlchemy URL; None: a SQLite file in `folder`."""
     folder: str
+
+    @field_validator("folder")
+    @classmethod
+    def _is_a_folder(cls, folder: str) -> str:
+        location = urlparse(folder)
+        if location.scheme not in ("", "file"):
+            raise ValueError("Feast's files are read as files; name a folder of this machine, or a mounted one")
+        return location.path if location.scheme else folder
 
 
 class Deployment(Part):
@@ -258,11 +326,11 @@ class Deployment(Part):
     def numbers(self) -> tuple[str, ...]:
         """Numeric tabular columns in order: the attributes', then the aggregates."""
         declared = self.attributes.numbers if self.attributes else ()
-        return (*declared, *(aggregate.name for aggregate in self.aggregates))
+        return (*(column.name for column in declared), *(aggregate.name for aggregate in self.aggregates))
 
     @property
     def categories(self) -> tuple[str, ...]:
-        return self.attributes.categories if self.attributes else ()
+        return tuple(block.name for block in self.attributes.categories) if self.attributes else ()
 
     def source(self, name: str) -> EventSource:
         """The event source of that name."""
@@ -282,24 +350,40 @@ def _name_mistakes(content: dict[str, Any]) -> list[str]:
     sources, scenarios = _names(content.get("sources")), _names(content.get("scenarios"))
     attributes: dict[str, Any] = block if isinstance(block := content.get("attributes"), dict) else {}
     aggregates = [block for block in _list(content.get("aggregates")) if isinstance(block, dict)]
-    columns = [*_list(attributes.get("numbers")), *_list(attributes.get("categories")), *_names(aggregates)]
+    columns = _names([*_list(attributes.get("numbers")), *_list(attributes.get("categories")), *aggregates])
     groups = {"sources": sources, "scenarios": [UNIVERSAL, *scenarios], "tabular columns": columns}
     mistakes = [f"{group}: {name!r} is named twice; rename one"
                 for group, names in groups.items() for name in dict.fromkeys(names) if names.count(name) > 1]
     mistakes += [f"sources: {name!r} is a column of every profile; rename the source"
-                 for name in sources if name in RESERVED]
+                 for name in sources if name in RESERVED_NAMES]
+    mistakes += [f"sources: {name!r} is a name that the jobs give to something else; rename the source"
+                 for name in sources if name in JOBS_NAMES]
+    mistakes += [f"scenarios: {name!r} would name two columns of user_vectors; rename the scenario"
+                 for name in scenarios if name in _taken([UNIVERSAL, *scenarios])]
     mistakes += [f"aggregates[{index}].source = {block.get('source')!r}: no such source; "
                  f"use one of {', '.join(map(str, sources))}"
                  for index, block in enumerate(aggregates) if "source" in block and block["source"] not in sources]
     return mistakes
 
 
+def scenario_columns(scenario: str) -> tuple[str, str, str]:
+    """A scenario's columns in `user_vectors`: vector, model version, as_of."""
+    return scenario, f"{scenario}_model_version", f"{scenario}_as_of"
+
+
+def _taken(scenarios: list[str]) -> set[str]:
+    """Columns of `user_vectors` beside the vectors."""
+    return {"user_id", "as_of", "day", *(column for name in scenarios for column in scenario_columns(name)[1:])}
+
+
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _names(blocks: Any) -> list[Any]:
-    return [block["name"] for block in _list(blocks) if isinstance(block, dict) and "name" in block]
+def _names(blocks: Any) -> list[str]:
+    """The names of blocks, plain ones among them; what is no text is told by its own block."""
+    names = [block.get("name") if isinstance(block, dict) else block for block in _list(blocks)]
+    return [name for name in names if isinstance(name, str)]
 
 
 def _mistake(detail: Any) -> str:
@@ -315,7 +399,7 @@ def _fix(detail: Any) -> str:
         return "add this key"
     if detail["type"] == "string_pattern_mismatch":
         return "use lower-case letters, digits and _, starting with a letter"
-    if detail["type"] == "extra_forbidden":
+    if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         near = get_close_matches(str(detail["loc"][-1]), KEYS, n=1)
         return "unknown key; " + (f"did you mean {near[0]!r}?" if near else "remove it")
     return str(detail["msg"]).removeprefix("Value error, ")
@@ -326,4 +410,5 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-KEYS = sorted({key for part in Part.__subclasses__() for key in part.model_fields})
+KEYS = sorted({key for part in Part.__subclasses__() for key in part.model_fields}
+              | {field.name for part in (EncoderConfig, BackboneConfig, TrainingConfig) for field in fields(part)})

@@ -8,10 +8,11 @@ logistic regression and LightGBM on features made by hand of the same profiles, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,18 +20,28 @@ import pyarrow.compute as pc
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from jobs import lake
+from jobs import lake, runs
 from jobs.deployment import UNIVERSAL, Deployment, Scenario
-from jobs.lake import Run
-from jobs.releases import folder, open_release
+from jobs.releases import check_shaping, folder, open_release
 from jobs.rivals import features
+from jobs.runs import Record
 from model.errors import InstructUEError
-from model.probe import ProbeResult, probe, rival
+from model.probe import ProbeError, ProbeResult, probe, rival
 from model.runtime import Runtime
 
 METHODS = ("universal", "instructed", "universal and instructed", "by hand, regression", "by hand, LightGBM")
 Table = dict[str, dict[str, float]]
 """Scenario to method to a figure."""
+Results = dict[tuple[str, str], ProbeResult]
+"""By scenario and method."""
+Fit = Callable[..., ProbeResult]
+LABELS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
+    "user_id": (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind), "texts"),
+    "as_of": (lambda kind: pa.types.is_timestamp(kind) and kind.tz is not None, "UTC timestamps"),
+    "scenario": (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind), "texts"),
+    "label": (pa.types.is_integer, "whole numbers, 0 and 1"),
+}
+"""The columns of a table of labels."""
 
 
 class EvaluationError(InstructUEError):
@@ -49,6 +60,8 @@ class Evaluated:
     """Labelled users with a profile, by scenario."""
     left_out: dict[str, int]
     """Labelled users without a profile at the label's as_of, by scenario."""
+    not_probed: dict[str, str]
+    """Why, by scenario; it has no figures then."""
     auc: Table
     auc_std: Table
     ks: Table
@@ -82,51 +95,86 @@ def evaluate(deployment: Deployment, *, release: str | Path | None = None, rival
     Raises
     ------
     EvaluationError
-        No scenario has labels, or none of them a user with a profile.
+        No scenario has labels, a table of them is not what it must be, no labelled user has a profile, or no scenario
+        could be probed.
     ReleaseError
-        The release would not make this deployment's vectors.
+        The release would not make this deployment's vectors, or the profiles were made as another file says.
+    TableError
+        A table is missing, or a day of profiles was left half replaced.
     """
     judged = [scenario for scenario in deployment.scenarios if scenario.labels]
     if not judged:
         raise EvaluationError(f"{deployment.path}: no scenario has labels; name a table under scenarios.*.labels")
     found = open_release(deployment, release)
-    labels = {scenario.name: _labels(deployment, scenario) for scenario in judged}
+    labels = _all_labels(deployment, judged)
     as_of = max(pc.max(table["as_of"]).as_py() for table in labels.values()).date()
-    with lake.recorded(deployment, "evaluate", as_of) as run:
+    with Record.kept(deployment, "evaluate", as_of) as run:
         profiles, row = _profiles(run, labels)
         groups = [_labelled(name, table, row) for name, table in labels.items()]
         left_out = {group.scenario: len(labels[group.scenario]) - len(group.user_ids) for group in groups}
         vectors_UKH = Runtime(found, providers=deployment.model.providers).embed(
             profiles, [UNIVERSAL, *(scenario.name for scenario in judged)])
-        results = _probe_all(groups, vectors_UKH, _by_hand(deployment, profiles) if rivals else None, told)
+        results, failed = _probe_all(groups, vectors_UKH, _by_hand(deployment, profiles) if rivals else None, told)
         run.model_version, run.rows_in = found.model_version, sum(len(table) for table in labels.values())
         run.left_out = {f"{name}: no profile": count for name, count in left_out.items() if count}
+        run.left_out |= {f"{group.scenario}: not probed": len(group.user_ids) for group in groups
+                         if group.scenario in failed}
+        run.details = {"release": found.path.name, "not_probed": failed}
+        if not results:
+            raise EvaluationError("no scenario could be probed:\n"
+                                  + "\n".join(f"  {name}: {why}" for name, why in failed.items()))
         done = Evaluated(
             as_of=as_of, release=found.path.name, model_version=found.model_version,
-            users={group.scenario: len(group.user_ids) for group in groups}, left_out=left_out,
+            users={group.scenario: len(group.user_ids) for group in groups}, left_out=left_out, not_probed=failed,
             auc=_figures(results, "auc"), auc_std=_figures(results, "auc_std"),
             ks=_figures(results, "ks"), ks_std=_figures(results, "ks_std"), seconds=run.seconds())
-        run.details = {"release": done.release, "auc": done.auc, "ks": done.ks}
+        run.details |= {"auc": done.auc, "ks": done.ks}
         _write(deployment, done, results)
         return done
 
 
-def _labels(deployment: Deployment, scenario: Scenario) -> pa.Table:
-    assert scenario.labels is not None
-    table = lake.opened(deployment, scenario.labels).to_pyarrow_table(
-        columns=["user_id", "as_of", "scenario", "label"], filters=[("scenario", "=", scenario.name)])
+def _all_labels(deployment: Deployment, judged: Sequence[Scenario]) -> dict[str, pa.Table]:
+    """Each scenario's labels; all mistakes of their tables at once."""
+    tables: dict[str, pa.Table] = {}
+    mistakes: list[str] = []
+    for scenario in judged:
+        key = f"scenarios.{scenario.name}.labels = {scenario.labels}"
+        whole = lake.opened(deployment, str(scenario.labels)).to_pyarrow_dataset()
+        wrong = _wrong_columns(whole.schema)
+        if not wrong:
+            tables[scenario.name] = table = whole.to_table(columns=[*LABELS],
+                                                           filter=pc.field("scenario") == scenario.name)
+            wrong = _wrong_rows(table, scenario.name)
+        mistakes += [f"  {key}: {words}" for words in wrong]
+    if mistakes:
+        raise EvaluationError(f"{deployment.path}: {len(mistakes)} mistake(s)\n" + "\n".join(mistakes))
+    return tables
+
+
+def _wrong_columns(schema: pa.Schema) -> list[str]:
+    missing = [f"there is no column {name}; write one of {kind}" for name, (_, kind) in LABELS.items()
+               if name not in schema.names]
+    return missing + [f"column {name} is {schema.field(name).type}; write {kind}"
+                      for name, (fits, kind) in LABELS.items()
+                      if name in schema.names and not fits(schema.field(name).type)]
+
+
+def _wrong_rows(table: pa.Table, scenario: str) -> list[str]:
     if not len(table):
-        raise EvaluationError(f"{deployment.table(scenario.labels)} has no row of scenario {scenario.name!r}; "
-                              "correct scenarios.*.labels, or remove the key")
-    return table
+        return [f"there is no row of scenario {scenario!r}; name another table, or remove the key"]
+    empty = [f"{table[name].null_count} rows of scenario {scenario!r} have no {name}; fill it, or remove the rows"
+             for name in ("user_id", "as_of", "label") if table[name].null_count]
+    values = sorted({*pc.unique(table["label"]).to_pylist()} - {0, 1, None})
+    return empty + [f"scenario {scenario!r} has labels such as {value}; write 0 and 1" for value in values[:1]]
 
 
-def _profiles(run: Run, labels: dict[str, pa.Table]) -> tuple[pa.Table, dict[tuple[str, object], int]]:
+def _profiles(run: Record, labels: dict[str, pa.Table]) -> tuple[pa.Table, dict[tuple[str, object], int]]:
     """The profiles that the labels need, and the row of each (user, as_of) that has one."""
     wanted = {as_of for table in labels.values() for as_of in pc.unique(table["as_of"]).to_pylist()}
     users = pa.concat_arrays([pc.unique(table["user_id"]) for table in labels.values()])
-    there = run.open("user_profiles").to_pyarrow_table(filters=(pc.field("day") <= max(wanted).date())
-                                                       & pc.field("user_id").isin(pc.unique(users)))
+    table, last = run.open("user_profiles"), max(wanted).date()
+    _check_assembled(run.deployment, {day for day in lake.days(table) if day <= last}, last)
+    there = table.to_pyarrow_table(filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
     order = pc.sort_indices(there, [("as_of", "ascending")])
     keys = list(zip(there["user_id"].take(order).to_pylist(), there["as_of"].take(order).to_pylist(),
                     there["profile_hash"].take(order).is_valid().to_pylist(), order.to_pylist(), strict=True))
@@ -140,6 +188,16 @@ def _profiles(run: Run, labels: dict[str, pa.Table]) -> tuple[pa.Table, dict[tup
     kept = sorted(set(rows.values()))
     place = {row: position for position, row in enumerate(kept)}
     return there.take(kept), {key: place[row] for key, row in rows.items()}
+
+
+def _check_assembled(deployment: Deployment, days: set[date], last: date) -> None:
+    """Refuse days of profiles that were left half replaced, and profiles that another deployment file made."""
+    assembled = runs.read(deployment, "assemble", last=last)
+    for run in assembled:
+        if run.day in days:
+            run.require_ok()
+    for run in assembled[-1:]:
+        check_shaping(deployment, run)
 
 
 def _labelled(scenario: str, labels: pa.Table, row: dict[tuple[str, object], int]) -> Labelled:
@@ -159,8 +217,8 @@ def _by_hand(deployment: Deployment, profiles: pa.Table) -> tuple[NDArray[np.flo
 
 def _probe_all(groups: list[Labelled], vectors_UKH: NDArray[np.float32],
                by_hand: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
-               told: Callable[[int, int], None]) -> dict[tuple[str, str], ProbeResult]:
-    """By scenario and method; each on a core of its own."""
+               told: Callable[[int, int], None]) -> tuple[Results, dict[str, str]]:
+    """By scenario and method, each on a core of its own; and why, for each scenario that could not be probed."""
     work = []
     for number, group in enumerate(groups, start=1):
         universal, instructed = vectors_UKH[group.row_U, 0], vectors_UKH[group.row_U, number]
@@ -169,23 +227,35 @@ def _probe_all(groups: list[Labelled], vectors_UKH: NDArray[np.float32],
             given += [(probe, by_hand[0][group.row_U]), (rival, by_hand[1][group.row_U])]
         work += [(group, method, fit, features) for method, (fit, features) in zip(METHODS, given, strict=False)]
     told(0, len(work))
-    results = {}
+    results: Results = {}
+    failed: dict[str, str] = {}
     fitted = Parallel(n_jobs=-1, return_as="generator", max_nbytes="1M")(
-        delayed(fit)(features, group.label_U, group.user_ids) for group, _, fit, features in work)
+        delayed(_tried)(fit, features, group) for group, _, fit, features in work)
     for done, ((group, method, _, _), result) in enumerate(zip(work, fitted, strict=True), start=1):
-        results[group.scenario, method] = result
+        if isinstance(result, ProbeResult):
+            results[group.scenario, method] = result
+        else:
+            failed.setdefault(group.scenario, result)
         told(done, len(work))
-    return results
+    return {key: result for key, result in results.items() if key[0] not in failed}, failed
 
 
-def _figures(results: dict[tuple[str, str], ProbeResult], figure: str) -> Table:
+def _tried(fit: Fit, features: NDArray[np.floating[Any]], group: Labelled) -> ProbeResult | str:
+    """The figures, or why there are none: one scenario with too few labels must not cost the others theirs."""
+    try:
+        return fit(features, group.label_U, group.user_ids)
+    except ProbeError as error:
+        return str(error)
+
+
+def _figures(results: Results, figure: str) -> Table:
     table: Table = {}
     for (scenario, method), result in results.items():
         table.setdefault(scenario, {})[method] = round(getattr(result, figure), 4)
     return table
 
 
-def _write(deployment: Deployment, done: Evaluated, results: dict[tuple[str, str], ProbeResult]) -> None:
+def _write(deployment: Deployment, done: Evaluated, results: Results) -> None:
     """Write every half's score beside the releases: a release itself never changes."""
     path = folder(deployment) / "evaluations" / f"{done.release}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,8 @@ from deltalake import DeltaTable
 from jobs import lake
 from jobs.deployment import Deployment
 from jobs.releases import NoCheckpointError, checkpoint, checkpoints, folder, instructions
-from jobs.train import INPUTS
+from jobs.runs import Record
+from jobs.train import INPUTS, check_training
 from model import release as releases
 from model.release import ReleaseError
 
@@ -58,22 +59,28 @@ def export(deployment: Deployment, *, from_checkpoint: Path | None = None, instr
     NoCheckpointError
         There is nothing to export from.
     ReleaseError
-        The checkpoint was trained on profiles that the deployment no longer makes, or a gate failed.
+        The checkpoint was trained on profiles that the deployment no longer makes, userqa made others, or a gate
+        failed.
+    TableError
+        The last userqa did not succeed.
     """
     from model import export as exporter  # torch and transformers: seconds that the command line need not wait
 
     as_of = lake.last_day(lake.opened(deployment, "training_profiles"))
-    with lake.recorded(deployment, "export", as_of) as run:
-        profiles = sample(run.open("training_profiles"), deployment, as_of)
+    with Record.kept(deployment, "export", as_of) as run:
         scenarios, text = instructions(deployment), deployment.path.read_text(encoding="utf-8")
         if instructions_only:
             before = releases.read(releases.current(folder(deployment)))
             before.check_deployment(deployment.shaping(), {})
             source = from_checkpoint or _came_from(deployment, before.checkpoint)
-            made = exporter.add_instructions(before, source, scenarios, deployment=text, profiles=profiles)
         else:
             source = from_checkpoint or checkpoint(deployment)
             _check_inputs(source, deployment)
+        check_training(deployment)
+        profiles = sample(run.open("training_profiles"), deployment, as_of)
+        if instructions_only:
+            made = exporter.add_instructions(before, source, scenarios, deployment=text, profiles=profiles)
+        else:
             made = exporter.export(source, folder(deployment), scenarios=scenarios, shaping=deployment.shaping(),
                                    deployment=text, profiles=profiles)
         releases.set_current(folder(deployment), made.path.name)

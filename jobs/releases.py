@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from jobs.deployment import Deployment
+from jobs.runs import Run
 from model import release as releases
 from model.errors import InstructUEError
 from model.release import Release, ReleaseError
@@ -35,6 +36,27 @@ def open_release(deployment: Deployment, path: str | Path | None = None) -> Rele
     found = releases.read(path if path is not None else releases.current(folder(deployment)))
     found.check_deployment(deployment.shaping(), instructions(deployment))
     return found
+
+
+def check_shaping(deployment: Deployment, run: Run) -> None:
+    """Refuse profiles that were made as another deployment file says.
+
+    Parameters
+    ----------
+    run : Run
+        The assemble or userqa that made them. One that does not tell what it was made with is taken as it is.
+
+    Raises
+    ------
+    ReleaseError
+        Keys of the shaping part that differ, with both values.
+    """
+    made = run.details.get("shaping")
+    found = releases.differences(deployment.shaping(), made, "profiles") if made else []
+    if found:
+        raise ReleaseError(f"the deployment differs from what {run.job} made the profiles of {run.day} with:\n"
+                           + "\n".join(f"  {difference}" for difference in found)
+                           + f"\nrun `{run.command}` again, or restore these keys")
 
 
 def instructions(deployment: Deployment) -> dict[str, str | None]:

@@ -14,10 +14,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from jobs import lake
-from jobs.deployment import Deployment, DeploymentError
-from jobs.releases import checkpoints, set_checkpoint
-from model.config import Category, ConfigError, EventSource, NetworkConfig, Number, Tabular, TrainingConfig
+from jobs import lake, runs
+from jobs.deployment import Deployment
+from jobs.releases import check_shaping, checkpoints, set_checkpoint
+from jobs.runs import Record
+from model.config import Category, EventSource, NetworkConfig, Number, Tabular, TrainingConfig
 
 INPUTS = "inputs.json"
 """What a checkpoint was trained on: the shaping part of the deployment, the tables' versions, the settings."""
@@ -41,7 +42,7 @@ class Trained:
 
 
 def train(deployment: Deployment, *, steps: int | None = None, seed: int = 0, log: Callable[[str], None] = print,
-          progress: bool | None = None) -> Trained:
+          told: Callable[[int, int], None] = lambda done, total: None) -> Trained:
     """Train a network as the deployment file says, or go on where a killed run stopped.
 
     Parameters
@@ -52,21 +53,22 @@ def train(deployment: Deployment, *, steps: int | None = None, seed: int = 0, lo
         Decides the weights and the batches.
     log : callable
         Takes a line of text now and then.
-    progress : bool, optional
-        Whether to draw a bar on stderr; None: where that is a terminal.
+    told : callable
+        Takes how many steps are done, and of how many.
 
     Raises
     ------
     TableError
-        `training_profiles` or `userqa` is missing.
-    DeploymentError
-        `model.network` or `model.training` has an unknown or impossible setting.
+        `training_profiles` or `userqa` is missing, or the last userqa did not succeed.
+    ReleaseError
+        The last userqa was run with a deployment file that makes other profiles.
     """
     from model.training import train as fit  # torch and transformers: seconds that the command line need not wait
 
     config, training = network(deployment), settings(deployment, steps)
     as_of = lake.last_day(lake.opened(deployment, "userqa"))
-    with lake.recorded(deployment, "train", as_of) as run:
+    with Record.kept(deployment, "train", as_of) as run:
+        check_training(deployment)
         tables = {name: run.open(name) for name in ("training_profiles", "userqa")}
         inputs: dict[str, Any] = {"shaping": deployment.shaping(), "versions": run.versions, "seed": seed,
                                   "network": json.loads(config.to_json()), "training": asdict(training)}
@@ -75,7 +77,7 @@ def train(deployment: Deployment, *, steps: int | None = None, seed: int = 0, lo
         folder.mkdir(parents=True, exist_ok=True)
         (folder / INPUTS).write_text(text + "\n", encoding="utf-8")
         fit(tables["training_profiles"].to_pyarrow_table(), tables["userqa"].to_pyarrow_table(), config, training,
-            folder, seed=seed, log=log, progress=progress)
+            folder, seed=seed, log=log, told=told)
         set_checkpoint(deployment, folder)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         curve = metrics["curve"]["loss"]
@@ -88,33 +90,26 @@ def train(deployment: Deployment, *, steps: int | None = None, seed: int = 0, lo
         return done
 
 
-def network(deployment: Deployment) -> NetworkConfig:
-    """The network of a deployment: its sources and columns, its preset, and `model.network` on top.
+def check_training(deployment: Deployment) -> None:
+    """Refuse what the last userqa left where it did not succeed, or asked as another deployment file says."""
+    asked = max(runs.read(deployment, "userqa"), key=lambda run: run.started_at, default=None)
+    if asked is not None:
+        asked.require_ok()
+        check_shaping(deployment, asked)
 
-    `model.network` takes the switches of `model.config.NetworkConfig`, and sizes as mappings under `encoder` and
-    `backbone`.
-    """
-    given = dict(deployment.model.network)
-    sizes = {part: given.pop(part, {}) for part in ("encoder", "backbone")}
+
+def network(deployment: Deployment) -> NetworkConfig:
+    """The network of a deployment: its sources and columns, and the sizes and switches of `model.network`."""
+    chosen = deployment.model.network
     sources = tuple(EventSource(name=source.name, max_events=source.max_events, max_tokens=source.max_tokens)
                     for source in deployment.sources)
     tabular = Tabular(numbers=tuple(Number(name=name) for name in deployment.numbers),
                       categories=tuple(Category(name=name) for name in deployment.categories))
-    try:
-        config = NetworkConfig.from_preset(deployment.model.preset, sources=sources, tabular=tabular, **given)
-        return replace(config, encoder=replace(config.encoder, **sizes["encoder"]),
-                       backbone=replace(config.backbone, **sizes["backbone"]))
-    except (TypeError, ConfigError) as error:
-        raise DeploymentError(f"{deployment.path}: model.network = {deployment.model.network}: {error}") from None
+    return NetworkConfig(sources=sources, tabular=tabular, encoder=chosen.encoder, backbone=chosen.backbone,
+                         shared_encoder=chosen.shared_encoder, adapter=chosen.adapter,
+                         pooled_tokens=chosen.pooled_tokens, time_bands=chosen.time_bands)
 
 
 def settings(deployment: Deployment, steps: int | None = None) -> TrainingConfig:
-    """The settings of a deployment's training: the defaults, and `model.training` on top."""
-    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
-                             for name, value in deployment.model.training.items()}
-    if steps is not None:
-        given["steps"] = steps
-    try:
-        return TrainingConfig(**given)
-    except (TypeError, ConfigError) as error:
-        raise DeploymentError(f"{deployment.path}: model.training = {deployment.model.training}: {error}") from None
+    """The settings of a deployment's training, its steps replaced where others are named."""
+    return deployment.model.training if steps is None else replace(deployment.model.training, steps=steps)

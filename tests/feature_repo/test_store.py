@@ -14,7 +14,6 @@ import yaml
 from feature_repo.store import StoreError, apply, open_store, repo_config, settings
 from feature_repo.vectors import tags
 from feature_repo.views import definitions
-from jobs.deployment import DeploymentError
 from tests.conftest import deploy
 
 ROOT = Path(__file__).parents[2]
@@ -33,12 +32,6 @@ def test_one_view_holds_three_features_of_each_scenario(deployment):
     assert found.view.ttl == timedelta(0)
     assert (found.view.join_keys, found.source.timestamp_field) == (["user_id"], "as_of")
     assert [s.name for s in found.services] == ["user_vectors", "user_vectors_universal", "user_vectors_food"]
-
-
-@pytest.mark.parametrize("names", [("food", "food_as_of"), ("day",)])
-def test_scenarios_whose_columns_clash_are_refused(deployment, names):
-    with pytest.raises(DeploymentError, match=f"'{names[-1]}' would name two columns"):
-        definitions(deployment(**scenarios(*names)), width=8)
 
 
 def test_applying_follows_the_deployment(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import yaml
 from pydantic import ValidationError
 
 from jobs.deployment import Deployment, DeploymentError
+from model.config import EventSource, NetworkConfig, TrainingConfig
 
 CONF = Path(__file__).parents[2] / "conf"
+SOURCES = (EventSource(name="bill", max_events=1, max_tokens=4),)
 
 
 @pytest.fixture
@@ -65,6 +68,76 @@ def test_all_mistakes_are_told_at_once_with_key_value_and_fix(content, tmp_path)
         "userqa.as_of[0] = 'tomorrow'",
     ):
         assert part in message, message
+
+
+def test_the_model_is_checked_with_the_rest(content, tmp_path):
+    content["model"] = {"network": {"layer": 3, "encoder": {"widht": 3}, "backbone": {"width": 30}},
+                        "training": {"steps": 2.5, "stepz": 3, "learning_rate": "fast"}}
+    content["max_reject_share"] = 2
+    with pytest.raises(DeploymentError) as caught:
+        read(content, tmp_path)
+    message = str(caught.value)
+    for part in (
+        "7 mistake(s)",
+        "model.network.layer = 3: unknown key; did you mean 'layers'?",
+        "model.network.encoder.widht = 3: unknown key; did you mean 'width'?",
+        "model.network.backbone = ", "width 30 does not divide by 4 heads: change one of them",
+        "model.training.steps = 2.5: Input should be a valid integer",
+        "model.training.stepz = 3: unknown key; did you mean 'steps'?",
+        "model.training.learning_rate = 'fast': Input should be a valid number",
+        "max_reject_share = 2",
+    ):
+        assert part in message, message
+
+
+def test_the_model_is_the_preset_with_the_file_on_top(content, tmp_path):
+    content["model"] = {"network": {"encoder": {"layers": 1}, "adapter": "linear"},
+                        "training": {"learning_rate": "1e-3", "betas": [0.8, 0.9]}}
+    model, plain = read(content, tmp_path).model, NetworkConfig.from_preset("tiny", sources=SOURCES)
+    assert model.network.encoder == replace(plain.encoder, layers=1)
+    assert (model.network.backbone, model.network.adapter) == (plain.backbone, "linear")
+    # YAML reads 1e-3, which has no point, as a text.
+    assert model.training == TrainingConfig(learning_rate=0.001, betas=(0.8, 0.9))
+
+
+def test_a_profiles_column_may_have_another_name_than_the_tables(content, tmp_path):
+    content["attributes"] |= {"numbers": [{"name": "age", "column": "Age"}, "membership_days"],
+                              "categories": [{"name": "city_tier", "column": "cityTier"}]}
+    deployment = read(content, tmp_path)
+    assert deployment.numbers[:2] == ("age", "membership_days")
+    assert deployment.categories == ("city_tier",)
+    content["attributes"] |= {"numbers": [{"name": "age"}, "age", ["age"]], "categories": ["cityTier"]}
+    with pytest.raises(DeploymentError) as caught:
+        read(content, tmp_path)
+    for part in ("attributes.numbers[0].column: add this key", "tabular columns: 'age' is named twice",
+                 "attributes.numbers[2] = ['age']", "attributes.categories[0] = 'cityTier'",
+                 "write {name: <such a name>, column: cityTier}"):
+        assert part in str(caught.value), caught.value
+
+
+@pytest.mark.parametrize(("key", "name", "problem"), [
+    ("sources", "wanted", "sources: 'wanted' is a name that the jobs give"),
+    ("sources", "scenarios", "sources: 'scenarios' is a name that the jobs give"),
+    ("sources", "attributes", "sources: 'attributes' is a name that the jobs give"),
+    ("scenarios", "food_as_of", "scenarios: 'food_as_of' would name two columns of user_vectors"),
+    ("scenarios", "universal_model_version", "'universal_model_version' would name two columns"),
+    ("scenarios", "day", "'day' would name two columns"),
+])
+def test_a_name_that_is_taken_is_refused(content, tmp_path, key, name, problem):
+    content[key][-1]["name"] = name
+    with pytest.raises(DeploymentError, match=problem):
+        read(content, tmp_path)
+
+
+def test_the_stores_folder_is_one_of_this_machine(content, tmp_path):
+    content["store"]["folder"] = "file:///srv/store"
+    assert read(content, tmp_path).store.folder == "/srv/store"
+    content["store"]["folder"] = "s3://company/store"
+    content["userqa"]["as_of"] = []
+    with pytest.raises(DeploymentError) as caught:
+        read(content, tmp_path)
+    assert "store.folder = 's3://company/store': Feast's files are read as files; name a folder" in str(caught.value)
+    assert "userqa.as_of = []: " in str(caught.value)
 
 
 @pytest.mark.parametrize(("template", "problem"), [

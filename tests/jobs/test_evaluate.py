@@ -12,16 +12,22 @@ import pytest
 
 from jobs.deployment import Deployment
 from jobs.evaluate import METHODS, EvaluationError, evaluate
+from jobs.lake import TableError
 from jobs.releases import folder, instructions
 from jobs.rivals import features
+from jobs.runs import Record
 from model.checkpoint import load_checkpoint
 from model.probe import probe
+from model.release import ReleaseError
 from tests.jobs import shop
 from tests.jobs.test_export import write
 from tests.model.made_up import EVENT, made_up_profiles
 
 LABEL_DAY = date(2025, 3, 3)
+AT = datetime(2025, 3, 3, tzinfo=UTC)
 USERS = 120
+LABELS = pa.schema({"user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "scenario": pa.string(),
+                    "label": pa.int32()})
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +40,17 @@ def labelled(tmp_path_factory) -> tuple[Deployment, pa.Table]:
     write(deployment, "user_profiles", stale, date(2025, 3, 1))
     write(deployment, "user_profiles", made, date(2025, 3, 2))
     write(deployment, "user_profiles", stale, date(2025, 3, 4))
-    at = datetime(2025, 3, 3, tzinfo=UTC)
-    labels = [{"user_id": row["user_id"], "as_of": at, "scenario": "food", "label": int(row["interest"] < 3)}
-              for row in made.to_pylist()]
-    labels += [{"user_id": "nobody", "as_of": at, "scenario": "food", "label": 1}]
-    deltalake.write_deltalake(deployment.table("labels"), pa.Table.from_pylist(labels, pa.schema(
-        {"user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "scenario": pa.string(), "label": pa.int32()})))
+    labels = [label(row["user_id"], int(row["interest"] < 3)) for row in made.to_pylist()]
+    write_labels(deployment, "labels", [*labels, label("nobody")])
     return deployment, made
+
+
+def label(user: str, value: int = 1, scenario: str = "food") -> dict:
+    return {"user_id": user, "as_of": AT, "scenario": scenario, "label": value}
+
+
+def write_labels(deployment: Deployment, table: str, rows: list[dict]) -> None:
+    deltalake.write_deltalake(deployment.table(table), pa.Table.from_pylist(rows, LABELS))
 
 
 def test_figures_are_those_of_the_profiles_as_of_the_label(labelled, tmp_path):
@@ -79,6 +89,60 @@ def test_the_rivals_are_scored_on_the_same_users_and_all_is_written(labelled):
     assert {half["fitted"] + half["scored"] for half in written["halves"]} == {USERS}
     run = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate")])
     assert run.to_pylist()[0]["left_out"] == [("food: no profile", 1)]
+
+
+def test_a_scenario_that_cannot_be_probed_costs_the_others_nothing(labelled):
+    deployment, made = labelled
+    write_labels(deployment, "film_labels", [label(row["user_id"], scenario="films") for row in made.to_pylist()])
+    films = shop.SCENARIOS[1] | {"labels": "film_labels"}
+    done = evaluate(shop.company(deployment.path.parent, scenarios=[shop.SCENARIOS[0], films]), rivals=False)
+    assert done.auc.keys() == done.ks.keys() == {"food"}
+    assert list(done.not_probed) == ["films"]
+    assert "users labelled 1 and 0 labelled 0" in done.not_probed["films"]
+    run = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate")])
+    assert dict(run.to_pylist()[0]["left_out"]) == {"food: no profile": 1, "films: not probed": USERS}
+    alone = shop.company(deployment.path.parent, scenarios=[films])
+    with pytest.raises(EvaluationError, match=r"no scenario could be probed:\n  films: .*label more users"):
+        evaluate(alone, rivals=False)
+    shop.company(deployment.path.parent)
+
+
+@pytest.mark.parametrize(("column", "values", "problem"), [
+    ("user_id", pa.array([1, 2]), "column user_id is int64; write texts"),
+    ("as_of", pa.array([LABEL_DAY] * 2), "column as_of is date32.*; write UTC timestamps"),
+    ("as_of", pa.array([AT, None], pa.timestamp("us", "UTC")), "1 rows of scenario 'food' have no as_of; fill it"),
+    ("label", pa.array([1, None]), "1 rows of scenario 'food' have no label; fill it, or remove the rows"),
+    ("label", pa.array([0.2, 0.7]), "column label is double; write whole numbers, 0 and 1"),
+    ("label", pa.array([1, 3]), "scenario 'food' has labels such as 3; write 0 and 1"),
+    ("label", None, "there is no column label; write one of whole numbers"),
+])
+def test_labels_that_are_not_labels_are_refused_with_their_key(labelled, column, values, problem):
+    deployment, _ = labelled
+    table = pa.Table.from_pylist([label("a"), label("b")], LABELS)
+    at = table.column_names.index(column)
+    table = table.remove_column(at) if values is None else table.set_column(at, column, values)
+    deltalake.write_deltalake(deployment.table("odd"), table, mode="overwrite", schema_mode="overwrite")
+    odd = shop.company(deployment.path.parent, scenarios=[shop.SCENARIOS[0] | {"labels": "odd"}])
+    with pytest.raises(EvaluationError, match=rf"scenarios\.food\.labels = odd: {problem}"):
+        evaluate(odd)
+    shop.company(deployment.path.parent)
+
+
+def test_a_day_of_profiles_that_was_left_half_replaced_is_not_judged_on(labelled):
+    deployment, _ = labelled
+    for day in (date(2025, 3, 2), date(2025, 3, 4)):
+        with pytest.raises(KeyError), Record.kept(deployment, "assemble", day):
+            raise KeyError("killed")
+    with pytest.raises(TableError, match=r"assemble for 2025-03-02 .*run `instructue assemble --as-of 2025-03-02`"):
+        evaluate(deployment, rivals=False)
+    with Record.kept(deployment, "assemble", date(2025, 3, 2)) as run:
+        run.details["shaping"] = deployment.shaping() | {"categories": []}
+    with pytest.raises(ReleaseError, match=r"categories: \['city'\] in the deployment, \[\] in the profiles"):
+        evaluate(deployment, rivals=False)
+    with Record.kept(deployment, "assemble", date(2025, 3, 2)) as run:
+        run.details["shaping"] = deployment.shaping()
+    # The day that failed and is not done again lies after the labels.
+    assert evaluate(deployment, rivals=False).users == {"food": USERS}
 
 
 def test_without_labels_there_is_nothing_to_measure(labelled, tmp_path):

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.deployment import Deployment, DeploymentError
+from jobs.deployment import Deployment
 from jobs.export import export
+from jobs.lake import TableError
 from jobs.releases import NoCheckpointError, folder, open_release
-from jobs.tables import TableError
+from jobs.runs import Record
 from jobs.train import network, settings, train
 from model.release import ReleaseError, current
 from model.runtime import load
@@ -21,7 +22,7 @@ from tests.jobs import shop
 from tests.model.made_up import made_up_pairs, made_up_profiles
 
 CUT_OFF = date(2025, 1, 1)
-QUIET = {"log": lambda line: None, "progress": False}
+QUIET = {"log": lambda line: None}
 SMALL = {"preset": "tiny", "training": {"steps": 2, "profiles_per_step": 8},
          "network": {"shared_encoder": True, "encoder": {"layers": 1, "width": 32, "heads": 2, "feedforward": 32},
                      "backbone": {"layers": 1}}}
@@ -93,15 +94,6 @@ def test_the_deployment_decides_the_network_and_the_training(trained):
     assert settings(trained, 5).steps == 5
 
 
-@pytest.mark.parametrize(("key", "value", "word"), [
-    ("network", {"widht": 3}, "widht"), ("network", {"backbone": {"width": 30, "heads": 4}}, "30"),
-    ("training", {"stepz": 3}, "stepz"), ("training", {"temperature": 0}, "temperature")])
-def test_a_setting_that_cannot_be_is_refused(tmp_path, key, value, word):
-    broken = company(tmp_path, model={key: value})
-    with pytest.raises(DeploymentError, match=rf"model\.{key} = .*{word}"):
-        (network if key == "network" else settings)(broken)
-
-
 def test_without_its_tables_it_names_the_job_that_makes_them(tmp_path):
     empty = company(tmp_path)
     with pytest.raises(TableError, match="run `instructue userqa` first"):
@@ -110,6 +102,23 @@ def test_without_its_tables_it_names_the_job_that_makes_them(tmp_path):
     with pytest.raises(NoCheckpointError, match="run `instructue train` first"):
         export(empty)
     assert job(empty, "export")["status"] == "failed"
+
+
+def test_what_userqa_left_half_or_made_otherwise_is_not_trained_on(tmp_path):
+    asked = company(tmp_path)
+    made = made_up_profiles(3)
+    write(asked, "training_profiles", made, CUT_OFF)
+    write(asked, "userqa", made_up_pairs(made), CUT_OFF)
+    with pytest.raises(KeyError), Record.kept(asked, "userqa", CUT_OFF):
+        raise KeyError("killed between its two tables")
+    with pytest.raises(TableError, match=r"userqa for 2025-01-01 did not succeed .*run `instructue userqa` again"):
+        train(asked, **QUIET)
+    with Record.kept(asked, "userqa", CUT_OFF) as run:
+        run.details["shaping"] = asked.shaping()
+    sources = [source | {"template": "{interest}"} for source in shop.CHANGES["sources"]]
+    with pytest.raises(ReleaseError, match=r"(?s)sources\.bill\.template: '\{interest\}' in the deployment, 'paid .*"
+                                           r"run `instructue userqa` again"):
+        train(company(tmp_path, sources=sources), **QUIET)
 
 
 def test_a_release_is_made_checked_and_current(released):
@@ -129,6 +138,25 @@ def test_a_deployment_other_than_was_trained_on_is_refused(released):
     with pytest.raises(ReleaseError, match=r"sources\.bill\.window_days: 17 in the deployment, 365 in the training"):
         export(other)
     company(released.path.parent)
+
+
+@pytest.mark.parametrize("instructions_only", [False, True])
+def test_a_source_that_the_profiles_lack_is_named(released, instructions_only):
+    sources = [*shop.CHANGES["sources"], shop.CHANGES["sources"][0] | {"name": "refund"}]
+    other = company(released.path.parent, sources=sources)
+    with pytest.raises(ReleaseError, match=r"sources: \['bill', 'search', 'refund'\] in the deployment"):
+        export(other, instructions_only=instructions_only)
+    company(released.path.parent)
+
+
+@pytest.mark.parametrize("instructions_only", [False, True])
+def test_profiles_that_userqa_made_otherwise_are_refused(released, instructions_only):
+    with Record.kept(released, "userqa", CUT_OFF) as run:
+        run.details["shaping"] = released.shaping() | {"numbers": []}
+    with pytest.raises(ReleaseError, match=r"numbers: .* in the deployment, \[\] in the profiles"):
+        export(released, instructions_only=instructions_only)
+    with Record.kept(released, "userqa", CUT_OFF) as run:
+        run.details["shaping"] = released.shaping()
 
 
 def test_instructions_are_added_to_the_current_release(released, tmp_path):
