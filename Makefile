@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 READY := .venv/.ready
 RUN := .venv/bin
-USERS ?= 4000
+USERS ?= 2000
 STEPS ?=
 DATA ?=
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from jobs.logs import LogError, new_log
 from model.errors import InstructUEError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ DEFAULT_CONFIG = Path("conf/demo.yaml")
 def generate(
     config: Config = DEFAULT_CONFIG,
     as_of: FirstDay = datetime(2026, 1, 1),
-    users: Annotated[int, typer.Option(min=100, help="How many users the company has.")] = 4000,
+    users: Annotated[int, typer.Option(min=100, help="How many users the company has.")] = 2000,
     seed: Annotated[int, typer.Option(help="Another seed makes another company.")] = 0,
     changed_share: Annotated[float | None, typer.Option(
         min=0, max=1, help="Share of users whose profile changes on the day after the first.")] = 0.05,
@@ -76,9 +76,10 @@ def userqa(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     """
     deployment = _read(config)
     with spark_session(deployment) as spark:
+        from jobs.stages import watch
         from jobs.userqa import userqa as job
 
-        with _step("userqa"):
+        with _step("userqa") as told, watch(spark, told):
             summary = job(spark, deployment)
     _show("userqa", summary, json)
 
@@ -95,10 +96,11 @@ def train(
     [dim]instructue train --steps 200[/]
     """
     deployment = _read(config)
-    from jobs.report import err
-    from jobs.train import train as job
+    with _step("train") as told:
+        from jobs.report import err
+        from jobs.train import train as job
 
-    summary = job(deployment, steps=steps, seed=seed, log=lambda line: err.print(line, markup=False))
+        summary = job(deployment, steps=steps, seed=seed, log=lambda line: err.print(line, markup=False), told=told)
     _show("train", summary, json)
 
 
@@ -154,8 +156,10 @@ def assemble(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = No
     """
     def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
         from jobs.assemble import assemble
+        from jobs.stages import watch
 
-        return assemble(spark, deployment, day)
+        with watch(spark, told):
+            return assemble(spark, deployment, day)
 
     _daily("assemble", job, config, as_of, through, json)
 
@@ -174,8 +178,10 @@ def embed(
     """
     def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
         from jobs.embed import embed
+        from jobs.stages import watch
 
-        return embed(spark, deployment, day, release)
+        with watch(spark, told):
+            return embed(spark, deployment, day, release)
 
     _daily("embed", job, config, as_of, through, json)
 
@@ -214,10 +220,10 @@ def lookup(
     answers = look_up(users, scenario or None)
     milliseconds = (time.perf_counter() - begin) * 1000
 
-    from jobs.report import out, plain, vectors
+    from jobs.report import out, vectors
 
     if json:
-        _print_json(plain(answers))
+        _print_json(answers)
     else:
         out.print(vectors(answers, milliseconds))
 
@@ -233,32 +239,32 @@ def sql(
 
     [dim]instructue sql "SELECT * FROM most_similar('u0000012', 'food', 5)"[/]
     """
-    from jobs.report import out, plain, table
+    from jobs.report import out, table
 
     deployment = _read(config)
     statement = sys.stdin.read() if query == "-" else query
     with spark_session(deployment) as spark:
+        from jobs.sql import fetch, objects, rows
         from jobs.sql import sql as ask
 
-        answer = ask(spark, deployment, statement)
         with _step("asking"):
-            rows = [row.asDict(recursive=True) for row in (answer if json else answer.limit(limit + 1)).collect()]
+            answer = ask(spark, deployment, statement)
+            found: Any = objects(answer) if json else fetch(answer.limit(limit + 1))
     if json:
-        _print_json(plain(rows))
+        _print_json(found)
         return
-    shown = rows[:limit]
-    out.print(table("", answer.columns, [[row[name] for name in answer.columns] for row in shown]))
-    if len(rows) > limit:
+    out.print(table("", found.column_names, [*rows(found.slice(0, limit))]))
+    if len(found) > limit:
         out.print(f"the first {limit} rows; --limit shows more, --json all", style="dim")
 
 
 @contextmanager
 def spark_session(deployment: Deployment) -> Iterator[SparkSession]:
-    """A session for one command, stopped after it."""
-    from jobs.spark import session
-
+    """A session for one command, stopped after it; only `sql` names tables and views in it, by itself."""
     with _step("starting Spark"):
-        spark = session(deployment)
+        from jobs.spark import session
+
+        spark = session(deployment, named=False)
     try:
         yield spark
     finally:
@@ -296,11 +302,11 @@ def _show(title: str, summary: Any, as_json: bool) -> None:
     show(title, summary, as_json)
 
 
-def _print_json(rows: list[Any]) -> None:
-    from json import dumps
+def _print_json(rows: Iterable[Any]) -> None:
+    from jobs.report import as_object
 
     for row in rows:
-        print(dumps(row, ensure_ascii=False))
+        print(as_object(row))
 
 
 def main() -> NoReturn:
@@ -313,8 +319,7 @@ def run(app: typer.Typer) -> NoReturn:
     try:
         app()
     except InstructUEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_told(error))
     except BrokenPipeError:
         # The reader of our output (head, less) has left; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -322,29 +327,43 @@ def run(app: typer.Typer) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if "PYSPARK_GATEWAY_PORT" in os.environ:
-            # Under spark-submit the scheduler keeps what is printed: the traceback belongs there.
-            traceback.print_exc()
-        print(f"unexpected {type(error).__name__}: {_first_line(error)}; the traceback is in {_write_traceback()}",
-              file=sys.stderr)
-        sys.exit(1)
+        ours = _from_worker(error)
+        sys.exit(_told(ours) if ours else _unexpected(error))
     sys.exit(0)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
+def _told(error: InstructUEError) -> int:
+    print("\n".join([f"error: {error}", *_notes(error)]), file=sys.stderr)
+    return 2
 
 
-def _write_traceback() -> Path:
-    name = f"error-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
-    for folder in (Path("logs"), Path(tempfile.gettempdir()) / "instructue-logs"):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(f"{' '.join(sys.argv)}\n{traceback.format_exc()}", encoding="utf-8")
-        except OSError:
-            continue
-        return (folder / name).resolve()
-    raise RuntimeError("no log file can be written, neither in ./logs nor in the temporary folder")
+def _unexpected(error: Exception) -> int:
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        # Under spark-submit the scheduler keeps what is printed: the traceback belongs there.
+        traceback.print_exc()
+    what = f"unexpected {type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
+    try:
+        log = new_log("error")
+        log.write_text(f"{' '.join(sys.argv)}\n{traceback.format_exc()}", encoding="utf-8")
+    except (LogError, OSError) as unwritten:
+        traceback.print_exc()
+        where = f"its traceback stands above ({unwritten})"
+    else:
+        where = f"the traceback is in {log}"
+    print("\n".join([*_notes(error), f"{what}; {where}"]), file=sys.stderr)
+    return 1
+
+
+def _from_worker(error: Exception) -> InstructUEError | None:
+    if "pyspark" not in sys.modules:
+        return None
+    from jobs.failures import from_worker
+
+    return from_worker(error)
+
+
+def _notes(error: BaseException) -> list[str]:
+    return [f"note: {note}" for note in getattr(error, "__notes__", ())]
 
 
 if __name__ == "__main__":

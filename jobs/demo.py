@@ -36,7 +36,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def demo(
-    users: Annotated[int, typer.Option(min=100, help="How many users the company has.")] = 4000,
+    users: Annotated[int, typer.Option(min=100, help="How many users the company has.")] = 2000,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the deployment file's.")] = None,
 ) -> None:
     """Run a made-up company through the whole line for two days."""

@@ -56,17 +56,18 @@ def first_day(deployment: Deployment, as_of: date, step: Steps, *, train_steps: 
     """Questions, a trained and judged release, and the day's vectors online; what the release knows of the labels."""
     with spark(deployment, step) as session:
         from jobs.assemble import assemble
+        from jobs.stages import watch
         from jobs.userqa import userqa
 
-        with step(f"assemble {as_of}"):
+        with step(f"assemble {as_of}") as told, watch(session, told):
             assemble(session, deployment, as_of)
-        with step("userqa: questions and answers"):
+        with step("userqa: questions and answers") as told, watch(session, told):
             userqa(session, deployment)
         evaluated = train_and_judge(deployment, step, train_steps)
         from jobs.embed import embed
         from jobs.publish import publish
 
-        with step(f"embed {as_of}"):
+        with step(f"embed {as_of}") as told, watch(session, told):
             embed(session, deployment, as_of)
         with step(f"publish {as_of}") as told:
             publish(session, deployment, as_of, told)
@@ -79,8 +80,8 @@ def train_and_judge(deployment: Deployment, step: Steps, train_steps: int | None
     from jobs.export import export
     from jobs.train import train
 
-    with step("train"):
-        train(deployment, steps=train_steps, progress=False)
+    with step("train") as told:
+        train(deployment, steps=train_steps, told=told)
     with step("export to ONNX, through its gates"):
         export(deployment)
     with step("evaluate") as told:
@@ -102,11 +103,10 @@ def ask(deployment: Deployment, scenario: str, step: Steps) -> list[RenderableTy
         vectors = report.vectors(answers, (time.perf_counter() - begin) * 1000)
     query = f"SELECT * FROM most_similar('{user}', '{scenario}', 5)"
     with spark(deployment, step) as session, step("ask in SQL"):
-        from jobs.sql import sql
+        from jobs.sql import fetch, rows, sql
 
-        answer = sql(session, deployment, query)
-        rows = [tuple(row) for row in answer.collect()]
-    return [vectors, report.table(query, answer.columns, rows)]
+        answer = fetch(sql(session, deployment, query))
+    return [vectors, report.table(query, answer.column_names, [*rows(answer)])]
 
 
 def accounts(deployment: Deployment) -> RenderableType:
@@ -119,11 +119,11 @@ def accounts(deployment: Deployment) -> RenderableType:
 
 @contextmanager
 def spark(deployment: Deployment, step: Steps) -> Iterator[SparkSession]:
-    """A session for the steps within."""
-    from jobs.spark import session
-
+    """A session for the steps within; only `jobs.sql.sql` names tables and views in it, by itself."""
     with step("start Spark"):
-        started = session(deployment)
+        from jobs.spark import session
+
+        started = session(deployment, named=False)
     try:
         yield started
     finally:
@@ -150,6 +150,11 @@ def chatter_to(log: Path) -> Iterator[None]:
         raise
     except Exception as error:
         traceback.print_exc()
+        from jobs.failures import from_worker
+
+        ours = from_worker(error)
+        if ours:
+            raise ours from error
         raise LineError(f"{type(error).__name__}: {error}; {log} has the whole") from error
     finally:
         sys.stdout.flush()

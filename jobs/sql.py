@@ -9,18 +9,23 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 from weakref import WeakKeyDictionary
 
+import pyarrow as pa
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, ParseException, PySparkException
 from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.deployment import Deployment
+from jobs.failures import from_worker, reason
 from model.errors import InstructUEError
 
 FOLDER = Path(__file__).parents[1] / "sql"
@@ -36,6 +41,13 @@ NEEDS = {"latest_embeddings": "user_embeddings", "embeddings_scenario": "latest_
 for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
     PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
 
+FIXES = {
+    "UNSUPPORTED_DATA_TYPE_FOR_ARROW_CONVERSION": "ask for such a column as CAST(... AS STRING)",
+    "DUPLICATED_FIELD_NAME_IN_ARROW_STRUCT": "give the fields of the struct names of their own",
+    "CAST_INVALID_INPUT": "correct the value, or write try_cast, which gives NULL for it",
+}
+"""What to write instead, where Spark's own message names no way out."""
+
 _named: WeakKeyDictionary[SparkSession, set[str]] = WeakKeyDictionary()
 """What `views` has named in each session."""
 
@@ -44,18 +56,10 @@ class SqlError(InstructUEError):
     """A query that Spark cannot run; says what is wrong with it and what can be named in one."""
 
 
-def register(spark: SparkSession, deployment: Deployment) -> None:
-    """What every session does when it starts: see to it that the metastore, if there is one, is up to date.
-
-    Without a metastore this does nothing, so that no job pays for names that it does not use; `sql` and `views`
-    make them when they are asked for.
-    """
-    if deployment.spark.metastore:
-        views(spark, deployment)
-
-
 def views(spark: SparkSession, deployment: Deployment) -> tuple[str, ...]:
     """Make the lake's tables and everything in `sql/` known by name; what needs a missing table waits for it.
+
+    Every session does so when it starts, and `sql` again at each query, for tables may have appeared since.
 
     A table that cannot be read is warned of and left out: the job that starts may be the one to mend it.
 
@@ -84,15 +88,76 @@ def sql(spark: SparkSession, deployment: Deployment, query: str) -> DataFrame:
     Raises
     ------
     SqlError
-        The statement does not parse, or names what is not there.
+        The statement does not parse, names what is not there, or cannot be run.
     """
     names = views(spark, deployment)
     try:
         return spark.sql(query)
     except ParseException as error:
-        raise SqlError(f"the query does not parse: {_first_lines(error)}") from None
+        raise SqlError(f"the query does not parse: {reason(error)}") from None
     except AnalysisException as error:
-        raise SqlError(f"{_first_lines(error)}\nTables, views and functions here: {', '.join(names)}") from None
+        raise SqlError(f"{reason(error)}\nTables, views and functions here: {', '.join(names)}") from None
+    except (PySparkException, Py4JJavaError) as error:
+        raise _failed(error) from None
+
+
+def fetch(answer: DataFrame) -> pa.Table:
+    """The rows of a query's result; its timestamps are UTC wherever this machine is, and two columns may share a name.
+
+    Raises
+    ------
+    SqlError
+        Spark failed on the way: a value that divides by zero or cannot be cast, a file that is gone.
+    """
+    try:
+        return answer.toArrow()
+    except (PySparkException, Py4JJavaError) as error:
+        raise _failed(error) from None
+
+
+def rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """Python's values of each row, maps as dictionaries.
+
+    Raises
+    ------
+    SqlError
+        A value that Python has none for: a year after 9999, bytes in a string that are no UTF-8.
+    """
+    for batch in table.to_batches():
+        columns = []
+        for name, column in zip(table.column_names, batch.columns, strict=True):
+            try:
+                columns.append(column.to_pylist(maps_as_pydicts="strict"))
+            except (ValueError, OverflowError) as error:
+                raise SqlError(f"column {name!r} of the answer: {error}; ask for it as CAST({name} AS STRING), or as "
+                               f"hex({name}) where it holds bytes") from None
+        yield from zip(*columns, strict=True)
+
+
+def objects(answer: DataFrame) -> Iterator[dict[str, Any]]:
+    """The rows of a query's result, each by its columns' names.
+
+    Raises
+    ------
+    SqlError
+        Two columns share a name, and an object has room for one; or as `fetch` and `rows` do.
+    """
+    repeated = [name for name, count in Counter(answer.columns).items() if count > 1]
+    if repeated:
+        raise SqlError(f"two columns of the answer are named {repeated[0]!r}, and a JSON object has room for one: give "
+                       f"it an alias, as in `b.{repeated[0]} AS other_{repeated[0]}`")
+    table = fetch(answer)
+    return (dict(zip(table.column_names, row, strict=True)) for row in rows(table))
+
+
+def _failed(error: PySparkException | Py4JJavaError) -> InstructUEError:
+    """What stopped a query that had begun, and what to write instead where Spark's message does not say it."""
+    ours = from_worker(error)
+    if ours is not None:
+        return ours
+    condition = error.getCondition() if isinstance(error, PySparkException) else None
+    fix = FIXES.get(condition or "")
+    return SqlError(f"the query fails: {reason(error)}{f'; {fix}' if fix else ''}")
 
 
 def _tables(spark: SparkSession, deployment: Deployment) -> dict[str, str]:
@@ -159,7 +224,7 @@ def _together(spark: SparkSession, statements: Iterable[tuple[str, str]]) -> tup
         try:
             spark.sql(statement)
         except PySparkException as error:
-            warnings.warn(f"{name} cannot be named in SQL: {_first_lines(error).splitlines()[0]}", stacklevel=2)
+            warnings.warn(f"{name} cannot be named in SQL: {reason(error).splitlines()[0]}", stacklevel=2)
             return None
         return name
 
@@ -196,9 +261,3 @@ def _table(spark: SparkSession, database: str, name: str, path: str) -> str | No
             return None
         spark.sql(f"DROP TABLE `{name}`")  # external: its files stay where they are
     return f"CREATE TABLE `{name}` USING delta LOCATION '{location}'"
-
-
-def _first_lines(error: PySparkException) -> str:
-    """Spark's message without the plan that follows it."""
-    text = str(error).split("\n\nJVM stacktrace")[0]
-    return text.split(";\n'")[0].split(";\n+-")[0].strip()

@@ -7,16 +7,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import deltalake
 import pyarrow as pa
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from jobs.cli import run as main
 from jobs.deployment import Deployment
+from model.errors import InstructUEError
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "pyspark", "pandas", "feast", "deltalake", "transformers", "onnxruntime", "sklearn", "airflow")
@@ -97,6 +101,23 @@ def test_the_unexpected_leaves_a_traceback_in_a_log_and_one_line(run: Run, demo:
     assert "Traceback" in log.read_text()
 
 
+def test_notes_of_an_error_are_told_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    failing = typer.Typer(pretty_exceptions_enable=False)
+
+    @failing.command()
+    def fail() -> None:
+        error = InstructUEError("lake/bills is missing: write it")
+        error.add_note("the run was not recorded in job_runs: disk full")
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["fail"])
+    with pytest.raises(SystemExit) as exit:
+        main(failing)
+    assert exit.value.code == 2
+    assert capsys.readouterr().err == ("error: lake/bills is missing: write it\n"
+                                       "note: the run was not recorded in job_runs: disk full\n")
+
+
 def test_generate_tells_a_program_what_it_wrote(run: Run, demo: Path):
     told = run("generate", "-c", str(demo), "--users", "100", "--json")
     assert told.returncode == 0, told.stderr
@@ -109,18 +130,26 @@ def test_generate_tells_a_program_what_it_wrote(run: Run, demo: Path):
 
 
 def test_spark_submit_and_the_shell_give_the_same_answer(run: Run, demo: Path, tmp_path: Path):
-    bills = pa.table({"merchant": ["Weishu", "Moran", "Weishu", "Weishu", "Moran", "Anhe"]})
+    paid_at = pa.array([datetime(2025, 12, day, 20, tzinfo=UTC) for day in range(1, 7)], pa.timestamp("us", "UTC"))
+    bills = pa.table({"merchant": ["Weishu", "Moran", "Weishu", "Weishu", "Moran", "Anhe"], "paid_at": paid_at})
     deltalake.write_deltalake(Deployment.read(demo).table("bills"), bills)
-    query = "SELECT merchant, count(*) AS bills FROM bills GROUP BY merchant HAVING bills > 1 ORDER BY bills DESC"
-    expected = [{"merchant": "Weishu", "bills": 3}, {"merchant": "Moran", "bills": 2}]
+    query = ("SELECT merchant, count(*) AS bills, max(paid_at) AS last, avg(double('NaN')) AS mean FROM bills "
+             "GROUP BY merchant HAVING bills > 1 ORDER BY bills DESC")
+    expected = [{"merchant": "Weishu", "bills": 3, "last": "2025-12-04T20:00:00+00:00", "mean": None},
+                {"merchant": "Moran", "bills": 2, "last": "2025-12-05T20:00:00+00:00", "mean": None}]
+    away = {"TZ": "Asia/Shanghai"}
 
-    shell = run("sql", query, "-c", str(demo), "--json")
+    shell = run("sql", query, "-c", str(demo), "--json", env=away)
+    # On a cluster it is spark-submit that knows the master, whatever the file says.
+    content = yaml.safe_load(demo.read_text(encoding="utf-8"))
+    content["spark"]["master"] = content["spark"]["conf"]["spark.master"] = "nowhere://to/be/found"
+    demo.write_text(yaml.safe_dump(content), encoding="utf-8")
     assert shell.returncode == 0, shell.stderr
     submitted = subprocess.run(
         [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[2]", "--driver-memory", "1g",
          str(ROOT / "jobs" / "__main__.py"), "sql", query, "--config", str(demo), "--json"],
         cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300,
-        env={**os.environ, "PYSPARK_PYTHON": sys.executable})
+        env={**os.environ, "PYSPARK_PYTHON": sys.executable, **away})
     assert submitted.returncode == 0, submitted.stderr[-3000:]
     for answer in (shell.stdout, submitted.stdout):
         # spark-submit puts what the driver says on stderr among what it prints.

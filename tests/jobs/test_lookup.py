@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from feature_repo.store import StoreError
 from feature_repo.vectors import VectorError
+from jobs import report
 from jobs.lookup import Lookup, lookup
 from tests.jobs.embedded import DAY1, DAY2, DAY3, SCENARIOS, latest
 
@@ -43,6 +45,29 @@ def test_age_model_version_and_as_of_are_each_vectors_own(look_up):
     assert found["food"] == (datetime(2025, 3, 2, tzinfo=UTC), 3, "m1")
     assert found["film"] == found["universal"] == (datetime(2025, 3, 1, tzinfo=UTC), 4, "m1")
     assert (DAY1.day, DAY2.day) == (1, 2)
+
+
+def test_a_person_is_told_version_and_age_of_each_vector(look_up, capsys):
+    answers = look_up(["u07", "nobody"], now=datetime(2025, 3, 3, tzinfo=UTC))
+    report.out.print(report.vectors(answers, 1.23))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    [food], [film], [nobody] = ([line for line in lines if name in line] for name in ("food", "film", "nobody"))
+    assert food[:7] == ["u07", "food", "2025-03-02", "1", "day", "m1", "16"]
+    assert film[:7] == ["u07", "film", "2025-03-01", "2", "days", "m1", "16"]
+    assert nobody == ["nobody", "not", "online"]
+
+
+def test_a_program_gets_json_and_nothing_else(look_up, published):
+    done = subprocess.run([sys.executable, "-m", "jobs", "lookup", "u07", "nobody", "-s", "food", "--json", "-c",
+                           str(published.path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    known, unknown = map(json.loads, done.stdout.splitlines())
+    assert unknown == {"user_id": "nobody", "found": False, "vectors": {}}
+    [own] = look_up(["u07"])
+    vector = known["vectors"]["food"]
+    assert np.array_equal(np.float32(vector["vector"]), own.vectors["food"].vector)
+    assert (vector["as_of"], vector["model_version"]) == ("2025-03-02T00:00:00+00:00", "m1")
+    assert vector["age"] == own.vectors["food"].age
 
 
 @pytest.mark.parametrize("scenarios", [["film"], ["film", "food"], ["food", "universal", "film"]])

@@ -6,7 +6,13 @@ import os
 import subprocess
 import sys
 
+import pytest
+import typer
+
+from feature_repo.vectors import VectorError
+from jobs.cli import run
 from jobs.spark import session
+from jobs.stages import watch
 
 
 def test_session_joins_the_active_one(spark, deployment):
@@ -43,3 +49,40 @@ def test_a_person_sees_nothing_of_the_jvm_nor_of_the_next_session_in_it(deployme
     assert (done.stdout, done.stderr) == ("3\n4\n", "")
     [log] = (tmp_path / "logs").glob("spark-*.log")
     assert log.stat().st_size > 0
+
+
+def lose(batches):
+    for _ in batches:
+        raise VectorError("3 bytes are not a vector\nof 8 values")
+    yield
+
+
+@pytest.mark.parametrize("way", ["collect", "write"])
+def test_an_error_of_ours_in_a_python_worker_is_told_as_itself(spark, tmp_path, capsys, monkeypatch, way):
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    def fail() -> None:
+        rows = spark.range(3).mapInArrow(lose, "id long")
+        try:
+            rows.collect() if way == "collect" else rows.write.format("delta").save(str(tmp_path / "t"))
+        except Exception as error:
+            error.add_note("nothing was written")
+            raise
+
+    monkeypatch.setattr(sys, "argv", ["fail"])
+    with pytest.raises(SystemExit) as exit:
+        run(app)
+    assert exit.value.code == 2
+    assert capsys.readouterr().err.endswith(
+        "error: 3 bytes are not a vector\nof 8 values\nnote: nothing was written\n")
+
+
+def test_the_tasks_of_a_job_are_counted_while_it_runs(spark):
+    spark.range(8).repartition(8).count()  # of a job before, which does not count
+    told: list[tuple[int, int]] = []
+    with watch(spark, lambda done, total: told.append((done, total))):
+        spark.sparkContext.parallelize(range(6), 6).map(lambda x: __import__("time").sleep(0.5) or x).count()
+        spark.sparkContext.parallelize(range(5), 5).count()
+    assert told[-1] == (11, 11)
+    assert any(0 < done < total == 6 for done, total in told)

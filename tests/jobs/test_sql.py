@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,8 @@ import pytest
 import yaml
 
 from jobs.deployment import Deployment
-from jobs.sql import SqlError, register, sql, views
+from jobs.spark import session
+from jobs.sql import SqlError, fetch, objects, rows, sql, views
 from tests.conftest import deploy
 from tests.jobs.embedded import DAY2, DAY3, copy, embed, latest, some
 
@@ -58,9 +62,19 @@ def test_views_hold_the_vectors_that_stand(published, spark):
     assert [tuple(run) for run in runs] == [("embed", 3), ("publish", 3)]
 
 
+def test_a_session_knows_the_names_from_its_start(published, spark):
+    joined = session(published)
+    found = {row.user_id for row in joined.sql("SELECT user_id FROM embeddings_film").collect()}
+    assert found == {user for user, scenario in latest(DAY3) if scenario == "film"}
+    [(name, _)] = nearest("u03", "food", 1)
+    assert joined.sql("SELECT user_id FROM most_similar('u03', 'food', 1)").collect()[0].user_id == name
+
+
 def test_what_is_not_there_yet_is_left_out(published, spark, tmp_path):
     assert "most_similar" in views(spark, published)
     deployment = deploy(tmp_path)
+    session(deployment)
+    assert not spark.catalog.tableExists("latest_embeddings")
     assert views(spark, deployment) == ()
     for query in ("SELECT * FROM latest_embeddings", "SELECT * FROM most_similar('u03', 'food', 1)",
                   "SELECT similarity('u03', 'u04', 'food')"):  # of the lake before
@@ -80,7 +94,8 @@ def test_a_table_that_cannot_be_read_stops_nobody(published, spark, tmp_path):
     for part in ("*.json", "*.crc"):
         for commit in Path(deployment.table("user_embeddings"), "_delta_log").glob(part):
             commit.unlink()
-    register(spark, deployment)
+    with pytest.warns(UserWarning, match="user_embeddings cannot be named"):
+        assert session(deployment) is spark
     with pytest.warns(UserWarning, match="user_embeddings cannot be named"):
         assert sql(spark, deployment, "SELECT count(*) AS n FROM user_vectors").collect()[0].n > 0
 
@@ -92,6 +107,48 @@ def test_a_query_that_cannot_run_says_why(published, spark, capfd):
         sql(spark, published, "SELECT * FROM embeddings_fod")
     assert "JVM" not in str(caught.value)
     assert "Py4JJavaError" not in capfd.readouterr().err
+
+
+def test_what_fails_on_the_way_says_what_to_write_instead(spark, deployment, capfd):
+    ask = lambda query: fetch(sql(spark, deployment(), query))  # noqa: E731
+    for query in ("SELECT 1/0", "SELECT 1/id FROM range(3)"):
+        with pytest.raises(SqlError, match=r"the query fails: .*by zero.*try_divide") as caught:
+            ask(query)
+        assert query in str(caught.value)  # where in the query
+        assert "\tat " not in str(caught.value)
+    with pytest.raises(SqlError, match=r"'x'[\s\S]*try_cast"):
+        ask("SELECT CAST(x AS INT) FROM VALUES ('x') AS t(x)")
+    with pytest.raises(SqlError, match=r"not supported.*CAST\(\.\.\. AS STRING\)"):
+        ask("SELECT INTERVAL '1' YEAR")
+    with pytest.raises(SqlError, match=r"^the query fails: \[DELTA_CANNOT_CREATE_LOG_PATH\] .*/proc/x/_delta_log$"):
+        ask("CREATE TABLE delta.`/proc/x` USING delta AS SELECT 1 AS one")
+    with pytest.raises(SqlError, match=r"column 't' of the answer: .*CAST\(t AS STRING\)"):
+        list(rows(ask("SELECT TIMESTAMP'+12000-01-01' AS t")))
+    assert "Py4JJavaError" not in capfd.readouterr().err
+
+
+def test_values_come_in_utc_wherever_the_machine_is(spark, deployment, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    try:
+        [row] = rows(fetch(sql(spark, deployment(), """
+            SELECT TIMESTAMP'2025-03-01 20:00:00Z', TIMESTAMP_NTZ'2025-03-01 20:00:00', DATE'2025-03-01', 1.10BD,
+                   INTERVAL '1' DAY, X'00ff', map('a', array(TIMESTAMP'2025-03-01 00:00:00Z')), NULL""")))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    moment = datetime(2025, 3, 1, 20, tzinfo=UTC)
+    assert row == (moment, moment.replace(tzinfo=None), date(2025, 3, 1), Decimal("1.10"), timedelta(days=1),
+                   b"\x00\xff", {"a": [moment.replace(hour=0)]}, None)
+    assert row[0].utcoffset() == timedelta(0)
+
+
+def test_two_columns_of_one_name(spark, deployment):
+    answer = sql(spark, deployment(), "SELECT a.id, b.id FROM range(1) AS a, range(7, 8) AS b")
+    assert list(rows(fetch(answer.limit(5)))) == [(0, 7)]
+    with pytest.raises(SqlError, match=r"two columns of the answer are named 'id'.*alias"):
+        objects(answer)
+    assert list(objects(answer.toDF("id", "other_id"))) == [{"id": 0, "other_id": 7}]
 
 
 def test_a_metastore_keeps_them_for_another_session(published, tmp_path):
@@ -112,7 +169,7 @@ def test_a_metastore_keeps_them_for_another_session(published, tmp_path):
 
     run("session(d).stop()")
     # This one registers nothing: what it finds, the first one has left.
-    found = run("import jobs.sql; jobs.sql.register = lambda *_: None; s = session(d);" + asks
+    found = run("import jobs.spark; jobs.spark.views = lambda *_: (); s = session(d);" + asks
                 + "print('tables', s.sql('SHOW TABLES IN shop').where('not isTemporary').count())")
     assert found == [f"rows {[name for name, _ in nearest('u03', 'food', 3)]}", "tables 9"]
     assert Deployment.read(path).spark.metastore == "metastore"
