@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 
 from jobs.attributes import ATTRIBUTES, attribute_rows
 from jobs.catalogue import COLUMNS, SOURCES, texts
@@ -59,6 +59,9 @@ OTHER_OFFSET = 0.1
 FAR_FUTURE = 4_070_908_800_000_000
 """2099-01-01, microseconds."""
 
+MADE_UP = "Made up by `instructue generate`"
+"""A table's description: what bears it may be overwritten."""
+
 
 class GenerateError(InstructUEError):
     """A company that cannot be made."""
@@ -88,7 +91,7 @@ class Report:
         return [*told, *(self.signal.lines() if self.signal else []), ("seconds", f"{self.seconds:.1f}")]
 
 
-def generate(deployment: Deployment, as_of: date, users: int = 4000, seed: int = 0,
+def generate(deployment: Deployment, as_of: date, users: int = 2000, seed: int = 0,
              changed_share: float | None = 0.05, first_day: date = FIRST_DAY) -> Report:
     """Bring the source tables to what had arrived before `as_of`, and write the labels of `first_day`.
 
@@ -104,13 +107,14 @@ def generate(deployment: Deployment, as_of: date, users: int = 4000, seed: int =
     Raises
     ------
     GenerateError
-        Fewer than 100 users, or a share outside 0 to 1.
+        Fewer than 100 users, a share outside 0 to 1, or a table of that name which `generate` did not make.
     """
     begin = time.monotonic()
     if users < 100:
         raise GenerateError(f"users = {users}: make at least 100, or the labels have too few of each kind")
     if changed_share is not None and not 0 <= changed_share <= 1:
         raise GenerateError(f"changed_share = {changed_share}: use a share from 0 to 1, or None")
+    _refuse_others(deployment)
     company = Company(users=users, seed=seed, first_day=first_day, changed_share=changed_share,
                       quiet_ages=quiet_ages(deployment))
     cut = (as_of - date(1970, 1, 1)).days * DAY
@@ -142,6 +146,15 @@ def quiet_ages(deployment: Deployment) -> tuple[int, ...]:
     return tuple(sorted({2**k - 2 for k in range(1, 12)} | {days - 1 for days in windows}))
 
 
+def _refuse_others(deployment: Deployment) -> None:
+    """A company's own tables are never overwritten."""
+    for table in SCHEMAS:
+        path = deployment.table(table)
+        if DeltaTable.is_deltatable(path) and DeltaTable(path).metadata().description != MADE_UP:
+            raise GenerateError(f"{deployment.path}: lake = {deployment.lake}: the table {table} at {path} was not "
+                                "made by `generate`, which would overwrite it; name another `lake`")
+
+
 def _write(deployment: Deployment, table: str, batches: Iterator[pa.Table]) -> int:
     """Replace a table by the batches; how many rows they had."""
     written = 0
@@ -154,7 +167,8 @@ def _write(deployment: Deployment, table: str, batches: Iterator[pa.Table]) -> i
             yield from batch.cast(SCHEMAS[table]).combine_chunks().to_batches()
 
     reader = pa.RecordBatchReader.from_batches(SCHEMAS[table], stream())
-    write_deltalake(deployment.table(table), reader, mode="overwrite", schema_mode="overwrite")
+    write_deltalake(deployment.table(table), reader, mode="overwrite", schema_mode="overwrite",
+                    description=MADE_UP)
     return written
 
 

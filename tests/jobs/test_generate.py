@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from sklearn.metrics import roc_auc_score
 
 from jobs.catalogue import GROUPS, SOURCES, THEMES, texts
@@ -75,6 +76,16 @@ def test_a_hundred_users_and_no_fewer(tmp_path: Path) -> None:
         generate(deployment, FIRST, users=99)
     with pytest.raises(GenerateError, match=r"1\.5"):
         generate(deployment, FIRST, users=100, changed_share=1.5)
+
+
+def test_a_companys_own_table_is_never_overwritten(tmp_path: Path) -> None:
+    deployment = demo(tmp_path)
+    own = pa.table({"user_id": ["ours"]})
+    write_deltalake(deployment.table("bills"), own)
+    with pytest.raises(GenerateError, match=r"bills at .* was not made by `generate`"):
+        generate(deployment, FIRST, users=100)
+    assert DeltaTable(deployment.table("bills")).to_pyarrow_table() == own
+    assert not DeltaTable.is_deltatable(deployment.table("labels"))
 
 
 def test_tables_hold_what_had_arrived(first: Lake) -> None:
