@@ -132,11 +132,13 @@ def spark(deployment: Deployment, step: Steps) -> Iterator[SparkSession]:
 
 @contextmanager
 def chatter_to(log: Path) -> Iterator[None]:
-    """Send what libraries write to stdout and stderr to a file; only our own consoles still reach the person."""
+    """Send what libraries write to stdout and stderr to a file; only our own consoles still reach the person.
+
+    It is for the rest of the process, unless the block fails: some libraries speak last as the interpreter ends.
+    """
     log.parent.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     kept = {1: os.dup(1), 2: os.dup(2)}
     consoles: tuple[tuple[Console, int], ...] = ((report.out, 1), (report.err, 2))
     for console, number in consoles:
@@ -146,19 +148,25 @@ def chatter_to(log: Path) -> Iterator[None]:
             os.dup2(chatter.fileno(), number)
     try:
         yield
-    except InstructUEError:
-        raise
-    except Exception as error:
-        traceback.print_exc()
-        from jobs.failures import from_worker
-
-        ours = from_worker(error)
-        if ours:
-            raise ours from error
-        raise LineError(f"{type(error).__name__}: {error}; {log} has the whole") from error
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+    except BaseException as error:
+        told = error if isinstance(error, InstructUEError) else _from_worker(error)
+        if told is None:
+            traceback.print_exc()
+        _flush()
         for number, original in kept.items():
             os.dup2(original, number)
-            os.close(original)
+        if told is None and isinstance(error, Exception):
+            raise LineError(f"{type(error).__name__}: {error}; {log} has the whole") from error
+        raise told or error from None
+    _flush()
+
+
+def _from_worker(error: BaseException) -> InstructUEError | None:
+    from jobs.failures import from_worker
+
+    return from_worker(error)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
