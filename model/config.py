@@ -282,6 +282,9 @@ class TrainingConfig:
         How many question-answer pairs with and without an instruction are drawn for each profile of a batch.
     learning_rate, betas, weight_decay, warmup_steps, max_grad_norm
         AdamW's, under a cosine schedule after a linear warm-up, with gradients clipped to that norm.
+    encoder_rate
+        The event encoders' learning rate as a share of the others'. AdamW makes whole steps of gradients however
+        small and noisy, and theirs are: at 1, a few hundred steps undo what `warm_start` gave them.
     weight_lm, weight_cl
         a_lm and a_cl of eq. 5.
     temperature, margin
@@ -307,6 +310,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     warmup_steps: int = 50
     max_grad_norm: float = 1.0
+    encoder_rate: float = 1.0
     weight_lm: float = 1.0
     weight_cl: float = 1.0
     temperature: float = 0.07

@@ -94,7 +94,7 @@ def train(
     if training.warm_start:
         warm_start(network, examples, batches[0], seed)
     optimizer = torch.optim.AdamW(
-        network.parameters(),
+        _groups(network, training),
         lr=training.learning_rate,
         betas=training.betas,
         weight_decay=training.weight_decay,
@@ -106,7 +106,7 @@ def train(
     told(first, training.steps)
     for step in range(first, training.steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, training)
+            group["lr"] = learning_rate(step, training) * group["rate"]
         losses = _losses(network, examples, batches[step], training)
         optimizer.zero_grad()
         accelerator.backward(losses.total)
@@ -161,6 +161,14 @@ def learning_rate(step: int, training: TrainingConfig) -> float:
         return training.learning_rate * (step + 1) / training.warmup_steps
     along = (step - training.warmup_steps) / max(1, training.steps - training.warmup_steps)
     return training.learning_rate * 0.5 * (1 + math.cos(math.pi * along))
+
+
+def _groups(network: InstructUE, training: TrainingConfig) -> list[dict[str, Any]]:
+    """The event encoders' weights and all others, each with its share of the learning rate."""
+    encoders = [*network.encoders.parameters()]
+    known = {id(weight) for weight in encoders}
+    others = [weight for weight in network.parameters() if id(weight) not in known]
+    return [{"params": others, "rate": 1.0}, {"params": encoders, "rate": training.encoder_rate}]
 
 
 @dataclass
