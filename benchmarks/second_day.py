@@ -1,6 +1,6 @@
 """The first day of embedding everybody, against a second day on which one user in twenty has changed.
 
-    python -m benchmarks.second_day --users 4000
+    python -m benchmarks.second_day --users 20000
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def measure(spark: SparkSession, folder: Path, users: int) -> list[tuple[Embedde
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--users", type=int, default=4000)
+    parser.add_argument("--users", type=int, default=20000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         spark = session(company.deployment(Path(folder)))
