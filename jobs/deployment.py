@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from datetime import date
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from string import Formatter
@@ -32,6 +31,7 @@ from pydantic import (
     model_validator,
 )
 
+from jobs.mistakes import mistake
 from model.config import PRESETS, RESERVED_NAMES, Adapter, BackboneConfig, ConfigError, EncoderConfig, TrainingConfig
 from model.errors import InstructUEError
 
@@ -296,9 +296,9 @@ class Deployment(Part):
         try:
             deployment = cls(**{**content, "path": path})
         except ValidationError as error:
-            mistakes = [_mistake(detail) for detail in error.errors()] + mistakes
+            mistakes = [mistake(detail, KEYS) for detail in error.errors()] + mistakes
         if deployment is None or mistakes:
-            lines = "\n".join(f"  {mistake}" for mistake in mistakes)
+            lines = "\n".join(f"  {words}" for words in mistakes)
             raise DeploymentError(f"{path}: {len(mistakes)} mistake(s)\n{lines}")
         return deployment
 
@@ -384,30 +384,6 @@ def _names(blocks: Any) -> list[str]:
     """The names of blocks, plain ones among them; what is no text is told by its own block."""
     names = [block.get("name") if isinstance(block, dict) else block for block in _list(blocks)]
     return [name for name in names if isinstance(name, str)]
-
-
-def _mistake(detail: Any) -> str:
-    """One pydantic error as `key = value: fix`."""
-    steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in detail["loc"]]
-    key = "".join(steps).removeprefix(".") or "(file)"
-    found = "" if detail["type"] == "missing" else f" = {_short(detail['input'])}"
-    return f"{key}{found}: {_fix(detail)}"
-
-
-def _fix(detail: Any) -> str:
-    if detail["type"] == "missing":
-        return "add this key"
-    if detail["type"] == "string_pattern_mismatch":
-        return "use lower-case letters, digits and _, starting with a letter"
-    if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        near = get_close_matches(str(detail["loc"][-1]), KEYS, n=1)
-        return "unknown key; " + (f"did you mean {near[0]!r}?" if near else "remove it")
-    return str(detail["msg"]).removeprefix("Value error, ")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 KEYS = sorted({key for part in Part.__subclasses__() for key in part.model_fields}

@@ -80,8 +80,8 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
             first = runs.first_stale(deployment, "assemble", as_of)
             raise EmbedError(f"the profiles of {as_of} cannot be embedded: {stale}; "
                              f"run `instructue assemble --as-of {first} --through {as_of}` first")
-        for assembled in runs.read(deployment, "assemble", last=as_of)[-1:]:
-            check_shaping(deployment, assembled)
+        [assembled] = runs.read(deployment, "assemble", first=as_of, last=as_of)
+        check_shaping(deployment, assembled)
         profiles = run.read("user_profiles")
         work = wanted(_latest_hashes(run, profiles), _before(run), deployment, found).cache()
         try:

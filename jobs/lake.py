@@ -40,11 +40,16 @@ def opened(deployment: Deployment, table: str) -> DeltaTable:
     """
     path = deployment.table(table)
     if not DeltaTable.is_deltatable(path):
-        job = MADE_BY.get(table)
-        fix = f"run `instructue {job}` first, or" if job else "create it, or"
-        raise TableError(f"{deployment.path}: lake = {deployment.lake}: there is no Delta table {table} at {path}; "
-                         f"{fix} correct `lake`")
+        raise missing(deployment, table)
     return DeltaTable(path)
+
+
+def missing(deployment: Deployment, table: str) -> TableError:
+    """The error that there is no such table; names the job that makes it."""
+    job = MADE_BY.get(table)
+    fix = f"run `instructue {job}` first, or" if job else "create it, or"
+    return TableError(f"{deployment.path}: lake = {deployment.lake}: there is no Delta table {table} at "
+                      f"{deployment.table(table)}; {fix} correct `lake`")
 
 
 def last_day(table: DeltaTable) -> date:

@@ -149,7 +149,9 @@ def chatter_to(log: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        told = error if isinstance(error, InstructUEError) else _from_worker(error)
+        from jobs.failures import from_worker
+
+        told = error if isinstance(error, InstructUEError) else from_worker(error)
         if told is None:
             traceback.print_exc()
         _flush()
@@ -159,12 +161,6 @@ def chatter_to(log: Path) -> Iterator[None]:
             raise LineError(f"{type(error).__name__}: {error}; {log} has the whole") from error
         raise told or error from None
     _flush()
-
-
-def _from_worker(error: BaseException) -> InstructUEError | None:
-    from jobs.failures import from_worker
-
-    return from_worker(error)
 
 
 def _flush() -> None:

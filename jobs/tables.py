@@ -6,7 +6,7 @@ replaces its partition and never appends; a run whose rows are the day's rows al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
@@ -19,11 +19,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from jobs.deployment import Deployment
-from jobs.lake import MADE_BY, TableError
+from jobs.lake import TableError, missing
 from jobs.runs import Record
 
 REJECTED_PER_REASON = 1_000
-
 
 
 class SourceError(TableError):
@@ -72,10 +71,7 @@ def read(spark: SparkSession, deployment: Deployment, table: str, *, at: int | N
     """
     path = deployment.table(table)
     if not exists(spark, path):
-        job = MADE_BY.get(table)
-        fix = f"run `instructue {job}` first, or" if job else "create it, or"
-        raise TableError(f"{deployment.path}: lake = {deployment.lake}: there is no Delta table {table} at "
-                         f"{path}; {fix} correct `lake`")
+        raise missing(deployment, table)
     reader = spark.read.format("delta")
     return (reader if at is None else reader.option("versionAsOf", at)).load(path)
 
@@ -87,19 +83,17 @@ def latest(df: DataFrame, keys: Sequence[str], as_of: date, strictly_before: boo
     return newest.select("newest.*")
 
 
-def replace_day(df: DataFrame, path: str, as_of: date, partitions: Sequence[str] = ("day",),
-                also: Mapping[str, str] | None = None) -> None:
+def replace_day(df: DataFrame, path: str, as_of: date) -> None:
     """Replace a day's rows of a Delta table in one commit; the table is created where it is missing.
 
-    `df` gets `as_of` and `day` where it lacks them. `also` narrows the rows replaced to those whose further
-    partition columns have these values (`job_runs` replaces one job's row of a day).
+    `df` gets `as_of` and `day` where it lacks them.
     """
     if "as_of" not in df.columns:
         df = df.withColumn("as_of", moment(as_of))
-    where = " AND ".join([f"day = '{as_of.isoformat()}'", *(f"{k} = '{v}'" for k, v in (also or {}).items())])
+    where = f"day = '{as_of.isoformat()}'"
     # A source added to the deployment file adds its column; one removed leaves it null.
     (df.withColumn("day", F.lit(as_of)).write.format("delta").mode("overwrite").option("replaceWhere", where)
-       .option("mergeSchema", "true").partitionBy(*partitions).save(path))
+       .option("mergeSchema", "true").partitionBy("day").save(path))
 
 
 def clear_day(spark: SparkSession, path: str, as_of: date) -> None:

@@ -238,8 +238,9 @@ def _source_values(df: DataFrame, source: EventSource, questions: Sequence[Quest
                                                     F.lit(DAY_MICROS)))
     rows = _with_times(rows, F.col("__time"))
     top = [q for q in questions if q.measure == "top"]
-    values = rows.groupBy(F.col("__user").alias("user_id"), "as_of").agg(F.count(F.lit(1)).alias("__events"), *[
-        _value(q).alias(q.name) for q in questions if q not in top])
+    # A grouping needs one aggregate at least, and all questions may be about the commonest values.
+    measured = [F.count(F.lit(1)).alias("__events"), *[_value(q).alias(q.name) for q in questions if q not in top]]
+    values = rows.groupBy(F.col("__user").alias("user_id"), "as_of").agg(*measured).drop("__events")
     return values.join(_commonest(rows, top), ["user_id", "as_of"], "left") if top else values
 
 

@@ -72,9 +72,9 @@ def _write_word_vectors(network: InstructUE, examples: Examples, seed: int) -> N
 
 def _counts(text_E: Ints, offsets_U1: Ints, ids: TokenIds, vocabulary: int) -> csr_matrix:
     """How often each user's events have each token, [U, V]."""
-    texts, users = len(ids.offsets) - 1, len(offsets_U1) - 1
-    of_text = np.repeat(np.arange(texts), np.diff(ids.offsets))
-    tokens_TV = csr_matrix((np.ones(len(of_text)), (of_text, ids.ids[: len(of_text)])), (texts, vocabulary))
+    texts, users = len(ids), len(offsets_U1) - 1
+    of_text = np.repeat(np.arange(texts), ids.lengths)
+    tokens_TV = csr_matrix((np.ones(len(of_text)), (of_text, ids.ids)), (texts, vocabulary))
     of_user = np.repeat(np.arange(users), np.diff(offsets_U1))
     texts_UT = csr_matrix((np.ones(len(of_user)), (of_user, text_E)), (users, texts))
     return (texts_UT @ tokens_TV).tocsr()

@@ -40,6 +40,15 @@ def test_a_deployment_is_frozen(content, tmp_path):
         deployment.name = "other"
 
 
+def refused(content, tmp_path, *parts: str) -> None:
+    """The file is refused in one message that has each of these parts."""
+    with pytest.raises(DeploymentError) as caught:
+        read(content, tmp_path)
+    message = str(caught.value)
+    for part in parts:
+        assert part in message, message
+
+
 def test_all_mistakes_are_told_at_once_with_key_value_and_fix(content, tmp_path):
     content["lakes"] = content.pop("lake")
     content["sources"][0]["max_events"] = 0
@@ -51,10 +60,7 @@ def test_all_mistakes_are_told_at_once_with_key_value_and_fix(content, tmp_path)
     content["scenarios"].append({"name": "universal", "instruction": "x"})
     content["attributes"]["static"] = True
     content["userqa"]["as_of"] = ["tomorrow"]
-    with pytest.raises(DeploymentError) as caught:
-        read(content, tmp_path)
-    message = str(caught.value)
-    for part in (
+    refused(content, tmp_path,
         "lake: add this key",
         "lakes = '../demo/lake': unknown key; did you mean 'lake'?",
         "sources[0].max_events = 0: Input should be greater than or equal to 1",
@@ -66,18 +72,14 @@ def test_all_mistakes_are_told_at_once_with_key_value_and_fix(content, tmp_path)
         "scenarios: 'universal' is named twice",
         "name the valid_from column, or declare `static: true`",
         "userqa.as_of[0] = 'tomorrow'",
-    ):
-        assert part in message, message
+    )
 
 
 def test_the_model_is_checked_with_the_rest(content, tmp_path):
     content["model"] = {"network": {"layer": 3, "encoder": {"widht": 3}, "backbone": {"width": 30}},
                         "training": {"steps": 2.5, "stepz": 3, "learning_rate": "fast"}}
     content["max_reject_share"] = 2
-    with pytest.raises(DeploymentError) as caught:
-        read(content, tmp_path)
-    message = str(caught.value)
-    for part in (
+    refused(content, tmp_path,
         "7 mistake(s)",
         "model.network.layer = 3: unknown key; did you mean 'layers'?",
         "model.network.encoder.widht = 3: unknown key; did you mean 'width'?",
@@ -86,8 +88,7 @@ def test_the_model_is_checked_with_the_rest(content, tmp_path):
         "model.training.stepz = 3: unknown key; did you mean 'steps'?",
         "model.training.learning_rate = 'fast': Input should be a valid number",
         "max_reject_share = 2",
-    ):
-        assert part in message, message
+    )
 
 
 def test_the_model_is_the_preset_with_the_file_on_top(content, tmp_path):

@@ -1,0 +1,31 @@
+"""A mistake that pydantic found in a file, as a person needs it: the key, the value found and what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+
+def mistake(detail: Any, keys: Sequence[str]) -> str:
+    """One of pydantic's errors as `key = value: fix`; `keys` are those that an unknown one may have meant."""
+    steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in detail["loc"]]
+    key = "".join(steps).removeprefix(".") or "(file)"
+    found = "" if detail["type"] == "missing" else f" = {_short(detail['input'])}"
+    return f"{key}{found}: {_fix(detail, keys)}"
+
+
+def _fix(detail: Any, keys: Sequence[str]) -> str:
+    if detail["type"] == "missing":
+        return "add this key"
+    if detail["type"] == "string_pattern_mismatch":
+        return "use lower-case letters, digits and _, starting with a letter"
+    if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        near = get_close_matches(str(detail["loc"][-1]), keys, n=1)
+        return "unknown key; " + (f"did you mean {near[0]!r}?" if near else "remove it")
+    return str(detail["msg"]).removeprefix("Value error, ")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
