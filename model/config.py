@@ -283,8 +283,9 @@ class TrainingConfig:
     learning_rate, betas, weight_decay, warmup_steps, max_grad_norm
         AdamW's, under a cosine schedule after a linear warm-up, with gradients clipped to that norm.
     encoder_rate
-        The event encoders' learning rate as a share of the others'. AdamW makes whole steps of gradients however
-        small and noisy, and theirs are: at 1, a few hundred steps undo what `warm_start` gave them.
+        The event encoders' learning rate as a share of the others'; 0 freezes them, and each distinct text is
+        then encoded once. AdamW makes whole steps of gradients however small and noisy, and theirs are: at 1, a
+        few hundred steps undo what `warm_start` gave them.
     weight_lm, weight_cl
         a_lm and a_cl of eq. 5.
     temperature, margin

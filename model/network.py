@@ -33,6 +33,9 @@ CATEGORY_WIDTH = 16
 # Texts encoded together at most.
 CHUNK = 1024
 
+Events = Sequence[TokenIds | Tensor]
+"""A source's distinct texts each, as tokens or as the vectors of an encoder that no longer changes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileTensors:
@@ -134,19 +137,20 @@ class InstructUE(nn.Module):
 
     # A training step.
 
-    def forward(self, batch: PairBatch, event_ids: Sequence[TokenIds], answer_ids: TokenIds) -> PairOutputs:
+    def forward(self, batch: PairBatch, events: Events, answer_ids: TokenIds) -> PairOutputs:
         """Read a batch of packed question-answer pairs.
 
         Parameters
         ----------
         batch
             Profiles, and their suffixes end to end.
-        event_ids
-            For each source, the tokens of the texts that `batch.profiles` points into.
+        events
+            For each source, the tokens of the texts that `batch.profiles` points into, or their vectors (see
+            `encode_texts`).
         answer_ids
             The tokens of the answers that `batch.answers_A` points into.
         """
-        tokens_BPH, mask_BP = self.read_profile(self.profile_tensors(batch.profiles, event_ids))
+        tokens_BPH, mask_BP = self.read_profile(self.profile_tensors(batch.profiles, events))
         suffixes_BLH = self.token_vectors(self._tensor(batch.ids_BL))
         hidden_BLH = self.read_suffixes(tokens_BPH, mask_BP, suffixes_BLH, self._tensor(batch.segments_BL))
         users_QH = hidden_BLH[self._tensor(batch.user_row_Q), self._tensor(batch.user_column_Q)]
@@ -178,15 +182,26 @@ class InstructUE(nn.Module):
         vectors: Tensor = self.backbone.model.embed_tokens(ids)
         return vectors
 
-    def profile_tensors(self, batch: ProfileBatch, event_ids: Sequence[TokenIds]) -> ProfileTensors:
+    def encode_texts(self, event_ids: Sequence[TokenIds]) -> tuple[Tensor, ...]:
+        """Return `vectors_TE` of all texts of each source: what frozen encoders need to be asked once."""
+        return tuple(
+            self._by_length(partial(self.encode_events, source.name), ids, np.arange(len(ids)))
+            for source, ids in zip(self.config.sources, event_ids, strict=True)
+        )
+
+    def profile_tensors(self, batch: ProfileBatch, events: Events) -> ProfileTensors:
         """Encode the batch's distinct texts, once each, and put them where the events are."""
-        events = []
-        for source, part, ids in zip(self.config.sources, batch.sources, event_ids, strict=True):
-            vectors_TE = self._by_length(partial(self.encode_events, source.name), ids, part.texts_T)
+        placed = []
+        for source, part, texts in zip(self.config.sources, batch.sources, events, strict=True):
+            vectors_TE = (
+                texts[self._tensor(part.texts_T)]
+                if isinstance(texts, Tensor)
+                else self._by_length(partial(self.encode_events, source.name), texts, part.texts_T)
+            )
             padding_1E = vectors_TE.new_zeros(1, self.config.encoder.width)
-            events.append(F.embedding(self._tensor(part.text_BN), torch.cat([vectors_TE, padding_1E])))
+            placed.append(F.embedding(self._tensor(part.text_BN), torch.cat([vectors_TE, padding_1E])))
         return ProfileTensors(
-            events_BNE=tuple(events),
+            events_BNE=tuple(placed),
             masks_BN=tuple(self._tensor(part.mask_BN) for part in batch.sources),
             gaps_BN=tuple(self._tensor(part.gaps_BN) for part in batch.sources),
             ages_B=tuple(self._tensor(part.age_B) for part in batch.sources),

@@ -1,10 +1,12 @@
-"""Where training from scratch starts: word vectors that know which words the same users have, and adapters that see
-how events differ.
+"""Where training from scratch starts: at a network that hands on what a user's words say.
 
 With weights drawn at random alone, 98 to 99.9 % of a user's pooled event vectors is the same for every user, and
-training first has to find the rest. Both steps below need no labels, no questions and a second or two.
+training first has to find the rest. Instead, words begin as vectors that know which words the same users have,
+attention as a plain mean, feed-forward layers as next to nothing, and adapters see how events differ. A probe of the
+made-up company's untrained universal vectors then has a mean AUC of .75, against .61 of random weights and .73 of a
+regression on every word. No step needs a label or a question; all take a second or two.
 
-Shapes: U profiles, T distinct texts, V tokens of the event vocabulary, E width of an event vector.
+Shapes: U profiles, T distinct texts, V tokens of the event vocabulary, D factors, E width of an event vector.
 """
 
 from __future__ import annotations
@@ -24,13 +26,24 @@ from model.text import TokenIds
 
 FEWEST, MOST = 10, 0.9
 """Tokens that fewer profiles, or a larger share of them, have say nothing about what goes together."""
+FACTORS = 16
+"""Directions of the word vectors. Further ones tell apart the habits of single users: with 64 the same probe falls
+from .752 to .737."""
 SPREAD = 0.5
-"""Root mean square of the word vectors over the tokens of the events, against 0.1 of the positions'."""
+"""Root mean square of the word vectors over the tokens of the events, against 0.1 of the positions' and 1 of what
+every token has in common: the layer norm after their sum then leaves rare and common words their weights."""
+FAINT = 0.1
+"""What queries and second feed-forward weights keep of their size."""
+QUIET = (".query.weight", ".output.dense.weight", ".q_proj.weight", ".down_proj.weight")
+ORTHOGONAL = (".value.weight", ".attention.output.dense.weight", ".v_proj.weight", ".o_proj.weight")
+"""Ends of BERT's and Qwen2's names of these weights, and of those that values pass through."""
 
 
 def warm_start(network: InstructUE, examples: Examples, batch: PairBatch, seed: int = 0) -> None:
-    """Write word vectors into a fresh network's event encoders, and standardise what its adapters see."""
-    with torch.no_grad():
+    """Write word vectors into a fresh network's event encoders, and let all else hand them on."""
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        _hand_on(network)
         _write_word_vectors(network, examples, seed)
         _standardise(network, examples, batch)
 
@@ -47,13 +60,26 @@ def word_vectors(counts_UV: csr_matrix, width: int, seed: int = 0) -> NDArray[np
     weight_V = np.where(telling_V, np.log(users / (1 + having_V)).clip(min=0), 0)
     seen_UV = counts_UV.astype(np.float64)
     seen_UV.data = np.log1p(seen_UV.data)
-    wanted = min(width, *seen_UV.shape)
-    _, size_E, tokens_EV = randomized_svd(seen_UV.multiply(weight_V).tocsr(), wanted, random_state=seed)
-    vectors_VE = np.zeros((counts_UV.shape[1], width), np.float32)
-    vectors_VE[:, :wanted] = (tokens_EV.T * size_E) * weight_V[:, None]
+    factors = min(FACTORS, width, *seen_UV.shape)
+    _, size_D, tokens_DV = randomized_svd(seen_UV.multiply(weight_V).tocsr(), factors, random_state=seed)
+    # Turned at random, so that every dimension of the network has its part of them.
+    turn_DE = np.linalg.qr(np.random.default_rng(seed).normal(size=(width, width)))[0][:factors]
+    vectors_VE = (((tokens_DV.T * size_D) * weight_V[:, None]) @ turn_DE).astype(np.float32)
     times_V = np.asarray(counts_UV.sum(axis=0)).ravel()
     spread = np.sqrt((times_V[:, None] * vectors_VE**2).sum() / max(1, times_V.sum() * width))
     return vectors_VE * np.float32(SPREAD / spread) if spread > 0 else vectors_VE
+
+
+def _hand_on(network: InstructUE) -> None:
+    """Attention that reads all it sees alike and changes no length, feed-forward layers that add little."""
+    for encoder in network.encoders:
+        common_1E = encoder.get_submodule("bert.embeddings.token_type_embeddings").get_parameter("weight")
+        common_1E.copy_(1 - 2 * (torch.arange(common_1E.shape[1]) % 2))
+    for name, weight in network.named_parameters():
+        if name.endswith(ORTHOGONAL):
+            nn.init.orthogonal_(weight)
+        elif name.endswith(QUIET):
+            weight.mul_(FAINT)
 
 
 def _write_word_vectors(network: InstructUE, examples: Examples, seed: int) -> None:

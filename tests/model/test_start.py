@@ -9,8 +9,9 @@ from scipy.sparse import csr_matrix
 
 from model.config import TrainingConfig
 from model.examples import Batches, prepare
+from model.inference import embed
 from model.network import InstructUE
-from model.start import SPREAD, warm_start, word_vectors
+from model.start import FACTORS, SPREAD, warm_start, word_vectors
 from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
 
 
@@ -19,13 +20,15 @@ def test_word_vectors_are_the_singular_vectors_of_tf_idf():
     counts = rng.poisson(0.7, (200, 12)) * (rng.random(12) < 0.9)
     counts[:, 3] = 1  # everybody has it
     counts[5:, 4] = 0  # nearly nobody has it
-    found = word_vectors(csr_matrix(counts), 4)
+    found = word_vectors(csr_matrix(counts), 12)
     having = (counts > 0).sum(0)
     idf = np.where((having >= 10) & (having <= 180), np.log(200 / (1 + having)), 0)
     _, size, right = np.linalg.svd(np.log1p(counts) * idf, full_matrices=False)
-    expected = (right[:4].T * size[:4]) * idf[:, None]
-    scale = SPREAD / np.sqrt((counts.sum(0)[:, None] * expected**2).sum() / (counts.sum() * 4))
-    np.testing.assert_allclose(np.abs(found), np.abs(expected * scale), rtol=0.05, atol=0.02)
+    expected = (right.T * size) * idf[:, None]
+    scale = SPREAD / np.sqrt((counts.sum(0)[:, None] * expected**2).sum() / (counts.sum() * 12))
+    # Turned at random: what stays is how words lie to one another.
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T * scale**2, rtol=1e-3, atol=1e-4)
+    assert np.linalg.matrix_rank(word_vectors(csr_matrix(rng.poisson(0.7, (200, 40))), 64)) == FACTORS
     assert not found[[3, 4]].any()
 
 
@@ -49,3 +52,26 @@ def test_adapters_see_how_events_differ(switches):
             seen = network.get_submodule(f"source_adapters.{number}.0")(events[mask > 0])
             assert seen.mean(0).abs().max() < 1e-3
             assert (seen.std(0) - 1).abs().max() < 1e-2
+
+
+def test_an_untrained_network_hands_on_what_words_say():
+    """Users who share an interest lie closer than others before a single step, and do not from random weights."""
+    profiles = made_up_profiles(120)
+    config, tokenizers, examples, _ = prepare(
+        profiles, made_up_pairs(profiles), network_config(), TrainingConfig(profiles_per_step=100))
+    torch.manual_seed(0)
+    network = InstructUE(config)
+    batch = Batches(examples, TrainingConfig(profiles_per_step=100), 0)[0]
+    interest = np.array(profiles["interest"].to_pylist())
+    same = (interest[:, None] == interest) & ~np.eye(len(interest), dtype=bool)
+
+    def nearest_share() -> float:
+        vectors = embed(network, tokenizers, profiles, [None])[:, 0]
+        vectors = vectors - vectors.mean(axis=0)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        close = vectors @ vectors.T - 2 * np.eye(len(vectors))
+        return float(np.take_along_axis(same, np.argsort(-close, axis=1)[:, :3], axis=1).mean())
+
+    random = nearest_share()
+    warm_start(network, examples, batch)
+    assert nearest_share() > random + 0.2

@@ -90,6 +90,22 @@ def test_ten_pairs_are_learnt_to_the_letter(tmp_path: Path) -> None:
     assert (users @ answer_vectors.T).argmax(1).tolist() == list(range(10))
 
 
+def test_frozen_encoders_stay_and_their_vectors_are_made_once(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    """Vectors made once give the curve of encoders asked at every step, as a rate of next to nothing asks them."""
+    frozen = replace(SHORT, encoder_rate=0.0, max_grad_norm=1e9)  # clipped, gradients of encoders would count too
+    moving = replace(frozen, encoder_rate=1e-9)
+    still = train(profiles, pairs, small(), frozen, tmp_path / "frozen", log=silent)
+    asked = train(profiles, pairs, small(), moving, tmp_path / "asked", log=silent)
+    start = train(profiles, pairs, small(), replace(frozen, steps=0), tmp_path / "start", log=silent)
+    curves = [json.loads((path / "metrics.json").read_text())["curve"]["loss"] for path in (still, asked)]
+    np.testing.assert_allclose(*curves, rtol=1e-4)
+    (before, _, _), (after, _, _) = load_checkpoint(start), load_checkpoint(still)
+    for name, weight in before.state_dict().items():
+        assert torch.equal(weight, after.state_dict()[name]) == name.startswith("encoders."), name
+
+
 def test_a_killed_run_goes_on_the_same_curve(profiles: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
     whole = train(profiles, pairs, small(), SHORT, tmp_path / "whole", log=silent)
 
