@@ -1,7 +1,10 @@
 """The questions file: what is asked about a user, as data.
 
+    interests:                    # optional: what an event is about, by the first pattern found in its text
+      games: gems|skin|loot box
+      films: cinema|premiere
     themes:                       # optional: what `each` repeats a question over
-      games: {words: games, where: "item rlike 'gems|skin|loot box'"}
+      playing: {words: games or films, where: "interest in ('games', 'films')"}
     questions:
       - name: dining_next_month
         axis: future              # attribute, diagnostic (why) or future
@@ -18,8 +21,9 @@
       - [favourite_category, activity]
 
 `value` is a column or SQL expression: what is summed, counted apart or ranked. An SQL expression sees the
-source's columns and `weekday`, `daypart`, `month` and `hour` of the event's time. An instruction may be a
-list of phrasings; each user gets one of them. `none` answers where there is nothing (no event, a count of
+source's columns, `weekday`, `daypart`, `month` and `hour` of the event's time, and its `interest`: a pattern is a
+regular expression, whatever the case, and the text is what the source's template makes of the event. An instruction
+may be a list of phrasings; each user gets one of them. `none` answers where there is nothing (no event, a count of
 0); without it the user is not asked. With `each: [games, ...]` the question is asked per theme: `{theme}` in
 its name is the theme's key, elsewhere its words, and the theme's `where` is added to the question's own.
 
@@ -154,6 +158,8 @@ class Questions(Part):
     """A whole questions file, its themes written out."""
 
     questions: tuple[Question, ...] = Field(min_length=1)
+    interests: dict[Text, Text] = Field(default_factory=dict)
+    """Name and pattern of each, in the order in which an event's text is held against them."""
     general: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
@@ -176,6 +182,7 @@ class Questions(Part):
             raise QuestionError(f"questions file {path} must hold a list `questions`; "
                                 "see conf/questions/demo.yaml")
         mistakes: list[str] = []
+        interests = _interests(content, mistakes)
         raw = _each(content, mistakes)
         found = []
         for entry in raw:
@@ -185,11 +192,25 @@ class Questions(Part):
                 mistakes += _told(entry, error)
         general = content.get("general", [])
         mistakes += _between(found, general)
-        mistakes += [f"  {key}: unknown key; use themes, questions and general"
-                     for key in content if key not in ("themes", "questions", "general")]
+        mistakes += [f"  {key}: unknown key; use interests, themes, questions and general"
+                     for key in content if key not in ("interests", "themes", "questions", "general")]
         if mistakes:
             raise QuestionError(f"{path}: {len(mistakes)} mistake(s)\n" + "\n".join(mistakes))
-        return cls(questions=tuple(found), general=tuple(tuple(names) for names in general))
+        return cls(questions=tuple(found), interests=interests, general=tuple(tuple(names) for names in general))
+
+
+def _interests(content: dict[str, Any], mistakes: list[str]) -> dict[str, str]:
+    """The patterns, each one that can be searched for."""
+    interests = content.get("interests") or {}
+    if not isinstance(interests, dict):
+        mistakes.append("  interests: write a name and a pattern for each, such as `games: gems|skin`")
+        return {}
+    for name, pattern in interests.items():
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            mistakes.append(f"  interests.{name} = {pattern}: no regular expression ({error})")
+    return interests
 
 
 def _each(content: dict[str, Any], mistakes: list[str]) -> list[dict[str, Any]]:

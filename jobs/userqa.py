@@ -29,6 +29,8 @@ PAIR = ("user_id", "question", "instruction", "answer", "axis", "split")
 TIMES = {"weekday": templates.weekday, "daypart": templates.daypart, "month": templates.month,
          "hour": templates.hour}
 """Columns of the event's time that a question may name."""
+INTEREST, FOUND = "interest", "__interest"
+"""The column of what the event's text is about, and its name before a source's own column may take its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +134,8 @@ def _drop_others(run: JobRun, table: str, cut_offs: Sequence[date]) -> None:
 def _check(run: JobRun, asked: Questions, opened: Mapping[str, DataFrame], cut_offs: Sequence[date]) -> date:
     """The day before which every event that a question reads must lie; all mistakes at once otherwise."""
     deployment = run.deployment
-    mistakes = [words for question in asked.questions for words in _mistakes(question, deployment, opened)]
+    mistakes = [words for question in asked.questions
+                for words in _mistakes(question, asked.interests, deployment, opened)]
     first_label = _first_label(run)
     ends = {cut_off: cut_off for cut_off in cut_offs}
     for question in asked.questions:
@@ -166,7 +169,8 @@ def _first_label(run: JobRun) -> date | None:
     return min((first for first in firsts if first), default=None)
 
 
-def _mistakes(question: Question, deployment: Deployment, opened: Mapping[str, DataFrame]) -> list[str]:
+def _mistakes(question: Question, interests: Mapping[str, str], deployment: Deployment,
+              opened: Mapping[str, DataFrame]) -> list[str]:
     """Where a question does not fit its source's columns."""
     name = question.name
     if question.source == TABULAR:
@@ -182,7 +186,8 @@ def _mistakes(question: Question, deployment: Deployment, opened: Mapping[str, D
     if question.source not in opened:
         known = [source.name for source in deployment.sources]
         return [f"  {name}.source = {question.source}: no source; use one of {', '.join([*known, TABULAR])}"]
-    df = _with_times(opened[question.source], F.current_timestamp())
+    df = _with_words(opened[question.source], F.current_timestamp(),
+                     F.lit("") if interests else None)
     found = []
     for key, expression in (("where", question.where), ("value", question.value)):
         if expression is None:
@@ -201,8 +206,20 @@ def _mistakes(question: Question, deployment: Deployment, opened: Mapping[str, D
     return found
 
 
-def _with_times(df: DataFrame, time: Column) -> DataFrame:
-    return df.withColumns({name: words(time) for name, words in TIMES.items() if name not in df.columns})
+def _with_words(df: DataFrame, time: Column, interest: Column | None) -> DataFrame:
+    """What a question may name beside the source's own columns, which come first where names are equal."""
+    words = {name: said(time) for name, said in TIMES.items()}
+    if interest is not None:
+        words[INTEREST] = interest
+    return df.withColumns({name: column for name, column in words.items() if name not in df.columns})
+
+
+def _interests(events: DataFrame, interests: Mapping[str, str]) -> DataFrame:
+    """What each distinct text is about: texts repeat, and hundreds of words are searched for in each."""
+    about = F.coalesce(*[F.when(F.col("__text").rlike(f"(?i){pattern}"), name)
+                         for name, pattern in interests.items()])
+    # Without a filter after it: Spark would move that, and the search with it, to before the texts are made distinct.
+    return events.select("__text").distinct().withColumn(FOUND, about)
 
 
 def _measured(deployment: Deployment, asked: Questions, opened: Mapping[str, DataFrame], people: DataFrame,
@@ -213,30 +230,36 @@ def _measured(deployment: Deployment, asked: Questions, opened: Mapping[str, Dat
     for source in deployment.sources:
         questions = [q for q in asked.questions if q.source == source.name]
         if questions:
-            values = _source_values(opened[source.name], source, questions, cut_offs, end)
+            values = _source_values(opened[source.name], source, questions, asked.interests, cut_offs, end)
             wide = wide.join(values, ["user_id", "as_of"], "left")
     zeros = {q.name: F.coalesce(F.col(q.name), F.lit(0))
              for q in asked.questions if q.measure in EMPTY_IS_ZERO}
     return wide.withColumns(zeros)
 
 
-def _source_values(df: DataFrame, source: EventSource, questions: Sequence[Question],
+def _source_values(df: DataFrame, source: EventSource, questions: Sequence[Question], interests: Mapping[str, str],
                    cut_offs: Sequence[date], end: date) -> DataFrame:
     """One grouping of a source: every question's value per user and cut-off."""
     named = " ".join(part for q in questions for part in (q.where, q.value) if part)
     judged = sources.judged_events(df, source)
     columns = [column for column in df.columns if column.lower() in named.lower()]  # SQL's names have no case
-    good = sources.events(judged, source, end, columns).where(
-        F.col("__rejected").isNull() & ~F.col("__repeated") & (F.col("__time") < moment(end)))
     past = max([q.span for q in questions if not q.future], default=0)
     ahead = max([q.span for q in questions if q.future], default=0)
+    asked = interests if INTEREST in named.lower() else {}
+    since = cut_offs[0] - timedelta(days=past) if asked else None
+    good = sources.events(judged, source, end, columns, texts_since=since).where(
+        F.col("__rejected").isNull() & ~F.col("__repeated") & (F.col("__time") < moment(end)))
+    if asked:
+        good = good.join(_interests(good, asked), "__text", "left")
     rows = good.withColumn("as_of", F.explode(F.array(*[moment(c) for c in cut_offs])))
     away = F.unix_micros("__time") - F.unix_micros("as_of")
     rows = rows.where((away >= -past * DAY_MICROS) & (away < ahead * DAY_MICROS))
     # Whole days from the cut-off, rounded down: -1 is the day before it, 0 the day after its midnight.
     rows = rows.withColumn("__day", F.call_function("div", away - F.pmod(away, F.lit(DAY_MICROS)),
                                                     F.lit(DAY_MICROS)))
-    rows = _with_times(rows, F.col("__time"))
+    rows = _with_words(rows, F.col("__time"), F.col(FOUND) if asked else None)
+    # Questions share what they ask after: its words are made once.
+    rows = rows.withColumns({_said(q): _words(str(q.value)) for q in questions if q.measure in ("top", "distinct")})
     top = [q for q in questions if q.measure == "top"]
     # A grouping needs one aggregate at least, and all questions may be about the commonest values.
     measured = [F.count(F.lit(1)).alias("__events"), *[_value(q).alias(q.name) for q in questions if q not in top]]
@@ -266,7 +289,7 @@ def _value(question: Question) -> Column:
     if measure == "days_until":
         return whole_days(F.col("as_of"), F.min(F.when(inside, time)))
     if measure == "distinct":
-        return F.size(F.collect_set(_words(question)))
+        return F.size(F.collect_set(F.when(inside, F.col(f"`{_said(question)}`"))))
     number = F.expr(str(question.value)).cast("double")
     # Exact decimals: a sum must not depend on the order of rows.
     exact = F.when(inside & ~F.isnan(number), number.try_cast(EXACT))
@@ -274,11 +297,15 @@ def _value(question: Question) -> Column:
     return total if measure == "sum" else F.try_divide(total, F.count(exact))
 
 
-def _words(question: Question) -> Column:
-    """The event's value as a text, null where the question does not ask about it."""
-    value = F.expr(str(question.value)).cast("string")
+def _said(question: Question) -> str:
+    return f"__said {str(question.value).replace('`', '')}"
+
+
+def _words(expression: str) -> Column:
+    """The event's value as a text, null where there is none."""
+    value = F.expr(expression).cast("string")
     words = F.substring(F.trim(F.regexp_replace(value, templates.BLANKS, " ")), 1, 100)
-    return F.when(_inside(question) & (words != ""), words)
+    return F.when(words != "", words)
 
 
 def _commonest(rows: DataFrame, questions: Sequence[Question]) -> DataFrame:
@@ -286,7 +313,8 @@ def _commonest(rows: DataFrame, questions: Sequence[Question]) -> DataFrame:
 
     Counted by groups of rows, for comparing the elements of a list with one another takes their square.
     """
-    said = F.array(*[F.struct(F.lit(q.name).alias("question"), _words(q).alias("words")) for q in questions])
+    said = F.array(*[F.struct(F.lit(q.name).alias("question"),
+                              F.when(_inside(q), F.col(f"`{_said(q)}`")).alias("words")) for q in questions])
     said_rows = rows.select(F.col("__user").alias("user_id"), "as_of", F.inline(said)).where("words IS NOT NULL")
     counted = said_rows.groupBy("user_id", "as_of", "question", "words").agg(F.count(F.lit(1)).alias("n"))
     ranked = F.struct((-F.col("n")).alias("n"), "words")

@@ -48,13 +48,14 @@ def test_every_mistake_is_told_at_once(tmp_path):
              {**GOOD, "name": "c", "answer": {"text": "{what}", "bands": [2, 1]}},
              {**GOOD, "name": "d", "measure": "days_until"}, {**GOOD, "name": "e", "each": ["moon"]},
              {**GOOD, "name": "f", "days": None}, {**GOOD, "name": "split"}, {**GOOD, "name": "as_of"},
-             {**GOOD, "name": "user_id"}, {**GOOD, "name": "general"}, general=[["nobody"]])
+             {**GOOD, "name": "user_id"}, {**GOOD, "name": "general"}, general=[["nobody"]],
+             interests={"tea": "hot (tea"})
     message = str(refused.value)
     for words in ("bills: named twice", "a.axis: Input should be 'attribute', 'diagnostic' or 'future'",
                   "b: measure sum needs a `value`", "c.answer: bands must grow", "d: recency looks back",
                   "e.each: 'moon' is no theme", "f: add `days`", "split: a reserved name",
                   "as_of: a reserved name", "user_id: a reserved name; rename the question", "general: a reserved",
-                  "general: 'nobody' is no question"):
+                  "general: 'nobody' is no question", "interests.tea = hot (tea: no regular expression"):
         assert words in message, words
 
 

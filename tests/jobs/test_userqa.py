@@ -49,6 +49,9 @@ QUESTIONS = [
     question("age", "attribute", "value", {"bands": [30], "text": "Age {band}."}, source="tabular", value="age"),
     question("job", "attribute", "value", {"text": "Job {top}."}, source="tabular", value="job"),
     question("why", "diagnostic", "top", {"text": "Top {top}."}, value="merchant", top=2, days=60),
+    question("about", "attribute", "top", {"text": "About {top}."}, value="interest", top=2, days=60),
+    question("cheap", "attribute", "count", {"yes_from": 1, "text": "Yes.", "none": "No."}, days=60,
+             where="Interest = 'first letters' and amount < 1"),
     question("next_count", "future", "count", {"bands": [2, 4], "text": "Paid {times}.", "none": "Not."}, days=30),
     question("next_when", "future", "days_until", {"bands": [3, 10], "text": "In {days}.", "none": "Never."},
              source="search", where="Query like 't%'", days=30),  # SQL's names have no case
@@ -58,6 +61,7 @@ QUESTIONS = [
     question("far", "future", "count", {"levels": 2, "text": "{level}.", "none": "No."}, days=60,
              last_as_of="2025-01-01"),
 ]
+INTERESTS = {"first letters": "^[ab] ", "small": "UNDER 1$", "b again": "^b"}
 GENERAL = [["job", "why"], ["last"]]
 CHANGES = {"attributes": {"table": "attributes", "valid_from": "valid_from", "numbers": ["age"],
                           "categories": ["job"]},
@@ -100,7 +104,8 @@ def write(d, lake):
 
 
 def write_questions(folder, questions=QUESTIONS, general=GENERAL):
-    (folder / "questions.yaml").write_text(yaml.safe_dump({"questions": questions, "general": general}))
+    content = {"interests": INTERESTS, "questions": questions, "general": general}
+    (folder / "questions.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def table(d, name):
@@ -151,6 +156,13 @@ def commonest(values, count):
     return ", ".join(value for value, _ in ranked[:count])
 
 
+def interest(row):
+    """What the text of a bill is about: the template writes the merchant, then a band of the amount."""
+    if row["merchant"] in "AB":
+        return "first letters"
+    return "small" if row["amount"] in (0.1, 0.2) else None
+
+
 def expected(lived, user, cut_off):
     """Question -> answer, by hand; `spent` is told by its amount alone."""
     t = midnight(cut_off)
@@ -179,7 +191,12 @@ def expected(lived, user, cut_off):
         if row["age"] is not None:
             found["age"] = "Age under 30."
     if two:
+        about = [interest(row) for row in two]
+        if any(about):
+            found["about"] = f"About {commonest(about, 2)}."
         found["why"] = f"Top {commonest([row['merchant'] for row in two], 2)}."
+    cheap = [row for row in two if interest(row) == "first letters" and (row["amount"] or 1) < 1]
+    found["cheap"] = "Yes." if cheap else "No."
     found["next_count"] = ("Not.", "Paid once.", "Paid 2 to 3 times.", "Paid 2 to 3 times.")[len(ahead)] if (
         len(ahead) < 4) else "Paid 4 or more times."
     found["next_when"] = "Never."
