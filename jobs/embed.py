@@ -89,10 +89,10 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
             with _batched(spark):
                 here = profiles.where(F.col("day").isin(counts.days))  # most days hold nobody who is wanted
                 rows = _rows(here, work, _embedder(spark, deployment, found), counts.embedded)
-                rows = rows.withColumns({"model_version": F.lit(found.model_version),
-                                         "created_at": F.lit(run.started_at)})
-                # Compared by their hashes alone, for which Spark runs no function: the same day again runs no model.
-                replaced = run.replace(rows, TABLE, SAME)
+                made = {"model_version": F.lit(found.model_version), "created_at": F.lit(run.started_at)}
+                # Compared by what is wanted alone: the same day again reads no profile and runs no model.
+                known = work.select("user_id", "profile_hash", F.inline("wanted")).withColumns(made)
+                replaced = run.replace(rows.withColumns(made), TABLE, SAME, known=known)
         finally:
             work.unpersist()
         run.rows_in, run.rows_out = counts.lives + counts.ended, sum(counts.vectors.values()) + counts.ended_rows
@@ -151,8 +151,9 @@ def _before(run: JobRun) -> DataFrame:
     columns = [*SAME, "as_of", "day"]
     if not tables.exists(run.spark, run.deployment.table(TABLE)):
         return run.spark.createDataFrame([], ", ".join(f"{name} string" for name in SAME))
-    return tables.latest(run.read(TABLE).select(*columns), ["user_id", "scenario"], run.as_of,
-                         strictly_before=True).select(*SAME)
+    # By user at once: the groupings by user and scenario, by user, and the join with profiles then move no row again.
+    rows = run.read(TABLE).select(*columns).repartition("user_id")
+    return tables.latest(rows, ["user_id", "scenario"], run.as_of, strictly_before=True).select(*SAME)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,13 +146,15 @@ class JobRun(Record):
             self.versions.setdefault(table, version(self.spark, path))
         return read(self.spark, self.deployment, table, at=self.versions.get(table))
 
-    def replace(self, df: DataFrame, table: str, same: Sequence[str], as_of: date | None = None) -> bool:
+    def replace(self, df: DataFrame, table: str, same: Sequence[str], as_of: date | None = None,
+                known: DataFrame | None = None) -> bool:
         """Replace a day of `table` unless it holds the same rows by the columns `same`; True where written.
 
-        `df` is read twice: cache it. `as_of` is the run's own day unless named.
+        `df` is read twice: cache it, or pass as `known` those columns of its rows, where they are cheaper to have.
+        `as_of` is the run's own day unless named.
         """
         path, day = self.deployment.table(table), as_of or self.as_of
-        if same_rows(df, path, day, same):
+        if same_rows(df if known is None else known, path, day, same):
             return False
         self.replacing()
         replace_day(df, path, day)
