@@ -1,4 +1,4 @@
-"""The questions file: what is asked about a user, as data.
+r"""The questions file: what is asked about a user, as data.
 
     interests:                    # optional: what an event is about, by the first pattern found in its text
       games: gems|skin|loot box
@@ -13,6 +13,7 @@
         measure: count            # see MEASURES
         where: category = 'dining'           # optional: SQL over the source's columns
         days: 30                  # the past days before the cut-off, or the future ones after it
+        last_as_of: 2025-10-01    # optional: the last cut-off at which it is asked
         answer:
           bands: [1, 2, 4]        # or `levels: 5`, `yes_from: 1`; nothing for `top` and `value`
           text: The user paid for dining {times} in the next 30 days.
@@ -20,11 +21,12 @@
     general:                      # descriptions without a question: answers of these, one after the other
       - [favourite_category, activity]
 
-`value` is a column or SQL expression: what is summed, counted apart or ranked. An SQL expression sees the
-source's columns, `weekday`, `daypart`, `month` and `hour` of the event's time, and its `interest`: a pattern is a
-regular expression, whatever the case, and the text is what the source's template makes of the event. An instruction
-may be a list of phrasings; each user gets one of them. `none` answers where there is nothing (no event, a count of
-0); without it the user is not asked. With `each: [games, ...]` the question is asked per theme: `{theme}` in
+`value` is a column or SQL expression: what is summed, counted apart or, by `top`, ranked (`top: 3` tells three). An
+SQL expression sees the source's columns, `weekday`, `daypart`, `month` and `hour` of the event's time, and its
+`interest`, null where no pattern is found: a pattern is a regular expression of Java's, whatever the case, found
+anywhere in the text that the source's template makes of the event (`rug` is found in `drug`; write `\brug`). An
+instruction may be a list of phrasings; each user gets one of them. `none` answers where there is nothing (no event, a
+count of 0); without it the user is not asked. With `each: [playing, ...]` the question is asked per theme: `{theme}` in
 its name is the theme's key, elsewhere its words, and the theme's `where` is added to the question's own.
 
 An answer's text may hold `{band}` ('2 to 3', '7 or more'), `{times}` ('once', 'twice', '3 to 6 times'),
@@ -57,6 +59,7 @@ WHOLE = ("count", "distinct", "recency", "days_until")
 """Measures whose values are whole numbers."""
 RESERVED = {"general", "user_id", "as_of", "split"}
 """Names that `userqa` gives to something else."""
+KEYS = ("interests", "themes", "questions", "general")
 FIELDS = {"band", "times", "days", "level", "top"}
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
@@ -158,7 +161,7 @@ class Questions(Part):
     """A whole questions file, its themes written out."""
 
     questions: tuple[Question, ...] = Field(min_length=1)
-    interests: dict[Text, Text] = Field(default_factory=dict)
+    interests: dict[str, str] = Field(default_factory=dict)
     """Name and pattern of each, in the order in which an event's text is held against them."""
     general: tuple[tuple[str, ...], ...] = ()
 
@@ -192,24 +195,20 @@ class Questions(Part):
                 mistakes += _told(entry, error)
         general = content.get("general", [])
         mistakes += _between(found, general)
-        mistakes += [f"  {key}: unknown key; use interests, themes, questions and general"
-                     for key in content if key not in ("interests", "themes", "questions", "general")]
+        mistakes += [f"  {key}: unknown key; use {', '.join(KEYS)}" for key in content if key not in KEYS]
         if mistakes:
             raise QuestionError(f"{path}: {len(mistakes)} mistake(s)\n" + "\n".join(mistakes))
         return cls(questions=tuple(found), interests=interests, general=tuple(tuple(names) for names in general))
 
 
 def _interests(content: dict[str, Any], mistakes: list[str]) -> dict[str, str]:
-    """The patterns, each one that can be searched for."""
-    interests = content.get("interests") or {}
+    interests = content.get("interests", {})
     if not isinstance(interests, dict):
         mistakes.append("  interests: write a name and a pattern for each, such as `games: gems|skin`")
         return {}
-    for name, pattern in interests.items():
-        try:
-            re.compile(pattern)
-        except (re.error, TypeError) as error:
-            mistakes.append(f"  interests.{name} = {pattern}: no regular expression ({error})")
+    mistakes += [f"  interests.{name} = {pattern!r}: name and pattern must be texts; put them between quotes"
+                 for name, pattern in interests.items()
+                 if not all(isinstance(text, str) and text.strip() for text in (name, pattern))]
     return interests
 
 

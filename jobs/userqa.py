@@ -7,11 +7,13 @@ ends at or before the earliest label's as_of: of the labels' tables only that on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
+from typing import Any
 
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, IllegalArgumentException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, NumericType
@@ -136,6 +138,7 @@ def _check(run: JobRun, asked: Questions, opened: Mapping[str, DataFrame], cut_o
     deployment = run.deployment
     mistakes = [words for question in asked.questions
                 for words in _mistakes(question, asked.interests, deployment, opened)]
+    mistakes += _unsearchable(run.spark, asked.interests)
     first_label = _first_label(run)
     ends = {cut_off: cut_off for cut_off in cut_offs}
     for question in asked.questions:
@@ -167,6 +170,19 @@ def _first_label(run: JobRun) -> date | None:
         raise TableError(f"{run.deployment.path}: {len(missing)} mistake(s)\n" + "\n".join(missing))
     firsts = [run.read(table).agg(F.min(F.to_date("as_of")).alias("first")).collect()[0]["first"] for table in named]
     return min((first for first in firsts if first), default=None)
+
+
+def _unsearchable(spark: SparkSession, interests: Mapping[str, str]) -> list[str]:
+    """Patterns that Java, which searches for them, does not take."""
+    java: Any = spark.sparkContext._jvm
+    found = []
+    for name, pattern in interests.items():
+        try:
+            java.java.util.regex.Pattern.compile(pattern)
+        except IllegalArgumentException as error:
+            problem = str(error).splitlines()[0]
+            found.append(f"  interests.{name} = {pattern}: no regular expression ({problem})")
+    return found
 
 
 def _mistakes(question: Question, interests: Mapping[str, str], deployment: Deployment,
@@ -211,12 +227,13 @@ def _with_words(df: DataFrame, time: Column, interest: Column | None) -> DataFra
     words = {name: said(time) for name, said in TIMES.items()}
     if interest is not None:
         words[INTEREST] = interest
-    return df.withColumns({name: column for name, column in words.items() if name not in df.columns})
+    own = {column.lower() for column in df.columns}  # Spark's names have no case
+    return df.withColumns({name: column for name, column in words.items() if name not in own})
 
 
 def _interests(events: DataFrame, interests: Mapping[str, str]) -> DataFrame:
     """What each distinct text is about: texts repeat, and hundreds of words are searched for in each."""
-    about = F.coalesce(*[F.when(F.col("__text").rlike(f"(?i){pattern}"), name)
+    about = F.coalesce(*[F.when(F.col("__text").rlike(f"(?iu){pattern}"), name)
                          for name, pattern in interests.items()])
     # Without a filter after it: Spark would move that, and the search with it, to before the texts are made distinct.
     return events.select("__text").distinct().withColumn(FOUND, about)
@@ -245,7 +262,8 @@ def _source_values(df: DataFrame, source: EventSource, questions: Sequence[Quest
     columns = [column for column in df.columns if column.lower() in named.lower()]  # SQL's names have no case
     past = max([q.span for q in questions if not q.future], default=0)
     ahead = max([q.span for q in questions if q.future], default=0)
-    asked = interests if INTEREST in named.lower() else {}
+    own = INTEREST in {column.lower() for column in df.columns}
+    asked = interests if not own and re.search(rf"\b{INTEREST}\b", named.lower()) else {}
     since = cut_offs[0] - timedelta(days=past) if asked else None
     good = sources.events(judged, source, end, columns, texts_since=since).where(
         F.col("__rejected").isNull() & ~F.col("__repeated") & (F.col("__time") < moment(end)))
@@ -259,12 +277,15 @@ def _source_values(df: DataFrame, source: EventSource, questions: Sequence[Quest
                                                     F.lit(DAY_MICROS)))
     rows = _with_words(rows, F.col("__time"), F.col(FOUND) if asked else None)
     # Questions share what they ask after: its words are made once.
-    rows = rows.withColumns({_said(q): _words(str(q.value)) for q in questions if q.measure in ("top", "distinct")})
+    ranked = dict.fromkeys(str(q.value) for q in questions if q.measure in ("top", "distinct"))
+    said = {value: f"__said_{number}" for number, value in enumerate(ranked)}
+    rows = rows.withColumns({name: _words(value) for value, name in said.items()})
     top = [q for q in questions if q.measure == "top"]
     # A grouping needs one aggregate at least, and all questions may be about the commonest values.
-    measured = [F.count(F.lit(1)).alias("__events"), *[_value(q).alias(q.name) for q in questions if q not in top]]
+    measured = [F.count(F.lit(1)).alias("__events"),
+                *[_value(q, said).alias(q.name) for q in questions if q not in top]]
     values = rows.groupBy(F.col("__user").alias("user_id"), "as_of").agg(*measured).drop("__events")
-    return values.join(_commonest(rows, top), ["user_id", "as_of"], "left") if top else values
+    return values.join(_commonest(rows, top, said), ["user_id", "as_of"], "left") if top else values
 
 
 def _inside(question: Question) -> Column:
@@ -277,8 +298,8 @@ def _window(question: Question) -> Column:
     return (day >= 0) & (day < question.span) if question.future else (day < 0) & (day >= -question.span)
 
 
-def _value(question: Question) -> Column:
-    """The measure as an aggregate over a user's events near a cut-off."""
+def _value(question: Question, said: Mapping[str, str]) -> Column:
+    """The measure as an aggregate over a user's events near a cut-off; `said` has the column of a value's words."""
     inside, time, measure = _inside(question), F.col("__time"), question.measure
     if measure == "count":
         return F.count_if(inside)
@@ -289,16 +310,12 @@ def _value(question: Question) -> Column:
     if measure == "days_until":
         return whole_days(F.col("as_of"), F.min(F.when(inside, time)))
     if measure == "distinct":
-        return F.size(F.collect_set(F.when(inside, F.col(f"`{_said(question)}`"))))
+        return F.size(F.collect_set(F.when(inside, F.col(said[str(question.value)]))))
     number = F.expr(str(question.value)).cast("double")
     # Exact decimals: a sum must not depend on the order of rows.
     exact = F.when(inside & ~F.isnan(number), number.try_cast(EXACT))
     total = F.try_sum(exact).cast("double")
     return total if measure == "sum" else F.try_divide(total, F.count(exact))
-
-
-def _said(question: Question) -> str:
-    return f"__said {str(question.value).replace('`', '')}"
 
 
 def _words(expression: str) -> Column:
@@ -308,14 +325,14 @@ def _words(expression: str) -> Column:
     return F.when(words != "", words)
 
 
-def _commonest(rows: DataFrame, questions: Sequence[Question]) -> DataFrame:
+def _commonest(rows: DataFrame, questions: Sequence[Question], said: Mapping[str, str]) -> DataFrame:
     """Each question's commonest texts per user and cut-off, the most frequent first; ties in alphabetical order.
 
     Counted by groups of rows, for comparing the elements of a list with one another takes their square.
     """
-    said = F.array(*[F.struct(F.lit(q.name).alias("question"),
-                              F.when(_inside(q), F.col(f"`{_said(q)}`")).alias("words")) for q in questions])
-    said_rows = rows.select(F.col("__user").alias("user_id"), "as_of", F.inline(said)).where("words IS NOT NULL")
+    asked = F.array(*[F.struct(F.lit(q.name).alias("question"),
+                               F.when(_inside(q), F.col(said[str(q.value)])).alias("words")) for q in questions])
+    said_rows = rows.select(F.col("__user").alias("user_id"), "as_of", F.inline(asked)).where("words IS NOT NULL")
     counted = said_rows.groupBy("user_id", "as_of", "question", "words").agg(F.count(F.lit(1)).alias("n"))
     ranked = F.struct((-F.col("n")).alias("n"), "words")
     return counted.groupBy("user_id", "as_of").agg(*[

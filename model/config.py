@@ -284,14 +284,14 @@ class TrainingConfig:
         AdamW's, under a cosine schedule after a linear warm-up, with gradients clipped to that norm.
     encoder_rate
         The event encoders' learning rate as a share of the others'; 0 freezes them, and each distinct text is
-        then encoded once. AdamW makes whole steps of gradients however small and noisy, and theirs are: at 1, a
-        few hundred steps undo what `warm_start` gave them.
+        then encoded once and its vector kept in memory. AdamW makes whole steps of gradients however small and
+        noisy, and theirs are: at 1, a few hundred steps undo what `warm_start` gave them.
     weight_lm, weight_cl
         a_lm and a_cl of eq. 5.
     temperature, margin
         tau of eq. 2 and the margin of eq. 4; cosines differ by 2 at most, so a margin of 2 turns eq. 4 off.
     warm_start
-        Whether fresh weights begin with word vectors and standardised adapters (`model.start`).
+        Whether fresh weights begin as a network that hands on what words say (`model.start`).
     mask_same_answers
         Whether pairs with the same answer text are never each other's negatives.
     quantile_bins
@@ -340,6 +340,8 @@ class TrainingConfig:
             raise ConfigError(
                 "a profile without pairs teaches nothing: raise instructed_pairs or general_pairs"
             )
+        if self.encoder_rate < 0:
+            raise ConfigError(f"encoder_rate is {self.encoder_rate}: use 0 (frozen) or more")
         if self.max_answer_tokens < 2:
             raise ConfigError(f"max_answer_tokens is {self.max_answer_tokens}: use at least 2")
         for name, usual in (("temperature", 0.07), ("learning_rate", 0.001)):

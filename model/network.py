@@ -33,7 +33,7 @@ CATEGORY_WIDTH = 16
 # Texts encoded together at most.
 CHUNK = 1024
 
-Events = Sequence[TokenIds | Tensor]
+Texts = Sequence[TokenIds | Tensor]
 """A source's distinct texts each, as tokens or as the vectors of an encoder that no longer changes."""
 
 
@@ -137,20 +137,20 @@ class InstructUE(nn.Module):
 
     # A training step.
 
-    def forward(self, batch: PairBatch, events: Events, answer_ids: TokenIds) -> PairOutputs:
+    def forward(self, batch: PairBatch, texts: Texts, answer_ids: TokenIds) -> PairOutputs:
         """Read a batch of packed question-answer pairs.
 
         Parameters
         ----------
         batch
             Profiles, and their suffixes end to end.
-        events
+        texts
             For each source, the tokens of the texts that `batch.profiles` points into, or their vectors (see
             `encode_texts`).
         answer_ids
             The tokens of the answers that `batch.answers_A` points into.
         """
-        tokens_BPH, mask_BP = self.read_profile(self.profile_tensors(batch.profiles, events))
+        tokens_BPH, mask_BP = self.read_profile(self.profile_tensors(batch.profiles, texts))
         suffixes_BLH = self.token_vectors(self._tensor(batch.ids_BL))
         hidden_BLH = self.read_suffixes(tokens_BPH, mask_BP, suffixes_BLH, self._tensor(batch.segments_BL))
         users_QH = hidden_BLH[self._tensor(batch.user_row_Q), self._tensor(batch.user_column_Q)]
@@ -189,14 +189,14 @@ class InstructUE(nn.Module):
             for source, ids in zip(self.config.sources, event_ids, strict=True)
         )
 
-    def profile_tensors(self, batch: ProfileBatch, events: Events) -> ProfileTensors:
-        """Encode the batch's distinct texts, once each, and put them where the events are."""
+    def profile_tensors(self, batch: ProfileBatch, texts: Texts) -> ProfileTensors:
+        """Put the vectors of the batch's distinct texts where the events are; tokens are encoded first, once each."""
         placed = []
-        for source, part, texts in zip(self.config.sources, batch.sources, events, strict=True):
+        for source, part, given in zip(self.config.sources, batch.sources, texts, strict=True):
             vectors_TE = (
-                texts[self._tensor(part.texts_T)]
-                if isinstance(texts, Tensor)
-                else self._by_length(partial(self.encode_events, source.name), texts, part.texts_T)
+                given[self._tensor(part.texts_T)]
+                if isinstance(given, Tensor)
+                else self._by_length(partial(self.encode_events, source.name), given, part.texts_T)
             )
             padding_1E = vectors_TE.new_zeros(1, self.config.encoder.width)
             placed.append(F.embedding(self._tensor(part.text_BN), torch.cat([vectors_TE, padding_1E])))

@@ -76,7 +76,7 @@ def _hand_on(network: InstructUE) -> None:
         common_1E = encoder.get_submodule("bert.embeddings.token_type_embeddings").get_parameter("weight")
         common_1E.copy_(1 - 2 * (torch.arange(common_1E.shape[1]) % 2))
     for name, weight in network.named_parameters():
-        if name.endswith(ORTHOGONAL):
+        if name.endswith(ORTHOGONAL):  # first, for BERT's attention ends like its feed-forward layers
             nn.init.orthogonal_(weight)
         elif name.endswith(QUIET):
             weight.mul_(FAINT)

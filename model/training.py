@@ -24,7 +24,7 @@ from model.checkpoint import CONFIG_FILE, METRICS_FILE, save_checkpoint
 from model.config import NetworkConfig, TrainingConfig
 from model.examples import Batches, Examples, fingerprint, prepare
 from model.losses import Losses, contrastive_loss, joint_loss, language_loss
-from model.network import Events, InstructUE
+from model.network import InstructUE, Texts
 from model.pairs import PairBatch
 from model.start import warm_start
 
@@ -102,17 +102,17 @@ def train(
         weight_decay=training.weight_decay,
     )
     network, optimizer = accelerator.prepare(network, optimizer)
-    events, held_out_events = (
+    history = _resume(accelerator, out, mark, log)
+    texts, held_out_texts = (
         _texts(accelerator.unwrap_model(network), part, encoded=frozen) for part in (examples, held_out)
     )
-    history = _resume(accelerator, out, mark, log)
     started, first = time.monotonic(), history.step
 
     told(first, training.steps)
     for step in range(first, training.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, training) * group["rate"]
-        losses = _losses(network, examples, events, batches[step], training)
+        losses = _losses(network, examples, texts, batches[step], training)
         optimizer.zero_grad()
         accelerator.backward(losses.total)
         accelerator.clip_grad_norm_(network.parameters(), training.max_grad_norm)
@@ -121,7 +121,7 @@ def train(
         done = step + 1
         told(done, training.steps)
         if done % training.validate_every == 0 or done == training.steps:
-            history.validation.append({"step": done, **_validate(network, held_out, held_out_events, training, seed)})
+            history.validation.append({"step": done, **_validate(network, held_out, held_out_texts, training, seed)})
             log(_line(history, training, (done - first) / (time.monotonic() - started)))
         if done % training.save_every == 0 and done < training.steps:
             _save_state(accelerator, out, mark, history)
@@ -173,12 +173,11 @@ def _groups(network: InstructUE, training: TrainingConfig) -> list[dict[str, Any
     encoders = [*network.encoders.parameters()]
     known = {id(weight) for weight in encoders}
     others = [weight for weight in network.parameters() if id(weight) not in known]
-    groups: list[dict[str, Any]] = [{"params": others, "rate": 1.0}]
-    return groups + ([{"params": encoders, "rate": training.encoder_rate}] if training.encoder_rate else [])
+    return [{"params": others, "rate": 1.0}, {"params": encoders, "rate": training.encoder_rate}]
 
 
 @torch.no_grad()
-def _texts(network: InstructUE, examples: Examples, *, encoded: bool) -> Events:
+def _texts(network: InstructUE, examples: Examples, *, encoded: bool) -> Texts:
     """A split's event texts: their vectors, made once, where the encoders are frozen."""
     return network.encode_texts(examples.event_ids) if encoded else examples.event_ids
 
@@ -202,9 +201,9 @@ class _History:
 
 
 def _losses(
-    network: nn.Module, examples: Examples, events: Events, batch: PairBatch, training: TrainingConfig
+    network: nn.Module, examples: Examples, texts: Texts, batch: PairBatch, training: TrainingConfig
 ) -> Losses:
-    output = network(batch, events, examples.answer_ids)
+    output = network(batch, texts, examples.answer_ids)
     contrastive = contrastive_loss(
         output.users_QH,
         output.answers_QH,
@@ -219,7 +218,7 @@ def _losses(
 
 @torch.no_grad()
 def _validate(
-    network: nn.Module, held_out: Examples, events: Events, training: TrainingConfig, seed: int
+    network: nn.Module, held_out: Examples, texts: Texts, training: TrainingConfig, seed: int
 ) -> dict[str, float]:
     """The mean losses of the same profiles and pairs whenever it is asked."""
     rng = np.random.default_rng([seed, 2])
@@ -229,7 +228,7 @@ def _validate(
     weights: list[int] = []
     for start in range(0, len(users), training.profiles_per_step):
         batch = held_out.batch(users[start : start + training.profiles_per_step], training, rng)
-        parts.append(_values(_losses(network, held_out, events, batch, training)))
+        parts.append(_values(_losses(network, held_out, texts, batch, training)))
     weights = [
         min(training.profiles_per_step, len(users) - at * training.profiles_per_step)
         for at in range(len(parts))

@@ -49,13 +49,13 @@ def test_every_mistake_is_told_at_once(tmp_path):
              {**GOOD, "name": "d", "measure": "days_until"}, {**GOOD, "name": "e", "each": ["moon"]},
              {**GOOD, "name": "f", "days": None}, {**GOOD, "name": "split"}, {**GOOD, "name": "as_of"},
              {**GOOD, "name": "user_id"}, {**GOOD, "name": "general"}, general=[["nobody"]],
-             interests={"tea": "hot (tea"})
+             interests={"tea": "", True: "film"})
     message = str(refused.value)
     for words in ("bills: named twice", "a.axis: Input should be 'attribute', 'diagnostic' or 'future'",
                   "b: measure sum needs a `value`", "c.answer: bands must grow", "d: recency looks back",
                   "e.each: 'moon' is no theme", "f: add `days`", "split: a reserved name",
                   "as_of: a reserved name", "user_id: a reserved name; rename the question", "general: a reserved",
-                  "general: 'nobody' is no question", "interests.tea = hot (tea: no regular expression"):
+                  "general: 'nobody' is no question", "interests.tea = ''", "interests.True = 'film'"):
         assert words in message, words
 
 

@@ -49,6 +49,8 @@ QUESTIONS = [
     question("age", "attribute", "value", {"bands": [30], "text": "Age {band}."}, source="tabular", value="age"),
     question("job", "attribute", "value", {"text": "Job {top}."}, source="tabular", value="job"),
     question("why", "diagnostic", "top", {"text": "Top {top}."}, value="merchant", top=2, days=60),
+    question("kind_now", "attribute", "top", {"text": "Now {top}."}, value="merchant", days=30),
+    question("kind_then", "attribute", "top", {"text": "Then {top}."}, value="Merchant", days=60),
     question("about", "attribute", "top", {"text": "About {top}."}, value="interest", top=2, days=60),
     question("cheap", "attribute", "count", {"yes_from": 1, "text": "Yes.", "none": "No."}, days=60,
              where="Interest = 'first letters' and amount < 1"),
@@ -183,6 +185,8 @@ def expected(lived, user, cut_off):
     days = (t - month[-1]["time"]).days if month else None
     found["last"] = ("Long ago." if days is None else "Paid less than a day ago." if days < 1 else
                      "Paid 1 to 6 days ago." if days < 7 else "Paid 7 days or more ago.")
+    if month:
+        found["kind_now"] = f"Now {commonest([row['merchant'] for row in month], 1)}."
     found["evening"] = "Yes." if sum(row["time"].hour >= 18 for row in month) >= 2 else "No."
     known = [row for row in lived.lake["attributes"][1] if row["user_id"] == user and row["valid_from"] < t]
     if known:
@@ -191,6 +195,7 @@ def expected(lived, user, cut_off):
         if row["age"] is not None:
             found["age"] = "Age under 30."
     if two:
+        found["kind_then"] = f"Then {commonest([row['merchant'] for row in two], 1)}."
         about = [interest(row) for row in two]
         if any(about):
             found["about"] = f"About {commonest(about, 2)}."
@@ -327,6 +332,18 @@ def test_questions_that_do_not_fit_are_refused_all_at_once(spark, lived):
                   "earliest label's as_of 2025-03-03", "b.where = colour = 'red'", "c.where = amount + 1: is double",
                   "d.value = merchant: is string", "e.source = shop: no source", "f.value = income: no tabular"):
         assert words in message, words
+
+
+def test_a_pattern_that_cannot_be_searched_for_is_refused(spark, tmp_path):
+    d = deploy(tmp_path, **CHANGES)
+    lake = make_lake()
+    write(d, lake)
+    deltalake.write_deltalake(d.table("labels"), pa.table({"as_of": pa.array([LABELLED], TIME)}))
+    content = {"interests": {"tea": "hot (tea", "han": r"\p{IsHan}"}, "questions": QUESTIONS[:1]}
+    (tmp_path / "questions.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(QuestionError, match=r"interests.tea = hot \(tea: no regular expression \(Unclosed") as refused:
+        userqa(spark, d)
+    assert "1 mistake" in str(refused.value)
 
 
 def test_labels_that_are_not_there_are_refused(spark, lived):

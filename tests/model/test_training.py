@@ -99,15 +99,22 @@ def test_frozen_encoders_stay_and_their_vectors_are_made_once(
     still = train(profiles, pairs, small(), frozen, tmp_path / "frozen", log=silent)
     asked = train(profiles, pairs, small(), moving, tmp_path / "asked", log=silent)
     start = train(profiles, pairs, small(), replace(frozen, steps=0), tmp_path / "start", log=silent)
-    curves = [json.loads((path / "metrics.json").read_text())["curve"]["loss"] for path in (still, asked)]
-    np.testing.assert_allclose(*curves, rtol=1e-4)
+    found = [json.loads((path / "metrics.json").read_text()) for path in (still, asked)]
+    np.testing.assert_allclose(*[metrics["curve"]["loss"] for metrics in found], rtol=1e-4)
+    np.testing.assert_allclose(
+        *[[part["loss"] for part in metrics["validation"]] for metrics in found], rtol=1e-4
+    )
     (before, _, _), (after, _, _) = load_checkpoint(start), load_checkpoint(still)
     for name, weight in before.state_dict().items():
         assert torch.equal(weight, after.state_dict()[name]) == name.startswith("encoders."), name
 
 
-def test_a_killed_run_goes_on_the_same_curve(profiles: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
-    whole = train(profiles, pairs, small(), SHORT, tmp_path / "whole", log=silent)
+@pytest.mark.parametrize("encoder_rate", [1.0, 0.0])
+def test_a_killed_run_goes_on_the_same_curve(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, encoder_rate: float
+) -> None:
+    training = replace(SHORT, encoder_rate=encoder_rate)
+    whole = train(profiles, pairs, small(), training, tmp_path / "whole", log=silent)
 
     def kill(line: str) -> None:
         if line.startswith("step 6"):
@@ -115,7 +122,7 @@ def test_a_killed_run_goes_on_the_same_curve(profiles: pa.Table, pairs: pa.Table
 
     killed = tmp_path / "killed"
     with pytest.raises(Killed):
-        train(profiles, pairs, small(), SHORT, killed, log=kill)
+        train(profiles, pairs, small(), training, killed, log=kill)
     assert [path.name for path in killed.iterdir()] == ["state-4"]
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
         load_checkpoint(killed)
@@ -125,7 +132,7 @@ def test_a_killed_run_goes_on_the_same_curve(profiles: pa.Table, pairs: pa.Table
     # The tables are read again, in another order.
     turned = profiles.take(np.arange(len(profiles))[::-1]), pairs.take(np.arange(len(pairs))[::-1])
     steps: list[tuple[int, int]] = []
-    train(*turned, small(), SHORT, killed, log=lines.append, told=lambda *done: steps.append(done))
+    train(*turned, small(), training, killed, log=lines.append, told=lambda *done: steps.append(done))
     assert any("going on after step 4" in line for line in lines)
     assert steps == [(4, 7), (5, 7), (6, 7), (7, 7)]
     assert not list(killed.glob("state*"))
