@@ -7,32 +7,24 @@ ends at or before the earliest label's as_of: of the labels' tables only that on
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
-from typing import Any
 
-from pyspark.errors import AnalysisException, IllegalArgumentException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType, NumericType
 
-from jobs import sources, tables, templates
-from jobs.answers import EMPTY_IS_ZERO, answer, asked_of, level_edges
+from jobs import sources, tables
+from jobs.answers import answer, asked_of, level_edges
 from jobs.assemble import SAME, note_static, refuse_too_many
-from jobs.deployment import Deployment, EventSource
-from jobs.profiles import DAY_MICROS, EXACT, Totals, profiles, whole_days
-from jobs.questions import TABULAR, WHOLE, Question, QuestionError, Questions
+from jobs.deployment import Deployment
+from jobs.measures import measured, misfits
+from jobs.profiles import Totals, profiles
+from jobs.questions import WHOLE, Question, QuestionError, Questions
 from jobs.tables import JobRun, TableError, job_run, moment
 
 PROFILES, PAIRS = "training_profiles", "userqa"
 PAIR = ("user_id", "question", "instruction", "answer", "axis", "split")
-TIMES = {"weekday": templates.weekday, "daypart": templates.daypart, "month": templates.month,
-         "hour": templates.hour}
-"""Columns of the event's time that a question may name."""
-INTEREST, FOUND = "interest", "__interest"
-"""The column of what the event's text is about, and its name before a source's own column may take its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +74,7 @@ def userqa(spark: SparkSession, deployment: Deployment) -> Asked:
         replaced = _write_profiles(run, cut_offs)
         run.versions.pop(PROFILES, None)
         people = run.read(PROFILES).where(F.col("day").isin(cut_offs))
-        wide = _measured(deployment, asked, opened, people, cut_offs, end).cache()
+        wide = measured(deployment, asked, opened, people, cut_offs, end).cache()
         # Each cut-off is written apart: the sentences, the largest of plans, are made once for all of them.
         pairs = _pairs(deployment, asked, wide).cache()
         replaced += [run.replace(pairs.where(F.col("as_of") == moment(cut_off)), PAIRS, PAIR, cut_off)
@@ -136,9 +128,7 @@ def _drop_others(run: JobRun, table: str, cut_offs: Sequence[date]) -> None:
 def _check(run: JobRun, asked: Questions, opened: Mapping[str, DataFrame], cut_offs: Sequence[date]) -> date:
     """The day before which every event that a question reads must lie; all mistakes at once otherwise."""
     deployment = run.deployment
-    mistakes = [words for question in asked.questions
-                for words in _mistakes(question, asked.interests, deployment, opened)]
-    mistakes += _unsearchable(run.spark, asked.interests)
+    mistakes = misfits(run.spark, deployment, asked, opened)
     first_label = _first_label(run)
     ends = {cut_off: cut_off for cut_off in cut_offs}
     for question in asked.questions:
@@ -170,174 +160,6 @@ def _first_label(run: JobRun) -> date | None:
         raise TableError(f"{run.deployment.path}: {len(missing)} mistake(s)\n" + "\n".join(missing))
     firsts = [run.read(table).agg(F.min(F.to_date("as_of")).alias("first")).collect()[0]["first"] for table in named]
     return min((first for first in firsts if first), default=None)
-
-
-def _unsearchable(spark: SparkSession, interests: Mapping[str, str]) -> list[str]:
-    """Patterns that Java, which searches for them, does not take."""
-    java: Any = spark.sparkContext._jvm
-    found = []
-    for name, pattern in interests.items():
-        try:
-            java.java.util.regex.Pattern.compile(pattern)
-        except IllegalArgumentException as error:
-            problem = str(error).splitlines()[0]
-            found.append(f"  interests.{name} = {pattern}: no regular expression ({problem})")
-    return found
-
-
-def _mistakes(question: Question, interests: Mapping[str, str], deployment: Deployment,
-              opened: Mapping[str, DataFrame]) -> list[str]:
-    """Where a question does not fit its source's columns."""
-    name = question.name
-    if question.source == TABULAR:
-        if question.value in deployment.numbers:
-            form = question.answer
-            if form.bands or form.levels or form.yes_from is not None:
-                return []
-            return [f"  {name}.answer: {question.value} is a number; add bands, levels or yes_from"]
-        if question.value in deployment.categories:
-            return []
-        return [f"  {name}.value = {question.value}: no tabular column; use one of "
-                f"{', '.join([*deployment.numbers, *deployment.categories])}"]
-    if question.source not in opened:
-        known = [source.name for source in deployment.sources]
-        return [f"  {name}.source = {question.source}: no source; use one of {', '.join([*known, TABULAR])}"]
-    df = _with_words(opened[question.source], F.current_timestamp(),
-                     F.lit("") if interests else None)
-    found = []
-    for key, expression in (("where", question.where), ("value", question.value)):
-        if expression is None:
-            continue
-        try:
-            dtype = df.select(F.expr(expression).alias("e")).schema["e"].dataType
-            df.where(F.expr(expression).isNotNull())
-        except AnalysisException as error:
-            problem = str(error).split("\n")[0][:200]
-            found.append(f"  {name}.{key} = {expression}: {problem}; columns are {', '.join(df.columns)}")
-            continue
-        if key == "where" and not isinstance(dtype, BooleanType):
-            found.append(f"  {name}.where = {expression}: is {dtype.simpleString()}; write a condition")
-        if key == "value" and question.measure in ("sum", "mean") and not isinstance(dtype, NumericType):
-            found.append(f"  {name}.value = {expression}: is {dtype.simpleString()}; write a number")
-    return found
-
-
-def _with_words(df: DataFrame, time: Column, interest: Column | None) -> DataFrame:
-    """What a question may name beside the source's own columns, which come first where names are equal."""
-    words = {name: said(time) for name, said in TIMES.items()}
-    if interest is not None:
-        words[INTEREST] = interest
-    own = {column.lower() for column in df.columns}  # Spark's names have no case
-    return df.withColumns({name: column for name, column in words.items() if name not in own})
-
-
-def _interests(events: DataFrame, interests: Mapping[str, str]) -> DataFrame:
-    """What each distinct text is about: texts repeat, and hundreds of words are searched for in each."""
-    about = F.coalesce(*[F.when(F.col("__text").rlike(f"(?iu){pattern}"), name)
-                         for name, pattern in interests.items()])
-    # Without a filter after it: Spark would move that, and the search with it, to before the texts are made distinct.
-    return events.select("__text").distinct().withColumn(FOUND, about)
-
-
-def _measured(deployment: Deployment, asked: Questions, opened: Mapping[str, DataFrame], people: DataFrame,
-              cut_offs: Sequence[date], end: date) -> DataFrame:
-    """One row per user and cut-off: user_id, as_of and a value per question, under its name."""
-    tabular = [F.col("tabular")[q.value].alias(q.name) for q in asked.questions if q.source == TABULAR]
-    wide = people.select("user_id", "as_of", *tabular)
-    for source in deployment.sources:
-        questions = [q for q in asked.questions if q.source == source.name]
-        if questions:
-            values = _source_values(opened[source.name], source, questions, asked.interests, cut_offs, end)
-            wide = wide.join(values, ["user_id", "as_of"], "left")
-    zeros = {q.name: F.coalesce(F.col(q.name), F.lit(0))
-             for q in asked.questions if q.measure in EMPTY_IS_ZERO}
-    return wide.withColumns(zeros)
-
-
-def _source_values(df: DataFrame, source: EventSource, questions: Sequence[Question], interests: Mapping[str, str],
-                   cut_offs: Sequence[date], end: date) -> DataFrame:
-    """One grouping of a source: every question's value per user and cut-off."""
-    named = " ".join(part for q in questions for part in (q.where, q.value) if part)
-    judged = sources.judged_events(df, source)
-    columns = [column for column in df.columns if column.lower() in named.lower()]  # SQL's names have no case
-    past = max([q.span for q in questions if not q.future], default=0)
-    ahead = max([q.span for q in questions if q.future], default=0)
-    own = INTEREST in {column.lower() for column in df.columns}
-    asked = interests if not own and re.search(rf"\b{INTEREST}\b", named.lower()) else {}
-    since = cut_offs[0] - timedelta(days=past) if asked else None
-    good = sources.events(judged, source, end, columns, texts_since=since).where(
-        F.col("__rejected").isNull() & ~F.col("__repeated") & (F.col("__time") < moment(end)))
-    if asked:
-        good = good.join(_interests(good, asked), "__text", "left")
-    rows = good.withColumn("as_of", F.explode(F.array(*[moment(c) for c in cut_offs])))
-    away = F.unix_micros("__time") - F.unix_micros("as_of")
-    rows = rows.where((away >= -past * DAY_MICROS) & (away < ahead * DAY_MICROS))
-    # Whole days from the cut-off, rounded down: -1 is the day before it, 0 the day after its midnight.
-    rows = rows.withColumn("__day", F.call_function("div", away - F.pmod(away, F.lit(DAY_MICROS)),
-                                                    F.lit(DAY_MICROS)))
-    rows = _with_words(rows, F.col("__time"), F.col(FOUND) if asked else None)
-    # Questions share what they ask after: its words are made once.
-    ranked = dict.fromkeys(str(q.value) for q in questions if q.measure in ("top", "distinct"))
-    said = {value: f"__said_{number}" for number, value in enumerate(ranked)}
-    rows = rows.withColumns({name: _words(value) for value, name in said.items()})
-    top = [q for q in questions if q.measure == "top"]
-    # A grouping needs one aggregate at least, and all questions may be about the commonest values.
-    measured = [F.count(F.lit(1)).alias("__events"),
-                *[_value(q, said).alias(q.name) for q in questions if q not in top]]
-    values = rows.groupBy(F.col("__user").alias("user_id"), "as_of").agg(*measured).drop("__events")
-    return values.join(_commonest(rows, top, said), ["user_id", "as_of"], "left") if top else values
-
-
-def _inside(question: Question) -> Column:
-    """Whether an event is one that the question asks about."""
-    return _window(question) & F.expr(question.where) if question.where else _window(question)
-
-
-def _window(question: Question) -> Column:
-    day = F.col("__day")
-    return (day >= 0) & (day < question.span) if question.future else (day < 0) & (day >= -question.span)
-
-
-def _value(question: Question, said: Mapping[str, str]) -> Column:
-    """The measure as an aggregate over a user's events near a cut-off; `said` has the column of a value's words."""
-    inside, time, measure = _inside(question), F.col("__time"), question.measure
-    if measure == "count":
-        return F.count_if(inside)
-    if measure == "share":
-        return F.try_divide(F.count_if(inside) * 100.0, F.count_if(_window(question)))
-    if measure == "recency":
-        return whole_days(F.max(F.when(inside, time)), F.col("as_of"))
-    if measure == "days_until":
-        return whole_days(F.col("as_of"), F.min(F.when(inside, time)))
-    if measure == "distinct":
-        return F.size(F.collect_set(F.when(inside, F.col(said[str(question.value)]))))
-    number = F.expr(str(question.value)).cast("double")
-    # Exact decimals: a sum must not depend on the order of rows.
-    exact = F.when(inside & ~F.isnan(number), number.try_cast(EXACT))
-    total = F.try_sum(exact).cast("double")
-    return total if measure == "sum" else F.try_divide(total, F.count(exact))
-
-
-def _words(expression: str) -> Column:
-    """The event's value as a text, null where there is none."""
-    value = F.expr(expression).cast("string")
-    words = F.substring(F.trim(F.regexp_replace(value, templates.BLANKS, " ")), 1, 100)
-    return F.when(words != "", words)
-
-
-def _commonest(rows: DataFrame, questions: Sequence[Question], said: Mapping[str, str]) -> DataFrame:
-    """Each question's commonest texts per user and cut-off, the most frequent first; ties in alphabetical order.
-
-    Counted by groups of rows, for comparing the elements of a list with one another takes their square.
-    """
-    asked = F.array(*[F.struct(F.lit(q.name).alias("question"),
-                               F.when(_inside(q), F.col(said[str(q.value)])).alias("words")) for q in questions])
-    said_rows = rows.select(F.col("__user").alias("user_id"), "as_of", F.inline(asked)).where("words IS NOT NULL")
-    counted = said_rows.groupBy("user_id", "as_of", "question", "words").agg(F.count(F.lit(1)).alias("n"))
-    ranked = F.struct((-F.col("n")).alias("n"), "words")
-    return counted.groupBy("user_id", "as_of").agg(*[
-        F.slice(F.sort_array(F.collect_list(F.when(F.col("question") == q.name, ranked))), 1, q.top)["words"]
-        .alias(q.name) for q in questions])
 
 
 def _pairs(deployment: Deployment, asked: Questions, wide: DataFrame) -> DataFrame:
