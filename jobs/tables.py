@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from jobs.deployment import Deployment
-from jobs.lake import TableError, missing
+from jobs.lake import TableError, days, missing
 from jobs.runs import Record
 
 REJECTED_PER_REASON = 1_000
@@ -96,22 +96,23 @@ def replace_day(df: DataFrame, path: str, as_of: date) -> None:
        .option("mergeSchema", "true").partitionBy("day").save(path))
 
 
+def has_day(spark: SparkSession, path: str, as_of: date) -> bool:
+    """Whether a table has files of a day; asked of its log without a JVM, where Spark would plan a query."""
+    return exists(spark, path) and as_of in days(deltalake.DeltaTable(path))
+
+
 def clear_day(spark: SparkSession, path: str, as_of: date) -> None:
     """Remove a day's rows, where there is such a table and it has any."""
-    if exists(spark, path):
-        there = spark.read.format("delta").load(path).where(F.col("day") == F.lit(as_of))
-        if not there.isEmpty():
-            replace_day(there.limit(0), path, as_of)
+    if has_day(spark, path, as_of):
+        replace_day(spark.read.format("delta").load(path).limit(0), path, as_of)
 
 
 def same_rows(df: DataFrame, path: str, as_of: date, columns: Sequence[str]) -> bool:
     """Whether a day of a table holds exactly the rows of `df`, by `columns`, whatever their order."""
     spark = df.sparkSession
-    if not exists(spark, path):
-        return False
+    if not has_day(spark, path, as_of):
+        return exists(spark, path) and df.isEmpty()
     there = spark.read.format("delta").load(path).where(F.col("day") == F.lit(as_of))
-    if there.isEmpty():
-        return df.isEmpty()
     if not set(columns) <= set(there.columns):
         return False
     return bool(_fingerprint(df, columns) == _fingerprint(there, columns))
