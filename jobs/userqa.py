@@ -84,7 +84,7 @@ def userqa(spark: SparkSession, deployment: Deployment) -> Asked:
         wide.unpersist()
         for table in (PROFILES, PAIRS):
             _drop_others(run, table, cut_offs)
-        spreads = _spreads(tables.read(spark, deployment, PAIRS))
+        spreads = _spreads(asked, tables.read(spark, deployment, PAIRS))
         run.rows_out = sum(spread.rows for spread in spreads.values())
         run.details["questions"] = {name: asdict(spread) for name, spread in spreads.items()}
         return Asked(as_of=tuple(cut_offs), profiles=count, pairs=run.rows_out, replaced=sum(replaced),
@@ -224,10 +224,13 @@ def _edges(asked: Questions, wide: DataFrame) -> dict[str, Sequence[float]]:
     return edges
 
 
-def _spreads(pairs: DataFrame) -> dict[str, Spread]:
+def _spreads(asked: Questions, pairs: DataFrame) -> dict[str, Spread]:
+    """By question, also of one that nobody could be asked: an interest or a value that no user has."""
     counts = pairs.groupBy("question", "answer").count()
     rows = counts.groupBy("question").agg(F.sum("count").alias("rows"), F.count(F.lit(1)).alias("answers"),
                                           F.max("count").alias("most")).orderBy("question").collect()
-    return {row["question"]: Spread(rows=row["rows"], answers=row["answers"],
-                                    commonest=row["most"] / row["rows"]) for row in rows}
+    unasked = Spread(rows=0, answers=0, commonest=0.0)
+    return {question.name: unasked for question in asked.questions} | {
+        row["question"]: Spread(rows=row["rows"], answers=row["answers"], commonest=row["most"] / row["rows"])
+        for row in rows}
 

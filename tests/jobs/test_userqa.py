@@ -52,6 +52,7 @@ QUESTIONS = [
     question("kind_now", "attribute", "top", {"text": "Now {top}."}, value="merchant", days=30),
     question("kind_then", "attribute", "top", {"text": "Then {top}."}, value="Merchant", days=60),
     question("about", "attribute", "top", {"text": "About {top}."}, value="interest", top=2, days=60),
+    question("unasked", "attribute", "top", {"text": "Gold {top}."}, value="merchant", days=60, where="kind = 'gold'"),
     question("cheap", "attribute", "count", {"yes_from": 1, "text": "Yes.", "none": "No."}, days=60,
              where="Interest = 'first letters' and amount < 1"),
     question("next_count", "future", "count", {"bands": [2, 4], "text": "Paid {times}.", "none": "Not."}, days=30),
@@ -307,6 +308,8 @@ def test_the_summary_counts_answers(lived):
     spread = lived.first.questions["evening"]
     assert (spread.rows, spread.answers) == (len(evening), 2)
     assert spread.commonest == pytest.approx(Counter(evening).most_common(1)[0][1] / len(evening))
+    unasked = lived.first.questions["unasked"]
+    assert (unasked.rows, unasked.answers, unasked.commonest) == (0, 0, 0)
     assert lived.first.pairs == len(lived.pairs)
     assert lived.first.profiles == len(lived.profiles)
 
