@@ -38,16 +38,26 @@ class Assembled:
     seconds: float
 
 
-def assemble(spark: SparkSession, deployment: Deployment, as_of: date) -> Assembled:
+def assemble(spark: SparkSession, deployment: Deployment, as_of: date, *,
+             source_versions: bool = False) -> Assembled:
     """Replace the day's rows of `user_profiles` by the users whose profile changed, point in time.
+
+    Parameters
+    ----------
+    source_versions
+        Read each source at the version that the day's last run read, not at its newest.
 
     Raises
     ------
     SourceError
         A source is missing or mistyped, or more than `max_reject_share` of its rows were refused.
+    TableError
+        With `source_versions`: no run noted them, or a version's log is gone.
     """
     with job_run(spark, deployment, "assemble", as_of) as run:
         run.details["shaping"] = deployment.shaping()
+        if source_versions:
+            run.pin(deployment.source_tables)
         found = profiles(spark, deployment, [as_of], run.read, run.started_at)
         totals = found.totals[as_of]
         try:

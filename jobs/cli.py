@@ -42,6 +42,8 @@ FirstDay = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], met
                                             show_default="2026-01-01", help="Rows that arrived before its midnight.")]
 Through = Annotated[datetime | None, typer.Option("--through", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
                                                   help="Run each day from --as-of to this one, oldest first.")]
+SourceVersions = Annotated[bool, typer.Option("--source-versions", help="Read each source as it was when this was run "
+                                              "last, to repeat that run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for a program to read.")]
 DEFAULT_CONFIG = Path("conf/demo.yaml")
 
@@ -69,7 +71,7 @@ def generate(
 
 
 @app.command(rich_help_panel=DATA)
-def userqa(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
+def userqa(config: Config = DEFAULT_CONFIG, source_versions: SourceVersions = False, json: Json = False) -> None:
     """Ask the questions of the questions file about every user: training_profiles and userqa, what training reads.
 
     [dim]instructue userqa --json[/]
@@ -80,7 +82,7 @@ def userqa(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
         from jobs.userqa import userqa as job
 
         with _step("userqa") as told, watch(spark, told):
-            summary = job(spark, deployment)
+            summary = job(spark, deployment, source_versions=source_versions)
     _show("userqa", summary, json)
 
 
@@ -149,7 +151,8 @@ def export(
 
 
 @app.command(rich_help_panel=DAILY)
-def assemble(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = None, json: Json = False) -> None:
+def assemble(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = None,
+             source_versions: SourceVersions = False, json: Json = False) -> None:
     """Bring user_profiles up to a day: a row for each user whose profile has changed.
 
     [dim]instructue assemble --as-of 2026-01-01 --through 2026-01-07[/]
@@ -159,7 +162,7 @@ def assemble(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = No
         from jobs.stages import watch
 
         with watch(spark, told):
-            return assemble(spark, deployment, day)
+            return assemble(spark, deployment, day, source_versions=source_versions)
 
     _daily("assemble", job, config, as_of, through, json)
 

@@ -344,6 +344,11 @@ class Deployment(Part):
         return {"sources": sources, "numbers": self.numbers, "categories": self.categories,
                 "aggregates": dump["aggregates"], "precision": self.model.precision}
 
+    @property
+    def source_tables(self) -> tuple[str, ...]:
+        """The company's own tables that profiles are made of."""
+        return (*(source.table for source in self.sources), *([self.attributes.table] if self.attributes else []))
+
 
 def _name_mistakes(content: dict[str, Any]) -> list[str]:
     """Mistakes between blocks: read off the raw file, so that they are told beside those inside a block."""

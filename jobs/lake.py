@@ -26,6 +26,10 @@ class TableError(InstructUEError):
 
 
 def midnight(day: date) -> datetime:
+class MissingTableError(TableError):
+    """There is no such Delta table."""
+
+
     """The as_of of a day: its first moment, UTC."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
@@ -44,11 +48,11 @@ def opened(deployment: Deployment, table: str) -> DeltaTable:
     return DeltaTable(path)
 
 
-def missing(deployment: Deployment, table: str) -> TableError:
+def missing(deployment: Deployment, table: str) -> MissingTableError:
     """The error that there is no such table; names the job that makes it."""
     job = MADE_BY.get(table)
     fix = f"run `instructue {job}` first, or" if job else "create it, or"
-    return TableError(f"{deployment.path}: lake = {deployment.lake}: there is no Delta table {table} at "
+    return MissingTableError(f"{deployment.path}: lake = {deployment.lake}: there is no Delta table {table} at "
                       f"{deployment.table(table)}; {fix} correct `lake`")
 
 

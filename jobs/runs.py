@@ -6,7 +6,7 @@ Read and written without a JVM: to Spark, so small a table is a dozen queries an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -44,6 +44,9 @@ class Run:
     """When the day's rows were last replaced; None where no run of the day has."""
     details: dict[str, Any]
 
+    model_version: str | None
+    versions: dict[str, int]
+    """The Delta version of each table that it read."""
     @property
     def left_rows(self) -> bool:
         """Whether the day may hold rows of it."""
@@ -73,10 +76,12 @@ def read(deployment: Deployment, *jobs: str, first: date = date.min, last: date 
     path = deployment.table(TABLE)
     if not DeltaTable.is_deltatable(path):
         return []
-    columns = ["job", "day", "status", "started_at", "finished_at", "replaced_at", "details"]
+    columns = ["job", "day", "status", "started_at", "finished_at", "replaced_at", "model_version", "versions",
+               "details"]
     found = DeltaTable(path).to_pyarrow_table(columns=columns, partitions=[("job", "in", list(jobs))])
     rows = sorted(found.to_pylist(), key=lambda row: (row["day"], row["job"]))
-    return [Run(**row | {"details": json.loads(row["details"] or "{}")}) for row in rows if first <= row["day"] <= last]
+    return [Run(**row | {"versions": dict(row["versions"]), "details": json.loads(row["details"] or "{}")})
+            for row in rows if first <= row["day"] <= last]
 
 
 def stale(deployment: Deployment, job: str, as_of: date) -> str | None:
@@ -157,6 +162,20 @@ class Record:
         before = self.former.replaced_at if self.former else None
         row = {"job": self.job, "as_of": midnight(self.as_of), "status": status, "started_at": self.started_at,
                "finished_at": finished_at, "replaced_at": datetime.now(UTC) if self.replaced or killed else before,
+    def pin(self, tables: Iterable[str]) -> None:
+        """Read these tables as they were when the day was run last.
+
+        Raises
+        ------
+        TableError
+            The day's last run, if there is one, noted no version of one of them.
+        """
+        noted = self.former.versions if self.former else {}
+        if unknown := [table for table in tables if table not in noted]:
+            raise TableError(f"no run of {self.job} for {self.as_of} has noted the versions of {', '.join(unknown)}, "
+                             "so there is nothing to repeat; run it without --source-versions")
+        self.versions |= {table: noted[table] for table in tables}
+
                "rows_in": self.rows_in, "rows_out": self.rows_out, "left_out": [*self.left_out.items()],
                "seconds": self.seconds(), "model_version": self.model_version, "versions": [*self.versions.items()],
                "details": json.dumps(self.details, ensure_ascii=False, default=str), "day": self.as_of}

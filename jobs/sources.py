@@ -32,7 +32,8 @@ from pyspark.sql.types import (
 
 from jobs import templates
 from jobs.deployment import Attributes, Deployment, EventSource
-from jobs.tables import SourceError, TableError, moment
+from jobs.lake import MissingTableError
+from jobs.tables import SourceError, moment
 
 ATTRIBUTES = "attributes"
 """Key of the tabular attributes among the event sources' names."""
@@ -67,7 +68,7 @@ def opened(deployment: Deployment, read: Callable[[str], DataFrame],
     for name, (key, table, needs) in _wanted(deployment).items():
         try:
             tables[name] = read(table)
-        except TableError:
+        except MissingTableError:
             mistakes.append(f"  {key}.table = {table}: there is no Delta table at {deployment.table(table)}; "
                             "create it or name another")
             continue

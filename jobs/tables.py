@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import deltalake
 from delta import DeltaTable
+from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
@@ -67,13 +68,19 @@ def read(spark: SparkSession, deployment: Deployment, table: str, *, at: int | N
     Raises
     ------
     TableError
-        There is no such Delta table; names the job that makes it.
+        There is no such Delta table; names the job that makes it. Or it no longer has that version.
     """
     path = deployment.table(table)
     if not exists(spark, path):
         raise missing(deployment, table)
     reader = spark.read.format("delta")
-    return (reader if at is None else reader.option("versionAsOf", at)).load(path)
+    try:
+        return (reader if at is None else reader.option("versionAsOf", at)).load(path)
+    except AnalysisException as error:
+        if at is None or "VERSION" not in (error.getCondition() or ""):
+            raise
+        raise TableError(f"{table} at {path} no longer has version {at}: its log was cleaned or the table was made "
+                         "anew; read it as it is now") from None
 
 
 def latest(df: DataFrame, keys: Sequence[str], as_of: date, strictly_before: bool = False) -> DataFrame:

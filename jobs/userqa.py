@@ -51,17 +51,18 @@ class Asked:
     seconds: float
 
 
-def userqa(spark: SparkSession, deployment: Deployment) -> Asked:
+def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool = False) -> Asked:
     """Replace `training_profiles` and `userqa` at every cut-off, and drop what other cut-offs left there.
 
-    The run is recorded in `job_runs` under the last cut-off.
+    The run is recorded in `job_runs` under the last cut-off. With `source_versions`, each source is read at the
+    version that the last such run read, not at its newest.
 
     Raises
     ------
     QuestionError
         The questions do not fit the tables, or a future window ends after the earliest label's as_of.
     TableError
-        A scenario names a table of labels that is not there.
+        A scenario names a table of labels that is not there; no run noted the versions to read.
     SourceError
         A source is missing or mistyped, or too many of its rows were refused.
     """
@@ -69,6 +70,8 @@ def userqa(spark: SparkSession, deployment: Deployment) -> Asked:
     cut_offs = sorted(set(deployment.userqa.as_of))
     with job_run(spark, deployment, "userqa", cut_offs[-1]) as run:
         run.details["shaping"] = deployment.shaping()
+        if source_versions:
+            run.pin(deployment.source_tables)
         opened = sources.opened(deployment, run.read)
         end = _check(run, asked, opened, cut_offs)
         replaced = _write_profiles(run, cut_offs)
