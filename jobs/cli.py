@@ -203,6 +203,20 @@ def publish(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = Non
     _daily("publish", job, config, as_of, through, json)
 
 
+@app.command(rich_help_panel=DAILY)
+def maintain(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
+    """Keep the project's own tables small, as the file's `retention` says: superseded rows, small files, old versions.
+
+    [dim]instructue maintain --config conf/demo.yaml[/]
+    """
+    from jobs.maintain import maintain as job
+
+    deployment = _read(config)
+    with _step("maintain"):
+        summary = job(lambda: spark_session(deployment), deployment)
+    _show("maintain", summary, json)
+
+
 @app.command(rich_help_panel=ANSWERS)
 def lookup(
     users: Annotated[list[str], typer.Argument(help="User ids.", show_default=False)],

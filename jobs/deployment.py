@@ -255,6 +255,17 @@ class Store(Part):
         return location.path if location.scheme else folder
 
 
+class Retention(Part):
+    """How many days back `instructue maintain` keeps what."""
+
+    rows: int | None = Field(default=None, ge=30)
+    """Days that a profile or vector can be asked for as of, and be made again; None: every day."""
+    rejected: int = Field(default=90, ge=1)
+    """Refused rows."""
+    files: int = Field(default=7, ge=7)
+    """Former versions of a table, which running jobs and readers still use."""
+
+
 class Deployment(Part):
     name: Name
     lake: str
@@ -269,6 +280,7 @@ class Deployment(Part):
     model: Model = Model()
     spark: Spark = Spark()
     store: Store
+    retention: Retention = Retention()
     path: Path = Field(exclude=True)
     """The file this came from."""
 
@@ -332,6 +344,11 @@ class Deployment(Part):
     def categories(self) -> tuple[str, ...]:
         return tuple(block.name for block in self.attributes.categories) if self.attributes else ()
 
+    @property
+    def source_tables(self) -> tuple[str, ...]:
+        """The company's own tables that profiles are made of."""
+        return (*(source.table for source in self.sources), *([self.attributes.table] if self.attributes else []))
+
     def source(self, name: str) -> EventSource:
         """The event source of that name."""
         return next(source for source in self.sources if source.name == name)
@@ -343,11 +360,6 @@ class Deployment(Part):
                    for s in dump["sources"]]
         return {"sources": sources, "numbers": self.numbers, "categories": self.categories,
                 "aggregates": dump["aggregates"], "precision": self.model.precision}
-
-    @property
-    def source_tables(self) -> tuple[str, ...]:
-        """The company's own tables that profiles are made of."""
-        return (*(source.table for source in self.sources), *([self.attributes.table] if self.attributes else []))
 
 
 def _name_mistakes(content: dict[str, Any]) -> list[str]:

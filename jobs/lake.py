@@ -17,7 +17,8 @@ from jobs.deployment import Deployment
 from model.errors import InstructUEError
 
 MADE_BY = {"user_profiles": "assemble", "training_profiles": "userqa", "userqa": "userqa",
-           "user_embeddings": "embed", "user_vectors": "publish", "labels": "generate"}
+           "rejected_rows": "assemble", "user_embeddings": "embed", "user_vectors": "publish",
+           "online_users": "publish", "labels": "generate"}
 """The job that makes each table, named in the error where a table is missing."""
 
 
@@ -25,11 +26,11 @@ class TableError(InstructUEError):
     """A table of the lake is missing or does not look as it must."""
 
 
-def midnight(day: date) -> datetime:
 class MissingTableError(TableError):
     """There is no such Delta table."""
 
 
+def midnight(day: date) -> datetime:
     """The as_of of a day: its first moment, UTC."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 

@@ -19,6 +19,8 @@ from jobs.deployment import Deployment
 from jobs.lake import TableError, locked, midnight, opened
 
 TABLE = "job_runs"
+HORIZON = "horizon"
+"""In the details of a maintain: the day up to which it dropped rows that later ones replace."""
 SCHEMA = pa.schema({
     "job": pa.string(), "as_of": pa.timestamp("us", "UTC"), "status": pa.string(),
     "started_at": pa.timestamp("us", "UTC"), "finished_at": pa.timestamp("us", "UTC"),
@@ -42,11 +44,11 @@ class Run:
     """None while it runs, or when it was killed."""
     replaced_at: datetime | None
     """When the day's rows were last replaced; None where no run of the day has."""
-    details: dict[str, Any]
-
     model_version: str | None
     versions: dict[str, int]
     """The Delta version of each table that it read."""
+    details: dict[str, Any]
+
     @property
     def left_rows(self) -> bool:
         """Whether the day may hold rows of it."""
@@ -118,6 +120,20 @@ def first_stale(deployment: Deployment, job: str, as_of: date) -> date:
     return first
 
 
+def require_kept(deployment: Deployment, job: str, as_of: date) -> None:
+    """Refuse a day of which maintain has dropped rows.
+
+    Raises
+    ------
+    TableError
+        The day lies at or before a horizon of maintain's.
+    """
+    horizons = [str(run.details[HORIZON]) for run in read(deployment, "maintain") if HORIZON in run.details]
+    if horizons and as_of.isoformat() <= max(horizons):
+        raise TableError(f"{job} for {as_of}: maintain has dropped rows of the days up to {max(horizons)}, so that day "
+                         "cannot be made again; later ones can (`retention.rows` says how many are kept)")
+
+
 @dataclass(kw_only=True)
 class Record:
     """What a job tells about its run while it runs; becomes one row of `job_runs` when it ends."""
@@ -146,6 +162,20 @@ class Record:
         self.versions[table] = found.version()
         return found
 
+    def pin(self, tables: Iterable[str]) -> None:
+        """Read these tables as they were when the day was run last.
+
+        Raises
+        ------
+        TableError
+            The day's last run, if there is one, noted no version of one of them.
+        """
+        noted = self.former.versions if self.former else {}
+        if unknown := [table for table in tables if table not in noted]:
+            raise TableError(f"no run of {self.job} for {self.as_of} has noted the versions of {', '.join(unknown)}, "
+                             "so there is nothing to repeat; run it without --source-versions")
+        self.versions |= {table: noted[table] for table in tables}
+
     def replacing(self) -> None:
         """Say, before the first rows are replaced, that they may be new: a kill in between must be seen."""
         if not self.replaced:
@@ -162,20 +192,6 @@ class Record:
         before = self.former.replaced_at if self.former else None
         row = {"job": self.job, "as_of": midnight(self.as_of), "status": status, "started_at": self.started_at,
                "finished_at": finished_at, "replaced_at": datetime.now(UTC) if self.replaced or killed else before,
-    def pin(self, tables: Iterable[str]) -> None:
-        """Read these tables as they were when the day was run last.
-
-        Raises
-        ------
-        TableError
-            The day's last run, if there is one, noted no version of one of them.
-        """
-        noted = self.former.versions if self.former else {}
-        if unknown := [table for table in tables if table not in noted]:
-            raise TableError(f"no run of {self.job} for {self.as_of} has noted the versions of {', '.join(unknown)}, "
-                             "so there is nothing to repeat; run it without --source-versions")
-        self.versions |= {table: noted[table] for table in tables}
-
                "rows_in": self.rows_in, "rows_out": self.rows_out, "left_out": [*self.left_out.items()],
                "seconds": self.seconds(), "model_version": self.model_version, "versions": [*self.versions.items()],
                "details": json.dumps(self.details, ensure_ascii=False, default=str), "day": self.as_of}

@@ -21,7 +21,7 @@ from pyspark.sql.types import StructType
 
 from jobs.deployment import Deployment
 from jobs.lake import TableError, days, missing
-from jobs.runs import Record
+from jobs.runs import Record, require_kept
 
 REJECTED_PER_REASON = 1_000
 
@@ -170,5 +170,12 @@ class JobRun(Record):
 
 
 def job_run(spark: SparkSession, deployment: Deployment, job: str, as_of: date) -> AbstractContextManager[JobRun]:
-    """Run the body under the job's lock and leave one row in `job_runs` for (job, as_of), also on failure."""
+    """Run the body under the job's lock and leave one row in `job_runs` for (job, as_of), also on failure.
+
+    Raises
+    ------
+    TableError
+        The day lies before what maintain has kept.
+    """
+    require_kept(deployment, job, as_of)
     return JobRun.kept(deployment, job, as_of, spark=spark)
