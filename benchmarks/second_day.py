@@ -26,12 +26,13 @@ CHANGED = 0.05
 WARM, FIRST, SECOND = date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)
 
 
-def assemble(spark: SparkSession, deployment: Deployment, day: date, rows: pa.Table) -> None:
-    """Write a day of `user_profiles`, its run recorded, as the job does."""
+def assemble(spark: SparkSession, deployment: Deployment, day: date, rows: pa.Table, users: int) -> None:
+    """Write a day of `user_profiles`, its run recorded, as the job does; `users` have a profile by then."""
     at = pa.array([midnight(day)] * len(rows), pa.timestamp("us", "UTC"))
     with tables.job_run(spark, deployment, "assemble", day) as run:
         made = spark.createDataFrame(rows.append_column("as_of", at))
         run.replace(made, "user_profiles", ["user_id", "profile_hash"])
+        run.details["users"] = users
 
 
 def timed(spark: SparkSession, deployment: Deployment, day: date) -> tuple[Embedded, float]:
@@ -44,13 +45,13 @@ def measure(spark: SparkSession, folder: Path, users: int) -> list[tuple[Embedde
     """Embed two days, and the second again, in a lake of their own; the session has embedded before."""
     warm = company.deployment(folder / "warm")
     company.release(warm)
-    assemble(spark, warm, WARM, company.profiles(warm, 50, seed=7))
+    assemble(spark, warm, WARM, company.profiles(warm, 50, seed=7), 50)
     embed(spark, warm, WARM)
     deployment = company.deployment(folder / "measured")
     company.release(deployment)
-    assemble(spark, deployment, FIRST, company.profiles(deployment, users))
+    assemble(spark, deployment, FIRST, company.profiles(deployment, users), users)
     first = timed(spark, deployment, FIRST)
-    assemble(spark, deployment, SECOND, company.profiles(deployment, int(users * CHANGED), seed=1))
+    assemble(spark, deployment, SECOND, company.profiles(deployment, int(users * CHANGED), seed=1), users)
     return [first, timed(spark, deployment, SECOND), timed(spark, deployment, SECOND)]
 
 

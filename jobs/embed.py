@@ -3,15 +3,18 @@
 A user is embedded again in a scenario where the profile, the instruction's vectors or the model differ from those of
 the latest row before that day; all scenarios of a user that are wanted come out of one forward. A user who has ended
 gets one row without a vector.
+
+Where the last embedded day is fresh and was embedded by the same model and instructions, only users with a profile
+since then can lack anything, and nobody else is looked at.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -82,10 +85,16 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
                              f"run `instructue assemble --as-of {first} --through {as_of}` first")
         [assembled] = runs.read(deployment, "assemble", first=as_of, last=as_of)
         check_shaping(deployment, assembled)
+        hashes = {name: found.instructions[name].hash for name in deployment.scenario_names}
+        run.details["instructions"] = hashes
+        since = _settled(deployment, as_of, found.model_version, hashes)
         profiles = run.read("user_profiles")
-        work = wanted(_latest_hashes(run, profiles), _before(run), deployment, found).cache()
+        latest = _latest_hashes(run, profiles, since)
+        before = _before(run, None if since is None else latest)
+        work = wanted(latest, before, hashes, found.model_version).cache()
         try:
             counts = _count(work, deployment.scenario_names)
+            lives = counts.lives if since is None else int(assembled.details["users"])
             with _batched(spark):
                 here = profiles.where(F.col("day").isin(counts.days))  # most days hold nobody who is wanted
                 rows = _rows(here, work, _embedder(spark, deployment, found), counts.embedded)
@@ -95,16 +104,26 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
                 replaced = run.replace(rows.withColumns(made), TABLE, SAME, known=known)
         finally:
             work.unpersist()
-        run.rows_in, run.rows_out = counts.lives + counts.ended, sum(counts.vectors.values()) + counts.ended_rows
-        run.left_out = {"unchanged": counts.lives - counts.embedded}
+        run.rows_in, run.rows_out = lives + counts.ended, sum(counts.vectors.values()) + counts.ended_rows
+        run.left_out = {"unchanged": lives - counts.embedded}
         run.details |= {"release": found.path.name, "embedded": counts.embedded, "ended": counts.ended,
                         "vectors": counts.vectors}
-        return Embedded(as_of=as_of, release=found.path.name, model_version=found.model_version, users=counts.lives,
+        return Embedded(as_of=as_of, release=found.path.name, model_version=found.model_version, users=lives,
                         embedded=counts.embedded, vectors=counts.vectors, ended=counts.ended, replaced=replaced,
                         seconds=run.seconds())
 
 
-def wanted(profiles: DataFrame, before: DataFrame, deployment: Deployment, release: Release) -> DataFrame:
+def _settled(deployment: Deployment, as_of: date, model_version: str, hashes: Mapping[str, str]) -> date | None:
+    """The last embedded day before this one, where what stands since then is this model's and these instructions'."""
+    earlier = [run for run in runs.read(deployment, "embed", last=as_of - timedelta(days=1)) if run.left_rows]
+    if not earlier:
+        return None
+    last = earlier[-1]
+    same = last.model_version == model_version and last.details.get("instructions") == hashes
+    return last.day if same and runs.stale(deployment, "embed", last.day) is None else None
+
+
+def wanted(profiles: DataFrame, before: DataFrame, hashes: Mapping[str, str], model_version: str) -> DataFrame:
     """What each user lacks.
 
     Parameters
@@ -113,6 +132,10 @@ def wanted(profiles: DataFrame, before: DataFrame, deployment: Deployment, relea
         user_id, day, profile_hash: each user's latest at the day; a null hash marks one who ended.
     before : DataFrame
         user_id, scenario and the three hashes: each pair's latest row before the day.
+    hashes : mapping
+        The hash of each scenario's instruction, in the file's order.
+    model_version : str
+        Of the release.
 
     Returns
     -------
@@ -120,9 +143,8 @@ def wanted(profiles: DataFrame, before: DataFrame, deployment: Deployment, relea
         user_id, day, profile_hash, and `wanted`, an array of struct<scenario, instruction_hash> in the file's order:
         what to embed, or, for a user who ended, what to end. It is empty for a user of whom all stands.
     """
-    current = F.array(*[F.struct(F.lit(scenario).alias("scenario"),
-                                 F.lit(release.instructions[scenario].hash).alias("instruction_hash"))
-                        for scenario in deployment.scenario_names])
+    current = F.array(*[F.struct(F.lit(scenario).alias("scenario"), F.lit(hash).alias("instruction_hash"))
+                        for scenario, hash in hashes.items()])
     was = F.struct("profile_hash", "instruction_hash", "model_version")
     former = before.groupBy("user_id").agg(
         F.map_from_entries(F.collect_list(F.struct("scenario", was))).alias("former"))
@@ -131,7 +153,7 @@ def wanted(profiles: DataFrame, before: DataFrame, deployment: Deployment, relea
         was = F.try_element_at("former", one["scenario"])
         return ~(F.col("profile_hash").eqNullSafe(was["profile_hash"])
                  & one["instruction_hash"].eqNullSafe(was["instruction_hash"])
-                 & F.lit(release.model_version).eqNullSafe(was["model_version"]))
+                 & F.lit(model_version).eqNullSafe(was["model_version"]))
 
     # Whoever ends does so in every scenario that he has a vector in, also in one that the file no longer names.
     stands = F.map_entries(F.map_filter("former", lambda _, was: was["profile_hash"].isNotNull()))
@@ -142,17 +164,24 @@ def wanted(profiles: DataFrame, before: DataFrame, deployment: Deployment, relea
         lives, F.filter(current, changed)).otherwise(F.coalesce(to_end, F.slice(current, 1, 0))).alias("wanted"))
 
 
-def _latest_hashes(run: JobRun, profiles: DataFrame) -> DataFrame:
+def _latest_hashes(run: JobRun, profiles: DataFrame, since: date | None) -> DataFrame:
+    """Each user's latest profile hash at the day; with `since`, of the users with a profile after it."""
     narrow = profiles.select("user_id", "as_of", "profile_hash", "day")
+    if since is not None:
+        narrow = narrow.where(F.col("day") > F.lit(since))
     return tables.latest(narrow, ["user_id"], run.as_of).drop("as_of")
 
 
-def _before(run: JobRun) -> DataFrame:
+def _before(run: JobRun, users: DataFrame | None) -> DataFrame:
+    """Each user's and scenario's latest row before the day; of these users alone, if any are named."""
     columns = [*SAME, "as_of", "day"]
     if not tables.exists(run.spark, run.deployment.table(TABLE)):
         return run.spark.createDataFrame([], ", ".join(f"{name} string" for name in SAME))
+    rows = run.read(TABLE).select(*columns)
+    if users is not None:
+        rows = rows.join(users.select("user_id"), "user_id", "left_semi")
     # By user at once: the groupings by user and scenario, by user, and the join with profiles then move no row again.
-    rows = run.read(TABLE).select(*columns).repartition("user_id")
+    rows = rows.repartition("user_id")
     return tables.latest(rows, ["user_id", "scenario"], run.as_of, strictly_before=True).select(*SAME)
 
 

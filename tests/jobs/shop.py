@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from jobs import tables
 from jobs.deployment import Deployment
@@ -58,6 +59,10 @@ def assembled(spark: Any, deployment: Deployment, day: date, rows: pa.Table) -> 
     with tables.job_run(spark, deployment, "assemble", day) as run:
         run.replace(spark.createDataFrame(rows.append_column("as_of", as_of)).coalesce(1), "user_profiles",
                     same=["user_id", "profile_hash"])
+        stored = DeltaTable(deployment.table("user_profiles")).to_pyarrow_table().to_pylist()
+        latest = {row["user_id"]: row["profile_hash"] for row in sorted(stored, key=lambda row: row["day"])
+                  if row["day"] <= day}
+        run.details["users"] = sum(found is not None for found in latest.values())
 
 
 def checkpoint(at: Path, seed: int = 0) -> Path:

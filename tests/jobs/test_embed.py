@@ -1,14 +1,10 @@
-"""Embed: the day holds what is new and nothing else, whenever it is run, killed and run again."""
+"""Embed: the day holds what is new and nothing else, whenever it is run."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import deltalake
@@ -21,6 +17,7 @@ from jobs.deployment import Deployment
 from jobs.embed import EmbedError, embed
 from jobs.lake import midnight
 from jobs.releases import folder, instructions
+from jobs.tables import job_run
 from model.checkpoint import load_checkpoint
 from model.release import ReleaseError, set_current
 from tests.jobs.shop import DAY1, DAY2, DAY3, DAY4, SCENARIOS, assembled, checkpoint, company, ended, profiles, released
@@ -103,7 +100,7 @@ def test_every_user_has_torchs_vector_in_every_scenario(first, trained):
     assert run["model_version"] == row["model_version"]
 
 
-def test_a_day_holds_what_changed_what_is_new_and_what_ended(spark, shop):
+def test_a_day_holds_what_changed_what_is_new_and_what_ended(spark, shop, monkeypatch):
     changed, new = profiles(6, seed=1).slice(2, 3), profiles(USERS + 2, seed=2).slice(USERS)
     assembled(spark, shop, DAY2, pa.concat_tables([changed, new, ended(["user-00007"])]))
     done = embed(spark, shop, DAY2)
@@ -113,6 +110,11 @@ def test_a_day_holds_what_changed_what_is_new_and_what_ended(spark, shop):
     assert set(found) == {(user, name) for user in users for name in NAMES}
     assert {user for (user, _), row in found.items() if row["embedding"] is None} == {"user-00007"}
     assert {row["profile_hash"] for (user, _), row in found.items() if user == "user-00007"} == {None}
+    assert run_of(shop, DAY2)["left_out"] == [("unchanged", USERS - 4)]
+    # Comparing everybody, not those alone who have a profile since, comes to the same rows.
+    with monkeypatch.context() as patched:
+        patched.setattr("jobs.embed._settled", lambda *_: None)
+        assert not embed(spark, shop, DAY2).replaced
     assert run_of(shop, DAY2)["left_out"] == [("unchanged", USERS - 4)]
 
     # Nothing changes: an ended user does not end twice. Then one comes back as before.
@@ -143,6 +145,23 @@ def test_a_past_day_again_is_what_it_was_and_what_was_lost_comes_back(spark, sho
     for day in (DAY1, DAY2):
         assert embed(spark, shop, day).replaced
         same_vectors(rows(shop, day), days[day])
+
+
+def test_only_users_with_a_profile_since_the_last_embedded_day_are_looked_at_while_that_day_stands(spark, shop):
+    """What was lost of others is found again as soon as that day does not stand: then everybody is compared."""
+    table = deltalake.DeltaTable(shop.table("user_embeddings"))
+    table.delete("user_id = 'user-00009'")
+    assembled(spark, shop, DAY2, profiles(2, seed=1))
+    assert embed(spark, shop, DAY2).embedded == 2
+    assembled(spark, shop, DAY3, profiles(1, seed=2))
+    with pytest.raises(EmbedError):
+        embed(spark, shop, DAY4)
+    assert embed(spark, shop, DAY3).embedded == 1
+    with job_run(spark, shop, "embed", DAY2) as run:
+        run.replacing()
+    assert set(user for user, _ in rows(shop, DAY3)) == {"user-00000"}
+    assert embed(spark, shop, DAY3).embedded == 2
+    assert set(user for user, _ in rows(shop, DAY3)) == {"user-00000", "user-00009"}
 
 
 def test_a_new_scenario_embeds_itself_alone(spark, shop, trained):
@@ -198,50 +217,6 @@ def test_a_day_without_fresh_profiles_is_refused(spark, shop):
     assembled(spark, shop, DAY2, profiles(1, seed=2))
     with pytest.raises(EmbedError, match=f"assemble --as-of {DAY3} --through {DAY4}"):
         embed(spark, shop, DAY4)
-
-
-KILLED = """
-import sys
-from datetime import date
-from jobs.deployment import Deployment
-from jobs.embed import embed
-from jobs.spark import session
-deployment = Deployment.read(sys.argv[1])
-embed(session(deployment), deployment, date.fromisoformat(sys.argv[2]))
-"""
-
-
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_killed_before_or_after_its_commit_and_run_again(spark, shop, tmp_path, moment):
-    """The JVM and every Python die at once; the day ends as if it had run once."""
-    many = profiles(600, seed=3)
-    assembled(spark, shop, DAY2, many)
-    calm = copy(shop, tmp_path / "calm")
-    embed(spark, calm, DAY2)
-
-    table = Path(shop.table("user_embeddings"))
-    commit = table / "_delta_log" / f"{deltalake.DeltaTable(str(table)).version() + 1:020}.json"
-    seen = {"before": lambda: any((table / f"day={DAY2}").glob("*.parquet")), "after": commit.exists}[moment]
-    kill_when(seen, [sys.executable, "-c", KILLED, str(shop.path), DAY2.isoformat()])
-    assert commit.exists() == (moment == "after")
-    assert run_of(shop, DAY2)["status"] == "failed", "an unfinished run must not look finished"
-
-    done = embed(spark, shop, DAY2)
-    assert done.replaced == (moment == "before")
-    same_vectors(rows(shop, DAY2), rows(calm, DAY2))
-    assert run_of(shop, DAY2)["status"] == "ok"
-
-
-def kill_when(seen: Callable[[], bool], command: list[str]) -> None:
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT)
-    until = time.monotonic() + 240
-    while not seen():
-        assert process.poll() is None, f"ended before it was killed:\n{process.communicate()[0].decode()}"
-        assert time.monotonic() < until
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 WORKER = """
