@@ -122,7 +122,7 @@ def airflow(lake: Deployment, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 def run_day(airflow: dict[str, str], day: date) -> None:
     """`airflow dags test`: what DAG.test() does, from the command line."""
-    done = subprocess.run([str(BIN / "airflow"), "dags", "test", "embed_users", str(day)], env=airflow, cwd=ROOT,
+    done = subprocess.run([str(BIN / "airflow"), "dags", "test", "embed_users", f"{day}T12:00"], env=airflow, cwd=ROOT,
                           capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=900)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
 
