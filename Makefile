@@ -6,11 +6,13 @@ RUN := .venv/bin
 USERS ?= 2000
 STEPS ?=
 DATA ?=
+KILLS ?= 60
+SEED ?= 0
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
-.PHONY: help setup test demo completejourney lock clean
+.PHONY: help setup test demo completejourney chaos lock clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +32,9 @@ demo: $(READY)  ## a made-up company through the whole line, two days (USERS=300
 
 completejourney: $(READY)  ## a real retailer's households through the line (DATA=folder of its tables)
 	@$(RUN)/python -m examples.completejourney $(if $(DATA),$(DATA))
+
+chaos: $(READY)  ## kill every job again and again, and compare with a line that nobody disturbed (KILLS=60 SEED=0)
+	@$(RUN)/python -m benchmarks.chaos --kills $(KILLS) --seed $(SEED)
 
 lock:  ## resolve pyproject.toml into requirements.lock again, keeping what still fits
 	$(RUN)/uv pip compile --extra dev --generate-hashes --no-emit-index-url --no-annotate -q pyproject.toml \
