@@ -222,6 +222,13 @@ class NetworkConfig:
         """The sources that have an encoder of their own, or `("shared",)`."""
         return ("shared",) if self.shared_encoder else tuple(source.name for source in self.sources)
 
+    @property
+    def fixed_tokens(self) -> int:
+        """Tokens of every profile beside its events: the pooled and the tabular ones, and the boundaries."""
+        pooled = len(self.sources) + 1 if self.pooled_tokens else 0
+        tabular = 3 if self.tabular.numbers or self.tabular.categories else 0
+        return pooled + 2 * len(self.sources) + tabular
+
     def source(self, name: str) -> EventSource:
         """Return the source of that name."""
         for source in self.sources:

@@ -174,7 +174,7 @@ class Runtime:
                                np.zeros((1, self._network.encoder.width), np.float32)])
 
     def _batches(self, rows: Profiles, instruction_tokens: int) -> Iterator[Ints]:
-        fixed = 3 * len(self._network.sources) + 4 + instruction_tokens  # pooled, boundary and tabular tokens
+        fixed = self._network.fixed_tokens + instruction_tokens
         return _by_cost(rows.lengths_U + fixed, TOKENS_PER_USER_BATCH)
 
     def _inputs(self, rows: Profiles, texts: list[Floats], users_B: Ints) -> dict[str, NDArray[Any]]:

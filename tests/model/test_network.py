@@ -9,14 +9,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.config import NetworkConfig, TrainingConfig
+from model.config import NetworkConfig, Tabular, TrainingConfig
 from model.examples import Examples, prepare
 from model.inference import embed, instruction_vectors
 from model.losses import Losses, contrastive_loss, joint_loss, language_loss
 from model.network import InstructUE, PairOutputs
+from model.packing import PADDING, pack
 from model.pairs import PairBatch
+from model.profiles import read_profiles
 from model.text import USER, Tokenizers
-from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
+from tests.model.made_up import TABULAR, made_up_pairs, made_up_profiles, network_config
 
 TOLERANCE = 1e-5
 ASKED = ["What does this user like?", None, "How many bills does this user have?"]
@@ -135,6 +137,26 @@ def test_a_profile_has_its_tokens_in_the_deployments_order() -> None:
     real = torch.from_numpy(bills[3] == 1)
     mean = tensors.events_BNE[0][3][real].mean(0)
     assert torch.allclose(tokens[3, 0], made.network.source_adapters[0](mean), atol=1e-5)
+
+
+@pytest.mark.parametrize("tabular", [TABULAR, Tabular()], ids=["tabular", "none"])
+@pytest.mark.parametrize("pooled", [True, False])
+def test_a_sequence_is_its_fixed_tokens_its_events_and_its_instructions(
+    monkeypatch: pytest.MonkeyPatch, pooled: bool, tabular: Tabular
+) -> None:
+    config = replace(network_config(pooled_tokens=pooled), tabular=tabular)
+    network, profiles = InstructUE(config), read_profiles(made_up_profiles(9), config)
+    texts = [torch.zeros(len(source.texts), config.encoder.width) for source in profiles.sources]
+    laid_out: list[torch.Tensor] = []
+    monkeypatch.setattr("model.network.pack", lambda s, dtype: laid_out.append(s) or pack(s, dtype))
+    mask_KI = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
+    with torch.no_grad():
+        tensors = network.profile_tensors(profiles.batch(np.arange(9)), texts)
+        network.forward_users(tensors, torch.zeros(2, 4, config.backbone.width), mask_KI)
+    [segments_BS] = laid_out
+    tokens_B = (segments_BS != PADDING).sum(1)
+    assert tokens_B.tolist() == (config.fixed_tokens + profiles.lengths_U + 5).tolist()
+    assert len(set(tokens_B.tolist())) > 3
 
 
 @pytest.mark.parametrize(
