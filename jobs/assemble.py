@@ -99,7 +99,7 @@ def refuse_too_many(run: JobRun, totals: Totals) -> None:
     """Raise SourceError where a source lost more than `max_reject_share` of its rows."""
     share = run.deployment.max_reject_share
     bad = [f"{name}: {account.rejected} of {account.rows_in}" for name, account in totals.accounts.items()
-           if account.rejected > share * account.rows_in]
+           if account.too_many_rejected(share)]
     if bad:
         raise SourceError(f"more than max_reject_share = {share} of the rows were refused: {'; '.join(bad)}. "
                           f"See rejected_rows of assemble; mend the source, or raise max_reject_share")

@@ -53,6 +53,10 @@ class Account:
                  "over the limit": self.over, "repeated": self.repeated, "superseded": self.superseded}
         return {reason: count for reason, count in named.items() if count}
 
+    def too_many_rejected(self, share: float) -> bool:
+        """Whether more than this share of the rows were rejected."""
+        return self.rejected > share * self.rows_in
+
     @property
     def balanced(self) -> bool:
         return self.rows_in == self.used + sum(self.left_out().values()) + self.rejected
@@ -111,16 +115,12 @@ def profiles(spark: SparkSession, deployment: Deployment, cut_offs: Sequence[dat
     """
     opened = sources.opened(deployment, read or (lambda table: tables.read(spark, deployment, table)))
     clock = clock or datetime.now(UTC)
-    judged, groups = {}, []
-    for source in deployment.sources:
-        aggregates = [a for a in deployment.aggregates if a.source == source.name]
-        numbers = [a.column for a in aggregates if a.column and a.function in ("sum", "mean")]
-        judged[source.name] = sources.judged_events(opened[source.name], source, numbers)
-        groups.append(_last_events(judged[source.name], source, aggregates, cut_offs, clock))
+    judged = sources.judged(deployment, opened)
+    groups = [_last_events(judged[source.name], source,
+                           [a for a in deployment.aggregates if a.source == source.name], cut_offs, clock)
+              for source in deployment.sources]
     if deployment.attributes:
-        frame = sources.judged_attributes(opened[sources.ATTRIBUTES], deployment.attributes)
-        judged[sources.ATTRIBUTES] = frame
-        groups.append(_last_attributes(frame, deployment.attributes, cut_offs, clock))
+        groups.append(_last_attributes(judged[sources.ATTRIBUTES], deployment.attributes, cut_offs, clock))
     together = _union(groups)
     values = [F.any_value(name, True).alias(name) for name in together.columns if name not in KEYS]
     cached = _shaped(together.groupBy(*KEYS).agg(*values), deployment).persist(StorageLevel.MEMORY_AND_DISK)

@@ -138,6 +138,18 @@ FIXES = {
 }
 
 
+def judged(deployment: Deployment, opened: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
+    """Every opened table with each row judged, by the source's name."""
+    found = {}
+    for source in deployment.sources:
+        numbers = [a.column for a in deployment.aggregates
+                   if a.source == source.name and a.column and a.function in ("sum", "mean")]
+        found[source.name] = judged_events(opened[source.name], source, numbers)
+    if deployment.attributes:
+        found[ATTRIBUTES] = judged_attributes(opened[ATTRIBUTES], deployment.attributes)
+    return found
+
+
 def judged_events(df: DataFrame, source: EventSource, numbers: Sequence[str] = ()) -> DataFrame:
     """A source's rows with `__user`, `__time`, `__id` and `__rejected`.
 

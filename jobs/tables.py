@@ -83,6 +83,20 @@ def read(spark: SparkSession, deployment: Deployment, table: str, *, at: int | N
                          "anew; read it as it is now") from None
 
 
+def pinned(spark: SparkSession, deployment: Deployment, table: str, versions: dict[str, int]) -> DataFrame:
+    """A table at the version that `versions` notes, or at its newest, which is then noted there.
+
+    Raises
+    ------
+    TableError
+        There is no such Delta table; names the job that makes it.
+    """
+    path = deployment.table(table)
+    if exists(spark, path):
+        versions.setdefault(table, version(spark, path))
+    return read(spark, deployment, table, at=versions.get(table))
+
+
 def latest(df: DataFrame, keys: Sequence[str], as_of: date, strictly_before: bool = False) -> DataFrame:
     """The latest row per key at `as_of` (or strictly before it), whole; `df` has one per key and as_of."""
     past = df.where(F.col("day") < F.lit(as_of) if strictly_before else F.col("day") <= F.lit(as_of))
@@ -149,10 +163,7 @@ class JobRun(Record):
 
     def read(self, table: str) -> DataFrame:
         """Read a table at its newest version and note that version."""
-        path = self.deployment.table(table)
-        if exists(self.spark, path):
-            self.versions.setdefault(table, version(self.spark, path))
-        return read(self.spark, self.deployment, table, at=self.versions.get(table))
+        return pinned(self.spark, self.deployment, table, self.versions)
 
     def replace(self, df: DataFrame, table: str, same: Sequence[str], as_of: date | None = None,
                 known: DataFrame | None = None) -> bool:
