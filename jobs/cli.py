@@ -71,6 +71,37 @@ def generate(
 
 
 @app.command(rich_help_panel=DATA)
+def check(
+    config: Config = DEFAULT_CONFIG,
+    as_of: Annotated[datetime | None, typer.Option(
+        "--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
+        help="The day; by default the one after the newest event before today, UTC.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object with everything.")] = False,
+) -> None:
+    """Say what the tables hold, where their rows go and what each day will cost; nothing is changed.
+
+    [dim]instructue check --config conf/yours.yaml[/]
+    """
+    from jobs.logstore import require
+
+    deployment = _read(config)
+    require(deployment)
+    with spark_session(_without_metastore(deployment)) as spark:
+        from jobs.check import check as job
+        from jobs.stages import watch
+
+        with _step("check") as told, watch(spark, told):
+            summary = job(spark, deployment, as_of.date() if as_of else None)
+    if json:
+        _show("check", summary, json)
+        return
+    from jobs.findings import findings
+    from jobs.report import out
+
+    out.print(findings(summary))
+
+
+@app.command(rich_help_panel=DATA)
 def userqa(config: Config = DEFAULT_CONFIG, source_versions: SourceVersions = False, json: Json = False) -> None:
     """Ask the questions of the questions file about every user: training_profiles and userqa, what training reads.
 
@@ -299,6 +330,11 @@ def _daily(name: str, job: Callable[[SparkSession, Deployment, date, Told], Any]
             with _step(f"{name} {day}") as told:
                 summary = job(spark, deployment, day, told)
             _show(f"{name} {day}", summary, json)
+
+
+def _without_metastore(deployment: Deployment) -> Deployment:
+    """For a command that changes nothing: a session brings the metastore up to date."""
+    return deployment.model_copy(update={"spark": deployment.spark.model_copy(update={"metastore": None})})
 
 
 def _read(config: Path) -> Deployment:

@@ -24,7 +24,8 @@ from model.errors import InstructUEError
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "pyspark", "pandas", "feast", "deltalake", "transformers", "onnxruntime", "sklearn", "airflow")
-COMMANDS = ("generate", "userqa", "train", "evaluate", "export", "assemble", "embed", "publish", "lookup", "sql")
+COMMANDS = ("generate", "check", "userqa", "train", "evaluate", "export", "assemble", "embed", "publish", "lookup",
+            "sql")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
