@@ -24,8 +24,9 @@ import pyarrow as pa
 import typer
 from deltalake import write_deltalake
 
-from jobs import cli, line, report
+from jobs import line, report
 from jobs.deployment import Deployment
+from jobs.exits import run
 from jobs.line import Steps
 from model.errors import InstructUEError
 
@@ -189,4 +190,4 @@ def words(names: pd.Series) -> pd.Series:
 
 
 if __name__ == "__main__":
-    cli.run(app)
+    run(app)

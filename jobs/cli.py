@@ -1,17 +1,12 @@
 """The command line: each job as a command, the same call from the shell and from Airflow.
 
     instructue assemble --config conf/demo.yaml --as-of 2026-01-02
-
-A mistake that a person can mend is one line, `error: ...`, and exit code 2; anything else leaves its traceback in
-a log file, says where, and exits with 1.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -20,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from jobs.logs import LogError, new_log
-from model.errors import InstructUEError
+from jobs.exits import run
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -365,58 +359,6 @@ def _print_json(rows: Iterable[Any]) -> None:
 def main() -> NoReturn:
     """The command `instructue`."""
     run(app)
-
-
-def run(app: typer.Typer) -> NoReturn:
-    """Run a command line and exit: 0 done, 1 unexpected, 2 a mistake that a person can mend, 130 interrupted."""
-    try:
-        app()
-    except InstructUEError as error:
-        sys.exit(_told(error))
-    except BrokenPipeError:
-        # The reader of our output (head, less) has left; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        ours = _from_worker(error)
-        sys.exit(_told(ours) if ours else _unexpected(error))
-    sys.exit(0)
-
-
-def _told(error: InstructUEError) -> int:
-    print("\n".join([f"error: {error}", *_notes(error)]), file=sys.stderr)
-    return 2
-
-
-def _unexpected(error: Exception) -> int:
-    if "PYSPARK_GATEWAY_PORT" in os.environ:
-        # Under spark-submit the scheduler keeps what is printed: the traceback belongs there.
-        traceback.print_exc()
-    what = f"unexpected {type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
-    try:
-        log = new_log("error")
-        log.write_text(f"{' '.join(sys.argv)}\n{traceback.format_exc()}", encoding="utf-8")
-    except (LogError, OSError) as unwritten:
-        traceback.print_exc()
-        where = f"its traceback stands above ({unwritten})"
-    else:
-        where = f"the traceback is in {log}"
-    print("\n".join([*_notes(error), f"{what}; {where}"]), file=sys.stderr)
-    return 1
-
-
-def _from_worker(error: Exception) -> InstructUEError | None:
-    if "pyspark" not in sys.modules:
-        return None
-    from jobs.failures import from_worker
-
-    return from_worker(error)
-
-
-def _notes(error: BaseException) -> list[str]:
-    return [f"note: {note}" for note in getattr(error, "__notes__", ())]
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from jobs import cli, line, report
+from jobs import line, report
 from jobs.deployment import Deployment
+from jobs.exits import run
 from jobs.line import LineError, Steps
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,4 +111,4 @@ def _where(deployment: Deployment) -> RenderableType:
 
 
 if __name__ == "__main__":
-    cli.run(app)
+    run(app)

@@ -18,8 +18,8 @@ import yaml
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.cli import run as main
 from jobs.deployment import Deployment
+from jobs.exits import run as main
 from model.errors import InstructUEError
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from feature_repo.vectors import VectorError
-from jobs.cli import run
+from jobs.exits import run
 from jobs.spark import session
 from jobs.stages import watch
 
