@@ -25,7 +25,7 @@ $(READY): requirements.lock pyproject.toml bin/setup jobs/delta_jars.py
 test: $(READY)  ## lint, types and every test
 	$(RUN)/ruff check
 	$(RUN)/mypy
-	$(RUN)/pytest --durations=15
+	$(RUN)/pytest -n 2 --dist loadfile --durations=15
 
 demo: $(READY)  ## a made-up company through the whole line, two days (USERS=300 STEPS=30 for a quick look)
 	@$(RUN)/python -m jobs.demo --users $(USERS) $(if $(STEPS),--steps $(STEPS))

@@ -6,6 +6,7 @@ import random
 
 import deltalake
 import pyarrow as pa
+import pytest
 
 from benchmarks.chaos import Step, finish, strike
 from benchmarks.twins import compare
@@ -17,6 +18,7 @@ USERS = 1300
 """More than one write of the online store takes."""
 
 
+@pytest.mark.timeout(1200)
 def test_killed_and_run_again_a_day_ends_as_its_undisturbed_twin(spark, tmp_path):
     rng, struck = random.Random(1), company(tmp_path / "struck")
     released(struck, checkpoint(tmp_path / "checkpoint"))
