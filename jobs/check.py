@@ -128,17 +128,20 @@ def check(spark: SparkSession, deployment: Deployment, as_of: date | None = None
         sample = _sample(found.rows.where(F.col("as_of") == moment(as_of)), deployment)
     finally:
         found.release()
-    named = {source.name: source.table for source in deployment.sources}
+
+    def source(name: str, table: str) -> Source:
+        account, span = accounts[name], spans[name]
+        return Source(table=table, version=versions[table], users=span["users"], first=span["first"],
+                      last=span["last"], account=account, rejected=rejected.get(name, {}),
+                      refused=account.too_many_rejected(deployment.max_reject_share))
+
+    named = [(events.name, events.table) for events in deployment.sources]
     attributes = deployment.attributes
     if attributes:
-        named[sources.ATTRIBUTES] = attributes.table
-    tally = {name: Source(table=table, version=versions[table], account=accounts[name],
-                          rejected=rejected.get(name, {}),
-                          refused=accounts[name].too_many_rejected(deployment.max_reject_share),
-                          **{key: spans[name][key] for key in ("users", "first", "last")})
-             for name, table in named.items()}
-    return Checked(as_of=as_of, sources=tally, static=attributes is not None and attributes.static, costs=expected,
-                   profile=sample, seconds=time.monotonic() - started)
+        named.append((sources.ATTRIBUTES, attributes.table))
+    return Checked(as_of=as_of, sources={name: source(name, table) for name, table in named},
+                   static=attributes is not None and attributes.static, costs=expected, profile=sample,
+                   seconds=time.monotonic() - started)
 
 
 def _spans(judged: Mapping[str, DataFrame], today: date) -> dict[str, dict[str, Any]]:

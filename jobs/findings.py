@@ -20,11 +20,14 @@ LAST = 4
 
 
 def findings(found: Checked) -> RenderableType:
-    """Every table of a check, what needs a person's eye last."""
-    parts = [_tables(found), _rows(found), *([_rejected(found)] if _refused(found) else []), _texts(found),
-             _tokens(found), _costs(found), *(_profile(found.profile) if found.profile else []),
-             *(Text(line) for line in _notes(found))]
-    return Group(*parts)
+    """Every table of a check, and what needs a person's eye last."""
+    parts = [_tables(found), _rows(found)]
+    if any(source.rejected for source in found.sources.values()):
+        parts.append(_rejected(found))
+    parts += [_texts(found), _tokens(found), _costs(found)]
+    if found.profile:
+        parts += _profile(found.profile)
+    return Group(*parts, *(Text(line) for line in _notes(found)))
 
 
 def _tables(found: Checked) -> RenderableType:
@@ -44,10 +47,6 @@ def _rows(found: Checked) -> RenderableType:
     columns = ("source", "rows in", "used", "at or after as_of", "outside the window", "over the limit",
                "repeated, superseded", "rejected", "later than now")
     return table("Where the rows go: the columns from used to rejected add up to the rows in", columns, rows)
-
-
-def _refused(found: Checked) -> bool:
-    return any(source.rejected for source in found.sources.values())
 
 
 def _rejected(found: Checked) -> RenderableType:
@@ -72,8 +71,7 @@ def _tokens(found: Checked) -> RenderableType:
     tokens = found.costs.tokens
     asked = sum(tokens.instructions.values())
     rows = [("profile: boundaries, events, pooled and tabular", *_spread(tokens.profile)),
-            (f"{len(tokens.instructions)} instructions with <USER>", *([asked] * 5 if found.costs.users else
-                                                                       [None] * 4 + [asked])),
+            (f"{len(tokens.instructions)} instructions, each with <USER>", *[asked] * 5),
             ("read in one forward", *_spread(tokens.whole))]
     columns = ("tokens of a user", "mean", "median", "95 % have at most", "most", "most possible")
     return table("What the language model reads", columns, rows)
