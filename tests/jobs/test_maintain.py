@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import date, timedelta
 from pathlib import Path
-from threading import Thread
 
 import deltalake
 import pyarrow as pa
@@ -123,23 +122,18 @@ def test_refused_rows_go_by_their_age(deployment):
 
 def test_a_running_job_is_waited_for(lived, capfd):
     d = deploy(lived.path.parent)
-    thread = Thread(target=maintain, args=(no_spark, d, TODAY))
-    with locked(d, "publish"):
-        thread.start()
-        wait_until(lambda: "another publish is running" in capfd.readouterr().err)
-        version = deltalake.DeltaTable(d.table("user_vectors")).version()
-        assert thread.is_alive()
-    thread.join(30)
-    assert not thread.is_alive()
+    told = ""
+    with ThreadPoolExecutor(1) as pool:
+        with locked(d, "publish"):
+            run = pool.submit(maintain, no_spark, d, TODAY)
+            while "another publish is running" not in told:
+                assert not run.done(), run.result()
+                time.sleep(0.01)
+                told += capfd.readouterr().err
+            version = deltalake.DeltaTable(d.table("user_vectors")).version()
+        run.result()
     assert deltalake.DeltaTable(d.table("user_vectors")).version() > version
 
 
 def no_spark():
     raise AssertionError("there is nothing to drop")
-
-
-def wait_until(seen: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not seen():
-        assert time.monotonic() < until
-        time.sleep(0.01)
