@@ -12,7 +12,7 @@ SEED ?= 0
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
-.PHONY: help setup test demo completejourney chaos bench lock clean
+.PHONY: help setup test demo completejourney chaos lock clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ $(READY): requirements.lock pyproject.toml bin/setup jobs/delta_jars.py
 test: $(READY)  ## lint, types and every test
 	$(RUN)/ruff check
 	$(RUN)/mypy
-	$(RUN)/pytest -n 2 --dist loadfile --durations=15
+	$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 demo: $(READY)  ## a made-up company through the whole line, two days (USERS=300 STEPS=30 for a quick look)
 	@$(RUN)/python -m jobs.demo --users $(USERS) $(if $(STEPS),--steps $(STEPS))
@@ -35,9 +35,6 @@ completejourney: $(READY)  ## a real retailer's households through the line (DAT
 
 chaos: $(READY)  ## kill every job again and again, and compare with a line that nobody disturbed (KILLS=60 SEED=0)
 	@$(RUN)/python -m benchmarks.chaos --kills $(KILLS) --seed $(SEED)
-
-bench: $(READY)  ## every benchmark in turn, an hour or two; tables in benchmarks/results/
-	@$(RUN)/python -m benchmarks
 
 lock:  ## resolve pyproject.toml into requirements.lock again, keeping what still fits
 	$(RUN)/uv pip compile --extra dev --generate-hashes --no-emit-index-url --no-annotate -q pyproject.toml \
