@@ -7,266 +7,42 @@ relative to the file, so that a job may be started from anywhere.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import asdict, fields
-from datetime import date
-from functools import cached_property
+from dataclasses import fields
 from pathlib import Path
-from string import Formatter
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any
 from urllib.parse import urlparse
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    ValidationInfo,
-    WrapValidator,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError
 
+from jobs.blocks import (
+    Aggregate,
+    Attributes,
+    Block,
+    Eligible,
+    EventSource,
+    Model,
+    Name,
+    Retention,
+    Scenario,
+    Spark,
+    Store,
+    UserQA,
+)
 from jobs.mistakes import mistake
-from model.config import PRESETS, RESERVED_NAMES, Adapter, BackboneConfig, ConfigError, EncoderConfig, TrainingConfig
+from model.config import RESERVED_NAMES, BackboneConfig, EncoderConfig, TrainingConfig
 from model.errors import InstructUEError
 
 UNIVERSAL = "universal"
 JOBS_NAMES = frozenset({"attributes", "scenarios", "wanted"})
 """What jobs put beside the sources under a name of their own."""
-TEMPLATE_FILTERS = ("text", "amount_band", "weekday", "hour", "daypart", "month")
-
-NAME = r"^[a-z][a-z0-9_]{0,40}$"
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-Days = Annotated[int, Field(ge=1, le=3650)]
-
-
-def _mapped(column: Any) -> Any:
-    """A plain name stands for the column of that name."""
-    if not isinstance(column, str):
-        return column
-    if not re.fullmatch(NAME, column):
-        raise ValueError("a profile's column has lower-case letters, digits and _, starting with a letter; write "
-                         f"{{name: <such a name>, column: {column}}}")
-    return {"name": column, "column": column}
-
-
-def _checked(value: Any, validated: Callable[[Any], Any]) -> Any:
-    try:
-        return validated(value)
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
-
-
-Setting = TypeVar("Setting")
-Checked = Annotated[Setting, WrapValidator(_checked)]
-"""A dataclass of `model.config`, whose own checks are told with the others."""
 
 
 class DeploymentError(InstructUEError):
     """A deployment file that cannot be used; the message lists every mistake in it."""
 
 
-class Part(BaseModel):
-    """A block of the deployment file: frozen, and unknown keys are mistakes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
-
-
-def template_parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
-    """Split a template into (literal text, column or None, filter); ValueError where it does not parse."""
-    parts = []
-    for literal, column, kind, conversion in Formatter().parse(template):
-        if conversion is not None:
-            raise ValueError(f"conversion '!{conversion}'")
-        if column == "":
-            raise ValueError("an empty field {}")
-        parts.append((literal, column, kind or "text"))
-    return tuple(parts)
-
-
-class EventSource(Part):
-    """One table of events and how an event becomes a text."""
-
-    name: Name
-    table: str
-    user: str = "user_id"
-    time: str
-    id: str | None = None
-    """Column with the event's own id; rows that repeat an id are counted as repeated. None: no repeats."""
-    template: str
-    """`{column}` or `{column:filter}` in plain text, e.g. `paid {merchant} {amount:amount_band}`."""
-    max_events: int = Field(default=64, ge=1, le=10_000)
-    max_tokens: int = Field(default=24, ge=4, le=512)
-    window_days: Days = 365
-
-    @field_validator("template")
-    @classmethod
-    def _template_parses(cls, template: str) -> str:
-        try:
-            parts = template_parts(template)
-        except ValueError as error:
-            raise ValueError(f"template does not parse ({error}); write {{column}} or {{column:filter}}") from None
-        fields = [(column, kind) for _, column, kind in parts if column is not None]
-        if not fields:
-            raise ValueError("template names no column; write at least one {column}")
-        for column, kind in fields:
-            if not re.fullmatch(r"[A-Za-z_]\w*", column):
-                raise ValueError(f"template field {column!r} is not a column name; use letters, digits and _")
-            if kind not in TEMPLATE_FILTERS:
-                raise ValueError(f"template filter {kind!r} is unknown; use one of {', '.join(TEMPLATE_FILTERS)}")
-        return template
-
-    @cached_property
-    def parts(self) -> tuple[tuple[str, str | None, str], ...]:
-        """The template as (literal text, column or None, filter) in order."""
-        return template_parts(self.template)
-
-    @property
-    def fields(self) -> tuple[tuple[str, str], ...]:
-        return tuple((column, kind) for _, column, kind in self.parts if column is not None)
-
-
-class Aggregate(Part):
-    """A number computed over a source's events before as_of: count, sum, mean, distinct or days_since_last."""
-
-    name: Name
-    source: Name
-    function: Literal["count", "sum", "mean", "distinct", "days_since_last"]
-    column: str | None = None
-    window_days: Days = 365
-
-    @model_validator(mode="after")
-    def _column_fits(self) -> Self:
-        if self.function in ("sum", "mean", "distinct") and self.column is None:
-            raise ValueError(f"function {self.function} needs a column; add `column: <name>`")
-        if self.function in ("count", "days_since_last") and self.column is not None:
-            raise ValueError(f"function {self.function} takes no column; remove `column`")
-        return self
-
-
-class Column(Part):
-    """A column of a profile, and the column of the company's table that it comes from."""
-
-    name: Name
-    column: str
-
-
-Columns = tuple[Annotated[Column, BeforeValidator(_mapped)], ...]
-"""Each `{name, column}`, or a plain name where the two are the same."""
-
-
-class Attributes(Part):
-    """The table of tabular attributes, one row per user, or several with a valid-from time."""
-
-    table: str
-    user: str = "user_id"
-    valid_from: str | None = None
-    static: bool = False
-    """True: rows carry no time and hold for every as_of; each run says so."""
-    numbers: Columns = ()
-    categories: Columns = ()
-
-    @model_validator(mode="after")
-    def _time_declared(self) -> Self:
-        if (self.valid_from is None) != self.static:
-            raise ValueError("name the valid_from column, or declare `static: true` (one of the two)")
-        if not self.numbers and not self.categories:
-            raise ValueError("no column named; list `numbers` and/or `categories`, or remove the block")
-        return self
-
-
-class Scenario(Part):
-    """A use of the vectors: its name and its instruction, and the table of labels if there is one."""
-
-    name: Name
-    instruction: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
-    labels: str | None = None
-
-
-class UserQA(Part):
-    """Which questions, asked at which cut-offs."""
-
-    questions: str
-    as_of: tuple[date, ...] = Field(min_length=1)
-    validation_share: float = Field(default=0.05, gt=0, lt=0.5)
-
-
-class Eligible(Part):
-    min_events: int = Field(default=1, ge=1)
-
-
-class Network(Part):
-    """The sizes and switches of a network, as `model.config.NetworkConfig` explains them."""
-
-    encoder: Checked[EncoderConfig]
-    backbone: Checked[BackboneConfig]
-    shared_encoder: bool = False
-    adapter: Adapter = "mlp"
-    pooled_tokens: bool = True
-    time_bands: bool = True
-
-
-class Model(Part):
-    preset: Literal["tiny"] = "tiny"
-    network: Network = Field(default={}, validate_default=True)
-    """In the file, what differs from the preset."""
-    training: Checked[TrainingConfig] = TrainingConfig()
-    precision: Literal["fp32"] = "fp32"
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
-
-    @field_validator("network", mode="before")
-    @classmethod
-    def _on_top_of_the_preset(cls, given: Any, info: ValidationInfo) -> Any:
-        if not isinstance(given, dict) or "preset" not in info.data:
-            return given
-        sizes = {part: asdict(getattr(PRESETS[info.data["preset"]], part)) for part in ("encoder", "backbone")}
-        return given | {part: size | given.get(part, {}) for part, size in sizes.items()
-                        if isinstance(given.get(part, {}), dict)}
-
-
-class Spark(Part):
-    master: str | None = "local[2]"
-    """None: whatever spark-submit says."""
-    metastore: str | None = None
-    """Folder or URI of a warehouse in which tables, views and functions of sql/ are kept; None: per session."""
-    conf: dict[str, str] = {}
-
-
-class Store(Part):
-    """Feast's online store and registry."""
-
-    project: Name = "instructue"
-    online: dict[str, Any] = {"type": "sqlite"}
-    registry: str | None = None
-    """SQLAlchemy URL; None: a SQLite file in `folder`."""
-    folder: str
-
-    @field_validator("folder")
-    @classmethod
-    def _is_a_folder(cls, folder: str) -> str:
-        location = urlparse(folder)
-        if location.scheme not in ("", "file"):
-            raise ValueError("Feast's files are read as files; name a folder of this machine, or a mounted one")
-        return location.path if location.scheme else folder
-
-
-class Retention(Part):
-    """How many days back `instructue maintain` keeps what."""
-
-    rows: int | None = Field(default=None, ge=30)
-    """Days that a profile or vector can be asked for as of, and be made again; None: every day."""
-    rejected: int = Field(default=90, ge=1)
-    """Refused rows."""
-    files: int = Field(default=7, ge=7)
-    """Former versions of a table, which running jobs and readers still use."""
-
-
-class Deployment(Part):
+class Deployment(Block):
     name: Name
     lake: str
     releases: str
@@ -403,5 +179,5 @@ def _names(blocks: Any) -> list[str]:
     return [name for name in names if isinstance(name, str)]
 
 
-KEYS = sorted({key for part in Part.__subclasses__() for key in part.model_fields}
+KEYS = sorted({key for block in Block.__subclasses__() for key in block.model_fields}
               | {field.name for part in (EncoderConfig, BackboneConfig, TrainingConfig) for field in fields(part)})

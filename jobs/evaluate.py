@@ -21,7 +21,8 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from jobs import lake, runs
-from jobs.deployment import UNIVERSAL, Deployment, Scenario
+from jobs.blocks import Scenario
+from jobs.deployment import UNIVERSAL, Deployment
 from jobs.releases import check_shaping, folder, open_release
 from jobs.rivals import features
 from jobs.runs import Record

@@ -17,7 +17,8 @@ from pyspark.sql.types import BooleanType, NumericType
 
 from jobs import sources, templates
 from jobs.answers import EMPTY_IS_ZERO
-from jobs.deployment import Deployment, EventSource
+from jobs.blocks import EventSource
+from jobs.deployment import Deployment
 from jobs.profiles import DAY_MICROS, EXACT, whole_days
 from jobs.questions import TABULAR, Question, Questions
 from jobs.tables import moment

@@ -19,7 +19,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import sources, tables, templates
-from jobs.deployment import Aggregate, Attributes, Deployment, EventSource
+from jobs.blocks import Aggregate, Attributes, EventSource
+from jobs.deployment import Deployment
 from jobs.tables import moment
 
 KEYS = ("__user", "__as_of")

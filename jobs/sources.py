@@ -31,7 +31,8 @@ from pyspark.sql.types import (
 )
 
 from jobs import templates
-from jobs.deployment import Attributes, Deployment, EventSource
+from jobs.blocks import Attributes, EventSource
+from jobs.deployment import Deployment
 from jobs.lake import MissingTableError
 from jobs.tables import SourceError, moment
 

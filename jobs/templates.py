@@ -13,7 +13,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StringType, StructType, TimestampType
 
-from jobs.deployment import EventSource
+from jobs.blocks import EventSource
 
 MAX_CHARACTERS = 1_000
 UNKNOWN = "unknown"

@@ -12,7 +12,8 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-from jobs.deployment import Deployment, EventSource
+from jobs.blocks import EventSource
+from jobs.deployment import Deployment
 
 BANDS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000,
          500_000, 1_000_000]

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs import templates
-from jobs.deployment import EventSource
+from jobs.blocks import EventSource
 from tests.jobs import literal
 
 AMOUNTS = [0.0, -0.0, 0.99, 1.0, 1.999, 2.0, 9.99, 10.0, 19.999, 20.0, 999_999.99, 1_000_000.0, 3e12, -0.5, -10.0,
