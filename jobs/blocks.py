@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlparse
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,10 +31,57 @@ from pydantic import (
 from model.config import PRESETS, Adapter, BackboneConfig, ConfigError, EncoderConfig, TrainingConfig
 
 TEMPLATE_FILTERS = ("text", "amount_band", "weekday", "hour", "daypart", "month")
+FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
+"""A day or an event's time before the first or after the last is a mistake, not a time."""
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; write one, or remove the key where it may be left out")
+    return text
+
+
+def _location(location: str) -> str:
+    urlparse(location)  # ValueError where its scheme or host cannot be told
+    return location
+
+
+def _number(value: Any) -> Any:
+    """YAML reads yes, no, on and off as true and false, and to Python these are 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("write a number; YAML reads yes and on as true, no and off as false")
+    return value
+
+
+def _written_day(value: Any) -> Any:
+    """A number would count as seconds since 1970."""
+    if isinstance(value, int | float):
+        raise ValueError("write a day as 2025-01-31")
+    return value
+
+
+def _day(day: date) -> date:
+    if not FIRST_DAY <= day <= LAST_DAY:
+        raise ValueError(f"name a day from {FIRST_DAY} to {LAST_DAY}")
+    return day
+
+
+def not_empty(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The items; ValueError where there is none."""
+    # A minimal length would also be missed by items that are wrong themselves, and told beside them.
+    if not items:
+        raise ValueError("is empty; write at least one")
+    return items
+
 
 NAME = r"^[a-z][a-z0-9_]{0,40}$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
-Days = Annotated[int, Field(ge=1, le=3650)]
+Text = Annotated[str, AfterValidator(_text)]
+Location = Annotated[Text, AfterValidator(_location)]
+Whole = Annotated[int, BeforeValidator(_number)]
+Share = Annotated[float, BeforeValidator(_number)]
+Days = Annotated[Whole, Field(ge=1, le=3650)]
+Day = Annotated[date, BeforeValidator(_written_day), AfterValidator(_day)]
 
 
 def _mapped(column: Any) -> Any:
@@ -48,9 +96,13 @@ def _mapped(column: Any) -> Any:
 
 def _checked(value: Any, validated: Callable[[Any], Any]) -> Any:
     try:
-        return validated(value)
+        made = validated(value)
     except ConfigError as error:
         raise ValueError(str(error)) from None
+    for key, given in value.items() if isinstance(value, dict) else ():
+        if isinstance(given, bool) and not isinstance(getattr(made, key), bool):
+            raise ValueError(f"{key} is {given}: write a number; YAML reads yes and on as true, no and off as false")
+    return made
 
 
 Setting = TypeVar("Setting")
@@ -80,15 +132,15 @@ class EventSource(Block):
     """One table of events and how an event becomes a text."""
 
     name: Name
-    table: str
-    user: str = "user_id"
-    time: str
-    id: str | None = None
+    table: Location
+    user: Text = "user_id"
+    time: Text
+    id: Text | None = None
     """Column with the event's own id; rows that repeat an id are counted as repeated. None: no repeats."""
     template: str
     """`{column}` or `{column:filter}` in plain text, e.g. `paid {merchant} {amount:amount_band}`."""
-    max_events: int = Field(default=64, ge=1, le=10_000)
-    max_tokens: int = Field(default=24, ge=4, le=512)
+    max_events: Whole = Field(default=64, ge=1, le=10_000)
+    max_tokens: Whole = Field(default=24, ge=4, le=512)
     window_days: Days = 365
 
     @field_validator("template")
@@ -124,7 +176,7 @@ class Aggregate(Block):
     name: Name
     source: Name
     function: Literal["count", "sum", "mean", "distinct", "days_since_last"]
-    column: str | None = None
+    column: Text | None = None
     window_days: Days = 365
 
     @model_validator(mode="after")
@@ -140,7 +192,7 @@ class Column(Block):
     """A column of a profile, and the column of the company's table that it comes from."""
 
     name: Name
-    column: str
+    column: Text
 
 
 Columns = tuple[Annotated[Column, BeforeValidator(_mapped)], ...]
@@ -150,9 +202,9 @@ Columns = tuple[Annotated[Column, BeforeValidator(_mapped)], ...]
 class Attributes(Block):
     """The table of tabular attributes, one row per user, or several with a valid-from time."""
 
-    table: str
-    user: str = "user_id"
-    valid_from: str | None = None
+    table: Location
+    user: Text = "user_id"
+    valid_from: Text | None = None
     static: bool = False
     """True: rows carry no time and hold for every as_of; each run says so."""
     numbers: Columns = ()
@@ -172,19 +224,19 @@ class Scenario(Block):
 
     name: Name
     instruction: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
-    labels: str | None = None
+    labels: Location | None = None
 
 
 class UserQA(Block):
     """Which questions, asked at which cut-offs."""
 
-    questions: str
-    as_of: tuple[date, ...] = Field(min_length=1)
-    validation_share: float = Field(default=0.05, gt=0, lt=0.5)
+    questions: Location
+    as_of: Annotated[tuple[Day, ...], AfterValidator(not_empty)]
+    validation_share: Share = Field(default=0.05, gt=0, lt=0.5)
 
 
 class Eligible(Block):
-    min_events: int = Field(default=1, ge=1)
+    min_events: Whole = Field(default=1, ge=1)
 
 
 class Network(Block):
@@ -204,22 +256,23 @@ class Model(Block):
     """In the file, what differs from the preset."""
     training: Checked[TrainingConfig] = TrainingConfig()
     precision: Literal["fp32"] = "fp32"
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    providers: Annotated[tuple[Text, ...], AfterValidator(not_empty)] = ("CPUExecutionProvider",)
 
     @field_validator("network", mode="before")
     @classmethod
     def _on_top_of_the_preset(cls, given: Any, info: ValidationInfo) -> Any:
-        if not isinstance(given, dict) or "preset" not in info.data:
+        if not isinstance(given, dict):
             return given
-        sizes = {part: asdict(getattr(PRESETS[info.data["preset"]], part)) for part in ("encoder", "backbone")}
+        preset = PRESETS[info.data.get("preset", "tiny")]  # an unknown one is told by itself
+        sizes = {part: asdict(getattr(preset, part)) for part in ("encoder", "backbone")}
         return given | {part: size | given.get(part, {}) for part, size in sizes.items()
                         if isinstance(given.get(part, {}), dict)}
 
 
 class Spark(Block):
-    master: str | None = "local[2]"
+    master: Text | None = "local[2]"
     """None: whatever spark-submit says."""
-    metastore: str | None = None
+    metastore: Location | None = None
     """Folder or URI of a warehouse in which tables, views and functions of sql/ are kept; None: per session."""
     conf: dict[str, str] = {}
 
@@ -229,9 +282,16 @@ class Store(Block):
 
     project: Name = "instructue"
     online: dict[str, Any] = {"type": "sqlite"}
-    registry: str | None = None
+    registry: Text | None = None
     """SQLAlchemy URL; None: a SQLite file in `folder`."""
-    folder: str
+    folder: Location
+
+    @field_validator("online")
+    @classmethod
+    def _has_a_type(cls, online: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(online.get("type"), str):
+            raise ValueError("has no type; add one, such as `type: sqlite` or `type: redis`")
+        return online
 
     @field_validator("folder")
     @classmethod
@@ -245,9 +305,9 @@ class Store(Block):
 class Retention(Block):
     """How many days back `instructue maintain` keeps what."""
 
-    rows: int | None = Field(default=None, ge=30)
+    rows: Whole | None = Field(default=None, ge=30)
     """Days that a profile or vector can be asked for as of, and be made again; None: every day."""
-    rejected: int = Field(default=90, ge=1)
+    rejected: Whole = Field(default=90, ge=1)
     """Refused rows."""
-    files: int = Field(default=7, ge=7)
+    files: Whole = Field(default=7, ge=7)
     """Former versions of a table, which running jobs and readers still use."""

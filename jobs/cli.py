@@ -29,12 +29,20 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 DATA, MODEL, DAILY, ANSWERS = "Data", "The model", "Every day", "Answers"
 
+
+def _day(given: datetime | None) -> datetime | None:
+    if given is not None and not 1970 <= given.year <= 2099:
+        raise typer.BadParameter(f"{given:%Y-%m-%d} is no day from 1970-01-01 to 2099-12-31")
+    return given
+
+
 Config = Annotated[Path, typer.Option("--config", "-c", envvar="INSTRUCTUE_CONFIG", help="The deployment file.")]
-AsOf = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
+AsOf = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=_day,
                                         help="The day: events before its midnight, UTC.")]
-FirstDay = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
+FirstDay = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=_day,
                                             show_default="2026-01-01", help="Rows that arrived before its midnight.")]
 Through = Annotated[datetime | None, typer.Option("--through", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
+                                                  callback=_day,
                                                   help="Run each day from --as-of to this one, oldest first.")]
 SourceVersions = Annotated[bool, typer.Option("--source-versions", help="Read each source as it was when this was run "
                                               "last, to repeat that run.")]
@@ -68,7 +76,7 @@ def generate(
 def check(
     config: Config = DEFAULT_CONFIG,
     as_of: Annotated[datetime | None, typer.Option(
-        "--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
+        "--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=_day,
         help="The day; by default the one after the newest event before today, UTC.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object with everything.")] = False,
 ) -> None:

@@ -9,25 +9,28 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlparse
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
+from jobs import document
 from jobs.blocks import (
     Aggregate,
     Attributes,
     Block,
     Eligible,
     EventSource,
+    Location,
     Model,
     Name,
     Retention,
     Scenario,
+    Share,
     Spark,
     Store,
     UserQA,
+    not_empty,
 )
 from jobs.mistakes import mistake
 from model.config import RESERVED_NAMES, BackboneConfig, EncoderConfig, TrainingConfig
@@ -44,15 +47,15 @@ class DeploymentError(InstructUEError):
 
 class Deployment(Block):
     name: Name
-    lake: str
-    releases: str
-    sources: tuple[EventSource, ...] = Field(min_length=1)
+    lake: Location
+    releases: Location
+    sources: Annotated[tuple[EventSource, ...], AfterValidator(not_empty)]
     attributes: Attributes | None = None
     aggregates: tuple[Aggregate, ...] = ()
     scenarios: tuple[Scenario, ...] = ()
     userqa: UserQA
     eligible: Eligible = Eligible()
-    max_reject_share: float = Field(default=0.05, ge=0, le=1)
+    max_reject_share: Share = Field(default=0.05, ge=0, le=1)
     model: Model = Model()
     spark: Spark = Spark()
     store: Store
@@ -70,19 +73,12 @@ class Deployment(Block):
             No such file, not YAML, or mistakes in it; all of them in one message.
         """
         path = Path(path).resolve()
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise DeploymentError(f"deployment file {path}: {error.strerror}; name one with --config") from None
-        try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise DeploymentError(f"deployment file {path} is not YAML: {error}") from None
+        content = document.content(path, "deployment file", "name one with --config", DeploymentError)
         if not isinstance(content, dict):
             raise DeploymentError(f"deployment file {path} must be a mapping of keys, see conf/demo.yaml")
         deployment, mistakes = None, _name_mistakes(content)
         try:
-            deployment = cls(**{**content, "path": path})
+            deployment = cls.model_validate({**content, "path": path})
         except ValidationError as error:
             mistakes = [mistake(detail, KEYS) for detail in error.errors()] + mistakes
         if deployment is None or mistakes:
@@ -147,6 +143,7 @@ def _name_mistakes(content: dict[str, Any]) -> list[str]:
     groups = {"sources": sources, "scenarios": [UNIVERSAL, *scenarios], "tabular columns": columns}
     mistakes = [f"{group}: {name!r} is named twice; rename one"
                 for group, names in groups.items() for name in dict.fromkeys(names) if names.count(name) > 1]
+    mistakes += ["path: unknown key; remove it"] if "path" in content else []
     mistakes += [f"sources: {name!r} is a column of every profile; rename the source"
                  for name in sources if name in RESERVED_NAMES]
     mistakes += [f"sources: {name!r} is a name that the jobs give to something else; rename the source"
@@ -155,7 +152,8 @@ def _name_mistakes(content: dict[str, Any]) -> list[str]:
                  for name in scenarios if name in _taken([UNIVERSAL, *scenarios])]
     mistakes += [f"aggregates[{index}].source = {block.get('source')!r}: no such source; "
                  f"use one of {', '.join(map(str, sources))}"
-                 for index, block in enumerate(aggregates) if "source" in block and block["source"] not in sources]
+                 for index, block in enumerate(aggregates)
+                 if sources and "source" in block and block["source"] not in sources]
     return mistakes
 
 
