@@ -78,11 +78,17 @@ def _misfits(question: Question, interests: Mapping[str, str], deployment: Deplo
         if expression is None:
             continue
         try:
-            dtype = df.select(F.expr(expression).alias("e")).schema["e"].dataType
+            seen = df.select(F.expr(expression).alias("e"))
+            dtype = seen.schema["e"].dataType
             df.where(F.expr(expression).isNotNull())
         except AnalysisException as error:
             problem = str(error).split("\n")[0][:200]
             found.append(f"  {name}.{key} = {expression}: {problem}; columns are {', '.join(df.columns)}")
+            continue
+        plan: Any = seen._jdf.queryExecution().analyzed()
+        if not plan.deterministic():
+            found.append(f"  {name}.{key} = {expression}: calls what may answer otherwise the next time (rand, uuid, "
+                         "java_method, ...); write it with the columns alone")
             continue
         if key == "where" and not isinstance(dtype, BooleanType):
             found.append(f"  {name}.where = {expression}: is {dtype.simpleString()}; write a condition")

@@ -12,10 +12,11 @@ def mistake(detail: Any, keys: Sequence[str]) -> str:
     steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in detail["loc"]]
     key = "".join(steps).removeprefix(".") or "(file)"
     found = "" if detail["type"] == "missing" else f" = {_short(detail['input'])}"
-    return f"{key}{found}: {_fix(detail, keys)}"
+    return f"{key}{found}: {fix(detail, keys)}"
 
 
-def _fix(detail: Any, keys: Sequence[str]) -> str:
+def fix(detail: Any, keys: Sequence[str]) -> str:
+    """What to write instead."""
     if detail["type"] == "missing":
         return "add this key"
     if detail["type"] == "string_pattern_mismatch":

@@ -36,15 +36,24 @@ and `value`, `{top}`. `levels: n` cuts the users of the training split into n eq
 
 from __future__ import annotations
 
-import re
-from datetime import date
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
+from jobs import document
+from jobs.blocks import Day, Whole, not_empty
+from jobs.mistakes import fix
 from model.errors import InstructUEError
 
 TABULAR = "tabular"
@@ -63,6 +72,11 @@ KEYS = ("interests", "themes", "questions", "general")
 FIELDS = {"band", "times", "days", "level", "top"}
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
+Edge = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _listed(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else given
 
 
 class QuestionError(InstructUEError):
@@ -78,9 +92,9 @@ class Answer(Part):
 
     text: Text
     none: Text | None = None
-    bands: tuple[float, ...] = ()
-    levels: Annotated[int, Field(ge=2, le=7)] | None = None
-    yes_from: float | None = None
+    bands: tuple[Edge, ...] = ()
+    levels: Annotated[Whole, Field(ge=2, le=7)] | None = None
+    yes_from: Edge | None = None
     """`text` is the answer from this value on, `none` below it."""
 
     @model_validator(mode="after")
@@ -91,30 +105,32 @@ class Answer(Part):
             raise ValueError("bands must grow from each to the next")
         if self.yes_from is not None and self.none is None:
             raise ValueError("yes_from needs `none`, the answer for no")
-        unknown = {name for _, name, _, _ in Formatter().parse(self.text) if name is not None} - FIELDS
+        fields = [part[1:] for part in Formatter().parse(self.text) if part[1] is not None]
+        unknown = {str(name) for name, _, _ in fields} - FIELDS
         if unknown:
             raise ValueError(f"text has unknown fields {sorted(unknown)}; use {', '.join(sorted(FIELDS))}")
+        if any(form or conversion for _, form, conversion in fields):
+            raise ValueError("text has a field with a format or a conversion; write its name alone, as in {times}")
+        if self.none and any(part[1] is not None for part in Formatter().parse(self.none)):
+            raise ValueError("none has a field, and where there is nothing it cannot be filled; write plain text")
         return self
 
 
 class Question(Part):
     name: Name
     axis: Literal["attribute", "diagnostic", "future"]
-    instruction: Text | tuple[Text, ...]
+    phrasings: Annotated[tuple[Text, ...], BeforeValidator(_listed), AfterValidator(not_empty)] = Field(
+        alias="instruction")
     source: Name
     measure: Measure
     value: str | None = None
     where: str | None = None
-    days: Annotated[int, Field(ge=1, le=3650)] | None = None
-    top: Annotated[int, Field(ge=1, le=5)] = 1
+    days: Annotated[Whole, Field(ge=1, le=3650)] | None = None
+    top: Annotated[Whole, Field(ge=1, le=5)] = 1
     """How many of the commonest values are told."""
-    last_as_of: date | None = None
+    last_as_of: Day | None = None
     """The last cut-off at which it is asked (2025-10-01); for a future window too long for the later ones."""
     answer: Answer
-
-    @property
-    def phrasings(self) -> tuple[str, ...]:
-        return (self.instruction,) if isinstance(self.instruction, str) else self.instruction
 
     @property
     def future(self) -> bool:
@@ -175,12 +191,7 @@ class Questions(Part):
             No such file, not YAML, or mistakes in it; all of them in one message.
         """
         path = Path(path)
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise QuestionError(f"questions file {path}: {error.strerror}; mend userqa.questions") from None
-        except yaml.YAMLError as error:
-            raise QuestionError(f"questions file {path} is not YAML: {error}") from None
+        content = document.content(path, "questions file", "mend userqa.questions", QuestionError)
         if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
             raise QuestionError(f"questions file {path} must hold a list `questions`; "
                                 "see conf/questions/demo.yaml")
@@ -190,8 +201,8 @@ class Questions(Part):
         found = []
         for entry in raw:
             try:
-                found.append(Question(**entry))
-            except (ValidationError, TypeError) as error:
+                found.append(Question.model_validate(entry))
+            except ValidationError as error:
                 mistakes += _told(entry, error)
         general = content.get("general", [])
         mistakes += _between(found, general)
@@ -214,20 +225,18 @@ def _interests(content: dict[str, Any], mistakes: list[str]) -> dict[str, str]:
 
 def _each(content: dict[str, Any], mistakes: list[str]) -> list[dict[str, Any]]:
     """The questions with `each` written out per theme."""
-    themes: dict[str, Theme] = {}
-    for name, theme in (content.get("themes") or {}).items():
-        try:
-            themes[name] = Theme(**theme)
-        except (ValidationError, TypeError) as error:
-            mistakes.append(f"  themes.{name}: {_first(error)}")
+    themes = _themes(content, mistakes)
     written = []
     for entry in content["questions"]:
         if not isinstance(entry, dict) or "each" not in entry:
             written.append(entry)
             continue
         rest = {key: value for key, value in entry.items() if key != "each"}
+        if not isinstance(entry["each"], list):
+            mistakes.append(f"  {entry.get('name')}.each = {entry['each']!r}: write a list of themes")
+            continue
         for key in entry["each"]:
-            if key not in themes:
+            if not isinstance(key, str) or key not in themes:
                 mistakes.append(f"  {entry.get('name')}.each: {key!r} is no theme; "
                                 f"use one of {', '.join(themes)}")
                 continue
@@ -236,6 +245,20 @@ def _each(content: dict[str, Any], mistakes: list[str]) -> list[dict[str, Any]]:
             written.append({**_filled(rest, themes[key].words), "where": where,
                             "name": str(rest.get("name")).replace("{theme}", key)})
     return written
+
+
+def _themes(content: dict[str, Any], mistakes: list[str]) -> dict[str, Theme]:
+    given = content.get("themes") or {}
+    if not isinstance(given, dict):
+        mistakes.append("  themes: write a name for each, with its words and its where")
+        return {}
+    themes: dict[str, Theme] = {}
+    for name, theme in given.items():
+        try:
+            themes[name] = Theme.model_validate(theme)
+        except ValidationError as error:
+            mistakes += [f"  themes.{line.strip()}" for line in _told({"name": name}, error)]
+    return themes
 
 
 def _filled(value: Any, words: str) -> Any:
@@ -259,17 +282,11 @@ def _between(found: list[Question], general: Any) -> list[str]:
     return mistakes
 
 
-def _told(entry: Any, error: Exception) -> list[str]:
+def _told(entry: Any, error: ValidationError) -> list[str]:
     name = entry.get("name", "(no name)") if isinstance(entry, dict) else repr(entry)[:60]
-    if not isinstance(error, ValidationError):
-        return [f"  {name}: {error}"]
-    return [f"  {'.'.join([str(name), *map(str, detail['loc'])])}: {_words(detail['msg'])}"
+    return [f"  {'.'.join([str(name), *map(str, detail['loc'])])}: {fix(detail, FIELD_KEYS)}"
             for detail in error.errors()]
 
 
-def _first(error: Exception) -> str:
-    return _words(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
-
-
-def _words(message: str) -> str:
-    return re.sub(r"^Value error, ", "", message)
+FIELD_KEYS = sorted({field.alias or key for part in (Question, Answer, Theme)
+                     for key, field in part.model_fields.items()})
