@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from jobs import lake, runs
 from jobs.blocks import Scenario
 from jobs.deployment import UNIVERSAL, Deployment
+from jobs.failures import opening
 from jobs.releases import check_shaping, folder, open_release
 from jobs.rivals import features
 from jobs.runs import Record
@@ -140,12 +141,14 @@ def _all_labels(deployment: Deployment, judged: Sequence[Scenario]) -> dict[str,
     mistakes: list[str] = []
     for scenario in judged:
         key = f"scenarios.{scenario.name}.labels = {scenario.labels}"
-        whole = lake.opened(deployment, str(scenario.labels)).to_pyarrow_dataset()
-        wrong = _wrong_columns(whole.schema)
-        if not wrong:
-            tables[scenario.name] = table = whole.to_table(columns=[*LABELS],
-                                                           filter=pc.field("scenario") == scenario.name)
-            wrong = _wrong_rows(table, scenario.name)
+        labels = lake.opened(deployment, str(scenario.labels))
+        with opening(labels.table_uri):
+            whole = labels.to_pyarrow_dataset()
+            wrong = _wrong_columns(whole.schema)
+            if not wrong:
+                tables[scenario.name] = table = whole.to_table(columns=[*LABELS],
+                                                               filter=pc.field("scenario") == scenario.name)
+                wrong = _wrong_rows(table, scenario.name)
         mistakes += [f"  {key}: {words}" for words in wrong]
     if mistakes:
         raise EvaluationError(f"{deployment.path}: {len(mistakes)} mistake(s)\n" + "\n".join(mistakes))
@@ -175,7 +178,7 @@ def _profiles(run: Record, labels: dict[str, pa.Table]) -> tuple[pa.Table, dict[
     users = pa.concat_arrays([pc.unique(table["user_id"]) for table in labels.values()])
     table, last = run.open("user_profiles"), max(wanted).date()
     _check_assembled(run.deployment, {day for day in lake.days(table) if day <= last}, last)
-    there = table.to_pyarrow_table(filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
+    there = lake.rows(table, filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
     order = pc.sort_indices(there, [("as_of", "ascending")])
     keys = list(zip(there["user_id"].take(order).to_pylist(), there["as_of"].take(order).to_pylist(),
                     there["profile_hash"].take(order).is_valid().to_pylist(), order.to_pylist(), strict=True))

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import typer
 
+from jobs.failures import mendable, reason
 from jobs.logs import LogError, new_log
 from model.errors import InstructUEError
 
@@ -30,7 +31,7 @@ def run(app: typer.Typer) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        ours = _from_worker(error)
+        ours = mendable(error)
         sys.exit(_told(ours) if ours else _unexpected(error))
     sys.exit(0)
 
@@ -44,7 +45,7 @@ def _unexpected(error: Exception) -> int:
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         # Under spark-submit the scheduler keeps what is printed: the traceback belongs there.
         traceback.print_exc()
-    what = f"unexpected {type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
+    what = f"unexpected {type(error).__name__}: {(reason(error).splitlines() or ['no message'])[0]}"
     try:
         log = new_log("error")
         log.write_text(f"{' '.join(sys.argv)}\n{traceback.format_exc()}", encoding="utf-8")
@@ -55,14 +56,6 @@ def _unexpected(error: Exception) -> int:
         where = f"the traceback is in {log}"
     print("\n".join([*_notes(error), f"{what}; {where}"]), file=sys.stderr)
     return 1
-
-
-def _from_worker(error: Exception) -> InstructUEError | None:
-    if "pyspark" not in sys.modules:
-        return None
-    from jobs.failures import from_worker
-
-    return from_worker(error)
 
 
 def _notes(error: BaseException) -> list[str]:

@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 
 from jobs import lake
 from jobs.deployment import Deployment
+from jobs.failures import opening
 from jobs.releases import NoCheckpointError, checkpoint, checkpoints, folder, instructions
 from jobs.runs import Record
 from jobs.train import INPUTS, check_training
@@ -95,7 +96,8 @@ def export(deployment: Deployment, *, from_checkpoint: Path | None = None, instr
 
 def sample(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
     """Some dozens of a day's profiles, those with most and with fewest events among them."""
-    rows = table.to_pyarrow_dataset(partitions=[("day", "=", as_of.isoformat())]).head(16 * SAMPLE)
+    with opening(table.table_uri):
+        rows = table.to_pyarrow_dataset(partitions=[("day", "=", as_of.isoformat())]).head(16 * SAMPLE)
     lengths = np.sum([pc.fill_null(pc.list_value_length(rows[source.name]), 0).to_numpy()
                       for source in deployment.sources], axis=0)
     order = np.argsort(lengths, kind="stable")

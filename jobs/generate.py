@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 
 from jobs.attributes import ATTRIBUTES, attribute_rows
 from jobs.catalogue import COLUMNS, SOURCES, texts
 from jobs.company import DAY, LABELS, Chunk, Company, Events
 from jobs.deployment import Deployment
+from jobs.failures import in_words
+from jobs.lake import delta, exists
 from model.errors import InstructUEError
 
 if TYPE_CHECKING:
@@ -150,7 +152,7 @@ def _refuse_others(deployment: Deployment) -> None:
     """A company's own tables are never overwritten."""
     for table in SCHEMAS:
         path = deployment.table(table)
-        if DeltaTable.is_deltatable(path) and DeltaTable(path).metadata().description != MADE_UP:
+        if exists(path) and delta(path).metadata().description != MADE_UP:
             raise GenerateError(f"{deployment.path}: lake = {deployment.lake}: the table {table} at {path} was not "
                                 "made by `generate`, which would overwrite it; name another `lake`")
 
@@ -167,8 +169,9 @@ def _write(deployment: Deployment, table: str, batches: Iterator[pa.Table]) -> i
             yield from batch.cast(SCHEMAS[table]).combine_chunks().to_batches()
 
     reader = pa.RecordBatchReader.from_batches(SCHEMAS[table], stream())
-    write_deltalake(deployment.table(table), reader, mode="overwrite", schema_mode="overwrite",
-                    description=MADE_UP)
+    with in_words(deployment):
+        write_deltalake(deployment.table(table), reader, mode="overwrite", schema_mode="overwrite",
+                        description=MADE_UP)
     return written
 
 

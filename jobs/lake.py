@@ -9,21 +9,14 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 from deltalake import DeltaTable
 from filelock import FileLock, Timeout
 
 from jobs.deployment import Deployment
-from model.errors import InstructUEError
-
-MADE_BY = {"user_profiles": "assemble", "training_profiles": "userqa", "userqa": "userqa",
-           "rejected_rows": "assemble", "user_embeddings": "embed", "user_vectors": "publish",
-           "online_users": "publish", "labels": "generate"}
-"""The job that makes each table, named in the error where a table is missing."""
-
-
-class TableError(InstructUEError):
-    """A table of the lake is missing or does not look as it must."""
+from jobs.failures import LOG, MADE_BY, TableError, fix, opening
 
 
 class MissingTableError(TableError):
@@ -44,17 +37,70 @@ def opened(deployment: Deployment, table: str) -> DeltaTable:
         There is no such Delta table; names the job that makes it.
     """
     path = deployment.table(table)
-    if not DeltaTable.is_deltatable(path):
+    if not exists(path):
         raise missing(deployment, table)
-    return DeltaTable(path)
+    return delta(path)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a Delta table at a path or URI."""
+    with opening(path):
+        return bool(DeltaTable.is_deltatable(path))
+
+
+def delta(path: str, **options: Any) -> DeltaTable:
+    """The Delta table at a path or URI.
+
+    Raises
+    ------
+    TableError
+        Its log cannot be read, or has a commit of no byte, which readers take for one that changed nothing.
+    """
+    with opening(path):
+        for commit in Path(path, LOG).glob("*.json") if "://" not in path else ():
+            if commit.stat().st_size == 0:
+                raise TableError(f"the table at {path} has an empty commit, {commit.name}, as a full disk or a broken "
+                                 f"copy leaves behind; {fix(path, log=True)}")
+        return DeltaTable(path, **options)
+
+
+def rows(table: DeltaTable, **options: Any) -> pa.Table:
+    """A table's rows, by the options of `DeltaTable.to_pyarrow_table`.
+
+    Raises
+    ------
+    TableError
+        One of its files is lost or broken.
+    """
+    with opening(table.table_uri):
+        return table.to_pyarrow_table(**options)
 
 
 def missing(deployment: Deployment, table: str) -> MissingTableError:
     """The error that there is no such table; names the job that makes it."""
     job = MADE_BY.get(table)
-    fix = f"run `instructue {job}` first, or" if job else "create it, or"
+    first = f"run `instructue {job}` first, or" if job else "create it, or"
     return MissingTableError(f"{deployment.path}: lake = {deployment.lake}: there is no Delta table {table} at "
-                      f"{deployment.table(table)}; {fix} correct `lake`")
+                             f"{deployment.table(table)}{_instead(deployment.table(table))}; {first} correct `lake`")
+
+
+def absent(path: str) -> str:
+    """In words, that there is no Delta table at a path, what there is instead, and what to do."""
+    return f"there is no Delta table at {path}{_instead(path)}; create it or name another"
+
+
+def _instead(path: str) -> str:
+    """What a path holds that is no Delta table."""
+    if "://" in path or not Path(path).exists():
+        return ""
+    if not Path(path).is_dir():
+        return ", only a file"
+    if Path(path, LOG).is_dir():
+        return f", only a log, {LOG}, that has lost its beginning (put that back from a copy)"
+    if any(Path(path).rglob("*.parquet")):
+        convert = f"CONVERT TO DELTA parquet.`{path}`"
+        return f", only Parquet files without a log (`instructue sql '{convert}'` gives them one)"
+    return ""
 
 
 def last_day(table: DeltaTable) -> date:
@@ -82,7 +128,11 @@ def locked(deployment: Deployment, job: str) -> Iterator[None]:
     else:
         lake = sha256(deployment.lake.encode()).hexdigest()[:16]
         folder = Path(tempfile.gettempdir()) / f"instructue-{lake}"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TableError(f"{deployment.path}: lake = {deployment.lake}: {folder} cannot be made ({error.strerror}); "
+                         "name a folder that may be written to") from None
     lock = FileLock(folder / f"{job}.lock")
     try:
         lock.acquire(timeout=0)

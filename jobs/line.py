@@ -20,6 +20,7 @@ from rich.console import Console, RenderableType
 
 from jobs import report
 from jobs.deployment import Deployment
+from jobs.failures import mendable
 from model.errors import InstructUEError
 
 if TYPE_CHECKING:
@@ -149,9 +150,7 @@ def chatter_to(log: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        from jobs.failures import from_worker
-
-        told = error if isinstance(error, InstructUEError) else from_worker(error)
+        told = error if isinstance(error, InstructUEError) else mendable(error)
         if told is None:
             traceback.print_exc()
         _flush()

@@ -25,7 +25,8 @@ from pyspark.sql import functions as F
 
 from jobs import runs, tables
 from jobs.deployment import Deployment
-from jobs.lake import MADE_BY, TableError, days, locked
+from jobs.failures import MADE_BY, TableError
+from jobs.lake import days, delta, exists, locked
 from jobs.runs import Record
 
 KEYS = {"user_profiles": ("user_id",), "user_embeddings": ("user_id", "scenario"), "user_vectors": ("user_id",)}
@@ -85,7 +86,7 @@ def maintain(session: Callable[[], AbstractContextManager[SparkSession]], deploy
     with Record.kept(deployment, "maintain", as_of) as run:
         dropped = _drop_superseded(session, deployment, horizon, run) if horizon else {}
         found = {table: _tidy(deployment, table, dropped.get(table, 0), as_of) for table in TABLES
-                 if DeltaTable.is_deltatable(deployment.table(table))}
+                 if exists(deployment.table(table))}
         run.rows_out = sum(tidied.rows_dropped for tidied in found.values())
         return Maintained(as_of=as_of, horizon=horizon, tables=found, seconds=run.seconds())
 
@@ -93,8 +94,8 @@ def maintain(session: Callable[[], AbstractContextManager[SparkSession]], deploy
 def _drop_superseded(session: Callable[[], AbstractContextManager[SparkSession]], deployment: Deployment,
                      horizon: date, run: Record) -> dict[str, int]:
     """Rows dropped by table: those of a key that a later row, at or before the horizon, follows."""
-    old = [table for table in KEYS if DeltaTable.is_deltatable(path := deployment.table(table))
-           and any(day < horizon for day in days(DeltaTable(path)))]
+    old = [table for table in KEYS if exists(path := deployment.table(table))
+           and any(day < horizon for day in days(delta(path)))]
     if not old:
         return {}
     for job in DAILY:
@@ -133,7 +134,7 @@ def _drop(spark: SparkSession, deployment: Deployment, table: str, horizon: date
 def _tidy(deployment: Deployment, table: str, dropped: int, as_of: date) -> Tidied:
     keep = deployment.retention
     with locked(deployment, MADE_BY.get(table, table)):
-        found = DeltaTable(deployment.table(table))
+        found = delta(deployment.table(table))
         before = len(_files(found))
         if table == REJECTED:
             last = as_of - timedelta(days=keep.rejected)

@@ -16,7 +16,8 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 from jobs.deployment import Deployment
-from jobs.lake import TableError, locked, midnight, opened
+from jobs.failures import TableError, in_words, mendable, reason
+from jobs.lake import delta, exists, locked, midnight, opened, rows
 
 TABLE = "job_runs"
 HORIZON = "horizon"
@@ -76,14 +77,14 @@ class Run:
 def read(deployment: Deployment, *jobs: str, first: date = date.min, last: date = date.max) -> list[Run]:
     """The rows of these jobs with `first` <= day <= `last`, the oldest day first."""
     path = deployment.table(TABLE)
-    if not DeltaTable.is_deltatable(path):
+    if not exists(path):
         return []
     columns = ["job", "day", "status", "started_at", "finished_at", "replaced_at", "model_version", "versions",
                "details"]
-    found = DeltaTable(path).to_pyarrow_table(columns=columns, partitions=[("job", "in", list(jobs))])
-    rows = sorted(found.to_pylist(), key=lambda row: (row["day"], row["job"]))
+    found = rows(delta(path), columns=columns, partitions=[("job", "in", list(jobs))])
+    ordered = sorted(found.to_pylist(), key=lambda row: (row["day"], row["job"]))
     return [Run(**row | {"versions": dict(row["versions"]), "details": json.loads(row["details"] or "{}")})
-            for row in rows if first <= row["day"] <= last]
+            for row in ordered if first <= row["day"] <= last]
 
 
 def stale(deployment: Deployment, job: str, as_of: date) -> str | None:
@@ -200,18 +201,22 @@ class Record:
             path = self.deployment.table(TABLE)
             where = f"day = '{self.as_of.isoformat()}' AND job = '{self.job}'"
             write_deltalake(path, pa.Table.from_pylist([row], SCHEMA), mode="overwrite", partition_by=["day", "job"],
-                            predicate=where if DeltaTable.is_deltatable(path) else None)
+                            predicate=where if exists(path) else None)
 
     @classmethod
     @contextmanager
     def kept(cls, deployment: Deployment, job: str, as_of: date, **more: Any) -> Iterator[Self]:
-        """Run the body under the job's lock and leave one row for (job, as_of), also on failure."""
-        with locked(deployment, job):
+        """Run the body under the job's lock and leave one row for (job, as_of), also on failure.
+
+        What Spark, Delta or the disk failed with is told in words that a person can act upon, in the row too.
+        """
+        with in_words(deployment), locked(deployment, job):
             run = cls(deployment=deployment, job=job, as_of=as_of, **more)
             try:
                 yield run
             except BaseException as error:
-                run.details["error"] = f"{type(error).__name__}: {error}"[:2000]
+                told = mendable(error, deployment) or error
+                run.details["error"] = f"{type(told).__name__}: {reason(told)}"[:2000]
                 try:
                     run.write("failed", finished_at=datetime.now(UTC))
                 except Exception as unrecorded:

@@ -33,7 +33,8 @@ from pyspark.sql.types import (
 from jobs import templates
 from jobs.blocks import Attributes, EventSource
 from jobs.deployment import Deployment
-from jobs.lake import MissingTableError
+from jobs.failures import TableError
+from jobs.lake import MissingTableError, absent
 from jobs.tables import SourceError, moment
 
 ATTRIBUTES = "attributes"
@@ -69,9 +70,9 @@ def opened(deployment: Deployment, read: Callable[[str], DataFrame],
     for name, (key, table, needs) in _wanted(deployment).items():
         try:
             tables[name] = read(table)
-        except MissingTableError:
-            mistakes.append(f"  {key}.table = {table}: there is no Delta table at {deployment.table(table)}; "
-                            "create it or name another")
+        except TableError as error:
+            why = absent(deployment.table(table)) if isinstance(error, MissingTableError) else str(error)
+            mistakes.append(f"  {key}.table = {table}: {why}")
             continue
         mistakes += _mistakes(tables[name].schema, table, [*needs, *(more or {}).get(name, ())])
     if mistakes:

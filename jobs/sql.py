@@ -25,7 +25,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.deployment import Deployment
-from jobs.failures import from_worker, reason
+from jobs.failures import mendable, reason
 from model.errors import InstructUEError
 
 FOLDER = Path(__file__).parents[1] / "sql"
@@ -152,7 +152,7 @@ def objects(answer: DataFrame) -> Iterator[dict[str, Any]]:
 
 def _failed(error: PySparkException | Py4JJavaError) -> InstructUEError:
     """What stopped a query that had begun, and what to write instead where Spark's message does not say it."""
-    ours = from_worker(error)
+    ours = mendable(error)
     if ours is not None:
         return ours
     condition = error.getCondition() if isinstance(error, PySparkException) else None

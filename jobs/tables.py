@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, cast
 
-import deltalake
 from delta import DeltaTable
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -20,7 +19,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from jobs.deployment import Deployment
-from jobs.lake import TableError, days, missing
+from jobs.failures import TableError, opening
+from jobs.lake import days, delta, missing
 from jobs.runs import Record, require_kept
 
 REJECTED_PER_REASON = 1_000
@@ -52,13 +52,15 @@ def moment(day: date) -> Column:
 
 
 def exists(spark: SparkSession, path: str) -> bool:
-    return bool(DeltaTable.isDeltaTable(spark, path))
+    """Whether there is a Delta table; TableError where its log cannot be read."""
+    with opening(path):
+        return bool(DeltaTable.isDeltaTable(spark, path))
 
 
 def version(spark: SparkSession, path: str) -> int:
     """The newest version of a Delta table."""
     if "://" not in path:
-        return deltalake.DeltaTable(path).version()
+        return delta(path, without_files=True).version()
     return int(DeltaTable.forPath(spark, path).history(1).head()["version"])  # type: ignore[index]
 
 
@@ -74,13 +76,14 @@ def read(spark: SparkSession, deployment: Deployment, table: str, *, at: int | N
     if not exists(spark, path):
         raise missing(deployment, table)
     reader = spark.read.format("delta")
-    try:
-        return (reader if at is None else reader.option("versionAsOf", at)).load(path)
-    except AnalysisException as error:
-        if at is None or "VERSION" not in (error.getCondition() or ""):
-            raise
-        raise TableError(f"{table} at {path} no longer has version {at}: its log was cleaned or the table was made "
-                         "anew; read it as it is now") from None
+    with opening(path):
+        try:
+            return (reader if at is None else reader.option("versionAsOf", at)).load(path)
+        except AnalysisException as error:
+            if at is None or "VERSION" not in (error.getCondition() or ""):
+                raise
+            raise TableError(f"{table} at {path} no longer has version {at}: its log was cleaned or the table was made "
+                             "anew; read it as it is now") from None
 
 
 def pinned(spark: SparkSession, deployment: Deployment, table: str, versions: dict[str, int]) -> DataFrame:
@@ -119,7 +122,7 @@ def replace_day(df: DataFrame, path: str, as_of: date) -> None:
 
 def has_day(spark: SparkSession, path: str, as_of: date) -> bool:
     """Whether a table has files of a day; asked of its log without a JVM, where Spark would plan a query."""
-    return exists(spark, path) and as_of in days(deltalake.DeltaTable(path))
+    return exists(spark, path) and as_of in days(delta(path))
 
 
 def clear_day(spark: SparkSession, path: str, as_of: date) -> None:

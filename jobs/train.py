@@ -76,8 +76,8 @@ def train(deployment: Deployment, *, steps: int | None = None, seed: int = 0, lo
         folder = checkpoints(deployment) / hashlib.sha256(text.encode()).hexdigest()[:12]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / INPUTS).write_text(text + "\n", encoding="utf-8")
-        fit(tables["training_profiles"].to_pyarrow_table(), tables["userqa"].to_pyarrow_table(), config, training,
-            folder, seed=seed, log=log, told=told)
+        fit(lake.rows(tables["training_profiles"]), lake.rows(tables["userqa"]), config, training, folder, seed=seed,
+            log=log, told=told)
         set_checkpoint(deployment, folder)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         curve = metrics["curve"]["loss"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import deltalake
 import numpy as np
@@ -18,6 +20,7 @@ from jobs.runs import Record
 from jobs.train import network, settings, train
 from model.release import ReleaseError, current
 from model.runtime import load
+from tests.errors import refused, row
 from tests.jobs import shop
 from tests.model.made_up import made_up_pairs, made_up_profiles
 
@@ -63,6 +66,15 @@ def job(deployment: Deployment, name: str) -> dict:
     found = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", name)])
     assert len(found) == 1
     return found.to_pylist()[0]
+
+
+@row("training profiles that have lost a file")
+def test_training_on_a_broken_table_is_refused(wrong, trained, tmp_path):
+    copied = Deployment.read(shutil.copytree(trained.path.parent, tmp_path / "copy") / trained.path.name)
+    next(Path(copied.table("training_profiles")).rglob("*.parquet")).unlink()
+    with refused(wrong):
+        train(copied, **QUIET)
+    assert job(copied, "train")["status"] == "failed"
 
 
 def test_training_again_on_the_same_is_not_done_again(trained):
