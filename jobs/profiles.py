@@ -22,6 +22,7 @@ from jobs import sources, tables, templates
 from jobs.blocks import Aggregate, Attributes, EventSource
 from jobs.deployment import Deployment
 from jobs.tables import moment
+from jobs.templates import named
 
 KEYS = ("__user", "__as_of")
 DAY_MICROS = 86_400_000_000
@@ -183,7 +184,7 @@ def _last_events(judged: DataFrame, source: EventSource, aggregates: list[Aggreg
     for aggregate in aggregates:
         inside = F.col("__kept") & _since(aggregate.window_days)
         aggregated[_read(aggregate)] = F.count_if(inside)
-        column, name = F.col(f"`{aggregate.column}`"), f"__a_{aggregate.name}"
+        column, name = named(str(aggregate.column)), f"__a_{aggregate.name}"
         if aggregate.function in ("sum", "mean"):
             number = templates.number(column, schema[str(aggregate.column)].dataType).try_cast(EXACT)
             made[name] = F.when(inside, number)
@@ -204,9 +205,9 @@ def _last_attributes(judged: DataFrame, attributes: Attributes, cut_offs: Sequen
     good, time = F.col("__rejected").isNull(), F.col("__time")
     before = good & (F.lit(True) if attributes.static else time < F.col("__as_of"))
     schema = judged.schema
-    numbers = [_plain(templates.number(F.col(f"`{number.column}`"), schema[number.column].dataType)).alias(number.name)
+    numbers = [_plain(templates.number(named(number.column), schema[number.column].dataType)).alias(number.name)
                for number in attributes.numbers]
-    categories = [_clean(F.col(f"`{category.column}`")).alias(category.name) for category in attributes.categories]
+    categories = [_clean(named(category.column)).alias(category.name) for category in attributes.categories]
     # Two rows valid from the same moment: the values themselves decide, so that the order of rows cannot.
     row = F.when(before, F.struct(time.alias("__time"), *numbers, *categories))
     return _at(judged, cut_offs).groupBy(*KEYS).agg(
@@ -281,7 +282,7 @@ def _plain(value: Column) -> Column:
 
 
 def _clean(value: Column) -> Column:
-    words = F.trim(F.regexp_replace(value.cast("string"), templates.BLANKS, " "))
+    words = F.trim(F.regexp_replace(F.make_valid_utf8(value.cast("string")), templates.BLANKS, " "))
     return F.when(words != "", F.substring(words, 1, templates.MAX_CHARACTERS))
 
 

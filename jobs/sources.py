@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -31,16 +31,15 @@ from pyspark.sql.types import (
 )
 
 from jobs import templates
-from jobs.blocks import Attributes, EventSource
+from jobs.blocks import FIRST_DAY, LAST_DAY, Attributes, EventSource
 from jobs.deployment import Deployment
 from jobs.failures import TableError
 from jobs.lake import MissingTableError, absent
 from jobs.tables import SourceError, moment
+from jobs.templates import VISIBLE, named
 
 ATTRIBUTES = "attributes"
 """Key of the tabular attributes among the event sources' names."""
-FIRST_TIME, LAST_TIME = date(1970, 1, 1), date(2100, 1, 1)
-"""A time before the first or from the last on is a mistake, not a time."""
 EXACT_INTEGERS = 2**53
 TIMES = (TimestampType, TimestampNTZType, DateType, StringType)
 
@@ -162,7 +161,7 @@ def judged_events(df: DataFrame, source: EventSource, numbers: Sequence[str] = (
     wrong = [(_not_a_number(name, schema), f"{name} is not a number") for name in dict.fromkeys(numbers)]
     return df.withColumns({
         "__user": _user(source.user, schema),
-        "__time": templates.timestamp(F.col(f"`{source.time}`"), schema[source.time].dataType),
+        "__time": templates.timestamp(named(source.time), schema[source.time].dataType),
         "__id": _id(source.id, schema) if source.id else F.lit(None).cast("string"),
     }).withColumn("__rejected", _reason(source.user, source.time, schema, wrong))
 
@@ -172,7 +171,7 @@ def judged_attributes(df: DataFrame, attributes: Attributes) -> DataFrame:
     schema, time = df.schema, attributes.valid_from
     wrong = [(_not_a_number(number.column, schema), f"{number.column} is not a number")
              for number in attributes.numbers]
-    parsed = (templates.timestamp(F.col(f"`{time}`"), schema[time].dataType) if time
+    parsed = (templates.timestamp(named(time), schema[time].dataType) if time
               else F.lit(None).cast("timestamp"))
     return (df.withColumns({"__user": _user(attributes.user, schema), "__time": parsed})
             .withColumn("__rejected", _reason(attributes.user, time, schema, wrong)))
@@ -193,9 +192,9 @@ def events(df: DataFrame, source: EventSource, before: date, columns: Sequence[s
                       templates.text(source, df.schema, F.col("__time")))
     # What else tells two rows apart decides between copies of one id, so that the order of rows cannot.
     content = dict.fromkeys([*raw, *(column for column, _ in source.fields)])
-    rest = F.xxhash64("__user", "__time", *[F.col(f"`{column}`") for column in content])
+    rest = F.xxhash64("__user", "__time", *[named(column) for column in content])
     kept = df.select("__user", "__time", "__id", "__rejected", text.alias("__text"), rest.alias("__rest"),
-                     *[F.col(f"`{column}`") for column in raw])
+                     *[named(column) for column in raw])
     if source.id is None:
         return kept.withColumn("__repeated", F.lit(False))
     contest = good & F.col("__id").isNotNull()
@@ -207,15 +206,15 @@ def events(df: DataFrame, source: EventSource, before: date, columns: Sequence[s
 
 def rejected_rows(df: DataFrame, source: str, raw: Sequence[str]) -> DataFrame:
     """The refused rows of a judged table as (source, reason, row): the row's own columns as JSON."""
-    row = F.to_json(F.struct(*[F.col(f"`{column}`") for column in raw]), {"ignoreNullFields": "false"})
+    row = F.to_json(F.struct(*[named(column) for column in raw]), {"ignoreNullFields": "false"})
     return (df.where(F.col("__rejected").isNotNull())
             .select(F.lit(source).alias("source"), F.col("__rejected").alias("reason"), row.alias("row")))
 
 
 def _user(column: str, schema: StructType) -> Column:
-    value, dtype = F.col(f"`{column}`"), schema[column].dataType
+    value, dtype = named(column), schema[column].dataType
     if isinstance(dtype, StringType):
-        return F.when(value.rlike(r"\S"), value)
+        return F.when(value.rlike(VISIBLE) & F.is_valid_utf8(value), value)
     if isinstance(dtype, IntegralType):
         return value.cast("string")
     # 12.0 and 12 are one user: a table that once held a null keeps its ids as doubles.
@@ -224,30 +223,33 @@ def _user(column: str, schema: StructType) -> Column:
 
 
 def _id(column: str, schema: StructType) -> Column:
-    value = F.col(f"`{column}`")
-    return F.when(value.rlike(r"\S"), value) if isinstance(schema[column].dataType, StringType) else value
+    value = named(column)
+    return F.when(value.rlike(VISIBLE), value) if isinstance(schema[column].dataType, StringType) else value
 
 
 def _not_a_number(column: str, schema: StructType) -> Column:
-    value = F.col(f"`{column}`")
+    value = named(column)
     if not isinstance(schema[column].dataType, StringType):
         return F.lit(False)
-    return value.rlike(r"\S") & F.trim(value).try_cast("double").isNull()
+    return value.rlike(VISIBLE) & F.trim(value).try_cast("double").isNull()
 
 
 def _reason(user: str, time: str | None, schema: StructType, wrong: Sequence[tuple[Column, str]]) -> Column:
     """Why a row is refused: the first reason that holds, or null."""
-    value, parsed = F.col(f"`{user}`"), F.col("__time")
+    value, parsed = named(user), F.col("__time")
     reason = F.when(value.isNull(), "no user id")
     if isinstance(schema[user].dataType, FractionalType | DecimalType):
         reason = reason.when(F.col("__user").isNull(), "user id is not a whole number")
     else:
+        if isinstance(schema[user].dataType, StringType):
+            # Replacing its bytes could make two users one.
+            reason = reason.when(~F.is_valid_utf8(value), "user id is not UTF-8")
         reason = reason.when(F.col("__user").isNull(), "empty user id")
     if time is not None:
-        reason = (reason.when(F.col(f"`{time}`").isNull(), "no time")
+        reason = (reason.when(named(time).isNull(), "no time")
                   .when(parsed.isNull(), "time does not parse")
-                  .when((parsed < moment(FIRST_TIME)) | (parsed >= moment(LAST_TIME)),
-                        f"time before {FIRST_TIME.year} or after {LAST_TIME.year - 1}"))
+                  .when((parsed < moment(FIRST_DAY)) | (parsed >= moment(LAST_DAY + timedelta(days=1))),
+                        f"time before {FIRST_DAY.year} or after {LAST_DAY.year}"))
     for condition, words in wrong:
         reason = reason.when(condition, words)
     return reason

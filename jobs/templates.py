@@ -7,11 +7,12 @@ or month.
 
 from __future__ import annotations
 
+from datetime import date
 from itertools import pairwise
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, StringType, StructType, TimestampType
+from pyspark.sql.types import DataType, DateType, StringType, StructType, TimestampType
 
 from jobs.blocks import EventSource
 
@@ -24,6 +25,7 @@ DAYPARTS = ((6, "night"), (12, "morning"), (18, "afternoon"), (24, "evening"))
 """Part of the day up to this hour, UTC."""
 BLANKS = r"[\s\p{Z}\p{Cc}]+"
 """Any white space, also the ideographic space, and control characters."""
+VISIBLE = r"[^\s\p{Z}\p{Cc}]"
 
 
 def text(source: EventSource, schema: StructType, time: Column) -> Column:
@@ -43,13 +45,18 @@ def text(source: EventSource, schema: StructType, time: Column) -> Column:
 
 
 def _field(column: str, kind: str, dtype: DataType, time: Column | None) -> Column:
-    value = F.col(f"`{column}`")
+    value = named(column)
     if kind == "text":
-        words = value.cast("string")
-        return F.when(F.trim(words) != "", words).otherwise(UNKNOWN)
+        words = F.make_valid_utf8(value.cast("string"))
+        return F.when(words.rlike(VISIBLE), words).otherwise(UNKNOWN)
     if kind == "amount_band":
         return amount_band(number(value, dtype))
     return TIME_FILTERS[kind](timestamp(value, dtype) if time is None else time)
+
+
+def named(column: str) -> Column:
+    """A table's column by its name, whatever dots and backticks that has."""
+    return F.col("`" + column.replace("`", "``") + "`")
 
 
 def number(value: Column, dtype: DataType) -> Column:
@@ -65,6 +72,10 @@ def timestamp(value: Column, dtype: DataType) -> Column:
     """
     if isinstance(dtype, StringType):
         return F.when(value.rlike(r"^\s*\d{4}-\d{1,2}-\d{1,2}"), F.try_to_timestamp(F.trim(value)))
+    if isinstance(dtype, DateType):
+        # The last days that 32 bits hold lie beyond the microseconds of 64, and one of them would stop the job.
+        first, last = date(1000, 1, 1), date.max
+        value = F.when(value < F.lit(first), first).when(value > F.lit(last), last).otherwise(value)
     return value if isinstance(dtype, TimestampType) else value.cast("timestamp")
 
 
