@@ -123,6 +123,8 @@ def _check_inputs(source: Path, deployment: Deployment) -> None:
         trained = json.loads((source / INPUTS).read_text(encoding="utf-8"))["shaping"]
     except OSError:
         raise NoCheckpointError(f"{source} was not written by `instructue train`: it has no {INPUTS}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoCheckpointError(f"{source / INPUTS} cannot be read ({error}); run `instructue train` again") from None
     found = releases.differences(deployment.shaping(), trained, "training")
     if found:
         raise ReleaseError(f"the deployment differs from what {source.name} was trained on:\n"

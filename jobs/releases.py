@@ -80,9 +80,14 @@ def checkpoint(deployment: Deployment) -> Path:
     """
     pointer = checkpoints(deployment) / releases.CURRENT
     try:
-        return pointer.parent / pointer.read_text(encoding="utf-8").strip()
+        name = pointer.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         raise NoCheckpointError(f"{pointer} names no checkpoint; run `instructue train` first") from None
+    path = pointer.parent / Path(name).name
+    if not name or not path.is_dir():
+        raise NoCheckpointError(f"{pointer} holds {name!r}, and there is no such folder; run `instructue train` again, "
+                                "or name a checkpoint with --checkpoint")
+    return path
 
 
 def set_checkpoint(deployment: Deployment, path: Path) -> None:

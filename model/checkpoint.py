@@ -10,7 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from model.config import NetworkConfig
+from model.config import ConfigError, NetworkConfig
 from model.errors import InstructUEError
 from model.network import InstructUE
 from model.text import Tokenizers
@@ -55,6 +55,24 @@ def load_checkpoint(folder: str | Path) -> tuple[InstructUE, Tokenizers, Network
         tokenizers = Tokenizers.load(folder)
         network = InstructUE(config)
         load_model(network, str(folder / WEIGHTS_FILE))
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, UnicodeDecodeError, RuntimeError, SafetensorError, ConfigError) as error:
         raise CheckpointError(f"{folder} is no whole checkpoint ({error}): train into it again") from error
     return network.eval(), tokenizers, config
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Return what training measured; nothing where a checkpoint has no metrics.
+
+    Raises
+    ------
+    CheckpointError
+        When the file cannot be read.
+    """
+    path = folder / METRICS_FILE
+    if not path.exists():
+        return {}
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): remove {folder} and train again") from error
+    return dict(metrics)

@@ -125,8 +125,8 @@ def _pass_gates(seal: Callable[[], Release], network: InstructUE, tokenizers: To
 
 
 def _training_metrics(checkpoint: Path) -> dict[str, Any]:
-    path = checkpoint / checkpoints.METRICS_FILE
-    return {"training": json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {}
+    metrics = checkpoints.read_metrics(checkpoint)
+    return {"training": metrics} if metrics else {}
 
 
 def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]) -> str:

@@ -18,10 +18,11 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,11 +155,17 @@ def read(path: str | Path) -> Release:
     digest = manifest.pop("digest", None)
     if digest != _hash_json(manifest):
         raise ReleaseError(f"{path / MANIFEST} was changed after the export; {_mend(path)}")
-    for name, expected in manifest["files"].items():
+    try:
+        instructions = {scenario: Instruction(**entry) for scenario, entry in manifest["instructions"].items()}
+        fields = ("model_version", "checkpoint", "precision", "shaping", "created_at", "files")
+        found = Release(path=path, instructions=instructions, **{field: manifest[field] for field in fields})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ReleaseError(f"{path / MANIFEST} lacks what format {FORMAT} holds ({error}); {_mend(path)}") from None
+    if missing := _missing(found.files):
+        raise ReleaseError(f"{path / MANIFEST} lists no {missing}; {_mend(path)}")
+    for name, expected in found.files.items():
         _check_file(path / name, expected)
-    instructions = {scenario: Instruction(**entry) for scenario, entry in manifest["instructions"].items()}
-    fields = ("model_version", "checkpoint", "precision", "shaping", "created_at", "files")
-    return Release(path=path, instructions=instructions, **{field: manifest[field] for field in fields})
+    return found
 
 
 def seal(folder: Path, *, checkpoint: str, precision: str, shaping: Mapping[str, Any],
@@ -184,9 +191,8 @@ def seal(folder: Path, *, checkpoint: str, precision: str, shaping: Mapping[str,
         A file that a release needs is not there, or the scenarios are not those of the vectors.
     """
     names = sorted(entry.name for entry in folder.iterdir() if entry.name != MANIFEST)
-    missing = sorted({*REQUIRED} - {*names})
-    if missing or not any(_is_event_graph(name) for name in names):
-        raise ReleaseError(f"{folder} lacks {', '.join(missing) or 'an event graph'}; a release needs it")
+    if missing := _missing(names):
+        raise ReleaseError(f"{folder} lacks {missing}; a release needs it")
     vectors = _read_vectors(folder / INSTRUCTIONS)
     if set(vectors) != set(texts):
         raise ReleaseError(f"{INSTRUCTIONS} holds {sorted(vectors)}, the release is to serve {sorted(texts)}")
@@ -275,10 +281,10 @@ def current(releases: str | Path) -> Path:
     """The folder of the release that jobs use; ReleaseError where none was accepted."""
     pointer = Path(releases) / CURRENT
     try:
-        name = pointer.read_text(encoding="utf-8").strip()
+        name = pointer.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         raise ReleaseError(f"{pointer} names no release; run `instructue export` first") from None
-    if not name or Path(name).name != name:
+    if not re.fullmatch(r"\w[\w.-]*", name):
         raise ReleaseError(f"{pointer} holds {name!r}, which is no release's name; write one of "
                            f"{', '.join(_names(Path(releases))) or 'none yet'}")
     return Path(releases) / name
@@ -327,6 +333,12 @@ def _read_vectors(path: Path) -> dict[str, np.ndarray]:
 def event_graph(encoder: str) -> str:
     """The file of an encoder's graph; `shared` is the one that all sources share."""
     return "event.onnx" if encoder == "shared" else f"event_{encoder}.onnx"
+
+
+def _missing(names: Collection[str]) -> str:
+    """What a release needs and is not among its files."""
+    lacking = sorted({*REQUIRED} - {*names})
+    return ", ".join(lacking if any(_is_event_graph(name) for name in names) else [*lacking, "event graph"])
 
 
 def _is_event_graph(name: str) -> bool:

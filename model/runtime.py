@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from model import release as releases
-from model.config import NetworkConfig
+from model.config import ConfigError, NetworkConfig
 from model.errors import InstructUEError
 from model.profiles import Floats, Ints, Profiles, SourceEvents, read_profiles
 from model.release import Release, ReleaseError, event_graph
@@ -81,7 +82,7 @@ class Runtime:
     def __init__(self, release: Release, *, providers: Sequence[str] = (CPU,), threads: int | None = None,
                  cached_texts: int = CACHED_TEXTS) -> None:
         self.release = release
-        self._network = NetworkConfig.from_json((release.path / releases.NETWORK).read_text(encoding="utf-8"))
+        self._network = _network(release.path / releases.NETWORK)
         self._tokenizers = Tokenizers.load(release.path)
         self._instructions = release.vectors()
         self.width = int(self._instructions[release.scenarios[0]].shape[1])
@@ -93,6 +94,11 @@ class Runtime:
         self._encoders = {source.name: encoders[source.name if source.name in encoders else "shared"]
                           for source in self._network.sources}
         self._user = session(releases.USER_GRAPH)
+        read = {one.name for one in self._user.get_inputs()}
+        unread = [source.name for source in self._network.sources if f"events_{source.name}" not in read]
+        if unread:
+            raise ReleaseError(f"{release.path / releases.USER_GRAPH} does not read {', '.join(unread)}, which "
+                               f"{releases.NETWORK} names: they are of two networks; export again")
         # One for each source: its name stands for the encoder and for how many tokens of a text are read.
         self._caches = {source.name: TextVectors(cached_texts, self._network.encoder.width)
                         for source in self._network.sources}
@@ -192,6 +198,13 @@ class Runtime:
         return inputs
 
 
+def _network(path: Path) -> NetworkConfig:
+    try:
+        return NetworkConfig.from_json(path.read_text(encoding="utf-8"))
+    except ConfigError as error:
+        raise ReleaseError(f"{path}: {error}") from None
+
+
 class TextVectors:
     """The vectors of the texts read last, at most `capacity`: one matrix, and which row each text has."""
 
@@ -241,7 +254,12 @@ def open_session(path: Path, providers: Sequence[str] = (CPU,),
     options.enable_mem_pattern = False  # shapes differ from batch to batch
     if threads is not None:
         options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=list(providers))
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=list(providers))
+    except Exception as error:  # onnxruntime's kinds of errors share no other
+        words = re.sub(r"/onnxruntime_src/.*\) ", " ", str(error)).strip()  # where in its source, and in which function
+        raise ReleaseError(f"onnxruntime {onnxruntime.__version__} cannot open {path} ({words}); install the version "
+                           "that the release was made with, or export again") from error
     used = session.get_providers()[0]
     if used != providers[0]:
         raise ReleaseError(f"model.providers: asked for {providers[0]}, onnxruntime uses {used}; mend the driver and "

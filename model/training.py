@@ -20,7 +20,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from model.checkpoint import CONFIG_FILE, METRICS_FILE, save_checkpoint
+from model.checkpoint import CONFIG_FILE, CheckpointError, read_metrics, save_checkpoint
 from model.config import NetworkConfig, TrainingConfig
 from model.examples import Batches, Examples, fingerprint, prepare
 from model.losses import Losses, contrastive_loss, joint_loss, language_loss
@@ -76,6 +76,8 @@ def train(
     ------
     PairError, ProfileError, ConfigError
         When the tables or the settings cannot be trained on.
+    CheckpointError
+        When the folder holds a saved state or metrics that cannot be read.
     """
     out = Path(out)
     config, tokenizers, examples, held_out = prepare(profiles, pairs, config, training)
@@ -266,10 +268,8 @@ def _save_state(accelerator: Accelerator, out: Path, mark: str, history: _Histor
 def _resume(accelerator: Accelerator, out: Path, mark: str, log: Callable[[str], None]) -> _History:
     states = sorted(out.glob(f"{STATE}*"), key=lambda path: int(path.name.removeprefix(STATE)))
     for path in reversed(states):
-        state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        if state["fingerprint"] == mark:
-            accelerator.load_state(str(path))
-            history = _History(**state["history"])
+        history = _loaded(accelerator, path, mark)
+        if history is not None:
             log(f"going on after step {history.step}, from {path}")
             return history
         log(f"{path} is of other data or settings: starting afresh")
@@ -277,11 +277,22 @@ def _resume(accelerator: Accelerator, out: Path, mark: str, log: Callable[[str],
     return _History()
 
 
+def _loaded(accelerator: Accelerator, path: Path, mark: str) -> _History | None:
+    """Put a saved state back; None where it is of other data or settings."""
+    try:
+        state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        if state["fingerprint"] != mark:
+            return None
+        accelerator.load_state(str(path))
+        return _History(**state["history"])
+    except Exception as error:  # whatever torch and safetensors make of broken bytes
+        raise CheckpointError(
+            f"the saved state {path} cannot be read ({error}): remove it, and training starts afresh"
+        ) from error
+
+
 def _finished(out: Path, mark: str) -> bool:
-    if not (out / CONFIG_FILE).exists() or not (out / METRICS_FILE).exists():
-        return False
-    metrics = json.loads((out / METRICS_FILE).read_text(encoding="utf-8"))
-    return bool(metrics.get("fingerprint") == mark)
+    return (out / CONFIG_FILE).exists() and bool(read_metrics(out).get("fingerprint") == mark)
 
 
 def _line(history: _History, training: TrainingConfig, steps_per_second: float) -> str:

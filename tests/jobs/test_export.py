@@ -15,12 +15,12 @@ import pytest
 from jobs.deployment import Deployment
 from jobs.export import export
 from jobs.lake import TableError
-from jobs.releases import NoCheckpointError, folder, open_release
+from jobs.releases import NoCheckpointError, checkpoint, folder, open_release
 from jobs.runs import Record
-from jobs.train import network, settings, train
+from jobs.train import INPUTS, network, settings, train
 from model.release import ReleaseError, current
 from model.runtime import load
-from tests.errors import refused, row
+from tests.errors import case, refused, row
 from tests.jobs import shop
 from tests.model.made_up import made_up_pairs, made_up_profiles
 
@@ -66,6 +66,19 @@ def job(deployment: Deployment, name: str) -> dict:
     found = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", name)])
     assert len(found) == 1
     return found.to_pylist()[0]
+
+
+@pytest.mark.parametrize(("wrong", "damage"), [
+    case("a pointer to a checkpoint that is gone", lambda folder: (folder.parent / "CURRENT").write_text("gone")),
+    case("a pointer to a checkpoint that is empty", lambda folder: (folder.parent / "CURRENT").write_text("\n")),
+    case("a checkpoint that was not trained by a job", lambda folder: (folder / INPUTS).unlink()),
+    case("a checkpoint whose inputs are no JSON", lambda folder: (folder / INPUTS).write_text("{")),
+])
+def test_a_checkpoint_that_cannot_be_taken_up_is_refused(wrong, damage, trained, tmp_path):
+    copied = Deployment.read(shutil.copytree(trained.path.parent, tmp_path / "copy") / trained.path.name)
+    damage(checkpoint(copied))
+    with refused(wrong):
+        export(copied)
 
 
 @row("training profiles that have lost a file")
