@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 import feature_repo.no_torch  # noqa: F401
 
@@ -35,6 +39,10 @@ parts = definitions(Deployment.read({path!r}), width={width})
 entity, source, view = parts.entity, parts.source, parts.view
 globals().update((service.name, service) for service in parts.services)
 '''
+
+
+DRIVERS = ("sqlalchemy", "sqlite3", "redis", "psycopg", "psycopg2")
+"""Modules whose errors tell of a registry or an online store."""
 
 
 class StoreError(InstructUEError):
@@ -63,9 +71,44 @@ def repo_config(deployment: Deployment) -> RepoConfig:
     """Feast's configuration of a deployment.
 
     The offline store is named by its type alone: the Spark session is the caller's, and a lookup never loads it.
+
+    Raises
+    ------
+    StoreError
+        Feast knows no such online store, or not with these settings; or the environment lacks a variable that they
+        name.
     """
-    values: dict[str, Any] = yaml.safe_load(os.path.expandvars(settings(deployment)))
-    return RepoConfig(**{**values, "offline_store": "spark"})
+    text = settings(deployment)
+    named = [whole or braced for line in text.splitlines() if not line.lstrip().startswith("#")
+             for whole, braced in re.findall(r"\$(\w+)|\$\{(\w+)\}", line)]
+    if missing := [name for name in named if name not in os.environ]:
+        raise StoreError(f"{deployment.path}: store names ${missing[0]}, and the environment has no such variable; "
+                         "export it")
+    values: dict[str, Any] = yaml.safe_load(os.path.expandvars(text))
+    try:
+        return RepoConfig(**{**values, "offline_store": "spark"})
+    except ValidationError as error:
+        # Without the values found: a password may stand among them.
+        wrong = "; ".join(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors())
+        raise StoreError(f"{deployment.path}: store.online or store.registry does not suit Feast: {wrong}") from None
+    except FeastError as error:
+        kind = deployment.store.online["type"]
+        raise StoreError(f"{deployment.path}: store.online.type = {kind!r}: {error}; name a store that Feast has, such "
+                         f"as sqlite, and install what it needs, such as `feast[{kind}]`") from None
+
+
+@contextmanager
+def reaching(deployment: Deployment) -> Iterator[None]:
+    """Raise what keeps the registry or the online store from being read or written as StoreError."""
+    try:
+        yield
+    except Exception as error:
+        store = type(error).__module__.partition(".")[0] in DRIVERS or isinstance(error, ModuleNotFoundError)
+        if not store or "disk is full" in str(error):
+            raise
+        raise StoreError(f"{deployment.path}: the registry or the online store cannot be used: {_first_line(error)}; "
+                         "see store.registry and store.online. A SQLite file of theirs that is broken may be removed: "
+                         "`instructue publish` for the newest day writes it again") from error
 
 
 def apply(deployment: Deployment, width: int) -> FeatureStore:
@@ -77,11 +120,15 @@ def apply(deployment: Deployment, width: int) -> FeatureStore:
         Values in a vector.
     """
     folder = Path(deployment.resolve(deployment.store.folder))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{deployment.path}: store.folder = {deployment.store.folder}: {error.strerror}; name a "
+                         "folder that may be written to") from None
     _write(folder / "feature_store.yaml", settings(deployment))
     _write(folder / "definitions.py", DEFINITIONS.format(path=str(deployment.path), width=width))
     wanted = definitions(deployment, width)
-    with warnings.catch_warnings():  # Feast's Spark module sets a filter of its own when it is imported
+    with reaching(deployment), warnings.catch_warnings():  # Feast's Spark module sets a filter when it is imported
         store = FeatureStore(config=repo_config(deployment))
         store.apply(wanted.objects, objects_to_delete=_left_over(store, wanted), partial=False)
     if store.config.online_store.type == "sqlite":
@@ -106,12 +153,17 @@ def open_store(deployment: Deployment) -> FeatureStore:
                              "run `instructue publish` first")
     if path != config.registry.path and not Path(path).exists():
         raise unpublished
-    store = FeatureStore(config=config)
-    try:
-        store.get_feature_view(VIEW)
-    except FeastError:
-        raise unpublished from None
-    return store
+    with reaching(deployment):
+        store = FeatureStore(config=config)
+        try:
+            store.get_feature_view(VIEW)
+        except FeastError:
+            raise unpublished from None
+        return store
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _left_over(store: FeatureStore, wanted: Definitions) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_repo.store import StoreError, open_store
+from feature_repo.store import StoreError, open_store, reaching
 from feature_repo.vectors import unpack, width_in
 from feature_repo.views import SERVICE, VIEW, columns
 from jobs.deployment import Deployment
@@ -66,7 +66,7 @@ class Lookup:
     """
 
     def __init__(self, deployment: Deployment, *, freeze: bool = True) -> None:
-        self._store = open_store(deployment)
+        self._store, self._deployment = open_store(deployment), deployment
         view = self._store.get_feature_view(VIEW)
         # As the registry has them: what was published, not what the deployment file has come to say since.
         self._widths = {field.name: width_in(field.tags) for field in view.features if "width" in field.tags}
@@ -98,15 +98,19 @@ class Lookup:
         Raises
         ------
         StoreError
-            A scenario that was never published.
+            A scenario that was never published, users that are no list of texts, or a store that cannot be read.
         VectorError
             The store was published with another width since this object was opened: open a new one.
         """
+        # A number is another key than its digits, and would be found to have no vector.
+        if isinstance(users, str) or not all(isinstance(user, str) for user in users):
+            raise StoreError(f"users = {users!r}: name them in a list, each as a text such as '12'")
         wanted = self._checked(scenarios)
         now = now or datetime.now(UTC)
         answers = []
-        for start in range(0, len(users), BATCH):
-            answers += self._read(users[start:start + BATCH], wanted, scenarios, now)
+        with reaching(self._deployment):
+            for start in range(0, len(users), BATCH):
+                answers += self._read(users[start:start + BATCH], wanted, scenarios, now)
         return answers
 
     def _checked(self, scenarios: Sequence[str] | None) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from feature_repo.online import OnlineRow, OnlineView, online_row
-from feature_repo.store import StoreError, apply, open_store
+from feature_repo.store import StoreError, apply, open_store, reaching
 from feature_repo.vectors import DTYPE, pack
 from feature_repo.views import TABLE, columns, features
 from jobs import runs, tables
@@ -86,7 +86,8 @@ def publish(spark: SparkSession, deployment: Deployment, as_of: date,
         finally:
             rows.unpersist()
         held_back = _held_back(spark, deployment, later)
-        done = {} if held_back else serve(spark, deployment, told)
+        with reaching(deployment):
+            done = {} if held_back else serve(spark, deployment, told)
         run.details |= {"held_back": held_back, **done}
     return Published(as_of=as_of, users=users, replaced=replaced, held_back=held_back,
                      seconds=time.monotonic() - started, **done)
