@@ -62,10 +62,9 @@ def assemble(spark: SparkSession, deployment: Deployment, as_of: date, *,
         totals = found.totals[as_of]
         try:
             rejected = _account(run, found)
-            changed = _changed(run, found.rows).cache()
+            changed = _changed(run, found.rows)
             replaced = run.replace(changed, TABLE, SAME)
-            run.rows_out, kept = changed.count(), changed.where(F.col("profile_hash").isNotNull()).count()
-            changed.unpersist()
+            run.rows_out, kept = changed.agg(F.count(F.lit(1)), F.count("profile_hash")).collect()[0]
         finally:
             found.release()
         gone = run.rows_out - kept

@@ -19,7 +19,7 @@ from jobs import sources, templates
 from jobs.answers import EMPTY_IS_ZERO
 from jobs.blocks import EventSource
 from jobs.deployment import Deployment
-from jobs.profiles import DAY_MICROS, EXACT, whole_days
+from jobs.histories import DAY_MICROS, EXACT, whole_days
 from jobs.questions import TABULAR, Question, Questions
 from jobs.tables import moment
 

@@ -36,7 +36,7 @@ from jobs.deployment import Deployment
 from jobs.failures import TableError
 from jobs.lake import MissingTableError, absent
 from jobs.tables import SourceError, moment
-from jobs.templates import VISIBLE, named
+from jobs.templates import named, visible
 
 ATTRIBUTES = "attributes"
 """Key of the tabular attributes among the event sources' names."""
@@ -214,7 +214,7 @@ def rejected_rows(df: DataFrame, source: str, raw: Sequence[str]) -> DataFrame:
 def _user(column: str, schema: StructType) -> Column:
     value, dtype = named(column), schema[column].dataType
     if isinstance(dtype, StringType):
-        return F.when(value.rlike(VISIBLE) & F.is_valid_utf8(value), value)
+        return F.when(visible(value) & F.is_valid_utf8(value), value)
     if isinstance(dtype, IntegralType):
         return value.cast("string")
     # 12.0 and 12 are one user: a table that once held a null keeps its ids as doubles.
@@ -224,14 +224,14 @@ def _user(column: str, schema: StructType) -> Column:
 
 def _id(column: str, schema: StructType) -> Column:
     value = named(column)
-    return F.when(value.rlike(VISIBLE), value) if isinstance(schema[column].dataType, StringType) else value
+    return F.when(visible(value), value) if isinstance(schema[column].dataType, StringType) else value
 
 
 def _not_a_number(column: str, schema: StructType) -> Column:
     value = named(column)
     if not isinstance(schema[column].dataType, StringType):
         return F.lit(False)
-    return value.rlike(VISIBLE) & F.trim(value).try_cast("double").isNull()
+    return visible(value) & F.trim(value).try_cast("double").isNull()
 
 
 def _reason(user: str, time: str | None, schema: StructType, wrong: Sequence[tuple[Column, str]]) -> Column:

@@ -31,10 +31,13 @@ DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",
     # Delta's own default, 50 tasks to read a log, suits no table of this project.
     "spark.databricks.delta.snapshotPartitions": "8",
-    # Top-k events per user are typed buffers: above this many users a task would sort instead of hashing.
-    "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "4096",
+    # HotSpot compiles no method above 8,000 bytes; Spark then takes its plain form, whose methods are small.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
+    # A user's events are collected from rows that are sorted already: hashing them would lose their order.
+    "spark.sql.execution.useObjectHashAggregateExec": "false",
 }
-PER_SESSION = ("spark.sql.session.timeZone", "spark.sql.execution.arrow.pyspark.enabled")
+PER_SESSION = ("spark.sql.session.timeZone", "spark.sql.execution.arrow.pyspark.enabled",
+               "spark.sql.codegen.hugeMethodLimit", "spark.sql.execution.useObjectHashAggregateExec")
 
 
 class SparkError(InstructUEError):

@@ -23,8 +23,10 @@ AMOUNTS = (*(step * 10**power for power in range(6) for step in (1, 2, 5)), 10**
 """Edges of the amount bands: 1, 2, 5, 10, ... 1,000,000, in the table's own currency."""
 DAYPARTS = ((6, "night"), (12, "morning"), (18, "afternoon"), (24, "evening"))
 """Part of the day up to this hour, UTC."""
-BLANKS = r"[\s\p{Z}\p{Cc}]+"
+BLANK = r"[\s\p{Z}\p{Cc}]"
 """Any white space, also the ideographic space, and control characters."""
+BLANKS = rf"[[^ -~]&&{BLANK}]{BLANK}*| {BLANK}+"
+"""What becomes one space: every run of blanks but a single space. Most letters are passed by at a glance."""
 VISIBLE = r"[^\s\p{Z}\p{Cc}]"
 
 
@@ -48,7 +50,7 @@ def _field(column: str, kind: str, dtype: DataType, time: Column | None) -> Colu
     value = named(column)
     if kind == "text":
         words = F.make_valid_utf8(value.cast("string"))
-        return F.when(words.rlike(VISIBLE), words).otherwise(UNKNOWN)
+        return F.when(visible(words), words).otherwise(UNKNOWN)
     if kind == "amount_band":
         return amount_band(number(value, dtype))
     return TIME_FILTERS[kind](timestamp(value, dtype) if time is None else time)
@@ -57,6 +59,11 @@ def _field(column: str, kind: str, dtype: DataType, time: Column | None) -> Colu
 def named(column: str) -> Column:
     """A table's column by its name, whatever dots and backticks that has."""
     return F.col("`" + column.replace("`", "``") + "`")
+
+
+def visible(text: Column) -> Column:
+    """Whether a text holds more than blanks; its first character mostly tells without a search."""
+    return F.ascii(text).between(33, 126) | text.rlike(VISIBLE)
 
 
 def number(value: Column, dtype: DataType) -> Column:
@@ -81,13 +88,13 @@ def timestamp(value: Column, dtype: DataType) -> Column:
 
 def amount_band(amount: Column) -> Column:
     """'20 to 50' for 20 <= amount < 50, 'refund 20 to 50' for the negative one, 'unknown amount' for null."""
-    size = F.abs(amount)
-    band = F.when(size < AMOUNTS[0], f"under {AMOUNTS[0]}")
-    for low, high in pairwise(AMOUNTS):
-        band = band.when(size < high, f"{low} to {high}")
-    band = band.otherwise(f"{AMOUNTS[-1]} or more")
-    return (F.when(amount.isNull() | F.isnan(amount), UNKNOWN_AMOUNT)
-            .when(amount < 0, F.concat(F.lit("refund "), band)).otherwise(band))
+    bands = [f"under {AMOUNTS[0]}", *(f"{low} to {high}" for low, high in pairwise(AMOUNTS)), f"{AMOUNTS[-1]} or more"]
+    names = [*bands, *(f"refund {band}" for band in bands)]
+    # A number looked up, where a case for each band would be more code than the JVM compiles.
+    reached = sum(((F.abs(amount) >= edge).cast("int") for edge in AMOUNTS), F.lit(0))
+    position = reached + F.when(amount < 0, len(bands)).otherwise(0)
+    return F.when(amount.isNull() | F.isnan(amount), UNKNOWN_AMOUNT).otherwise(
+        F.get(F.array(*map(F.lit, names)), position))
 
 
 def weekday(time: Column) -> Column:
