@@ -97,7 +97,7 @@ def export(deployment: Deployment, *, from_checkpoint: Path | None = None, instr
 def sample(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
     """Some dozens of a day's profiles, those with most and with fewest events among them."""
     with opening(table.table_uri):
-        rows = table.to_pyarrow_dataset(partitions=[("day", "=", as_of.isoformat())]).head(16 * SAMPLE)
+        rows = table.to_pyarrow_dataset().head(16 * SAMPLE, filter=pc.field("day") == as_of)
     lengths = np.sum([pc.fill_null(pc.list_value_length(rows[source.name]), 0).to_numpy()
                       for source in deployment.sources], axis=0)
     order = np.argsort(lengths, kind="stable")

@@ -48,7 +48,7 @@ def exists(path: str) -> bool:
         return bool(DeltaTable.is_deltatable(path))
 
 
-def delta(path: str, **options: Any) -> DeltaTable:
+def delta(path: str) -> DeltaTable:
     """The Delta table at a path or URI.
 
     Raises
@@ -61,7 +61,7 @@ def delta(path: str, **options: Any) -> DeltaTable:
             if commit.stat().st_size == 0:
                 raise TableError(f"the table at {path} has an empty commit, {commit.name}, as a full disk or a broken "
                                  f"copy leaves behind; {fix(path, log=True)}")
-        return DeltaTable(path, **options)
+        return DeltaTable(path)
 
 
 def rows(table: DeltaTable, **options: Any) -> pa.Table:

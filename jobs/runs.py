@@ -81,7 +81,7 @@ def read(deployment: Deployment, *jobs: str, first: date = date.min, last: date 
         return []
     columns = ["job", "day", "status", "started_at", "finished_at", "replaced_at", "model_version", "versions",
                "details"]
-    found = rows(delta(path), columns=columns, partitions=[("job", "in", list(jobs))])
+    found = rows(delta(path), columns=columns, filters=[("job", "in", list(jobs))])
     ordered = sorted(found.to_pylist(), key=lambda row: (row["day"], row["job"]))
     return [Run(**row | {"versions": dict(row["versions"]), "details": json.loads(row["details"] or "{}")})
             for row in ordered if first <= row["day"] <= last]

@@ -60,7 +60,7 @@ def exists(spark: SparkSession, path: str) -> bool:
 def version(spark: SparkSession, path: str) -> int:
     """The newest version of a Delta table."""
     if "://" not in path:
-        return delta(path, without_files=True).version()
+        return delta(path).version()
     return int(DeltaTable.forPath(spark, path).history(1).head()["version"])  # type: ignore[index]
 
 
