@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -31,6 +33,17 @@ class Row:
         return {">=": self.value >= float(bound), "<=": self.value <= float(bound)}[sign]
 
 
+def machine() -> str:
+    """What the numbers were measured on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+                 platform.machine())
+    memory = psutil.virtual_memory().total / 2**30
+    return (f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB of memory, {platform.system()}, "
+            f"Python {platform.python_version()}")
+
+
 def write(name: str, rows: Sequence[Row], text: str, folder: Path = RESULTS) -> str:
     """Print the rows as a table and write `<name>.md` and `<name>.json`.
 
@@ -50,7 +63,7 @@ def write(name: str, rows: Sequence[Row], text: str, folder: Path = RESULTS) -> 
     str
         The Markdown.
     """
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    described = machine()
     table = [("", "value", "unit", "goal", "")]
     table += [(row.name, f"{row.value:,.6g}", row.unit, row.goal,
                {None: "", True: "reached", False: "missed"}[row.reached]) for row in rows]
@@ -58,8 +71,8 @@ def write(name: str, rows: Sequence[Row], text: str, folder: Path = RESULTS) -> 
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
              for line in table]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    markdown = f"# {name}\n\n{text.strip()}\n\n" + "\n".join(lines) + f"\n\nMeasured on {machine}.\n"
-    content = {"name": name, "text": text.strip(), "machine": machine,
+    markdown = f"# {name}\n\n{text.strip()}\n\n" + "\n".join(lines) + f"\n\nMeasured on {described}.\n"
+    content = {"name": name, "text": text.strip(), "machine": described,
                "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
                "rows": [{**asdict(row), "reached": row.reached} for row in rows]}
     folder.mkdir(parents=True, exist_ok=True)
