@@ -95,9 +95,9 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
         try:
             counts = _count(work, deployment.scenario_names)
             lives = counts.lives if since is None else int(assembled.details["users"])
-            with _batched(spark):
+            with batched(spark):
                 here = profiles.where(F.col("day").isin(counts.days))  # most days hold nobody who is wanted
-                rows = _rows(here, work, _embedder(spark, deployment, found), counts.embedded)
+                rows = _rows(here, work, embedder_of(spark, deployment, found), counts.embedded)
                 made = {"model_version": F.lit(found.model_version), "created_at": F.lit(run.started_at)}
                 # Compared by what is wanted alone: the same day again reads no profile and runs no model.
                 known = work.select("user_id", "profile_hash", F.inline("wanted")).withColumns(made)
@@ -214,7 +214,7 @@ def _rows(profiles: DataFrame, work: DataFrame, embedder: Embedder, users: int) 
     busy = work.where(F.size("wanted") > 0)
     lives = busy.where(F.col("profile_hash").isNotNull()).drop("profile_hash")
     tasks = max(profiles.sparkSession.sparkContext.defaultParallelism, math.ceil(users / USERS_PER_TASK))
-    vectors = F.pandas_udf(embedder.function(), RETURNS)  # type: ignore[call-overload]
+    vectors = F.arrow_udf(embedder.function(), RETURNS)  # type: ignore[call-overload]
     embedded = (profiles.join(lives, ["user_id", "day"]).repartition(tasks, "user_id")
                 .withColumn("scenarios", F.array_join("wanted.scenario", ","))
                 .select("user_id", "profile_hash", "wanted", vectors(*map(F.col, embedder.columns)).alias("vectors"))
@@ -227,15 +227,17 @@ def _rows(profiles: DataFrame, work: DataFrame, embedder: Embedder, users: int) 
     return embedded.select(*columns).unionByName(ended.select(*columns))
 
 
-def _embedder(spark: SparkSession, deployment: Deployment, release: Release) -> Embedder:
+def embedder_of(spark: SparkSession, deployment: Deployment, release: Release) -> Embedder:
+    """The function that workers embed with, and the columns that it takes."""
     return Embedder(release=str(release.path), providers=deployment.model.providers,
                     threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
-                    sources=tuple(source.name for source in deployment.sources), numbers=deployment.numbers,
-                    categories=deployment.categories)
+                    sources=tuple(source.name for source in deployment.sources),
+                    tabular=bool(deployment.numbers or deployment.categories))
 
 
 @contextmanager
-def _batched(spark: SparkSession) -> Iterator[None]:
+def batched(spark: SparkSession) -> Iterator[None]:
+    """Give a Python function `ROWS_PER_BATCH` rows at a time while the block runs."""
     key = "spark.sql.execution.arrow.maxRecordsPerBatch"
     before = spark.conf.get(key)
     spark.conf.set(key, ROWS_PER_BATCH)

@@ -1,8 +1,7 @@
 """The embedding function of Spark's Python workers: columns of `user_profiles` in, vectors out.
 
 A worker opens the release once, from its path, and keeps it while it lives; only the path travels. It imports
-neither Spark's session, Delta nor torch. Profiles come as plain columns, each source's texts and gaps in one of their
-own, which pandas takes far more cheaply than arrays of structs; vectors go back as Arrow memory, never as lists.
+neither Spark's session, Delta nor torch. Profiles come and vectors go as Arrow memory, never as Python lists.
 """
 
 from __future__ import annotations
@@ -10,17 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from model.runtime import Runtime, load
 
 RETURNS = "array<array<float>>"
-VECTORS = pa.list_(pa.list_(pa.float32()))
-Batches = Iterator[tuple[pd.Series, ...]]
+Batches = Iterator[tuple[pa.Array, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,46 +31,32 @@ class Embedder:
         onnxruntime's execution providers.
     threads : int
         Threads of a forward: the cores of a Spark task.
-    sources, numbers, categories : tuple of str
+    sources : tuple of str
         The deployment's, in its order.
+    tabular : bool
+        Whether its profiles have tabular columns.
     """
 
     release: str
     providers: tuple[str, ...]
     threads: int
     sources: tuple[str, ...]
-    numbers: tuple[str, ...]
-    categories: tuple[str, ...]
+    tabular: bool
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The function's arguments as columns of `user_profiles`, then `scenarios`, joined by commas."""
-        events = [f"{source}.{part}" for source in self.sources for part in ("text", "gap")]
-        fields = [f"ages.{source}" for source in self.sources]
-        return (*events, *fields, *(f"tabular.{name}" for name in (*self.numbers, *self.categories)), "scenarios")
+        return (*self.sources, "ages", *(["tabular"] if self.tabular else []), "scenarios")
 
-    def function(self) -> Callable[[Batches], Iterator[pd.Series]]:
-        """An iterator pandas function of `columns`: for each user the vectors of the scenarios asked for, in order."""
-        def vectors(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.Series]:
+    def function(self) -> Callable[[Batches], Iterator[pa.Array]]:
+        """An iterator Arrow function of `columns`: for each user the vectors of the scenarios asked for, in order."""
+        def vectors(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
             runtime = opened(self.release, self.providers, self.threads)
-            for columns in batches:
-                yield pd.Series(pd.arrays.ArrowExtensionArray(embed_rows(
-                    runtime, self.profiles(columns[:-1]), columns[-1].tolist())))
+            for *columns, scenarios in batches:
+                profiles = pa.table(dict(zip(self.columns, columns, strict=False)))
+                yield embed_rows(runtime, profiles, scenarios.to_pylist())
 
         return vectors
-
-    def profiles(self, columns: Sequence[pd.Series]) -> pa.Table:
-        """The columns as rows of `user_profiles`, in the types that `model.profiles` reads."""
-        given = dict(zip(self.columns, columns, strict=False))
-        table = {source: _events(given[f"{source}.text"], given[f"{source}.gap"]) for source in self.sources}
-        table["ages"] = _struct({source: pa.array(given[f"ages.{source}"], pa.int32(), from_pandas=True)
-                                 for source in self.sources})
-        tabular = {name: pa.array(given[f"tabular.{name}"], pa.float64(), from_pandas=True) for name in self.numbers}
-        tabular |= {name: pa.array(given[f"tabular.{name}"], pa.string(), from_pandas=True)
-                    for name in self.categories}
-        if tabular:
-            table["tabular"] = _struct(tabular)
-        return pa.table(table)
 
 
 @lru_cache(maxsize=1)
@@ -104,21 +86,3 @@ def embed_rows(runtime: Runtime, profiles: pa.Table, scenarios: Sequence[str]) -
     vectors = pa.ListArray.from_arrays(np.arange(len(vectors_VH) + 1, dtype=np.int32) * runtime.width,
                                        pa.array(vectors_VH.reshape(-1)))
     return pa.ListArray.from_arrays(np.concatenate([[0], ends_U]).astype(np.int32), vectors)
-
-
-def _events(text_U: pd.Series, gap_U: pd.Series) -> pa.Array:
-    count_U = [0 if texts is None else len(texts) for texts in text_U]
-    offsets = np.concatenate([[0], np.cumsum(count_U)]).astype(np.int32)
-    texts, gaps = _flat(text_U), _flat(gap_U)
-    events = _struct({"text": pa.array(texts, pa.string(), from_pandas=True),
-                      "gap": pa.array(gaps, pa.int32(), from_pandas=True)})
-    return pa.ListArray.from_arrays(offsets, events)
-
-
-def _flat(lists: pd.Series) -> np.ndarray[Any, Any]:
-    parts = [part for part in lists if part is not None and len(part)]
-    return np.concatenate(parts) if parts else np.empty(0, object)
-
-
-def _struct(fields: dict[str, pa.Array]) -> pa.StructArray:
-    return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))

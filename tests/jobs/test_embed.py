@@ -9,7 +9,6 @@ from pathlib import Path
 
 import deltalake
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -226,7 +225,7 @@ import pickle, numpy as np
 import jobs.embedder
 embedder, columns = pickle.load(open(sys.argv[1], 'rb'))
 (vectors,) = embedder.function()(iter([columns]))
-np.save(sys.argv[2], np.stack([np.stack(user) for user in vectors.tolist()]))
+np.save(sys.argv[2], np.stack([np.stack(user) for user in vectors.to_pylist()]))
 """
 
 
@@ -240,19 +239,13 @@ def test_a_worker_needs_no_torch_and_reads_no_more_events_than_the_limit(first, 
     some = profiles(9, seed=4)
     path = str(next(folder(first).glob("*-*")))
     embedder = Embedder(release=path, providers=("CPUExecutionProvider",), threads=1, sources=("bill", "search"),
-                        numbers=first.numbers, categories=first.categories)
+                        tabular=True)
     listed = some.to_pylist()
-    columns: list[pd.Series] = []
-    for source in ("bill", "search"):
-        for part, kind in (("text", object), ("gap", np.int32)):
-            events = [[event[part] for event in row[source]] for row in listed]
-            columns.append(pd.Series([np.array(user + user, kind) if user else None for user in events]))
-    for struct in ("ages", "tabular"):
-        columns += [pd.Series([row[struct][name] for row in listed]) for name in listed[0][struct]]
-    columns.append(pd.Series(["films,universal"] * 9))
+    doubled = [row | {name: row[name] + row[name] for name in ("bill", "search")} for row in listed]
+    sent = pa.Table.from_pylist(doubled, some.schema).append_column("scenarios", pa.array(["films,universal"] * 9))
+    columns = [sent[name].combine_chunks() for name in embedder.columns]
     (tmp_path / "columns").write_bytes(pickle.dumps((embedder, tuple(columns))))
     subprocess.run([sys.executable, "-c", WORKER, tmp_path / "columns", tmp_path / "vectors.npy"], check=True, cwd=ROOT)
-    doubled = [row | {name: row[name] + row[name] for name in ("bill", "search")} for row in listed]
     last = [row | {"bill": row["bill"][-24:], "search": row["search"][-10:]} for row in doubled]
     expected = load(path).embed(pa.Table.from_pylist(last, some.schema), ["films", "universal"])
     assert np.einsum("ukh,ukh->uk", np.load(tmp_path / "vectors.npy"), expected).min() > 0.99999

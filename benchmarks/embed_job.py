@@ -1,0 +1,149 @@
+"""The embed job's function in Spark, against the pandas form of it and a bare loop over onnxruntime.
+
+    python -m benchmarks.embed_job --users 20000
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from deltalake import DeltaTable
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from benchmarks import company
+from benchmarks.report import Row, write
+from jobs import tables
+from jobs.deployment import Deployment
+from jobs.embed import ROWS_PER_BATCH, batched, embedder_of
+from jobs.embedder import RETURNS, embed_rows, opened
+from jobs.releases import open_release
+from jobs.spark import session
+
+DAY = date(2026, 1, 1)
+ROWS = int(ROWS_PER_BATCH)
+REPEATS = 2
+CPU = ("CPUExecutionProvider",)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+def bare(path: str, release: str, scenarios: tuple[str, ...], part: int, parts: int) -> int:
+    """Embed one part of the profiles' rows in a process of its own, a thread as each Spark task has."""
+    runtime = opened(release, CPU, 1)
+    rows = DeltaTable(path).to_pyarrow_table()
+    rows = rows.slice(part * len(rows) // parts, (part + 1) * len(rows) // parts - part * len(rows) // parts)
+    return sum(len(runtime.embed(rows.slice(start, ROWS), scenarios)) for start in range(0, len(rows), ROWS))
+
+
+def arrow_form(spark: SparkSession, deployment: Deployment) -> Column:
+    """The vectors as the job computes them."""
+    embedder = embedder_of(spark, deployment, open_release(deployment))
+    vectors = F.arrow_udf(embedder.function(), RETURNS)  # type: ignore[call-overload]
+    return vectors(*map(F.col, embedder.columns))
+
+
+def pandas_form(deployment: Deployment) -> Column:
+    """The same in pandas, with a source's texts and gaps as columns of their own: arrays of structs cost more."""
+    release = str(open_release(deployment).path)
+    sources = [source.name for source in deployment.sources]
+    columns = [*(f"{source}.{part}" for source in sources for part in ("text", "gap")),
+               *(f"ages.{source}" for source in sources),
+               *(f"tabular.{name}" for name in (*deployment.numbers, *deployment.categories)), "scenarios"]
+    numbers, categories = deployment.numbers, deployment.categories
+
+    def vectors(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.Series]:
+        runtime = opened(release, CPU, 1)
+        for series in batches:
+            given = dict(zip(columns, series, strict=True))
+            table = {source: _events(given[f"{source}.text"], given[f"{source}.gap"]) for source in sources}
+            table["ages"] = _struct({name: _array(given[f"ages.{name}"], pa.int32()) for name in sources})
+            table["tabular"] = _struct({name: _array(given[f"tabular.{name}"], pa.float64()) for name in numbers}
+                                       | {name: _array(given[f"tabular.{name}"], pa.string()) for name in categories})
+            made = embed_rows(runtime, pa.table(table), given["scenarios"].tolist())
+            yield pd.Series(pd.arrays.ArrowExtensionArray(made))
+
+    return F.pandas_udf(vectors, RETURNS)(*map(F.col, columns))  # type: ignore[call-overload]
+
+
+def _events(text_U: pd.Series, gap_U: pd.Series) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum([0 if texts is None else len(texts) for texts in text_U])])
+    events = _struct({"text": _array(_flat(text_U), pa.string()), "gap": _array(_flat(gap_U), pa.int32())})
+    return pa.ListArray.from_arrays(offsets.astype(np.int32), events)
+
+
+def _flat(lists: pd.Series) -> np.ndarray[Any, Any]:
+    parts = [part for part in lists if part is not None and len(part)]
+    return np.concatenate(parts) if parts else np.empty(0, object)
+
+
+def _array(values: Any, dtype: pa.DataType) -> pa.Array:
+    return pa.array(values, dtype, from_pandas=True)
+
+
+def _struct(fields: Mapping[str, pa.Array]) -> pa.StructArray:
+    return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
+
+
+def measure(spark: SparkSession, deployment: Deployment, users: int) -> dict[str, float]:
+    """Users per second of the three, the best of their turns; caches of texts are warm in all."""
+    company.release(deployment)
+    path = deployment.table("user_profiles")
+    tables.replace_day(spark.createDataFrame(company.profiles(deployment, users)).repartition(2), path, DAY)
+    profiles: DataFrame = spark.read.format("delta").load(path).withColumn(
+        "scenarios", F.lit(",".join(deployment.scenario_names)))
+    forms = {"arrow": arrow_form(spark, deployment), "pandas": pandas_form(deployment)}
+    took: dict[str, list[float]] = {name: [] for name in (*forms, "bare")}
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool, batched(spark):
+        release = str(open_release(deployment).path)
+
+        def loop() -> None:
+            parts = [pool.submit(bare, path, release, deployment.scenario_names, part, 2) for part in range(2)]
+            for part in parts:
+                part.result()
+
+        for _ in range(REPEATS + 1):
+            for name, form in forms.items():
+                took[name].append(seconds(profiles.select(form).write.format("noop").mode("overwrite").save))
+            took["bare"].append(seconds(loop))
+    return {name: users / min(turns) for name, turns in took.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=20000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        deployment = company.deployment(Path(folder))
+        spark = session(deployment, named=False)
+        try:
+            found = measure(spark, deployment, arguments.users)
+        finally:
+            spark.stop()
+    write("embed_job", [
+        Row(name="bare loop over onnxruntime, two processes", value=found["bare"], unit="users/s"),
+        Row(name="Arrow UDF in Spark, the job's", value=found["arrow"], unit="users/s"),
+        Row(name="pandas UDF in Spark", value=found["pandas"], unit="users/s"),
+        Row(name="Arrow UDF over the bare loop", value=found["arrow"] / found["bare"], goal=">= 0.7"),
+        Row(name="Arrow UDF over pandas UDF", value=found["arrow"] / found["pandas"]),
+    ], f"{arguments.users:,} users of the demo's shape in 7 scenarios, the preset tiny on onnxruntime's CPU provider, "
+       f"batches of {ROWS} users, two cores each way; the best of {REPEATS} turns after one that warms caches.")
+
+
+if __name__ == "__main__":
+    main()
