@@ -47,7 +47,7 @@ class Run:
     """When the day's rows were last replaced; None where no run of the day has."""
     model_version: str | None
     versions: dict[str, int]
-    """The Delta version of each table that it read."""
+    """The Delta version of each table that the day's rows were made of."""
     details: dict[str, Any]
 
     @property
@@ -191,10 +191,13 @@ class Record:
         """Write the run so far as the one row of its job and day."""
         killed = self.former is not None and self.former.finished_at is None  # it may have replaced the rows
         before = self.former.replaced_at if self.former else None
+        # What failed before it replaced anything has left the rows of the run before it, which read other versions.
+        stands = None if self.replaced or status == "ok" else self.former
+        versions = stands.versions if stands else self.versions
         row = {"job": self.job, "as_of": midnight(self.as_of), "status": status, "started_at": self.started_at,
                "finished_at": finished_at, "replaced_at": datetime.now(UTC) if self.replaced or killed else before,
                "rows_in": self.rows_in, "rows_out": self.rows_out, "left_out": [*self.left_out.items()],
-               "seconds": self.seconds(), "model_version": self.model_version, "versions": [*self.versions.items()],
+               "seconds": self.seconds(), "model_version": self.model_version, "versions": [*versions.items()],
                "details": json.dumps(self.details, ensure_ascii=False, default=str), "day": self.as_of}
         # Different jobs share this table: one at a time, each replacing a partition of its own.
         with locked(self.deployment, TABLE):

@@ -44,3 +44,23 @@ def test_the_last_run_decides_and_its_command_is_named(deployment):
     with Record.kept(made, "assemble", DAY):
         pass
     runs.read(made, "assemble")[0].require_ok()
+
+
+def test_what_fails_before_it_writes_keeps_the_versions_that_the_rows_were_made_of(deployment):
+    made = deployment()
+
+    def fail(version: int, *, replacing: bool) -> None:
+        with Record.kept(made, "assemble", DAY) as run:
+            run.versions["bills"] = version
+            if replacing:
+                run.replacing()
+            raise KeyError("searches")
+
+    with Record.kept(made, "assemble", DAY) as run:
+        run.versions["bills"] = 3
+        run.replacing()
+    for version, replacing, noted in ((5, False, 3), (6, True, 6), (7, False, 6)):
+        with pytest.raises(KeyError):
+            fail(version, replacing=replacing)
+        [failed] = runs.read(made, "assemble")
+        assert (failed.status, failed.versions) == ("failed", {"bills": noted})
