@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +32,8 @@ UNREAD = re.compile(r"(?:reading file|Object at location) (?:file:/*(?=/))?(?P<f
 LOG = "_delta_log"
 ROOM = 64_000_000
 """Bytes; a disk with more free was not the full one."""
+SECONDS_TO_END = 2.0
+"""A JVM that was killed is gone by then; its socket closes first."""
 OTHERS = ("pyspark", "py4j", "_internal", "deltalake", "pyarrow")
 """Modules whose errors tell of tables; `_internal` is deltalake's."""
 MADE_BY = {"user_profiles": "assemble", "training_profiles": "userqa", "userqa": "userqa",
@@ -44,6 +48,10 @@ class TableError(InstructUEError):
 
 class DiskError(InstructUEError):
     """A disk that has no room for what a job writes."""
+
+
+class JVMError(InstructUEError):
+    """Spark's JVM, which has ended while a job ran."""
 
 
 @contextmanager
@@ -75,7 +83,7 @@ def mendable(error: BaseException, deployment: Deployment | None = None) -> Inst
     if isinstance(error, InstructUEError):
         return None
     messages = _messages(error)
-    found = _from_worker(error) or _full(messages, deployment) or _unread(messages)
+    found = _from_worker(error) or _full(messages, deployment) or _unread(messages) or _without_jvm(error)
     if found is not None:
         for note in getattr(error, "__notes__", ()):
             found.add_note(note)
@@ -152,6 +160,26 @@ def _unread(messages: list[str]) -> TableError | None:
     return None
 
 
+def _without_jvm(error: BaseException) -> JVMError | None:
+    """Whether an error comes of the JVM that this process started, and that is no more."""
+    cut_off = any(isinstance(cause, ConnectionError) or type(cause).__name__ in ("Py4JError", "Py4JNetworkError")
+                  for cause in _causes(error))
+    if not cut_off or "pyspark" not in sys.modules:
+        return None
+    from pyspark import SparkContext
+
+    jvm = getattr(SparkContext._gateway, "proc", None)
+    if not isinstance(jvm, subprocess.Popen):
+        return None
+    try:
+        jvm.wait(SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        return None
+    return JVMError(f"Spark's JVM has ended (exit code {jvm.returncode}), killed or out of memory: run the command "
+                    "again, where memory was short with a larger spark.driver.memory; the newest logs/spark-*.log may "
+                    "say more")
+
+
 def _why(error: BaseException, table: str) -> str:
     """What deltalake says of the table, which is clearer than Spark, or else the error's own first line."""
     from deltalake import DeltaTable
@@ -170,13 +198,21 @@ def _why(error: BaseException, table: str) -> str:
 def _messages(error: BaseException) -> list[str]:
     """What it and its causes say, those in the JVM too."""
     found: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None and len(found) < 100:
+    for cause in _causes(error):
         found.append(str(cause))
         if _of_spark(cause):
             found += _java_messages(getattr(cause, "java_exception", None) or getattr(cause, "_origin", None))
-        cause = cause.__cause__ or cause.__context__
     return found
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what led to it."""
+    cause: BaseException | None = error
+    for _ in range(100):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _java_messages(exception: Any) -> list[str]:

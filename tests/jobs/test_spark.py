@@ -86,3 +86,18 @@ def test_the_tasks_of_a_job_are_counted_while_it_runs(spark):
         spark.sparkContext.parallelize(range(5), 5).count()
     assert told[-1] == (11, 11)
     assert any(0 < done < total == 6 for done, total in told)
+
+
+def test_a_jvm_that_was_killed_is_told_in_one_line(deployment, tmp_path):
+    code = ("import os, sys; from pyspark import SparkContext; from jobs.deployment import Deployment\n"
+            "from jobs.exits import run; from jobs.spark import session\n"
+            "def work():\n"
+            "    spark = session(Deployment.read(sys.argv[1]), named=False)\n"
+            "    os.kill(SparkContext._gateway.proc.pid, 9)\n"
+            "    spark.range(3).count()\n"
+            "run(work)")
+    env = {**os.environ, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run([sys.executable, "-c", code, str(deployment().path)], env=env, text=True,
+                          capture_output=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "error: Spark's JVM has ended (exit code -9)" in done.stderr
