@@ -48,8 +48,8 @@ class Published:
     """False: the day held the same rows already."""
     held_back: str | None
     """Why the online store was left as it was; None where it was brought up to date."""
-    online: int = 0
-    """Users online afterwards."""
+    online: int | None = None
+    """Users online afterwards; None where it was held back."""
     written: int = 0
     """Users whose row online differed, written and read back."""
     cleared: int = 0
