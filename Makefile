@@ -12,7 +12,7 @@ SEED ?= 0
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
-.PHONY: help setup test demo completejourney chaos lock clean
+.PHONY: help setup test demo completejourney chaos bench lock clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ completejourney: $(READY)  ## a real retailer's households through the line (DAT
 
 chaos: $(READY)  ## kill every job again and again, and compare with a line that nobody disturbed (KILLS=60 SEED=0)
 	@$(RUN)/python -m benchmarks.chaos --kills $(KILLS) --seed $(SEED)
+
+bench: $(READY)  ## measure every job against what bounds it, into benchmarks/results (an hour; 20 GB of disk)
+	@$(RUN)/python -m benchmarks
 
 lock:  ## resolve pyproject.toml into requirements.lock again, keeping what still fits
 	$(RUN)/uv pip compile --extra dev --generate-hashes --no-emit-index-url --no-annotate -q pyproject.toml \

@@ -1,0 +1,122 @@
+"""The line at several numbers of users: rate and most memory of generate, assemble, embed and publish.
+
+    python -m benchmarks.scale --users 10000 100000 1000000
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+import yaml
+from pyspark.sql import SparkSession
+
+from benchmarks import assemble_job, company
+from benchmarks.commands import GIB, held
+from benchmarks.report import Row, write
+from jobs.assemble import assemble
+from jobs.deployment import Deployment
+from jobs.embed import embed
+from jobs.publish import publish
+from jobs.spark import session
+
+DAY = assemble_job.DAY
+EVENTS_PER_USER = 5
+JOBS = ("generate", "assemble", "embed", "publish")
+EVERY_SECONDS = 0.5
+USERS_PER_PARTITION = 25_000
+
+
+@dataclass(kw_only=True)
+class Measured:
+    """One job at one size."""
+
+    seconds: float
+    gib: float
+    """The most that this process, its JVM and its Python workers held at once."""
+
+
+def deployment(at: Path) -> Deployment:
+    """A small shape: bills alone, one scenario beside universal, the preset tiny."""
+    made = assemble_job.deployment(at, ids=False)
+    content = yaml.safe_load(made.path.read_text(encoding="utf-8"))
+    content["scenarios"] = [{"name": "food", "instruction": "Predict whether this user will order food."}]
+    content["spark"]["conf"]["spark.driver.memory"] = "4g"
+    made.path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return Deployment.read(made.path)
+
+
+@contextmanager
+def most() -> Iterator[list[int]]:
+    """The most bytes held while the block runs, as the one item of the list."""
+    found, over = [0], Event()
+
+    def look() -> None:
+        while not over.wait(EVERY_SECONDS):
+            found[0] = max(found[0], held(os.getpid()))
+
+    thread = Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+
+
+def measure(spark: SparkSession, at: Path, users: int) -> dict[str, Measured]:
+    """The jobs on a lake of their own, one after the other."""
+    made = deployment(at)
+    spark.conf.set("spark.sql.shuffle.partitions", str(max(4, users // USERS_PER_PARTITION)))
+    company.release(made)
+    jobs: dict[str, Callable[[], object]] = {
+        "generate": lambda: assemble_job.bills(spark, made.table("bills"), users * EVENTS_PER_USER, users),
+        "assemble": lambda: assemble(spark, made, DAY),
+        "embed": lambda: embed(spark, made, DAY),
+        "publish": lambda: publish(spark, made, DAY)}
+    found = {}
+    for name, job in jobs.items():
+        begin = time.perf_counter()
+        with most() as bytes_held:
+            job()
+        found[name] = Measured(seconds=time.perf_counter() - begin, gib=bytes_held[0] / GIB)
+        print(f"{users:,} users, {name}: {found[name].seconds:.1f} s, {found[name].gib:.2f} GiB", flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    arguments = parser.parse_args()
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        spark = session(deployment(Path(folder)), named=False)
+        try:
+            measure(spark, Path(folder) / "warm", 1_000)
+            for users in arguments.users:
+                found[users] = measure(spark, Path(folder) / str(users), users)
+                shutil.rmtree(Path(folder) / str(users))
+        finally:
+            spark.stop()
+    rows = []
+    for name in JOBS:
+        for users, measured in found.items():
+            rows += [Row(name=f"{name}, {users:,} users", value=users / measured[name].seconds, unit="users/s"),
+                     Row(name=f"{name}, {users:,} users, most memory", value=measured[name].gib, unit="GiB")]
+        rates = [users / measured[name].seconds for users, measured in found.items()]
+        rows.append(Row(name=f"{name}: the largest over the fastest", value=rates[-1] / max(rates), goal=">= 0.85"))
+    write("scale", rows, f"{EVENTS_PER_USER} events a user in one source, two scenarios, the preset tiny; local Spark "
+          "on two cores with 4 GiB for the driver. Each job's rate holds all that it does: starting tasks, reading, "
+          "writing, recording the run. Memory is the driver's, the JVM's and the Python workers' together.")
+
+
+if __name__ == "__main__":
+    main()
