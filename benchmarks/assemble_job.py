@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
-import time
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import yaml
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks.report import Row, write
+from benchmarks.report import Row, seconds, write
 from jobs.assemble import assemble
 from jobs.deployment import Deployment
 from jobs.lake import midnight
@@ -78,12 +76,6 @@ def collected(spark: SparkSession, source: str, into: str) -> None:
     rows.write.format("delta").mode("overwrite").save(into)
     for key, value in ours.items():
         spark.conf.set(key, value)
-
-
-def seconds(run: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
 
 
 def measure(spark: SparkSession, at: Path, rows: int) -> dict[str, float]:

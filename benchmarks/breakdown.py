@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from benchmarks import chaos
+from benchmarks import chaos, company
 from benchmarks.report import Row, write
 from jobs.deployment import Deployment
 from jobs.generate import generate
@@ -38,12 +36,9 @@ class SparkJob:
 
 def logged(at: Path, logs: Path) -> Deployment:
     """The line that chaos runs, with Spark's event log switched on."""
-    made = chaos.deployment(at)
-    content = yaml.safe_load(made.path.read_text(encoding="utf-8"))
-    content["spark"]["conf"] |= {"spark.eventLog.enabled": "true", "spark.eventLog.dir": str(logs),
-                                 "spark.eventLog.compress": "false", "spark.eventLog.rolling.enabled": "false"}
-    made.path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return Deployment.read(made.path)
+    return company.changed(chaos.deployment(at), spark={"conf": {
+        "spark.eventLog.enabled": "true", "spark.eventLog.dir": str(logs), "spark.eventLog.compress": "false",
+        "spark.eventLog.rolling.enabled": "false"}})
 
 
 def spark_jobs(logs: Path) -> list[SparkJob]:

@@ -105,15 +105,12 @@ def chaos(spark: SparkSession, at: Path, *, kills: int, seed: int, users: int,
 def deployment(at: Path) -> Deployment:
     """The demo's, with a short training and one question of each axis."""
     made = company.deployment(at)
-    content = yaml.safe_load(made.path.read_text(encoding="utf-8"))
-    content["model"]["training"] |= {"steps": 12, "profiles_per_step": 32, "save_every": 3, "validate_every": 6}
-    content["userqa"]["questions"] = "questions.yaml"
-    made.path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     asked = yaml.safe_load((ROOT / "conf" / "questions" / "demo.yaml").read_text(encoding="utf-8"))
     axes = {question["axis"]: question for question in reversed(asked["questions"]) if "each" not in question}
     asked |= {"questions": [*axes.values()], "general": [[axes["attribute"]["name"]]]}
     (at / "questions.yaml").write_text(yaml.safe_dump(asked, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return Deployment.read(made.path)
+    training = {"steps": 12, "profiles_per_step": 32, "save_every": 3, "validate_every": 6}
+    return company.changed(made, model={"training": training}, userqa={"questions": "questions.yaml"})
 
 
 def _arrive(lakes: Sequence[Deployment], step: Step, users: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,19 @@ def deployment(at: Path) -> Deployment:
     path = at / "deployment.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return Deployment.read(path)
+
+
+def changed(made: Deployment, **blocks: Any) -> Deployment:
+    """The same file with these blocks changed in place: a mapping within what stands there, anything else instead."""
+    content = _within(yaml.safe_load(made.path.read_text(encoding="utf-8")), blocks)
+    made.path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return Deployment.read(made.path)
+
+
+def _within(stands: Any, given: Any) -> Any:
+    if not isinstance(stands, dict) or not isinstance(given, dict):
+        return given
+    return stands | {key: _within(stands.get(key), value) for key, value in given.items()}
 
 
 def profiles(company: Deployment, users: int, seed: int = 0) -> pa.Table:

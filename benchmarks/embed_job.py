@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from multiprocessing import get_context
@@ -23,7 +22,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks import company
-from benchmarks.report import Row, write
+from benchmarks.report import Row, seconds, write
 from jobs import tables
 from jobs.deployment import Deployment
 from jobs.embed import ROWS_PER_BATCH, batched, embedder_of
@@ -35,12 +34,6 @@ DAY = date(2026, 1, 1)
 ROWS = int(ROWS_PER_BATCH)
 REPEATS = 2
 CPU = ("CPUExecutionProvider",)
-
-
-def seconds(run: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
 
 
 def bare(path: str, release: str, scenarios: tuple[str, ...], part: int, parts: int) -> int:
@@ -97,6 +90,7 @@ def _array(values: Any, dtype: pa.DataType) -> pa.Array:
 
 
 def _struct(fields: Mapping[str, pa.Array]) -> pa.StructArray:
+    # Its twin of `company` cannot be had: workers know the installed packages alone, and this file by its functions.
     return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
 
 

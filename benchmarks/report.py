@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,13 @@ class Row:
             return None
         sign, bound = self.goal.split()
         return {">=": self.value >= float(bound), "<=": self.value <= float(bound)}[sign]
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """How long a call takes."""
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
 
 
 def machine() -> str:

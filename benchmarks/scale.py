@@ -9,19 +9,17 @@ import argparse
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
-import yaml
 from pyspark.sql import SparkSession
 
 from benchmarks import assemble_job, company
 from benchmarks.commands import GIB, held
-from benchmarks.report import Row, write
+from benchmarks.report import Row, seconds, write
 from jobs.assemble import assemble
 from jobs.deployment import Deployment
 from jobs.embed import embed
@@ -46,12 +44,9 @@ class Measured:
 
 def deployment(at: Path) -> Deployment:
     """A small shape: bills alone, one scenario beside universal, the preset tiny."""
-    made = assemble_job.deployment(at, ids=False)
-    content = yaml.safe_load(made.path.read_text(encoding="utf-8"))
-    content["scenarios"] = [{"name": "food", "instruction": "Predict whether this user will order food."}]
-    content["spark"]["conf"]["spark.driver.memory"] = "4g"
-    made.path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return Deployment.read(made.path)
+    food = {"name": "food", "instruction": "Predict whether this user will order food."}
+    return company.changed(assemble_job.deployment(at, ids=False), scenarios=[food],
+                           spark={"conf": {"spark.driver.memory": "4g"}})
 
 
 @contextmanager
@@ -84,10 +79,9 @@ def measure(spark: SparkSession, at: Path, users: int) -> dict[str, Measured]:
         "publish": lambda: publish(spark, made, DAY)}
     found = {}
     for name, job in jobs.items():
-        begin = time.perf_counter()
         with most() as bytes_held:
-            job()
-        found[name] = Measured(seconds=time.perf_counter() - begin, gib=bytes_held[0] / GIB)
+            took = seconds(job)
+        found[name] = Measured(seconds=took, gib=bytes_held[0] / GIB)
         print(f"{users:,} users, {name}: {found[name].seconds:.1f} s, {found[name].gib:.2f} GiB", flush=True)
     return found
 

@@ -9,20 +9,19 @@ import argparse
 import random
 import sqlite3
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from benchmarks import company, servers
-from benchmarks.report import Row, write
+from benchmarks.report import Row, seconds, write
 from jobs import tables
 from jobs.deployment import Deployment
 from jobs.lake import midnight
@@ -39,11 +38,7 @@ Read = Callable[[Sequence[str], Sequence[str]], object]
 
 def deployment(at: Path, online: dict[str, Any]) -> Deployment:
     """The demo's scenarios over this kind of online store."""
-    made = company.deployment(at)
-    content = yaml.safe_load(made.path.read_text(encoding="utf-8"))
-    content["store"]["online"] = online
-    made.path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return Deployment.read(made.path)
+    return company.changed(company.deployment(at), store={"online": online})
 
 
 def embedded(spark: SparkSession, company: Deployment, users: int) -> None:
@@ -97,9 +92,7 @@ def milliseconds(read: Read, users: Sequence[str], scenarios: Sequence[str],
     took = []
     for _ in range(CALLS):
         asked = rng.sample(users, size[0]), rng.sample(scenarios, size[1])
-        begin = time.perf_counter()
-        read(*asked)
-        took.append(1000 * (time.perf_counter() - begin))
+        took.append(1000 * seconds(partial(read, *asked)))
     return float(np.percentile(took, 50)), float(np.percentile(took, 99))
 
 
@@ -108,10 +101,9 @@ def measure(spark: SparkSession, at: Path, online: dict[str, Any], users: int) -
     kind = online["type"]
     company = deployment(at, online)
     embedded(spark, company, users)
-    begin = time.perf_counter()
-    publish(spark, company, DAY)
+    took = seconds(lambda: publish(spark, company, DAY))
     vectors = users * len(company.scenario_names)
-    rows = [Row(name=f"{kind}: publish", value=vectors / (time.perf_counter() - begin), unit="vectors/s")]
+    rows = [Row(name=f"{kind}: publish", value=vectors / took, unit="vectors/s")]
     reads: dict[str, Read] = {"raw read": raw(company, at), "lookup": Lookup(company)}
     everybody, scenarios = [f"u{user:07d}" for user in range(users)], [one.name for one in company.scenarios]
     for size in SIZES:

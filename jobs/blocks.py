@@ -46,10 +46,13 @@ def _location(location: str) -> str:
     return location
 
 
+TRUE_OR_FALSE = "write a number; YAML reads yes and on as true, no and off as false"
+
+
 def _number(value: Any) -> Any:
-    """YAML reads yes, no, on and off as true and false, and to Python these are 1 and 0."""
+    """To Python, true and false are 1 and 0."""
     if isinstance(value, bool):
-        raise ValueError("write a number; YAML reads yes and on as true, no and off as false")
+        raise ValueError(TRUE_OR_FALSE)
     return value
 
 
@@ -101,7 +104,7 @@ def _checked(value: Any, validated: Callable[[Any], Any]) -> Any:
         raise ValueError(str(error)) from None
     for key, given in value.items() if isinstance(value, dict) else ():
         if isinstance(given, bool) and not isinstance(getattr(made, key), bool):
-            raise ValueError(f"{key} is {given}: write a number; YAML reads yes and on as true, no and off as false")
+            raise ValueError(f"{key} is {given}: {TRUE_OR_FALSE}")
     return made
 
 

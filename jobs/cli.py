@@ -31,8 +31,10 @@ DATA, MODEL, DAILY, ANSWERS = "Data", "The model", "Every day", "Answers"
 
 
 def _day(given: datetime | None) -> datetime | None:
-    if given is not None and not 1970 <= given.year <= 2099:
-        raise typer.BadParameter(f"{given:%Y-%m-%d} is no day from 1970-01-01 to 2099-12-31")
+    from jobs.blocks import FIRST_DAY, LAST_DAY
+
+    if given is not None and not FIRST_DAY <= given.date() <= LAST_DAY:
+        raise typer.BadParameter(f"{given:%Y-%m-%d} is no day from {FIRST_DAY} to {LAST_DAY}")
     return given
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
-from functools import partial, reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -17,7 +16,7 @@ from pyspark.sql import functions as F
 from jobs import sources, templates
 from jobs.blocks import Aggregate, Attributes, EventSource
 from jobs.deployment import Deployment
-from jobs.tables import moment
+from jobs.tables import moment, union
 from jobs.templates import named
 
 KEYS = ("__user", "__spread", "__as_of")
@@ -42,7 +41,7 @@ def histories(judged: Mapping[str, DataFrame], deployment: Deployment, cut_offs:
     if deployment.attributes:
         rows.append(_attribute_rows(judged[sources.ATTRIBUTES], deployment.attributes))
     placed = [one.withColumn("__source", F.lit(place).cast("byte")) for place, one in enumerate(rows)]
-    together = reduce(partial(DataFrame.unionByName, allowMissingColumns=True), placed)
+    together = union(placed)
     spread = F.when(F.col("__user").isNull(), F.spark_partition_id())
     shuffled = together.withColumn("__spread", spread).repartition("__user", "__spread")
     return _collected(_ranked(_at(shuffled, cut_offs)), deployment, clock)
@@ -93,15 +92,10 @@ def _attribute_rows(judged: DataFrame, attributes: Attributes) -> DataFrame:
     schema = judged.schema
     numbers = [plain(templates.number(named(number.column), schema[number.column].dataType)).alias(number.name)
                for number in attributes.numbers]
-    categories = [_clean(named(category.column)).alias(category.name) for category in attributes.categories]
+    categories = [templates.words(named(category.column)).alias(category.name) for category in attributes.categories]
     # Two rows valid from the same moment: the values themselves decide, so that the order of rows cannot.
     values = F.struct("__time", *numbers, *categories)
     return _bounded(judged, None, 1, {"__values": values, "__repeated": F.lit(False)})
-
-
-def _clean(value: Column) -> Column:
-    words = F.trim(F.regexp_replace(F.make_valid_utf8(value.cast("string")), templates.BLANKS, " "))
-    return F.when(words != "", F.substring(words, 1, templates.MAX_CHARACTERS))
 
 
 def _bounded(rows: DataFrame, window: int | None, limit: int, more: Mapping[str, Column]) -> DataFrame:

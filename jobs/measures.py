@@ -175,9 +175,7 @@ def _value(question: Question, said: Mapping[str, str]) -> Column:
 
 def _words(expression: str) -> Column:
     """The event's value as a text, null where there is none."""
-    value = F.make_valid_utf8(F.expr(expression).cast("string"))
-    words = F.substring(F.trim(F.regexp_replace(value, templates.BLANKS, " ")), 1, 100)
-    return F.when(words != "", words)
+    return templates.words(F.expr(expression), 100)
 
 
 def _commonest(rows: DataFrame, questions: Sequence[Question], said: Mapping[str, str]) -> DataFrame:

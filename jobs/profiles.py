@@ -84,8 +84,7 @@ class Profiles:
 
     def rejected(self) -> DataFrame:
         """Refused rows of all sources as (source, reason, row)."""
-        frames = [sources.rejected_rows(df, name, self.raw[name]) for name, df in self.judged.items()]
-        return _union(frames)
+        return tables.union([sources.rejected_rows(df, name, self.raw[name]) for name, df in self.judged.items()])
 
     def release(self) -> None:
         """Forget the cached rows."""
@@ -201,13 +200,6 @@ def _accounts(count: Mapping[str, int], deployment: Deployment) -> dict[str, Acc
             repeated=0, superseded=kept - used, rejected=count["attributes.rejected"],
             later=count["attributes.later"])
     return found
-
-
-def _union(frames: list[DataFrame]) -> DataFrame:
-    whole = frames[0]
-    for frame in frames[1:]:
-        whole = whole.unionByName(frame, allowMissingColumns=True)
-    return whole
 
 
 def ended(deployment: Deployment) -> dict[str, Column]:

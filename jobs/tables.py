@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial, reduce
 from typing import Any, cast
 
 from delta import DeltaTable
@@ -105,6 +106,11 @@ def latest(df: DataFrame, keys: Sequence[str], as_of: date, strictly_before: boo
     past = df.where(F.col("day") < F.lit(as_of) if strictly_before else F.col("day") <= F.lit(as_of))
     newest = past.groupBy(*keys).agg(F.max_by(F.struct(*df.columns), "as_of").alias("newest"))
     return newest.select("newest.*")
+
+
+def union(frames: Sequence[DataFrame]) -> DataFrame:
+    """The rows of all of them, at least one; a column that one lacks is null in its rows."""
+    return reduce(partial(DataFrame.unionByName, allowMissingColumns=True), frames)
 
 
 def replace_day(df: DataFrame, path: str, as_of: date) -> None:

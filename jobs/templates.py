@@ -23,11 +23,11 @@ AMOUNTS = (*(step * 10**power for power in range(6) for step in (1, 2, 5)), 10**
 """Edges of the amount bands: 1, 2, 5, 10, ... 1,000,000, in the table's own currency."""
 DAYPARTS = ((6, "night"), (12, "morning"), (18, "afternoon"), (24, "evening"))
 """Part of the day up to this hour, UTC."""
-BLANK = r"[\s\p{Z}\p{Cc}]"
+UNSEEN = r"\s\p{Z}\p{Cc}"
 """Any white space, also the ideographic space, and control characters."""
+BLANK, VISIBLE = f"[{UNSEEN}]", f"[^{UNSEEN}]"
 BLANKS = rf"[[^ -~]&&{BLANK}]{BLANK}*| {BLANK}+"
 """What becomes one space: every run of blanks but a single space. Most letters are passed by at a glance."""
-VISIBLE = r"[^\s\p{Z}\p{Cc}]"
 
 
 def text(source: EventSource, schema: StructType, time: Column) -> Column:
@@ -42,8 +42,17 @@ def text(source: EventSource, schema: StructType, time: Column) -> Column:
         if column is not None:
             own = time if column == source.time else None
             pieces.append(_field(column, kind, schema[column].dataType, own))
-    joined = F.trim(F.regexp_replace(F.concat(*pieces), BLANKS, " "))
-    return F.rtrim(F.substring(joined, 1, MAX_CHARACTERS))
+    return F.rtrim(F.substring(_spaced(F.concat(*pieces)), 1, MAX_CHARACTERS))
+
+
+def words(value: Column, most: int = MAX_CHARACTERS) -> Column:
+    """A value as a text of at most so many characters, null where it has none to be seen."""
+    spaced = _spaced(F.make_valid_utf8(value.cast("string")))
+    return F.when(spaced != "", F.substring(spaced, 1, most))
+
+
+def _spaced(text: Column) -> Column:
+    return F.trim(F.regexp_replace(text, BLANKS, " "))
 
 
 def _field(column: str, kind: str, dtype: DataType, time: Column | None) -> Column:

@@ -84,3 +84,21 @@ def copy(deployment: Deployment, folder: Path) -> Deployment:
     """The same lake and store elsewhere, for a test that changes them."""
     shutil.copytree(deployment.path.parent, folder, dirs_exist_ok=True)
     return Deployment.read(folder / deployment.path.name)
+
+
+def online(deployment: Deployment) -> dict:
+    """(user, scenario) to what a lookup of all users answers."""
+    from jobs.lookup import Lookup
+
+    answers = Lookup(deployment, freeze=False)([*USERS, "nobody"])
+    assert [answer.found for answer in answers] == [bool(answer.vectors) for answer in answers]
+    return {(a.user_id, scenario): v for a in answers for scenario, v in a.vectors.items()}
+
+
+def assert_online(deployment: Deployment, days: Mapping[date, Embeddings] = DAYS) -> None:
+    """The online store says what the latest rows of these days say, and nothing else."""
+    wanted, found = latest(max(days), days), online(deployment)
+    assert found.keys() == wanted.keys()
+    for key, (vector, day) in wanted.items():
+        assert np.array_equal(found[key].vector, vector.astype(np.float16).astype(np.float32)), key
+        assert (found[key].as_of.date(), found[key].model_version) == (day, "m1"), key

@@ -7,32 +7,30 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import deltalake
-import numpy as np
 import pytest
 
 from jobs import runs
 from jobs.lake import midnight
-from jobs.lookup import Lookup
 from jobs.publish import PublishError, publish, serve
 from tests.conftest import deploy
-from tests.jobs.embedded import CHANGES, DAY1, DAY2, DAY3, DAYS, SCENARIOS, USERS, copy, embed, ended, latest, some
+from tests.jobs.embedded import (
+    CHANGES,
+    DAY1,
+    DAY2,
+    DAY3,
+    DAYS,
+    SCENARIOS,
+    USERS,
+    assert_online,
+    copy,
+    embed,
+    ended,
+    latest,
+    online,
+    some,
+)
 
 FEAST_TABLE = "instructue_user_vectors"
-
-
-def online(deployment) -> dict:
-    """(user, scenario) to what a lookup of all users answers."""
-    answers = Lookup(deployment, freeze=False)([*USERS, "nobody"])
-    assert [answer.found for answer in answers] == [bool(answer.vectors) for answer in answers]
-    return {(a.user_id, scenario): v for a in answers for scenario, v in a.vectors.items()}
-
-
-def assert_online(deployment, days=DAYS) -> None:
-    wanted, found = latest(max(days), days), online(deployment)
-    assert found.keys() == wanted.keys()
-    for key, (vector, day) in wanted.items():
-        assert np.array_equal(found[key].vector, vector.astype(np.float16).astype(np.float32)), key
-        assert (found[key].as_of.date(), found[key].model_version) == (day, "m1"), key
 
 
 def sqlite(deployment) -> sqlite3.Connection:

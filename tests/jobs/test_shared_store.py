@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-import numpy as np
 import pytest
 from redis import Redis
 
 from benchmarks import servers
-from jobs.lookup import Lookup
 from jobs.publish import publish, serve
 from tests.conftest import deploy
-from tests.jobs.embedded import CHANGES, DAY1, USERS, embed, latest, some
+from tests.jobs.embedded import CHANGES, DAY1, USERS, assert_online, embed, some
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +22,6 @@ def store():
         except servers.NotInstalledError as error:
             pytest.skip(str(error))
         yield {"folder": "store", "registry": registry, "online": {"type": "redis", "connection_string": redis}}
-
-
-def assert_online(deployment, days) -> None:
-    wanted = latest(max(days), days)
-    found = {(answer.user_id, scenario): vector for answer in Lookup(deployment, freeze=False)([*USERS, "nobody"])
-             for scenario, vector in answer.vectors.items()}
-    assert found.keys() == wanted.keys()
-    for key, (vector, day) in wanted.items():
-        assert np.array_equal(found[key].vector, vector.astype(np.float16).astype(np.float32)), key
-        assert found[key].as_of.date() == day, key
 
 
 def test_redis_says_what_the_latest_rows_say_also_after_a_day_is_made_again(spark, tmp_path, store):
