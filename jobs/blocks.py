@@ -28,7 +28,8 @@ from pydantic import (
     model_validator,
 )
 
-from model.config import PRESETS, Adapter, BackboneConfig, ConfigError, EncoderConfig, TrainingConfig
+from model.config import PRESETS, Adapter, BackboneConfig, ConfigError, EncoderConfig
+from model.recipe import TrainingConfig
 
 TEMPLATE_FILTERS = ("text", "amount_band", "weekday", "hour", "daypart", "month")
 FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)

@@ -33,8 +33,9 @@ from jobs.blocks import (
     not_empty,
 )
 from jobs.mistakes import mistake
-from model.config import RESERVED_NAMES, BackboneConfig, EncoderConfig, TrainingConfig
+from model.config import RESERVED_NAMES, BackboneConfig, EncoderConfig
 from model.errors import InstructUEError
+from model.recipe import TrainingConfig
 
 UNIVERSAL = "universal"
 JOBS_NAMES = frozenset({"attributes", "scenarios", "wanted"})

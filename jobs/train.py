@@ -18,7 +18,8 @@ from jobs import lake, runs
 from jobs.deployment import Deployment
 from jobs.releases import check_shaping, checkpoints, set_checkpoint
 from jobs.runs import Record
-from model.config import Category, EventSource, NetworkConfig, Number, Tabular, TrainingConfig
+from model.config import Category, EventSource, NetworkConfig, Number, Tabular
+from model.recipe import TrainingConfig
 
 INPUTS = "inputs.json"
 """What a checkpoint was trained on: the shaping part of the deployment, the tables' versions, the settings."""

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from model.config import NetworkConfig, TrainingConfig
+from model.config import NetworkConfig
 from model.pairs import PairBatch, PairError, Pairs, pair_batch, read_pairs
 from model.profiles import Ints, Profiles, fit_tabular, read_profiles
+from model.recipe import TrainingConfig
 from model.text import TokenIds, Tokenizers
 
 # Batches of profiles of like length are cut from this many batches' worth of shuffled profiles.

@@ -21,11 +21,12 @@ from accelerate import Accelerator
 from torch import nn
 
 from model.checkpoint import CONFIG_FILE, CheckpointError, read_metrics, save_checkpoint
-from model.config import NetworkConfig, TrainingConfig
+from model.config import NetworkConfig
 from model.examples import Batches, Examples, fingerprint, prepare
 from model.losses import Losses, contrastive_loss, joint_loss, language_loss
 from model.network import InstructUE, Texts
 from model.pairs import PairBatch
+from model.recipe import TrainingConfig
 from model.start import warm_start
 
 STATE = "state-"

@@ -10,7 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from jobs.deployment import Deployment, DeploymentError
-from model.config import EventSource, NetworkConfig, TrainingConfig
+from model.config import EventSource, NetworkConfig
+from model.recipe import TrainingConfig
 
 CONF = Path(__file__).parents[2] / "conf"
 SOURCES = (EventSource(name="bill", max_events=1, max_tokens=4),)

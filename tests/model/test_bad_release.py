@@ -235,7 +235,7 @@ def test_metrics_that_cannot_be_read_are_refused(wrong: str, tmp_path: Path) -> 
 
 @row("a saved state of training that is broken")
 def test_a_saved_state_that_cannot_be_read_is_refused(wrong: str, tmp_path: Path) -> None:
-    from model.config import TrainingConfig
+    from model.recipe import TrainingConfig
 
     some = made_up_profiles(12)
     (tmp_path / "state-5").mkdir()

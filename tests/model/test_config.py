@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from model.config import ConfigError, EventSource, NetworkConfig, TrainingConfig
+from model.config import ConfigError, EventSource, NetworkConfig
 from model.profiles import fit_tabular
+from model.recipe import TrainingConfig
 from tests.model.made_up import TABULAR, made_up_profiles, network_config
 
 

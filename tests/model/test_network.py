@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.config import NetworkConfig, Tabular, TrainingConfig
+from model.config import NetworkConfig, Tabular
 from model.examples import Examples, prepare
 from model.inference import embed, instruction_vectors
 from model.losses import Losses, contrastive_loss, joint_loss, language_loss
@@ -17,6 +17,7 @@ from model.network import InstructUE, PairOutputs
 from model.packing import PADDING, pack
 from model.pairs import PairBatch
 from model.profiles import read_profiles
+from model.recipe import TrainingConfig
 from model.text import USER, Tokenizers
 from tests.model.made_up import TABULAR, made_up_pairs, made_up_profiles, network_config
 

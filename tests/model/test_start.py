@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from model.config import TrainingConfig
 from model.examples import Batches, prepare
 from model.inference import embed
 from model.network import InstructUE
+from model.recipe import TrainingConfig
 from model.start import FACTORS, SPREAD, warm_start, word_vectors
 from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
 

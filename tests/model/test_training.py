@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from model.checkpoint import CheckpointError, load_checkpoint
-from model.config import NetworkConfig, TrainingConfig
+from model.config import NetworkConfig
 from model.examples import Batches, prepare
 from model.inference import embed, generate
 from model.pairs import PairError
+from model.recipe import TrainingConfig
 from model.training import initialise, learning_rate, train
 from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
 
