@@ -15,6 +15,9 @@ from typing import Any, Literal
 from model.errors import InstructUEError
 
 Adapter = Literal["mlp", "linear"]
+Pooling = Literal["cls", "mean"]
+Reading = Literal["vectors", "tokens"]
+Readout = Literal["user", "mean"]
 # The columns of `user_profiles` that are not event sources.
 RESERVED_NAMES = frozenset({"user_id", "as_of", "ages", "tabular", "profile_hash", "day"})
 # Bands of days are floor(log2(1 + days)); 15 is 90 years. Code 0 means none, so a band table has 17 rows.
@@ -76,18 +79,47 @@ class Tabular:
         return 1 + max((len(number.edges) - 1 for number in self.numbers if number.edges), default=0)
 
 
-def _check_sizes(part: EncoderConfig | BackboneConfig) -> None:
-    for name, size in asdict(part).items():
-        if size < 1:
-            raise ConfigError(f"{name} is {size}: use at least 1")
-    if part.width % part.heads:
-        raise ConfigError(f"width {part.width} does not divide by {part.heads} heads: change one of them")
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank updates of frozen weights, by peft.
+
+    Parameters
+    ----------
+    r, alpha, dropout
+        Rank, scale (alpha / r multiplies the update) and dropout of an update's input.
+    targets
+        Ends of the names of the linear layers that get one; empty: all of them.
+    """
+
+    r: int = 64
+    alpha: int = 32
+    dropout: float = 0.1
+    targets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", tuple(self.targets))  # JSON gives a list
+        if self.r < 1 or self.alpha < 1:
+            raise ConfigError(f"lora has r {self.r} and alpha {self.alpha}: use at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"lora.dropout is {self.dropout}: use 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderConfig:
-    """Sizes of a BERT-class event-text encoder; `vocabulary` is a ceiling until training sets the true
-    size.
+class _Transformer:
+    """What an encoder and a backbone have in common.
+
+    Parameters
+    ----------
+    width, layers, heads, feedforward, vocabulary
+        Sizes of a fresh one; `vocabulary` is a ceiling until training sets the true size. Where `pretrained` is
+        named, training reads them from there.
+    pretrained
+        A hub id, or a folder as `save_pretrained` writes it, whose weights and tokenizer training begins with.
+    lora
+        Freeze the weights and train updates of a low rank.
+    architecture
+        transformers' configuration of the pretrained one. Training fills it in, so that a checkpoint and a release
+        need nothing but themselves.
     """
 
     width: int
@@ -95,26 +127,65 @@ class EncoderConfig:
     heads: int
     feedforward: int
     vocabulary: int
+    pretrained: str | None = None
+    lora: Lora | None = None
+    architecture: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        _check_sizes(self)
+        if isinstance(self.lora, Mapping):  # JSON gives one
+            object.__setattr__(self, "lora", Lora(**self.lora))
+        for name, size in self._sizes().items():
+            if size < 1:
+                raise ConfigError(f"{name} is {size}: use at least 1")
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} does not divide by {self.heads} heads: change one of them")
+
+    def _sizes(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in ("width", "layers", "heads", "feedforward", "vocabulary")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
-    """Sizes of a Qwen2-shaped language model; `vocabulary` is a ceiling until training sets the true size."""
+class EncoderConfig(_Transformer):
+    """A BERT-class event-text encoder; a fresh one is a BERT.
 
-    width: int
-    layers: int
-    heads: int
-    kv_heads: int
-    feedforward: int
-    vocabulary: int
+    Parameters
+    ----------
+    pooling
+        An event's vector: the hidden state of its first token (`cls`), or the mean over all its tokens (`mean`).
+    """
+
+    pooling: Pooling = "cls"
 
     def __post_init__(self) -> None:
-        _check_sizes(self)
+        super().__post_init__()
+        if self.pooling not in ("cls", "mean"):
+            raise ConfigError(f"pooling is {self.pooling!r}: use 'cls' or 'mean'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig(_Transformer):
+    """A causal language model; a fresh one is a Qwen2.
+
+    Parameters
+    ----------
+    kv_heads
+        Heads of keys and values.
+    new_tokens
+        Rows of the token table that the pretrained model did not have, filled in by training: under `lora` they alone
+        of the table learn.
+    """
+
+    kv_heads: int
+    new_tokens: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "new_tokens", tuple(self.new_tokens))
         if self.heads % self.kv_heads:
             raise ConfigError(f"heads {self.heads} do not divide by {self.kv_heads} kv_heads: change one of them")
+
+    def _sizes(self) -> dict[str, int]:
+        return super()._sizes() | {"kv_heads": self.kv_heads}
 
 
 def initial_std(width: int) -> float:
@@ -141,6 +212,19 @@ PRESETS: Mapping[str, Preset] = {
         encoder=EncoderConfig(width=64, layers=2, heads=4, feedforward=128, vocabulary=8192),
         backbone=BackboneConfig(width=128, layers=2, heads=4, kv_heads=4, feedforward=256, vocabulary=4096),
     ),
+    # The paper's models; rank, scale and targets are the follow-up's.
+    "paper": Preset(
+        encoder=EncoderConfig(
+            pretrained="thenlper/gte-base",
+            lora=Lora(targets=("query", "key", "value", "dense")),
+            width=768, layers=12, heads=12, feedforward=3072, vocabulary=30522,
+        ),
+        backbone=BackboneConfig(
+            pretrained="Qwen/Qwen2.5-0.5B-Instruct",
+            lora=Lora(targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
+            width=896, layers=24, heads=14, kv_heads=2, feedforward=4864, vocabulary=151936,
+        ),
+    ),
 }
 
 
@@ -164,11 +248,17 @@ class NetworkConfig:
         Whether the profile begins with one token for each source and one for the user.
     time_bands
         Whether event tokens carry their gap and sources the age of their last event.
+    readout
+        The embedding: the final hidden state at `<USER>` (`user`), or the mean of those of all user and instruction
+        tokens (`mean`, an ablation of the paper's).
+    reading
+        Events as the encoders' vectors, or, an ablation of the paper's, as plain text: `tokens` takes one source of
+        one text, the whole profile (`model.rendering`), whose tokens the backbone reads itself.
 
     Raises
     ------
     ConfigError
-        When there is no source, or a name is taken twice or reserved.
+        When there is nothing to read, a name is taken twice or reserved, or switches do not go together.
     """
 
     sources: tuple[EventSource, ...]
@@ -179,10 +269,12 @@ class NetworkConfig:
     adapter: Adapter = "mlp"
     pooled_tokens: bool = True
     time_bands: bool = True
+    readout: Readout = "user"
+    reading: Reading = "vectors"
 
     def __post_init__(self) -> None:
-        if not self.sources:
-            raise ConfigError("the network has no event source: name at least one")
+        if not self.sources and not self.has_tabular:
+            raise ConfigError("the network has neither an event source nor a tabular column: name at least one")
         for name, times in Counter(source.name for source in self.sources).items():
             if times > 1:
                 raise ConfigError(f"the source {name!r} is named {times} times: rename all but one")
@@ -198,14 +290,20 @@ class NetworkConfig:
                 )
         if self.adapter not in ("mlp", "linear"):
             raise ConfigError(f"adapter is {self.adapter!r}: use 'mlp' or 'linear'")
+        if self.readout not in ("user", "mean"):
+            raise ConfigError(f"readout is {self.readout!r}: use 'user' or 'mean'")
+        if self.reading not in ("vectors", "tokens"):
+            raise ConfigError(f"reading is {self.reading!r}: use 'vectors' or 'tokens'")
+        if self.reading == "tokens" and (len(self.sources) != 1 or self.sources[0].max_events != 1
+                                         or self.pooled_tokens or self.time_bands):
+            raise ConfigError("reading 'tokens' takes one source with max_events 1, no pooled_tokens and no "
+                              "time_bands: render the profiles as one text each")
 
     @classmethod
     def from_preset(
         cls, preset: str, *, sources: tuple[EventSource, ...], tabular: Tabular | None = None, **switches: Any
     ) -> NetworkConfig:
-        """Return a network of the preset's sizes; `switches` are the fields `shared_encoder` to
-        `time_bands`.
-        """
+        """Return a network of the preset's models; `switches` are the fields from `shared_encoder` on."""
         if preset not in PRESETS:
             raise ConfigError(f"there is no preset {preset!r}: use one of {', '.join(sorted(PRESETS))}")
         sizes = PRESETS[preset]
@@ -223,11 +321,20 @@ class NetworkConfig:
         return ("shared",) if self.shared_encoder else tuple(source.name for source in self.sources)
 
     @property
+    def has_tabular(self) -> bool:
+        """Whether the profile ends with a tabular token."""
+        return bool(self.tabular.numbers or self.tabular.categories)
+
+    @property
+    def has_pooled(self) -> bool:
+        """Whether the profile begins with pooled tokens."""
+        return self.pooled_tokens and bool(self.sources)
+
+    @property
     def fixed_tokens(self) -> int:
         """Tokens of every profile beside its events: the pooled and the tabular ones, and the boundaries."""
-        pooled = len(self.sources) + 1 if self.pooled_tokens else 0
-        tabular = 3 if self.tabular.numbers or self.tabular.categories else 0
-        return pooled + 2 * len(self.sources) + tabular
+        pooled = len(self.sources) + 1 if self.has_pooled else 0
+        return pooled + 2 * len(self.sources) + 3 * self.has_tabular
 
     def source(self, name: str) -> EventSource:
         """Return the source of that name."""

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from model.backbones import with_tokenizers
 from model.config import NetworkConfig
 from model.pairs import PairBatch, PairError, Pairs, pair_batch, read_pairs
-from model.profiles import Ints, Profiles, fit_tabular, read_profiles
+from model.profiles import Ints, Profiles, fit_tabular, read_profiles, text_ids
 from model.recipe import TrainingConfig
 from model.text import TokenIds, Tokenizers
 
@@ -52,16 +53,10 @@ def prepare(
         raise PairError("no pair has the split 'train': write userqa again with a share for training")
     config = replace(config, tabular=fit_tabular(table, config.tabular, training.quantile_bins))
     train_profiles = read_profiles(table, config)
-    tokenizers = Tokenizers.train(
+    config, tokenizers = with_tokenizers(
+        config,
         {text for source in train_profiles.sources for text in source.texts},
         {text for text in [*train_pairs.instructions, *train_pairs.answers] if text is not None},
-        event_vocabulary=config.encoder.vocabulary,
-        language_vocabulary=config.backbone.vocabulary,
-    )
-    config = replace(
-        config,
-        encoder=replace(config.encoder, vocabulary=tokenizers.event.get_vocab_size()),
-        backbone=replace(config.backbone, vocabulary=tokenizers.language.get_vocab_size()),
     )
     held_out_table, held_out_pairs = read_pairs(profiles, pairs, "validation")
     held_out = read_profiles(held_out_table, config)
@@ -70,10 +65,7 @@ def prepare(
         return Examples(
             profiles=some_profiles,
             pairs=some_pairs,
-            event_ids=tuple(
-                tokenizers.event_ids(part.texts, source.max_tokens)
-                for part, source in zip(some_profiles.sources, config.sources, strict=True)
-            ),
+            event_ids=text_ids(some_profiles, config, tokenizers),
             instruction_ids=tokenizers.instruction_ids(some_pairs.instructions),
             answer_ids=tokenizers.answer_ids(some_pairs.answers, training.max_answer_tokens),
         )

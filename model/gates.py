@@ -5,6 +5,7 @@ Shapes: U users, K scenarios, H width of an embedding, T texts, L tokens of the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from model.network import InstructUE
-from model.profiles import Floats, Profiles, read_profiles
+from model.profiles import Floats, Profiles, read_profiles, text_ids
 from model.release import ReleaseError
 from model.runtime import Runtime
 from model.text import TokenIds, Tokenizers
@@ -43,8 +44,7 @@ def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, p
         raise ReleaseError("no profiles to try the release on; give some rows of training_profiles")
     profiles = pa.concat_tables([profiles, _empty(profiles)])
     rows = read_profiles(profiles, network.config)
-    ids = [tokenizers.event_ids(events.texts, source.max_tokens)
-           for source, events in zip(network.config.sources, rows.sources, strict=True)]
+    ids = text_ids(rows, network.config, tokenizers)
     together_UKH = runtime.embed(profiles)
     few = min(len(profiles), 8)
     alone_UKH = np.concatenate([runtime.embed(profiles.slice(len(profiles) - few + user, 1)) for user in range(few)])
@@ -63,7 +63,7 @@ def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, p
     return {"cosines": found, "profiles": len(profiles)}
 
 
-def _event_cosines(runtime: Runtime, network: InstructUE, rows: Profiles, ids: list[TokenIds]) -> dict[str, float]:
+def _event_cosines(runtime: Runtime, network: InstructUE, rows: Profiles, ids: Sequence[TokenIds]) -> dict[str, float]:
     cosines = {}
     for source, events, tokens in zip(network.config.sources, rows.sources, ids, strict=True):
         if events.texts:
@@ -75,7 +75,7 @@ def _event_cosines(runtime: Runtime, network: InstructUE, rows: Profiles, ids: l
     return cosines
 
 
-def _torch_vectors(runtime: Runtime, network: InstructUE, rows: Profiles, ids: list[TokenIds]) -> Floats:
+def _torch_vectors(runtime: Runtime, network: InstructUE, rows: Profiles, ids: Sequence[TokenIds]) -> Floats:
     """[U, K, H] by the network itself, one scenario a forward."""
     instructions = runtime.release.vectors()
     vectors = []

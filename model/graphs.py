@@ -22,15 +22,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
-from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb, repeat_kv
+from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, apply_rotary_pos_emb, repeat_kv
 
+from model.backbones import merged
 from model.network import InstructUE, ProfileTensors
 from model.packing import PADDING, PROFILE, pack
 from model.release import USER_GRAPH, event_graph
 
 
 def export_graphs(network: InstructUE, folder: Path) -> None:
-    """Write `user.onnx` and an event graph for each encoder, with every axis dynamic."""
+    """Write `user.onnx` and an event graph for each encoder, with every axis dynamic; low-rank updates are merged."""
+    network = merged(network)
     texts, tokens = Dim("texts"), Dim("tokens")
     # A tensor of its own for each input: the exporter takes the same tensor twice for one input.
     example = (_ones(3, 5), _ones(3, 5))
@@ -42,7 +44,7 @@ def export_graphs(network: InstructUE, folder: Path) -> None:
 
 
 class UserGraph(nn.Module):
-    """`InstructUE.forward_users` with instructions end to end, and the last layer at `<USER>` alone.
+    """`InstructUE.forward_users` with instructions end to end and, of a Qwen2, the last layer at `<USER>` alone.
 
     A short instruction is not padded to the longest, and no token is computed that nothing reads; the gates hold this
     against `forward_users` as it is written.
@@ -56,6 +58,7 @@ class UserGraph(nn.Module):
     def __init__(self, network: InstructUE) -> None:
         super().__init__()
         self.network = network
+        self.short_cut = isinstance(network.decoder, Qwen2Model) and network.config.readout == "user"
 
     def forward(self, events: list[Tensor], masks: list[Tensor], gaps: list[Tensor], ages: list[Tensor],
                 tabular: dict[str, Tensor], instructions_LH: Tensor, segments_L: Tensor, users_K: Tensor) -> Tensor:
@@ -67,12 +70,24 @@ class UserGraph(nn.Module):
         tokens_BSH = torch.cat([tokens_BPH, instructions_LH[None].expand(users, -1, -1)], dim=1)
         segments_BS = torch.cat([torch.where(mask_BP > 0, PROFILE, PADDING), segments_L[None].expand(users, -1)], dim=1)
         mask, positions_BS = pack(segments_BS, tokens_BSH.dtype)
-        backbone = self.network.backbone.model
-        angles = backbone.rotary_emb(tokens_BSH, positions_BS)
-        *layers, last = backbone.layers
+        if self.short_cut:
+            return F.normalize(self._last_at(tokens_BSH, mask, positions_BS, length + users_K), dim=-1)
+        hidden_BSH = self.network.hidden(tokens_BSH, mask, positions_BS)
+        scenarios = users_K.shape[0]
+        row_Q = torch.arange(users, device=users_K.device)[:, None].expand(-1, scenarios).flatten()
+        column_Q = users_K[None].expand(users, -1).flatten()
+        users_QH = self.network.read_out(hidden_BSH, mask_BP, segments_BS[:, length:], row_Q, column_Q)
+        return F.normalize(users_QH, dim=-1).unflatten(0, (users, scenarios))
+
+    def _last_at(self, tokens_BSH: Tensor, mask: Tensor, positions_BS: Tensor, rows_K: Tensor) -> Tensor:
+        """Return the final hidden states of a Qwen2 at some tokens alone, [B, K, H]."""
+        decoder: Any = self.network.decoder
+        angles = decoder.rotary_emb(tokens_BSH, positions_BS)
+        *layers, last = decoder.layers
         for layer in layers:
             tokens_BSH = layer(tokens_BSH, attention_mask=mask, position_ids=positions_BS, position_embeddings=angles)
-        return F.normalize(backbone.norm(_at_rows(last, tokens_BSH, mask, angles, length + users_K)), dim=-1)
+        hidden_BKH: Tensor = decoder.norm(_at_rows(last, tokens_BSH, mask, angles, rows_K))
+        return hidden_BKH
 
 
 def _at_rows(layer: nn.Module, tokens_BSH: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor],

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.network import InstructUE, ProfileTensors
-from model.profiles import Ints, read_profiles
-from model.text import END, Tokenizers
+from model.profiles import Ints, read_profiles, text_ids
+from model.text import Tokenizers
 
 
 @torch.inference_mode()
@@ -59,8 +59,8 @@ def generate(
         while len(chosen) < max_tokens and not ended_B.all():
             segments_BL = torch.ones(suffixes_BLH.shape[:2], dtype=torch.int64, device=network.device)
             hidden_BLH = network.read_suffixes(tokens_BPH, mask_BP, suffixes_BLH, segments_BL)
-            chosen.append(network.backbone.lm_head(hidden_BLH[:, -1]).argmax(-1))
-            ended_B |= chosen[-1] == END
+            chosen.append(network.token_logits(hidden_BLH[:, -1]).argmax(-1))
+            ended_B |= chosen[-1] == tokenizers.end
             suffixes_BLH = torch.cat([suffixes_BLH, network.token_vectors(chosen[-1])[:, None]], dim=1)
         answers += [tokenizers.answer_text(ids) for ids in torch.stack(chosen, dim=1).tolist()]
     return answers
@@ -82,10 +82,7 @@ def _read(
     network: InstructUE, tokenizers: Tokenizers, table: pa.Table, batch_size: int
 ) -> Iterator[ProfileTensors]:
     profiles = read_profiles(table, network.config)
-    event_ids = [
-        tokenizers.event_ids(part.texts, source.max_tokens)
-        for source, part in zip(network.config.sources, profiles.sources, strict=True)
-    ]
+    event_ids = text_ids(profiles, network.config, tokenizers)
     users: Ints = np.arange(len(profiles))
     for start in range(0, len(users), batch_size):
         yield network.profile_tensors(profiles.batch(users[start : start + batch_size]), event_ids)

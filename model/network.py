@@ -2,7 +2,8 @@
 
     [pooled] <bill> event ... </bill> ... <tabular> token </tabular> | instruction <USER> | ...
 
-The final hidden state at each `<USER>`, L2-normalised, is the user's embedding under that instruction.
+The final hidden state at each `<USER>`, L2-normalised, is the user's embedding under that instruction (`readout` and
+`reading` are the two ablations of the paper's that change this).
 
 Shapes: B users, N events of a source, T distinct texts, L tokens of a text or of a user's suffixes, E width
 of an event vector, H width of the backbone (and of an embedding), P tokens of a profile, S = P + L tokens of
@@ -15,26 +16,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedModel
 
-from model.config import BAND_CODES, Adapter, BackboneConfig, NetworkConfig, initial_std
+from model.backbones import language_model
+from model.config import BAND_CODES, Adapter, NetworkConfig, initial_std
 from model.events import EventEncoder
 from model.packing import PADDING, PROFILE, pack
 from model.pairs import PairBatch
-from model.profiles import Ints, ProfileBatch
-from model.text import END, PAD, TokenIds
+from model.profiles import Ints, ProfileBatch, SourceBatch
+from model.text import TokenIds
 
 CATEGORY_WIDTH = 16
 # Texts encoded together at most.
 CHUNK = 1024
 
 Texts = Sequence[TokenIds | Tensor]
-"""A source's distinct texts each, as tokens or as the vectors of an encoder that no longer changes."""
+"""Each source's distinct texts, as tokens or as the vectors of an encoder that no longer changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,12 @@ class ProfileTensors:
     numbers_BFW: Tensor | None = None
     categories_BC: Tensor | None = None
 
+    @property
+    def users(self) -> int:
+        """B."""
+        given = (*self.masks_BN, self.numbers_BFW, self.categories_BC)
+        return next(tensor.shape[0] for tensor in given if tensor is not None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairOutputs:
@@ -66,41 +75,56 @@ class PairOutputs:
 
 
 class InstructUE(nn.Module):
-    """The network of `config`, with fresh weights.
+    """The network of `config`.
 
     `forward` is a training step's; `forward_users` and `encode_events` are the two exported graphs.
+
+    Parameters
+    ----------
+    config
+        Whole: its vocabularies' true sizes, its tabular columns fitted, its pretrained models' architectures known.
+    pretrained
+        Begin with the weights of the pretrained models that the config names; otherwise all weights are fresh, as a
+        checkpoint that brings its own needs them.
     """
 
     first_category_C: Tensor
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, *, pretrained: bool = False) -> None:
         super().__init__()
         self.config = config
         width, event_width = config.backbone.width, config.encoder.width
-        longest = max(source.max_tokens for source in config.sources)
+        encodes = config.reading == "vectors"
+        longest = max((source.max_tokens for source in config.sources), default=0)
         self.encoders = nn.ModuleList(
-            EventEncoder(config.encoder, longest if name == "shared" else config.source(name).max_tokens)
-            for name in config.encoder_names
+            EventEncoder(config.encoder, longest if name == "shared" else config.source(name).max_tokens,
+                         pretrained=pretrained)
+            for name in (config.encoder_names if encodes else ())
         )
         self.source_adapters = nn.ModuleList(
-            _adapter(config.adapter, event_width, width) for _ in config.sources
+            _adapter(config.adapter, event_width, width) if encodes else nn.Identity() for _ in config.sources
         )
+        self.backbone: PreTrainedModel = language_model(config.backbone, pretrained=pretrained)
+        # New vectors are as long as the token table's.
+        table: Any = self.backbone.get_input_embeddings()
+        embedding = partial(_embedding, width=width,
+                            std=table.weight.std().item() if config.backbone.pretrained else initial_std(width))
         # Row 2s opens and row 2s + 1 closes source s; the last two stand around the tabular token.
-        self.boundaries = _embedding(2 * len(config.sources) + 2 * self._has_tabular, width)
-        if config.pooled_tokens:
+        self.boundaries = embedding(2 * len(config.sources) + 2 * config.has_tabular)
+        if config.has_pooled:
             self.user_adapter = _adapter(config.adapter, event_width, width)
         if config.time_bands:
-            self.gap_bands = _embedding(BAND_CODES, width)
-            self.age_bands = _embedding(BAND_CODES, width)
-        if self._has_tabular:
+            self.gap_bands = embedding(BAND_CODES)
+            self.age_bands = embedding(BAND_CODES)
+        if config.has_tabular:
             tabular = config.tabular
             sizes = [1 + len(column.values) for column in tabular.categories]
             first = torch.tensor(np.cumsum([0, *sizes])[:-1], dtype=torch.int64)
             self.register_buffer("first_category_C", first, persistent=False)
-            self.categories = _embedding(max(1, sum(sizes)), CATEGORY_WIDTH)
+            self.categories = _embedding(max(1, sum(sizes)), CATEGORY_WIDTH, initial_std(CATEGORY_WIDTH))
             features = len(tabular.numbers) * tabular.code_width + len(sizes) * CATEGORY_WIDTH
             self.tabular_adapter = _adapter(config.adapter, features, width)
-        self.backbone = Qwen2ForCausalLM(_qwen2(config.backbone))
+        self.train()
 
     @property
     def device(self) -> torch.device:
@@ -108,8 +132,10 @@ class InstructUE(nn.Module):
         return self.boundaries.weight.device
 
     @property
-    def _has_tabular(self) -> bool:
-        return bool(self.config.tabular.numbers or self.config.tabular.categories)
+    def decoder(self) -> nn.Module:
+        """The backbone without its head."""
+        decoder: nn.Module = self.backbone.base_model
+        return decoder
 
     # The two exported graphs.
 
@@ -131,9 +157,11 @@ class InstructUE(nn.Module):
         segments_KI = torch.where(mask_KI > 0, number_K1, torch.full_like(mask_KI, PADDING))
         suffixes_BLH = instructions_KIH.reshape(1, count * length, width).expand(users, -1, -1)
         segments_BL = segments_KI.reshape(1, count * length).expand(users, -1)
-        hidden_BLH = self.read_suffixes(tokens_BPH, mask_BP, suffixes_BLH, segments_BL)
+        hidden_BSH = self.read_packed(tokens_BPH, mask_BP, suffixes_BLH, segments_BL)
         user_K = torch.arange(count, device=mask_KI.device) * length + mask_KI.sum(-1) - 1
-        return F.normalize(hidden_BLH[:, user_K], dim=-1)
+        row_Q = torch.arange(users, device=mask_KI.device).repeat_interleave(count)
+        users_QH = self.read_out(hidden_BSH, mask_BP, segments_BL, row_Q, user_K.repeat(users))
+        return F.normalize(users_QH, dim=-1).unflatten(0, (users, count))
 
     # A training step.
 
@@ -152,15 +180,18 @@ class InstructUE(nn.Module):
         """
         tokens_BPH, mask_BP = self.read_profile(self.profile_tensors(batch.profiles, texts))
         suffixes_BLH = self.token_vectors(self._tensor(batch.ids_BL))
-        hidden_BLH = self.read_suffixes(tokens_BPH, mask_BP, suffixes_BLH, self._tensor(batch.segments_BL))
-        users_QH = hidden_BLH[self._tensor(batch.user_row_Q), self._tensor(batch.user_column_Q)]
+        segments_BL = self._tensor(batch.segments_BL)
+        hidden_BSH = self.read_packed(tokens_BPH, mask_BP, suffixes_BLH, segments_BL)
+        hidden_BLH = hidden_BSH[:, tokens_BPH.shape[1] :]
+        row_Q, column_Q = self._tensor(batch.user_row_Q), self._tensor(batch.user_column_Q)
+        users_QH = self.read_out(hidden_BSH, mask_BP, segments_BL, row_Q, column_Q)
         answers_AH = self.encode_answers(answer_ids, batch.answers_A)
         targets_BL = self._tensor(batch.targets_BL)
         predicting_BL = targets_BL != PADDING
         return PairOutputs(
             users_QH=F.normalize(users_QH, dim=-1),
             answers_QH=answers_AH[self._tensor(batch.answer_Q)],
-            logits_NV=self.backbone.lm_head(hidden_BLH[predicting_BL]),
+            logits_NV=self.token_logits(hidden_BLH[predicting_BL]),
             tokens_N=targets_BL[predicting_BL],
         )
 
@@ -170,7 +201,7 @@ class InstructUE(nn.Module):
         def read(ids_AL: Tensor, mask_AL: Tensor) -> Tensor:
             tokens_ALH = self.token_vectors(ids_AL)
             mask, positions_AL = pack(torch.where(mask_AL > 0, PROFILE, PADDING), tokens_ALH.dtype)
-            hidden_ALH = self._hidden(tokens_ALH, mask, positions_AL)
+            hidden_ALH = self.hidden(tokens_ALH, mask, positions_AL)
             return hidden_ALH[torch.arange(len(ids_AL), device=self.device), mask_AL.sum(-1) - 1]
 
         return F.normalize(self._by_length(read, answer_ids, answers_A), dim=-1)
@@ -179,8 +210,13 @@ class InstructUE(nn.Module):
 
     def token_vectors(self, ids: Tensor) -> Tensor:
         """Return the language model's vectors of these tokens, one more axis of H."""
-        vectors: Tensor = self.backbone.model.embed_tokens(ids)
+        vectors: Tensor = self.backbone.get_input_embeddings()(ids)
         return vectors
+
+    def token_logits(self, hidden: Tensor) -> Tensor:
+        """Return the language model's logits of the next token, V in place of the axis H."""
+        logits: Tensor = self.backbone.get_output_embeddings()(hidden)
+        return logits
 
     def encode_texts(self, event_ids: Sequence[TokenIds]) -> tuple[Tensor, ...]:
         """Return `vectors_TE` of all texts of each source: what frozen encoders need to be asked once."""
@@ -191,8 +227,14 @@ class InstructUE(nn.Module):
 
     def profile_tensors(self, batch: ProfileBatch, texts: Texts) -> ProfileTensors:
         """Put the vectors of the batch's distinct texts where the events are; tokens are encoded first, once each."""
-        placed = []
+        placed, masks = [], []
         for source, part, given in zip(self.config.sources, batch.sources, texts, strict=True):
+            if self.config.reading == "tokens":
+                assert isinstance(given, TokenIds)
+                events_BNE, mask_BN = self._as_tokens(part, given)
+                placed.append(events_BNE)
+                masks.append(mask_BN)
+                continue
             vectors_TE = (
                 given[self._tensor(part.texts_T)]
                 if isinstance(given, Tensor)
@@ -200,9 +242,10 @@ class InstructUE(nn.Module):
             )
             padding_1E = vectors_TE.new_zeros(1, self.config.encoder.width)
             placed.append(F.embedding(self._tensor(part.text_BN), torch.cat([vectors_TE, padding_1E])))
+            masks.append(self._tensor(part.mask_BN))
         return ProfileTensors(
             events_BNE=tuple(placed),
-            masks_BN=tuple(self._tensor(part.mask_BN) for part in batch.sources),
+            masks_BN=tuple(masks),
             gaps_BN=tuple(self._tensor(part.gaps_BN) for part in batch.sources),
             ages_B=tuple(self._tensor(part.age_B) for part in batch.sources),
             numbers_BFW=self._tensor(batch.numbers_BFP) if self.config.tabular.numbers else None,
@@ -213,11 +256,11 @@ class InstructUE(nn.Module):
         """Return the profile as the backbone reads it, `tokens_BPH`, and `mask_BP`, 1 for tokens and 0 for
         padding.
         """
-        tokens, masks = self._pooled(profile) if self.config.pooled_tokens else ([], [])
+        tokens, masks = self._pooled(profile) if self.config.has_pooled else ([], [])
+        one_B1 = torch.ones(profile.users, 1, dtype=torch.int64, device=self.device)
         for number, (events_BNE, mask_BN) in enumerate(
             zip(profile.events_BNE, profile.masks_BN, strict=True)
         ):
-            one_B1 = mask_BN.new_ones(mask_BN.shape[0], 1)
             events_BNH = self.source_adapters[number](events_BNE)
             opening_B1H = self.boundaries(one_B1 * (2 * number))
             closing_B1H = self.boundaries(one_B1 * (2 * number + 1))
@@ -226,7 +269,7 @@ class InstructUE(nn.Module):
                 opening_B1H = opening_B1H + self.age_bands(profile.ages_B[number])[:, None]
             tokens += [opening_B1H, events_BNH, closing_B1H]
             masks += [one_B1, mask_BN, one_B1]
-        if self._has_tabular:
+        if self.config.has_tabular:
             last = 2 * len(self.config.sources)
             tokens += [
                 self.boundaries(one_B1 * last),
@@ -240,17 +283,42 @@ class InstructUE(nn.Module):
         self, tokens_BPH: Tensor, mask_BP: Tensor, suffixes_BLH: Tensor, segments_BL: Tensor
     ) -> Tensor:
         """Return the final `hidden_BLH` of suffixes packed behind their profiles (see `model.packing`)."""
+        return self.read_packed(tokens_BPH, mask_BP, suffixes_BLH, segments_BL)[:, tokens_BPH.shape[1] :]
+
+    def read_packed(
+        self, tokens_BPH: Tensor, mask_BP: Tensor, suffixes_BLH: Tensor, segments_BL: Tensor
+    ) -> Tensor:
+        """Return the final `hidden_BSH` of profiles and the suffixes packed behind them."""
         segments_BS = torch.cat([torch.where(mask_BP > 0, PROFILE, PADDING), segments_BL], dim=1)
         mask, positions_BS = pack(segments_BS, tokens_BPH.dtype)
-        hidden_BSH = self._hidden(torch.cat([tokens_BPH, suffixes_BLH], dim=1), mask, positions_BS)
-        return hidden_BSH[:, tokens_BPH.shape[1] :]
+        return self.hidden(torch.cat([tokens_BPH, suffixes_BLH], dim=1), mask, positions_BS)
 
-    def _hidden(self, tokens_BSH: Tensor, mask: Tensor, positions_BS: Tensor) -> Tensor:
-        output = self.backbone.model(
+    def read_out(self, hidden_BSH: Tensor, mask_BP: Tensor, segments_BL: Tensor, row_Q: Tensor,
+                 column_Q: Tensor) -> Tensor:
+        """Return `users_QH`, not normalised; pair q's `<USER>` is token `column_Q[q]` of the L of user `row_Q[q]`."""
+        if self.config.readout == "user":
+            return hidden_BSH[row_Q, mask_BP.shape[1] + column_Q]
+        segments_QL = segments_BL[row_Q]
+        own_QL = segments_QL == segments_QL.gather(1, column_Q[:, None])
+        asked_QL = own_QL & (torch.arange(segments_QL.shape[1], device=column_Q.device) <= column_Q[:, None])
+        read_QS = torch.cat([mask_BP[row_Q] > 0, asked_QL], dim=1)
+        share_QS = read_QS.to(hidden_BSH.dtype) / read_QS.sum(1, keepdim=True)
+        return (share_QS[:, None] @ hidden_BSH[row_Q])[:, 0]
+
+    def hidden(self, tokens_BSH: Tensor, mask: Tensor, positions_BS: Tensor) -> Tensor:
+        """Return the final `hidden_BSH` of token vectors under `model.packing`'s mask and positions."""
+        output = self.decoder(
             inputs_embeds=tokens_BSH, attention_mask=mask, position_ids=positions_BS, use_cache=False
         )
         hidden_BSH: Tensor = output.last_hidden_state
         return hidden_BSH
+
+    def _as_tokens(self, part: SourceBatch, ids: TokenIds) -> tuple[Tensor, Tensor]:
+        """The token vectors of each user's one text, and their mask."""
+        texts_T = np.append(part.texts_T, -1)[part.text_BN[:, 0]]
+        ids_BN, mask_BN = ids.padded(np.maximum(texts_T, 0))
+        mask_BN = mask_BN * (texts_T >= 0)[:, None]  # a user without a text
+        return self.token_vectors(self._tensor(ids_BN)), self._tensor(mask_BN)
 
     def _pooled(self, profile: ProfileTensors) -> tuple[list[Tensor], list[Tensor]]:
         """One token for each source, from the mean of its event vectors, and one for the user, from all of
@@ -303,23 +371,7 @@ def _adapter(kind: Adapter, inputs: int, outputs: int) -> nn.Module:
     )
 
 
-def _embedding(rows: int, width: int) -> nn.Embedding:
+def _embedding(rows: int, width: int, std: float) -> nn.Embedding:
     table = nn.Embedding(rows, width)
-    nn.init.normal_(table.weight, std=initial_std(width))  # as the backbone's own token table
+    nn.init.normal_(table.weight, std=std)
     return table
-
-
-def _qwen2(sizes: BackboneConfig) -> Qwen2Config:
-    return Qwen2Config(
-        vocab_size=sizes.vocabulary,
-        hidden_size=sizes.width,
-        intermediate_size=sizes.feedforward,
-        num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads,
-        num_key_value_heads=sizes.kv_heads,
-        tie_word_embeddings=True,
-        initializer_range=initial_std(sizes.width),
-        pad_token_id=PAD,
-        bos_token_id=None,
-        eos_token_id=END,
-    )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from model.config import LAST_BAND, EventSource, NetworkConfig, Tabular
 from model.errors import InstructUEError
+from model.text import TokenIds, Tokenizers
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -96,7 +97,8 @@ class Profiles:
     @property
     def lengths_U(self) -> Ints:
         """Events of each user over all sources: what a batch of similar lengths is sorted by."""
-        return np.sum([np.diff(source.offsets_U1) for source in self.sources], axis=0, dtype=np.int64)
+        none_U = np.zeros(len(self), dtype=np.int64)
+        return np.sum([none_U, *(np.diff(source.offsets_U1) for source in self.sources)], axis=0, dtype=np.int64)
 
     def batch(self, users_B: Ints) -> ProfileBatch:
         """Return the arrays of these users, each source padded to its longest here."""
@@ -129,7 +131,7 @@ def read_profiles(table: pa.Table, config: NetworkConfig) -> Profiles:
     return Profiles(
         tabular=config.tabular,
         sources=tuple(_source_events(table, source) for source in config.sources),
-        ages_SU=np.stack([_ages(table, source.name) for source in config.sources]),
+        ages_SU=_stacked([_ages(table, source.name) for source in config.sources], len(table), np.int64).T,
         numbers_UF=_stacked(
             [_numbers(table, number.name) for number in config.tabular.numbers], len(table), float
         ),
@@ -139,6 +141,13 @@ def read_profiles(table: pa.Table, config: NetworkConfig) -> Profiles:
             np.int64,
         ),
     )
+
+
+def text_ids(profiles: Profiles, config: NetworkConfig, tokenizers: Tokenizers) -> tuple[TokenIds, ...]:
+    """Return each source's distinct texts as tokens: the encoders', or the backbone's where it reads them itself."""
+    read = tokenizers.event_ids if config.reading == "vectors" else tokenizers.language_ids
+    return tuple(read(part.texts, source.max_tokens)
+                 for source, part in zip(config.sources, profiles.sources, strict=True))
 
 
 def fit_tabular(table: pa.Table, tabular: Tabular, bins: int) -> Tabular:

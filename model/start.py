@@ -41,11 +41,16 @@ ORTHOGONAL = (".value.weight", ".attention.output.dense.weight", ".v_proj.weight
 
 
 def warm_start(network: InstructUE, examples: Examples, batch: PairBatch, seed: int = 0) -> None:
-    """Write word vectors into a fresh network's event encoders, and let all else hand them on."""
+    """Write word vectors into fresh event encoders, and let all else that is fresh hand them on."""
+    config = network.config
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        _hand_on(network)
-        _write_word_vectors(network, examples, seed)
+        if config.encoder.pretrained is None and len(network.encoders):
+            _hand_on(network.encoders)
+            _share(network)
+            _write_word_vectors(network, examples, seed)
+        if config.backbone.pretrained is None:
+            _hand_on(network.backbone)
         _standardise(network, examples, batch)
 
 
@@ -71,12 +76,16 @@ def word_vectors(counts_UV: csr_matrix, width: int, seed: int = 0) -> NDArray[np
     return vectors_VE * np.float32(SPREAD / spread) if spread > 0 else vectors_VE
 
 
-def _hand_on(network: InstructUE) -> None:
-    """Attention that reads all it sees alike and changes no length, feed-forward layers that add little."""
+def _share(network: InstructUE) -> None:
+    """What every token has in common, before the layer norm."""
     for encoder in network.encoders:
         common_1E = encoder.get_submodule("bert.embeddings.token_type_embeddings").get_parameter("weight")
         common_1E.copy_(1 - 2 * (torch.arange(common_1E.shape[1]) % 2))
-    for name, weight in network.named_parameters():
+
+
+def _hand_on(transformers: nn.Module) -> None:
+    """Attention that reads all it sees alike and changes no length, feed-forward layers that add little."""
+    for name, weight in transformers.named_parameters():
         if name.endswith(ORTHOGONAL):  # first, for BERT's attention ends like its feed-forward layers
             nn.init.orthogonal_(weight)
         elif name.endswith(QUIET):
@@ -109,12 +118,12 @@ def _counts(text_E: Ints, offsets_U1: Ints, ids: TokenIds, vocabulary: int) -> c
 
 def _standardise(network: InstructUE, examples: Examples, batch: PairBatch) -> None:
     """Let each adapter's LayerNorm give a batch's event vectors mean 0 and deviation 1 in every dimension."""
-    if network.config.adapter != "mlp":
+    if network.config.adapter != "mlp" or network.config.reading == "tokens":
         return
     profile = network.profile_tensors(batch.profiles, examples.event_ids)
     events = [events_BNE[mask_BN > 0] for events_BNE, mask_BN in zip(profile.events_BNE, profile.masks_BN, strict=True)]
     adapters: list[nn.Module] = [*network.source_adapters]
-    if network.config.pooled_tokens:
+    if network.config.has_pooled:
         adapters.append(network.user_adapter)
         events.append(torch.cat(events))
     for adapter, vectors_ZE in zip(adapters, events, strict=True):

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from model.errors import InstructUEError
 
 Ints = NDArray[np.int64]
 
 PAD = 0
-EVENT_SPECIALS = ("<pad>", "<cls>")
-CLS = 1
-LANGUAGE_SPECIALS = ("<pad>", "<end>", "<USER>")
-END = 1
-USER = 2
+"""What fills an array of tokens; a mask says that nothing reads it."""
+USER_TOKEN = "<USER>"
 
 EVENT_FILE = "event_tokenizer.json"
 LANGUAGE_FILE = "language_tokenizer.json"
@@ -75,25 +73,15 @@ class TokenIds:
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenizers:
-    """The two tokenizers of a network: `event` for event texts, `language` for instructions and answers."""
+    """The two tokenizers of a network: `event` for event texts, `language` for instructions and answers.
+
+    Each file says itself what stands around a text: an event tokenizer's template is its encoder's, such as
+    `<cls> text` or `[CLS] text [SEP]`; the language's has the token that ends an answer. `<USER>` is a token of the
+    language's.
+    """
 
     event: Tokenizer
     language: Tokenizer
-
-    @classmethod
-    def train(
-        cls,
-        event_texts: Iterable[str],
-        language_texts: Iterable[str],
-        *,
-        event_vocabulary: int,
-        language_vocabulary: int,
-    ) -> Tokenizers:
-        """Learn both on training texts; the vocabularies are ceilings, and hold at least all 256 bytes."""
-        return cls(
-            event=_train(event_texts, event_vocabulary, EVENT_SPECIALS),
-            language=_train(language_texts, language_vocabulary, LANGUAGE_SPECIALS),
-        )
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizers:
@@ -102,72 +90,113 @@ class Tokenizers:
         Raises
         ------
         TokenizerError
-            When a file is missing, broken or has other special tokens.
+            When a file is missing, broken or not what it should be.
         """
-        return cls(
-            event=_load(Path(folder) / EVENT_FILE, EVENT_SPECIALS),
-            language=_load(Path(folder) / LANGUAGE_FILE, LANGUAGE_SPECIALS),
-        )
+        return cls(event=_load(Path(folder) / EVENT_FILE), language=_load(Path(folder) / LANGUAGE_FILE))
 
     def save(self, folder: Path) -> None:
         """Write both into the folder."""
         self.event.save(str(Path(folder) / EVENT_FILE), pretty=False)
         self.language.save(str(Path(folder) / LANGUAGE_FILE), pretty=False)
 
+    @cached_property
+    def user(self) -> int:
+        """The token `<USER>`."""
+        return token_id(self.language, USER_TOKEN)
+
+    @cached_property
+    def end(self) -> int:
+        """The token that ends an answer."""
+        return int(self.language.encode("").ids[-1])
+
     def event_ids(self, texts: Sequence[str], max_tokens: int) -> TokenIds:
-        """Return each text's tokens after a `<cls>`, `max_tokens` in all at most."""
-        encoded = self.event.encode_batch_fast(list(texts), add_special_tokens=False)
-        return TokenIds.of([[CLS, *text.ids[: max_tokens - 1]] for text in encoded])
+        """Return each text's tokens, `max_tokens` in all at most, the encoder's own special ones included."""
+        self.event.enable_truncation(max_tokens)
+        try:
+            encoded = self.event.encode_batch_fast(list(texts))
+        finally:
+            self.event.no_truncation()  # it would be saved
+        return TokenIds.of([text.ids for text in encoded])
+
+    def language_ids(self, texts: Sequence[str], max_tokens: int) -> TokenIds:
+        """Return each text's last `max_tokens` tokens as the language model knows them: no special one."""
+        return TokenIds.of([ids[-max_tokens:] for ids in self._language(texts)])
 
     def instruction_ids(self, instructions: Sequence[str | None]) -> TokenIds:
         """Return each instruction's tokens and a `<USER>`; None, the universal mode, is `<USER>` alone."""
-        encoded = self.language.encode_batch_fast(
-            [text or "" for text in instructions], add_special_tokens=False
-        )
-        return TokenIds.of([[*text.ids, USER] for text in encoded])
+        return TokenIds.of([[*ids, self.user] for ids in self._language([text or "" for text in instructions])])
 
     def answer_ids(self, answers: Sequence[str], max_tokens: int | None = None) -> TokenIds:
-        """Return each answer's tokens and an `<end>`, `max_tokens` in all at most."""
-        encoded = self.language.encode_batch_fast(list(answers), add_special_tokens=False)
+        """Return each answer's tokens and the end token, `max_tokens` in all at most."""
         limit = None if max_tokens is None else max_tokens - 1
-        return TokenIds.of([[*text.ids[:limit], END] for text in encoded])
+        return TokenIds.of([[*ids[:limit], self.end] for ids in self._language(answers)])
 
     def answer_text(self, ids: Sequence[int]) -> str:
-        """Return the text of an answer's tokens, up to its `<end>`."""
+        """Return the text of an answer's tokens, up to its end token."""
         tokens = list(ids)
-        tokens = tokens[: tokens.index(END)] if END in tokens else tokens
+        tokens = tokens[: tokens.index(self.end)] if self.end in tokens else tokens
         return str(self.language.decode(tokens, skip_special_tokens=True))
 
+    def _language(self, texts: Sequence[str]) -> list[list[int]]:
+        return [text.ids for text in self.language.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-def _train(texts: Iterable[str], vocabulary: int, specials: Sequence[str]) -> Tokenizer:
+
+def train_event_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """Learn `<cls> text` on event texts; the vocabulary is a ceiling, and holds at least all 256 bytes."""
+    return _train(texts, vocabulary, ["<pad>", "<cls>"], "<cls> $A")
+
+
+def train_language_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """Learn `text <end>`, with `<USER>`, on instructions and answers; the vocabulary is a ceiling."""
+    return _train(texts, vocabulary, ["<pad>", "<end>", USER_TOKEN], "$A <end>")
+
+
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """Return the number of a token that is there."""
+    number = tokenizer.token_to_id(token)
+    assert number is not None, token
+    return number
+
+
+def end_with(tokenizer: Tokenizer, token: str) -> None:
+    """Let a language tokenizer's texts end with this token of it, and nothing else stand around them."""
+    around = [(token, token_id(tokenizer, token))]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {token}", special_tokens=around)
+
+
+def literal(tokenizer: Tokenizer) -> Tokenizer:
+    """Read what looks like a special token as text: a merchant called "<end>" is no command."""
+    tokenizer.encode_special_tokens = True  # not kept in the file
+    return tokenizer
+
+
+def _train(texts: Iterable[str], vocabulary: int, specials: list[str], template: str) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=list(specials),
+        special_tokens=specials,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     # Sorted, so that the order in which texts were met cannot change the vocabulary.
     tokenizer.train_from_iterator(sorted(texts), trainer=trainer)
-    return _literal(tokenizer)
+    around = [(token, specials.index(token)) for token in specials if token in template]
+    tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=around)
+    return literal(tokenizer)
 
 
-def _load(path: Path, specials: Sequence[str]) -> Tokenizer:
+def _load(path: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises a bare Exception, for a missing file too
         raise TokenizerError(f"cannot read the tokenizer {path} ({error}): train or export again") from error
-    found = tuple(tokenizer.id_to_token(token) for token in range(len(specials)))
-    if found != tuple(specials):
-        raise TokenizerError(
-            f"{path} begins with the tokens {found}, not {tuple(specials)}: train or export again"
-        )
-    return _literal(tokenizer)
-
-
-def _literal(tokenizer: Tokenizer) -> Tokenizer:
-    # A merchant called "<end>" is text, not a command; the setting is not kept in the file.
-    tokenizer.encode_special_tokens = True
-    return tokenizer
+    around, user = tokenizer.encode("").ids, tokenizer.token_to_id(USER_TOKEN)
+    if path.name == LANGUAGE_FILE and (user is None or len(around) != 1):
+        raise TokenizerError(f"{path} is no language tokenizer, which has {USER_TOKEN} and one token that ends a text: "
+                             "train or export again")
+    if path.name == EVENT_FILE and (user is not None or not around):
+        raise TokenizerError(f"{path} is no event tokenizer, which begins with a token such as <cls> and has no "
+                             f"{USER_TOKEN}: train or export again")
+    return literal(tokenizer)

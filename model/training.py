@@ -92,7 +92,7 @@ def train(
     accelerator = Accelerator()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = InstructUE(config)
+        network = InstructUE(config, pretrained=True)
     batches = Batches(examples, training, seed)
     if training.warm_start:
         warm_start(network, examples, batches[0], seed)

@@ -27,7 +27,7 @@ from jobs.runs import Record
 from jobs.tables import SourceError
 from jobs.train import network
 from model import release
-from model.text import Tokenizers
+from model.text import Tokenizers, train_event_tokenizer, train_language_tokenizer
 from tests.conftest import DEPLOYMENT, deploy
 from tests.jobs import literal
 from tests.jobs.test_assemble import CHANGES, DAY1, DAY2, make_lake, write
@@ -45,7 +45,8 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def tokenizers(folder: Path, texts: list[str], vocabulary: int) -> Tokenizers:
-    made = Tokenizers.train(texts, [FOOD], event_vocabulary=vocabulary, language_vocabulary=vocabulary)
+    made = Tokenizers(event=train_event_tokenizer(texts, vocabulary),
+                      language=train_language_tokenizer([FOOD], vocabulary))
     folder.mkdir(parents=True)
     made.save(folder)
     return made

@@ -27,7 +27,7 @@ def test_other_json_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [((), "no event source"), (("a", "a"), "'a' is named 2 times"), (("ages",), "'ages' is a column")],
+    [((), "neither an event source nor"), (("a", "a"), "'a' is named 2 times"), (("ages",), "'ages' is a column")],
 )
 def test_names_that_cannot_be_columns_are_refused(names: tuple[str, ...], message: str) -> None:
     sources = tuple(EventSource(name=name, max_events=5, max_tokens=5) for name in names)
@@ -36,7 +36,7 @@ def test_names_that_cannot_be_columns_are_refused(names: tuple[str, ...], messag
 
 
 def test_settings_that_cannot_work_are_refused() -> None:
-    with pytest.raises(ConfigError, match="one of tiny"):
+    with pytest.raises(ConfigError, match="one of paper, tiny"):
         NetworkConfig.from_preset("huge", sources=(EventSource(name="a", max_events=5, max_tokens=5),))
     with pytest.raises(ConfigError, match="temperature is 0"):
         TrainingConfig(temperature=0)

@@ -18,10 +18,11 @@ from model.packing import PADDING, pack
 from model.pairs import PairBatch
 from model.profiles import read_profiles
 from model.recipe import TrainingConfig
-from model.text import USER, Tokenizers
+from model.text import Tokenizers
 from tests.model.made_up import TABULAR, made_up_pairs, made_up_profiles, network_config
 
 TOLERANCE = 1e-5
+USER = 2
 ASKED = ["What does this user like?", None, "How many bills does this user have?"]
 SWITCHES = {
     "whole": {},
@@ -104,7 +105,7 @@ def test_a_vector_is_that_of_a_plain_causal_sequence(made: Made) -> None:
             for k, text in enumerate(ASKED):
                 asked_H, _ = instruction_vectors(network, made.tokenizers, [text])
                 sequence = torch.cat([tokens_BPH[:, mask_BP[0] == 1], asked_H], dim=1)
-                hidden = network.backbone.model(inputs_embeds=sequence).last_hidden_state[0, -1]
+                hidden = network.decoder(inputs_embeds=sequence).last_hidden_state[0, -1]
                 assert np.abs(F.normalize(hidden, dim=-1).numpy() - together[user, k]).max() < TOLERANCE
 
 
@@ -113,7 +114,7 @@ def test_an_answer_is_read_alone_up_to_its_end(made: Made) -> None:
     with torch.no_grad():
         vectors = made.network.encode_answers(ids, np.arange(len(ids)))
         for answer in range(len(ids)):
-            hidden = made.network.backbone.model(torch.from_numpy(ids[answer])[None]).last_hidden_state[0, -1]
+            hidden = made.network.decoder(torch.from_numpy(ids[answer])[None]).last_hidden_state[0, -1]
             assert (F.normalize(hidden, dim=-1) - vectors[answer]).abs().max() < TOLERANCE
 
 
@@ -209,7 +210,8 @@ def change_suffix(batch: PairBatch, q: int, made: Made, part: str) -> PairBatch:
     chosen = mine & ((at < column) if part == "instruction" else (at > column))
     assert chosen.any()
     vocabulary = made.network.config.backbone.vocabulary
-    ids[row, chosen] = USER + 1 + (ids[row, chosen] + 7) % (vocabulary - USER - 1)
+    specials = made.tokenizers.user + 1
+    ids[row, chosen] = specials + (ids[row, chosen] + 7) % (vocabulary - specials)
     return replace(batch, ids_BL=ids)
 
 
@@ -262,7 +264,7 @@ def parts(network: InstructUE) -> dict[str, Callable[[], torch.Tensor]]:
         found[f"adapter {source.name}"] = lambda m=network.source_adapters[number]: norm(m)
     for row in range(len(network.boundaries.weight)):
         found[f"boundary {row}"] = lambda r=row: network.boundaries.weight.grad[r].norm()
-    found["<USER>"] = lambda: network.backbone.model.embed_tokens.weight.grad[USER].norm()
+    found["<USER>"] = lambda: network.backbone.get_input_embeddings().weight.grad[USER].norm()
     found["tabular adapter"] = lambda: norm(network.tabular_adapter)
     found["categories"] = lambda: norm(network.categories)
     if config.pooled_tokens:

@@ -7,7 +7,7 @@ import pytest
 
 from model.pairs import PairError, Pairs, pair_batch, read_pairs
 from model.profiles import read_profiles
-from model.text import END, USER, Tokenizers
+from model.text import Tokenizers, train_event_tokenizer, train_language_tokenizer
 from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
 
 
@@ -87,7 +87,8 @@ def test_suffixes_lie_end_to_end_and_predict_the_answer(profiles: pa.Table) -> N
     table, pairs = read_pairs(profiles, made_up_pairs(profiles), "train")
     config = network_config()
     profiles_read = read_profiles(table, config)
-    tokenizers = Tokenizers.train(["x"], pairs.answers, event_vocabulary=260, language_vocabulary=300)
+    tokenizers = Tokenizers(event=train_event_tokenizer(["x"], 260),
+                            language=train_language_tokenizer(pairs.answers, 300))
     asked, answered = tokenizers.instruction_ids(pairs.instructions), tokenizers.answer_ids(pairs.answers)
     users = np.array([3, 0, 9])
     row, pair = pairs.draw(users, instructed=2, general=1, rng=np.random.default_rng(0))
@@ -106,9 +107,9 @@ def test_suffixes_lie_end_to_end_and_predict_the_answer(profiles: pa.Table) -> N
         targets = [-1] * (len(question) - 1) + answer
         assert batch.targets_BL[at, column : column + len(read)].tolist() == targets
         assert (batch.user_row_Q[q], batch.user_column_Q[q]) == (at, column + len(question) - 1)
-        assert batch.ids_BL[at, batch.user_column_Q[q]] == USER
+        assert batch.ids_BL[at, batch.user_column_Q[q]] == tokenizers.user
         assert batch.answers_A[batch.answer_Q[q]] == pairs.answer_R[number]
-        assert targets[-1] == END
+        assert targets[-1] == tokenizers.end
         column += len(read)
     real = (batch.segments_BL > 0).sum(1)
     assert batch.ids_BL.shape[1] == real.max()

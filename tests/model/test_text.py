@@ -5,15 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.text import CLS, END, PAD, USER, TokenizerError, Tokenizers
+from model.text import PAD, TokenizerError, Tokenizers, train_event_tokenizer, train_language_tokenizer
 
 EVENTS = ["paid ~8 for coffee at corner", "paid ~16 for 外卖 at 学校", "films mall"] * 3
 LANGUAGE = ["What does this user like?", "The user likes coffee.", "这个用户喜欢什么?"]
 
 
+CLS, END, USER = 1, 1, 2
+
+
+def made(events: list[str], language: list[str]) -> Tokenizers:
+    return Tokenizers(event=train_event_tokenizer(events, 320), language=train_language_tokenizer(language, 320))
+
+
 @pytest.fixture(scope="module")
 def tokenizers() -> Tokenizers:
-    return Tokenizers.train(EVENTS, LANGUAGE, event_vocabulary=320, language_vocabulary=320)
+    return made(EVENTS, LANGUAGE)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +81,7 @@ def test_files_give_the_same_tokens(tokenizers: Tokenizers, tmp_path: Path) -> N
 
 
 def test_training_does_not_depend_on_the_order_of_texts(tokenizers: Tokenizers) -> None:
-    turned = Tokenizers.train(EVENTS[::-1], LANGUAGE[::-1], event_vocabulary=320, language_vocabulary=320)
+    turned = made(EVENTS[::-1], LANGUAGE[::-1])
     assert turned.event.to_str() == tokenizers.event.to_str()
     assert turned.language.to_str() == tokenizers.language.to_str()
 
@@ -83,6 +90,12 @@ def test_a_missing_or_foreign_file_is_named(tokenizers: Tokenizers, tmp_path: Pa
     with pytest.raises(TokenizerError, match=r"event_tokenizer\.json"):
         Tokenizers.load(tmp_path)
     tokenizers.save(tmp_path)
-    (tmp_path / "event_tokenizer.json").write_text((tmp_path / "language_tokenizer.json").read_text())
+    event, language = (tmp_path / f"{name}_tokenizer.json" for name in ("event", "language"))
+    whole = event.read_text()
+    event.write_text(language.read_text())
     with pytest.raises(TokenizerError, match="<cls>"):
+        Tokenizers.load(tmp_path)
+    event.write_text(whole)
+    language.write_text(whole)
+    with pytest.raises(TokenizerError, match="no language tokenizer"):
         Tokenizers.load(tmp_path)
