@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from model.config import PRESETS, Adapter, BackboneConfig, ConfigError, EncoderConfig
+from model.config import PRESETS, Adapter, BackboneConfig, ConfigError, EncoderConfig, Readout
 from model.recipe import TrainingConfig
 
 TEMPLATE_FILTERS = ("text", "amount_band", "weekday", "hour", "daypart", "month")
@@ -252,10 +252,11 @@ class Network(Block):
     adapter: Adapter = "mlp"
     pooled_tokens: bool = True
     time_bands: bool = True
+    readout: Readout = "user"
 
 
 class Model(Block):
-    preset: Literal["tiny"] = "tiny"
+    preset: Literal["tiny", "paper"] = "tiny"
     network: Network = Field(default={}, validate_default=True)
     """In the file, what differs from the preset."""
     training: Checked[TrainingConfig] = TrainingConfig()

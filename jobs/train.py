@@ -12,14 +12,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs import lake, runs
 from jobs.deployment import Deployment
 from jobs.releases import check_shaping, checkpoints, set_checkpoint
 from jobs.runs import Record
-from model.config import Category, EventSource, NetworkConfig, Number, Tabular
+from model.config import BackboneConfig, Category, EncoderConfig, EventSource, NetworkConfig, Number, Tabular
 from model.recipe import TrainingConfig
+
+Part = TypeVar("Part", EncoderConfig, BackboneConfig)
 
 INPUTS = "inputs.json"
 """What a checkpoint was trained on: the shaping part of the deployment, the tables' versions, the settings."""
@@ -106,9 +108,17 @@ def network(deployment: Deployment) -> NetworkConfig:
                     for source in deployment.sources)
     tabular = Tabular(numbers=tuple(Number(name=name) for name in deployment.numbers),
                       categories=tuple(Category(name=name) for name in deployment.categories))
-    return NetworkConfig(sources=sources, tabular=tabular, encoder=chosen.encoder, backbone=chosen.backbone,
+    return NetworkConfig(sources=sources, tabular=tabular, encoder=_located(chosen.encoder, deployment),
+                         backbone=_located(chosen.backbone, deployment),
                          shared_encoder=chosen.shared_encoder, adapter=chosen.adapter,
-                         pooled_tokens=chosen.pooled_tokens, time_bands=chosen.time_bands)
+                         pooled_tokens=chosen.pooled_tokens, time_bands=chosen.time_bands, readout=chosen.readout)
+
+
+def _located(part: Part, deployment: Deployment) -> Part:
+    """A pretrained model's folder starts at the deployment file's own; what begins with no point is as it stands."""
+    if part.pretrained is None or not part.pretrained.startswith("."):
+        return part
+    return replace(part, pretrained=str((deployment.path.parent / part.pretrained).resolve()))
 
 
 def settings(deployment: Deployment, steps: int | None = None) -> TrainingConfig:

@@ -10,7 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from jobs.deployment import Deployment, DeploymentError
-from model.config import EventSource, NetworkConfig
+from jobs.train import network
+from model.config import EventSource, Lora, NetworkConfig
 from model.recipe import TrainingConfig
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -100,6 +101,17 @@ def test_the_model_is_the_preset_with_the_file_on_top(content, tmp_path):
     assert (model.network.backbone, model.network.adapter) == (plain.backbone, "linear")
     # YAML reads 1e-3, which has no point, as a text.
     assert model.training == TrainingConfig(learning_rate=0.001, betas=(0.8, 0.9))
+
+
+def test_a_pretrained_model_is_a_hub_id_or_a_folder_beside_the_file(content, tmp_path):
+    content["model"] = {"preset": "paper", "network": {"encoder": {"pretrained": "../models/gte"},
+                                                       "backbone": {"lora": {"r": 8, "targets": ["q_proj"]}}}}
+    config = network(read(content, tmp_path))
+    assert config.encoder.pretrained == str((tmp_path / "../models/gte").resolve())
+    assert config.backbone.pretrained == "Qwen/Qwen2.5-0.5B-Instruct"
+    assert config.backbone.lora == Lora(r=8, targets=("q_proj",))
+    content["model"]["network"]["backbone"] = {"lora": {"rank": 8}}
+    refused(content, tmp_path, "model.network.backbone.lora.rank = 8: unknown key")
 
 
 def test_a_profiles_column_may_have_another_name_than_the_tables(content, tmp_path):

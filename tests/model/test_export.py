@@ -33,6 +33,17 @@ def test_onnx_gives_the_vectors_of_torch(exported):
     assert cosines(load(exported.release.path).embed(profiles), expected).min() > 0.9999
 
 
+def test_an_averaged_readout_is_exported_too(tmp_path):
+    profiles = made_up_profiles(24)
+    checkpoint = initialise(profiles, made_up_pairs(profiles), network_config(readout="mean"), tmp_path / "checkpoint",
+                            log=lambda line: None)
+    release = export(checkpoint, tmp_path / "releases", scenarios=SCENARIOS, shaping=SHAPING, deployment="",
+                     profiles=profiles)
+    network, tokenizers, _ = load_checkpoint(checkpoint)
+    expected = inference.embed(network, tokenizers, profiles, list(SCENARIOS.values()))
+    assert cosines(load(release.path).embed(profiles), expected).min() > 0.9999
+
+
 def test_the_gates_are_in_the_metrics_and_on_the_card(exported):
     gates = json.loads((exported.release.path / "metrics.json").read_text())["gates"]
     assert set(gates["cosines"]) == {"event graph of bill", "event graph of search", "another batch", "another order",

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.config import NetworkConfig, Tabular
+from model.config import EventSource, NetworkConfig, Tabular
 from model.examples import Examples, prepare
 from model.inference import embed, instruction_vectors
 from model.losses import Losses, contrastive_loss, joint_loss, language_loss
@@ -28,6 +28,7 @@ SWITCHES = {
     "whole": {},
     "shared": {"shared_encoder": True},
     "plain": {"adapter": "linear", "pooled_tokens": False, "time_bands": False},
+    "averaged": {"readout": "mean"},
 }
 
 
@@ -105,7 +106,8 @@ def test_a_vector_is_that_of_a_plain_causal_sequence(made: Made) -> None:
             for k, text in enumerate(ASKED):
                 asked_H, _ = instruction_vectors(network, made.tokenizers, [text])
                 sequence = torch.cat([tokens_BPH[:, mask_BP[0] == 1], asked_H], dim=1)
-                hidden = network.decoder(inputs_embeds=sequence).last_hidden_state[0, -1]
+                states = network.decoder(inputs_embeds=sequence).last_hidden_state[0]
+                hidden = states.mean(0) if network.config.readout == "mean" else states[-1]
                 assert np.abs(F.normalize(hidden, dim=-1).numpy() - together[user, k]).max() < TOLERANCE
 
 
@@ -196,6 +198,60 @@ def test_every_part_of_a_profile_reaches_the_vector(change: str) -> None:
     changed = pa.Table.from_pylist(rows, schema=made.profiles.schema)
     moved = embeddings(made, changed, ASKED) - embeddings(made, made.profiles.slice(5, 1), ASKED)
     assert (np.abs(moved).max(axis=-1) > 1e-4).all()
+
+
+def test_a_training_step_reads_the_vectors_that_are_served(made: Made) -> None:
+    """Whatever follows `<USER>`: the answer is in the same suffix."""
+    batch = made.batch(3, 7, 2)
+    with torch.no_grad():
+        users_QH = made.forward(batch).users_QH.numpy()
+    texts = [made.tokenizers.language.decode(ids.tolist()) for ids in made.examples.instruction_ids]
+    rows = made.profiles.take([3, 7, 2])
+    for q, (row, column) in enumerate(zip(batch.user_row_Q, batch.user_column_Q, strict=True)):
+        suffix = batch.segments_BL[row] == batch.segments_BL[row, column]
+        asked = batch.ids_BL[row, suffix & (np.arange(suffix.size) < column)]
+        text = made.tokenizers.language.decode(asked.tolist()) if asked.size else None
+        assert text is None or text in texts
+        assert np.abs(embeddings(made, rows.slice(row, 1), [text])[0, 0] - users_QH[q]).max() < TOLERANCE
+
+
+def test_a_profile_as_plain_text_is_read_as_the_language_model_reads_text() -> None:
+    """[boundary, the text's tokens, boundary, instruction, <USER>]: no encoder, no adapter."""
+    text = pa.array([[{"event_time": None, "text": f"bill: coffee {user}; search: mall", "gap": None}]
+                     for user in range(24)], pa.list_(made_up_profiles(1).schema.field("bill").type.value_type))
+    whole = made_up_profiles(24)
+    profiles = whole.select(["user_id", "as_of", "ages"]).append_column("bill", text)
+    config = NetworkConfig.from_preset("tiny", sources=(EventSource(name="bill", max_events=1, max_tokens=5),),
+                                       reading="tokens", pooled_tokens=False, time_bands=False)
+    config, tokenizers, _, _ = prepare(profiles, made_up_pairs(whole, validation=0), config, TrainingConfig())
+    torch.manual_seed(0)
+    network = InstructUE(config).eval()
+    assert not len(network.encoders)
+    found = embed(network, tokenizers, profiles, [None, "Likes?"])
+    ids = tokenizers.language.encode("bill: coffee 5; search: mall", add_special_tokens=False).ids
+    assert len(ids) > 5
+    with torch.no_grad():
+        asked_IH, _ = instruction_vectors(network, tokenizers, ["Likes?"])
+        words_NH = network.token_vectors(torch.tensor(ids[-5:]))
+        around = network.boundaries.weight
+        sequence = torch.cat([around[:1], words_NH, around[1:], asked_IH[0]])[None]
+        expected = F.normalize(network.decoder(inputs_embeds=sequence).last_hidden_state[0, -1], dim=-1)
+    assert np.abs(expected.numpy() - found[5, 1]).max() < TOLERANCE
+
+
+def test_a_network_without_sources_reads_the_tabular_token_alone() -> None:
+    profiles = made_up_profiles(24)
+    config = NetworkConfig.from_preset("tiny", sources=(), tabular=TABULAR)
+    config, tokenizers, examples, _ = prepare(profiles, made_up_pairs(profiles, validation=0), config, TrainingConfig())
+    network = InstructUE(config).eval()
+    with torch.no_grad():
+        tokens, mask = network.read_profile(network.profile_tensors(examples.profiles.batch(np.arange(4)), ()))
+    assert tokens.shape[1] == config.fixed_tokens == 3
+    assert mask.all()
+    before = embed(network, tokenizers, profiles, [None])
+    other = embed(network, tokenizers, profiles.set_column(2, "bill", made_up_profiles(24, seed=3)["bill"]), [None])
+    assert np.array_equal(before, other)
+    assert np.abs(before[0] - before[1]).max() > 1e-4
 
 
 # What must not reach a vector.
