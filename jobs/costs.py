@@ -23,7 +23,8 @@ from jobs.deployment import Deployment
 from jobs.runs import Run
 from jobs.tables import moment
 from jobs.train import network
-from model.release import CURRENT, current
+from model.config import NetworkConfig
+from model.release import CURRENT, NETWORK, current
 from model.text import Tokenizers
 
 FLOAT32 = 4
@@ -140,12 +141,13 @@ def costs(rows: DataFrame, deployment: Deployment, before: date, as_of: date) ->
     users = _compared(rows, deployment, before, as_of)
     count, read = _counted(users), _read(_measured(_distinct(users, deployment), folder), deployment, folder)
     tokens = _tokens(deployment, count, folder)
-    fixed = network(deployment).fixed_tokens + sum(tokens.instructions.values())
+    laid_out, width = network(deployment), _width(deployment, folder)
+    fixed = laid_out.fixed_tokens + sum(tokens.instructions.values())
     done = [run for run in runs.read(deployment, "embed") if run.status == "ok" and run.details.get("embedded")]
 
     def cost(users: int, events: int, texts: str, length: str) -> Cost:
         vectors = users * len(deployment.scenario_names)
-        values = vectors * deployment.model.network.backbone.width
+        values = vectors * width
         seconds, measured = _seconds(users, done)
         return Cost(users=users, vectors=vectors, texts=sum(row[texts] for row in read.values()),
                     encoder=sum(row[length] for row in read.values()), language_model=users * fixed + events,
@@ -167,6 +169,15 @@ def tokenizers_folder(deployment: Deployment) -> Path | None:
     if (releases.checkpoints(deployment) / CURRENT).exists():
         return releases.checkpoint(deployment)
     return None
+
+
+def _width(deployment: Deployment, folder: Path | None) -> int:
+    """Of an embedding; a pretrained backbone's own is known once it was trained."""
+    config = network(deployment)
+    for path in () if folder is None else (folder / NETWORK, folder / "config.json"):
+        if path.exists():
+            config = NetworkConfig.from_json(path.read_text(encoding="utf-8"))
+    return config.backbone.width
 
 
 def _compared(rows: DataFrame, deployment: Deployment, before: date, as_of: date) -> DataFrame:

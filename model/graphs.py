@@ -29,6 +29,9 @@ from model.network import InstructUE, ProfileTensors
 from model.packing import PADDING, PROFILE, pack
 from model.release import USER_GRAPH, event_graph
 
+MOST_BYTES = 2**31 - 2**20
+"""A protobuf holds no more than 2 GB: a larger graph's weights lie in a file beside it, `<graph>.data`."""
+
 
 def export_graphs(network: InstructUE, folder: Path) -> None:
     """Write `user.onnx` and an event graph for each encoder, with every axis dynamic; low-rank updates are merged."""
@@ -144,7 +147,9 @@ def _export(graph: nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...], 
         program = torch.onnx.export(graph.eval(), inputs, dynamo=True, dynamic_shapes=shapes, input_names=names,
                                     output_names=[output], verbose=False)
     assert program is not None
-    onnx.save(_bare(program.model_proto), path)
+    proto = _bare(program.model_proto)
+    apart = proto.ByteSize() > MOST_BYTES
+    onnx.save(proto, path, save_as_external_data=apart, location=f"{path.name}.data" if apart else None)
 
 
 def _bare(proto: onnx.ModelProto) -> onnx.ModelProto:

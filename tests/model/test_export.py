@@ -44,6 +44,19 @@ def test_an_averaged_readout_is_exported_too(tmp_path):
     assert cosines(load(release.path).embed(profiles), expected).min() > 0.9999
 
 
+def test_a_graph_too_large_for_one_file_has_its_weights_beside_it(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr("model.graphs.MOST_BYTES", 1000)
+    release = export(plain.checkpoint, tmp_path, scenarios={"universal": None}, shaping=SHAPING, deployment="",
+                     profiles=plain.profiles)
+    assert {"user.onnx.data", "event.onnx.data"} < set(release.files)
+    assert (release.path / "user.onnx").stat().st_size < (release.path / "user.onnx.data").stat().st_size
+    whole = load(plain.release.path).embed(plain.profiles)
+    assert cosines(load(release.path).embed(plain.profiles), whole).min() > 0.9999
+    (release.path / "user.onnx.data").write_bytes(b"")
+    with pytest.raises(ReleaseError, match=r"user\.onnx\.data was changed"):
+        load(release.path)
+
+
 def test_the_gates_are_in_the_metrics_and_on_the_card(exported):
     gates = json.loads((exported.release.path / "metrics.json").read_text())["gates"]
     assert set(gates["cosines"]) == {"event graph of bill", "event graph of search", "another batch", "another order",
