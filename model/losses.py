@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.recipe import AnswerNegatives
+
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
@@ -27,9 +29,12 @@ def joint_loss(language: Tensor, contrastive: Tensor, *, weight_lm: float, weigh
     return Losses(total=total, language=language, contrastive=contrastive)
 
 
-def language_loss(logits_NV: Tensor, tokens_N: Tensor) -> Tensor:
-    """Eq. 1, as the mean over the batch's answer tokens: -log p(y_t | y_<t, user, instruction)."""
-    return F.cross_entropy(logits_NV.float(), tokens_N)
+def language_loss(logits_NV: Tensor, tokens_N: Tensor, tokens: int | None = None) -> Tensor:
+    """Eq. 1, as the mean over the batch's answer tokens: -log p(y_t | y_<t, user, instruction).
+
+    Of a part of a batch, `tokens` says how many the batch has: the losses of its parts then add up to the batch's.
+    """
+    return F.cross_entropy(logits_NV.float(), tokens_N, reduction="sum") / (tokens or len(tokens_N))
 
 
 def contrastive_loss(
@@ -40,6 +45,7 @@ def contrastive_loss(
     temperature: float = 0.07,
     margin: float = 0.1,
     mask_same_answers: bool = True,
+    answer_negatives: AnswerNegatives = "answers",
 ) -> Tensor:
     """Eqs 2 to 4: InfoNCE from user to answer with user-answer, user-user and answer-answer negatives.
 
@@ -54,10 +60,13 @@ def contrastive_loss(
     mask_same_answers
         Also drop the user-answer and answer-answer negatives of pairs with the same answer text. Eq. 4 never
         drops them, since their similarity equals the positive's or 1; templated answers make them many.
+    answer_negatives
+        `users` puts the pair's answer beside the other users, s(a_i, u_j), in place of answer-answer: not the
+        paper's eq. 3 but its follow-up's code.
     """
     user_answer_QQ = users_QH @ answers_QH.T
     user_user_QQ = users_QH @ users_QH.T
-    answer_answer_QQ = answers_QH @ answers_QH.T
+    of_answer_QQ = user_answer_QQ.T if answer_negatives == "users" else answers_QH @ answers_QH.T
     positive_Q1 = user_answer_QQ.diagonal()[:, None]
 
     itself_QQ = torch.eye(len(users_QH), dtype=torch.bool, device=users_QH.device)
@@ -73,7 +82,7 @@ def contrastive_loss(
             positive_Q1,
             negatives(user_answer_QQ, itself_QQ | same_QQ),
             negatives(user_user_QQ, itself_QQ),
-            negatives(answer_answer_QQ, itself_QQ | same_QQ),
+            negatives(of_answer_QQ, itself_QQ | same_QQ),
         ],
         dim=1,
     )

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from math import isfinite
+from typing import Literal, get_args
 
 from model.config import ConfigError
+
+AnswerNegatives = Literal["answers", "users"]
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +21,10 @@ class TrainingConfig:
     steps
         Optimiser steps; 0 leaves the weights as they were initialised.
     profiles_per_step
-        Profiles in a batch.
+        Profiles in a batch, over all processes: every pair of a batch is a negative of the others.
+    profiles_per_forward
+        How many of a batch's profiles a process reads at once; None: its whole share. Fewer need less memory and give
+        the same gradients, for a second forward (GradCache, `model.steps`).
     instructed_pairs, general_pairs
         How many question-answer pairs with and without an instruction are drawn for each profile of a batch.
     learning_rate, betas, weight_decay, warmup_steps, max_grad_norm
@@ -30,6 +37,9 @@ class TrainingConfig:
         a_lm and a_cl of eq. 5.
     temperature, margin
         tau of eq. 2 and the margin of eq. 4; cosines differ by 2 at most, so a margin of 2 turns eq. 4 off.
+    answer_negatives
+        What an answer is told apart from beside its user: the other `answers` (eq. 3), or the other `users`, as in
+        the follow-up's code.
     warm_start
         Whether fresh weights begin as a network that hands on what words say (`model.start`).
     mask_same_answers
@@ -40,10 +50,18 @@ class TrainingConfig:
         How many tokens of an answer are read, its `<end>` included.
     validation_profiles, validate_every, save_every
         How many validation profiles are scored; how many steps lie between two scorings and two saved states.
+    patience
+        Training stops after so many scorings in a row without a lower validation loss, and the checkpoint holds the
+        weights of the lowest. None: it never stops early, and the checkpoint holds the last weights.
+    precision
+        `bf16` reads in bfloat16 where that is safe (autocast); weights, optimiser and losses stay in fp32.
+    gradient_checkpointing
+        Whether layers are read once more in the backward pass instead of kept: less memory, the same gradients.
     """
 
     steps: int = 1200
     profiles_per_step: int = 128
+    profiles_per_forward: int | None = None
     instructed_pairs: int = 4
     general_pairs: int = 1
     learning_rate: float = 1e-3
@@ -56,6 +74,7 @@ class TrainingConfig:
     weight_cl: float = 1.0
     temperature: float = 0.07
     margin: float = 0.1
+    answer_negatives: AnswerNegatives = "answers"
     warm_start: bool = True
     mask_same_answers: bool = True
     quantile_bins: int = 12
@@ -63,6 +82,9 @@ class TrainingConfig:
     validation_profiles: int = 512
     validate_every: int = 200
     save_every: int = 100
+    patience: int | None = None
+    precision: Precision = "fp32"
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         for name in (
@@ -74,6 +96,12 @@ class TrainingConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: use at least 1")
+        for name in ("profiles_per_forward", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: use at least 1, or leave it out")
+        for name, words in (("answer_negatives", get_args(AnswerNegatives)), ("precision", get_args(Precision))):
+            if getattr(self, name) not in words:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}: use one of {', '.join(words)}")
         if self.steps < 0 or self.instructed_pairs < 0 or self.general_pairs < 0:
             raise ConfigError("steps, instructed_pairs and general_pairs cannot be negative: use 0 or more")
         if self.instructed_pairs + self.general_pairs == 0:
@@ -81,7 +109,8 @@ class TrainingConfig:
                 "a profile without pairs teaches nothing: raise instructed_pairs or general_pairs"
             )
         for name, value in asdict(self).items():
-            if not all(isfinite(number) for number in (value if isinstance(value, tuple) else (value,))):
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(isfinite(number) for number in numbers if isinstance(number, float)):
                 raise ConfigError(f"{name} is {value}: use a finite number")
         if self.encoder_rate < 0:
             raise ConfigError(f"encoder_rate is {self.encoder_rate}: use 0 (frozen) or more")

@@ -18,42 +18,81 @@ def unit_vectors(count: int, seed: int) -> torch.Tensor:
 
 
 def literal_contrastive(
-    users: np.ndarray, answers: np.ndarray, answer: list[int], margin: float, mask_same: bool
+    users: np.ndarray,
+    answers: np.ndarray,
+    answer: list[int],
+    margin: float,
+    mask_same: bool,
+    tau: float = TAU,
+    answer_negatives: str = "answers",
 ) -> tuple[float, int]:
     """Eqs 2 to 4 as three sums over j; also how many negatives eq. 4 or equal answers dropped."""
+    others = {"answers": answers, "users": users}[answer_negatives]
     total, dropped = 0.0, 0
     for i in range(len(users)):
         positive = users[i] @ answers[i]
-        z = math.exp(positive / TAU)
+        z = math.exp(positive / tau)
         for j in range(len(users)):
             if j == i:
                 continue
             for kind, similarity in (
                 ("user-answer", users[i] @ answers[j]),
                 ("user-user", users[i] @ users[j]),
-                ("answer-answer", answers[i] @ answers[j]),
+                ("answer's", answers[i] @ others[j]),
             ):
                 same = mask_same and kind != "user-user" and answer[i] == answer[j]
                 if similarity > positive + margin or same:
                     dropped += 1
                 else:
-                    z += math.exp(similarity / TAU)
-        total -= math.log(math.exp(positive / TAU) / z)
+                    z += math.exp(similarity / tau)
+        total -= math.log(math.exp(positive / tau) / z)
     return total / len(users), dropped
 
 
 @pytest.mark.parametrize("mask_same", [True, False])
-@pytest.mark.parametrize("margin", [MARGIN, 2.0])
-def test_contrastive_loss_is_its_three_sums(mask_same: bool, margin: float) -> None:
+@pytest.mark.parametrize("margin", [-0.2, 0.0, MARGIN, 2.0])
+@pytest.mark.parametrize("tau", [TAU, 0.5])
+@pytest.mark.parametrize("answer_negatives", ["answers", "users"])
+def test_contrastive_loss_is_its_three_sums(
+    mask_same: bool, margin: float, tau: float, answer_negatives: str
+) -> None:
     answer = [0, 1, 0, 2, 3, 1, 4]
     users, answers = unit_vectors(7, seed=1), unit_vectors(5, seed=2)[answer]
-    expected, dropped = literal_contrastive(users.numpy(), answers.numpy(), answer, margin, mask_same)
+    expected, dropped = literal_contrastive(
+        users.numpy(), answers.numpy(), answer, margin, mask_same, tau, answer_negatives
+    )
     assert (dropped > 0) == (mask_same or margin < 2)
 
     loss = contrastive_loss(
-        users, answers, torch.tensor(answer), temperature=TAU, margin=margin, mask_same_answers=mask_same
+        users,
+        answers,
+        torch.tensor(answer),
+        temperature=tau,
+        margin=margin,
+        mask_same_answers=mask_same,
+        answer_negatives=answer_negatives,
     )
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("answer_negatives", ["answers", "users"])
+def test_gradients_are_those_of_the_three_sums(answer_negatives: str) -> None:
+    """By finite differences of the literal sums: a mask or a ceiling must not carry a gradient of its own."""
+    answer = [0, 1, 0, 2]
+    users, answers = unit_vectors(4, seed=5), unit_vectors(3, seed=6)[answer]
+    leaves = [users.clone().requires_grad_(), answers.clone().requires_grad_()]
+    contrastive_loss(*leaves, torch.tensor(answer), answer_negatives=answer_negatives).backward()
+    for place, leaf in enumerate(leaves):
+        for row, column in np.ndindex(4, 4):
+            sides = []
+            for step in (1e-4, -1e-4):
+                moved = [users.numpy().copy(), answers.numpy().copy()]
+                moved[place][row, column] += step
+                sides.append(
+                    literal_contrastive(*moved, answer, MARGIN, True, answer_negatives=answer_negatives)[0]
+                )
+            slope = (sides[0] - sides[1]) / 2e-4
+            assert leaf.grad[row, column].item() == pytest.approx(slope, abs=1e-4)
 
 
 def test_equal_answers_count_only_among_users_when_masked() -> None:
@@ -89,6 +128,9 @@ def test_language_loss_is_the_mean_over_tokens() -> None:
         for row, t in zip(logits.tolist(), tokens, strict=True)
     ]
     assert language_loss(logits, torch.tensor(tokens)).item() == pytest.approx(np.mean(literal), rel=1e-5)
+    # The parts of a batch add up to it.
+    parts = [language_loss(logits[rows], torch.tensor(tokens)[rows], 6) for rows in (slice(4), slice(4, 6))]
+    assert sum(part.item() for part in parts) == pytest.approx(np.mean(literal), rel=1e-5)
 
 
 def test_joint_loss_weighs_both() -> None:
