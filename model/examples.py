@@ -25,6 +25,15 @@ WINDOW = 16
 
 
 @dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A batch's profiles and the pairs drawn for them (see `Pairs.draw`), before anything is laid out."""
+
+    users_B: Ints
+    row_Q: Ints
+    pair_Q: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
 class Examples:
     """A split as the network reads it: profiles, pairs and the tokens of all their distinct texts."""
 
@@ -34,14 +43,30 @@ class Examples:
     instruction_ids: TokenIds
     answer_ids: TokenIds
 
-    def batch(self, users_B: Ints, training: TrainingConfig, rng: np.random.Generator) -> PairBatch:
-        """Draw pairs for these profiles and lay them out."""
+    def draw(self, users_B: Ints, training: TrainingConfig, rng: np.random.Generator) -> Drawn:
+        """Draw pairs for these profiles."""
         row_Q, pair_Q = self.pairs.draw(
             users_B, instructed=training.instructed_pairs, general=training.general_pairs, rng=rng
         )
+        return Drawn(users_B=users_B, row_Q=row_Q, pair_Q=pair_Q)
+
+    def lay(self, drawn: Drawn, first: int = 0, last: int | None = None) -> PairBatch:
+        """Lay out the pairs of the batch's profiles from `first` to before `last`, as a batch of their own."""
+        users_B = drawn.users_B[first:last]
+        pairs = slice(*np.searchsorted(drawn.row_Q, [first, first + len(users_B)]))
         return pair_batch(
-            self.profiles, self.pairs, self.instruction_ids, self.answer_ids, users_B, row_Q, pair_Q
+            self.profiles,
+            self.pairs,
+            self.instruction_ids,
+            self.answer_ids,
+            users_B,
+            drawn.row_Q[pairs] - first,
+            drawn.pair_Q[pairs],
         )
+
+    def batch(self, users_B: Ints, training: TrainingConfig, rng: np.random.Generator) -> PairBatch:
+        """Draw pairs for these profiles and lay them out."""
+        return self.lay(self.draw(users_B, training, rng))
 
 
 def prepare(
@@ -83,10 +108,14 @@ class Batches:
         self._epoch, self._order = -1, [np.zeros(0, dtype=np.int64)]
 
     def __getitem__(self, step: int) -> PairBatch:
+        return self._examples.lay(self.drawn(step))
+
+    def drawn(self, step: int) -> Drawn:
+        """The profiles and pairs of a step, counted from 0."""
         epoch, number = divmod(step, len(self._lengths_U) // self.size)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._shuffled(np.random.default_rng([self._seed, 0, epoch]))
-        return self._examples.batch(
+        return self._examples.draw(
             self._order[number], self._training, np.random.default_rng([self._seed, 1, step])
         )
 

@@ -1,35 +1,37 @@
-"""Training: one explicit loop, in one process, that can be killed at any step and goes on where it
-stopped.
+"""Training: one explicit loop that can be killed at any step and goes on where it stopped.
+
+One process, or several that read a share of every batch each, started alike:
+
+    accelerate launch --num_processes 2 -m jobs train --config conf/yours.yaml
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from accelerate import Accelerator
-from torch import nn
+from accelerate.utils import broadcast_object_list, gather_object
+from transformers import PreTrainedModel
 
-from model.checkpoint import CONFIG_FILE, CheckpointError, read_metrics, save_checkpoint
-from model.config import NetworkConfig
+from model.checkpoint import CONFIG_FILE, read_metrics, save_checkpoint
+from model.config import ConfigError, NetworkConfig
+from model.curves import History, Journal, Line, values
 from model.examples import Batches, Examples, fingerprint, prepare
-from model.losses import Losses, contrastive_loss, joint_loss, language_loss
-from model.network import InstructUE, Texts
-from model.pairs import PairBatch
+from model.network import InstructUE
+from model.pairs import PairError
 from model.recipe import TrainingConfig
 from model.start import warm_start
-
-STATE = "state-"
+from model.states import State, copied, load_state, put, save_state, saved_states
+from model.steps import Reader, processes, trainable
+from model.tracking import Tracking
 
 
 def train(
@@ -44,6 +46,9 @@ def train(
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Train a network on question-answer pairs and write its checkpoint.
+
+    Called alike in each of several processes (`accelerate launch`), it trains one network: the first process alone
+    logs, tells and writes.
 
     Parameters
     ----------
@@ -71,7 +76,7 @@ def train(
     -------
     Path
         `out`, with config.json, model.safetensors, event_tokenizer.json, language_tokenizer.json and
-        metrics.json.
+        metrics.json; after a step also metrics.jsonl and curve.png, which are written as training goes.
 
     Raises
     ------
@@ -80,55 +85,84 @@ def train(
     CheckpointError
         When the folder holds a saved state or metrics that cannot be read.
     """
-    out = Path(out)
+    out, state = Path(out), processes()
+    if not state.is_main_process:
+        log, told = _unheard, _unheard
     config, tokenizers, examples, held_out = prepare(profiles, pairs, config, training)
+    if training.patience is not None and training.steps and not len(held_out.profiles):
+        raise ConfigError("patience waits for a validation loss, and no pair has the split 'validation': leave it out")
     mark = fingerprint(config, training, seed, examples, held_out)
+    _agree(mark)
     if _finished(out, mark):
         log(f"{out} holds this very training already: nothing to do")
         return out
     pairs_read = len(examples.pairs.answer_R)
     log(f"training on {len(examples.profiles)} profiles and {pairs_read} pairs, {_sizes(config)}")
 
-    accelerator = Accelerator()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = InstructUE(config, pretrained=True)
     batches = Batches(examples, training, seed)
     if training.warm_start:
         warm_start(network, examples, batches[0], seed)
+    network.to(state.device)
     frozen = training.encoder_rate == 0
-    network.encoders.requires_grad_(not frozen)
+    if frozen:
+        network.encoders.requires_grad_(False)
+    if training.gradient_checkpointing:
+        _checkpoint_layers(network)
+    weights = trainable(network)
     optimizer = torch.optim.AdamW(
         _groups(network, training),
         lr=training.learning_rate,
         betas=training.betas,
         weight_decay=training.weight_decay,
     )
-    network, optimizer = accelerator.prepare(network, optimizer)
-    history = _resume(accelerator, out, mark, log)
-    texts, held_out_texts = (
-        _texts(accelerator.unwrap_model(network), part, encoded=frozen) for part in (examples, held_out)
+    run = State(weights=weights, optimizer=optimizer)
+    _resume(out, mark, run, log)
+    history = run.history
+    reader, held_out_reader = (
+        Reader(
+            network=network,
+            examples=part,
+            texts=_texts(network, part) if frozen else part.event_ids,
+            training=training,
+            seed=seed,
+        )
+        for part in (examples, held_out)
     )
+    if state.is_main_process:
+        tracking = Tracking(out.name, mark, asdict(training), log)
+        journal = Journal(out, history, tracking)
     started, first = time.monotonic(), history.step
 
     told(first, training.steps)
     for step in range(first, training.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, training) * group["rate"]
-        losses = _losses(network, examples, texts, batches[step], training)
-        optimizer.zero_grad()
-        accelerator.backward(losses.total)
-        accelerator.clip_grad_norm_(network.parameters(), training.max_grad_norm)
+        losses = reader.backward(batches.drawn(step), step)
+        torch.nn.utils.clip_grad_norm_(weights.values(), training.max_grad_norm)
         optimizer.step()
         history.note(losses)
         done = step + 1
         told(done, training.steps)
-        if done % training.validate_every == 0 or done == training.steps:
-            history.validation.append({"step": done, **_validate(network, held_out, held_out_texts, training, seed)})
+        scored = done % training.validate_every == 0 or done == training.steps
+        if scored:
+            history.validation.append({"step": done, **_validate(held_out_reader)})
+            if training.patience is not None and history.waited == 0:
+                run.best = copied(weights)
+        if state.is_main_process:
+            journal.tell(history)
+        if scored:
             log(_line(history, training, (done - first) / (time.monotonic() - started)))
-        if done % training.save_every == 0 and done < training.steps:
-            _save_state(accelerator, out, mark, history)
+            if training.patience is not None and history.waited >= training.patience:
+                log(f"no lower validation loss in {training.patience} validations: stopping")
+                break
+        if done % training.save_every == 0 and done < training.steps and state.is_main_process:
+            save_state(out, mark, run)
 
+    if run.best:
+        put(weights, run.best)
     seconds = time.monotonic() - started
     metrics = {
         "fingerprint": mark,
@@ -136,15 +170,20 @@ def train(
         "training": asdict(training),
         "profiles": len(examples.profiles),
         "pairs": pairs_read,
-        "device": str(accelerator.device),
+        "device": str(state.device),
+        "processes": state.num_processes,
         "seconds": round(seconds, 1),
-        "profiles_per_second": round((training.steps - first) * batches.size / max(seconds, 1e-9), 1),
+        "profiles_per_second": round((history.step - first) * batches.size / max(seconds, 1e-9), 1),
         "curve": history.curve,
         "validation": history.validation,
+        "checkpoint_step": history.best["step"] if run.best else history.step,
     }
-    save_checkpoint(out, accelerator.unwrap_model(network), tokenizers, metrics)
-    for state in out.glob(f"{STATE}*"):
-        shutil.rmtree(state)
+    if state.is_main_process:
+        save_checkpoint(out, network, tokenizers, metrics)
+        for path in saved_states(out):
+            shutil.rmtree(path)
+        tracking.finish()
+    state.wait_for_everyone()  # nobody reads a checkpoint that is not whole
     return out
 
 
@@ -171,132 +210,77 @@ def learning_rate(step: int, training: TrainingConfig) -> float:
     return training.learning_rate * 0.5 * (1 + math.cos(math.pi * along))
 
 
+def _unheard(*_: object) -> None:
+    """Where the lines of all processes but the first go."""
+
+
+def _agree(mark: str) -> None:
+    """Refuse processes that would train different networks, each waiting for the others."""
+    if len(set(gather_object([mark]))) > 1:
+        raise PairError("the processes read other tables or settings than each other: start them again, on the same")
+
+
 def _groups(network: InstructUE, training: TrainingConfig) -> list[dict[str, Any]]:
-    """The event encoders' weights and all others, each with its share of the learning rate."""
-    encoders = [*network.encoders.parameters()]
-    known = {id(weight) for weight in encoders}
-    others = [weight for weight in network.parameters() if id(weight) not in known]
+    """The event encoders' weights and all others that are trained, each with its share of the learning rate."""
+    known = {id(weight) for weight in network.encoders.parameters()}
+    weights = [*trainable(network).values()]
+    encoders = [weight for weight in weights if id(weight) in known]
+    others = [weight for weight in weights if id(weight) not in known]
     return [{"params": others, "rate": 1.0}, {"params": encoders, "rate": training.encoder_rate}]
 
 
-@torch.no_grad()
-def _texts(network: InstructUE, examples: Examples, *, encoded: bool) -> Texts:
-    """A split's event texts: their vectors, made once, where the encoders are frozen."""
-    return network.encode_texts(examples.event_ids) if encoded else examples.event_ids
-
-
-@dataclass
-class _History:
-    """What a run has measured so far; `curve` has every step's training loss."""
-
-    curve: dict[str, list[float]] = field(
-        default_factory=lambda: {"loss": [], "language": [], "contrastive": []}
-    )
-    validation: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def step(self) -> int:
-        return len(self.curve["loss"])
-
-    def note(self, losses: Losses) -> None:
-        for name, value in _values(losses).items():
-            self.curve[name].append(value)
-
-
-def _losses(
-    network: nn.Module, examples: Examples, texts: Texts, batch: PairBatch, training: TrainingConfig
-) -> Losses:
-    output = network(batch, texts, examples.answer_ids)
-    contrastive = contrastive_loss(
-        output.users_QH,
-        output.answers_QH,
-        torch.from_numpy(batch.answer_Q).to(output.users_QH.device),
-        temperature=training.temperature,
-        margin=training.margin,
-        mask_same_answers=training.mask_same_answers,
-    )
-    language = language_loss(output.logits_NV, output.tokens_N)
-    return joint_loss(language, contrastive, weight_lm=training.weight_lm, weight_cl=training.weight_cl)
+def _checkpoint_layers(network: InstructUE) -> None:
+    for part in network.modules():
+        if isinstance(part, PreTrainedModel) and part.supports_gradient_checkpointing:
+            part.config.use_cache = False
+            part.activation_checkpointing_enable({"use_reentrant": False})
 
 
 @torch.no_grad()
-def _validate(
-    network: nn.Module, held_out: Examples, texts: Texts, training: TrainingConfig, seed: int
-) -> dict[str, float]:
-    """The mean losses of the same profiles and pairs whenever it is asked."""
-    rng = np.random.default_rng([seed, 2])
+def _texts(network: InstructUE, examples: Examples) -> tuple[torch.Tensor, ...]:
+    """The vectors of a split's event texts, made once: the encoders are frozen."""
+    return network.eval().encode_texts(examples.event_ids)
+
+
+def _resume(out: Path, mark: str, run: State, log: Callable[[str], None]) -> None:
+    """Go on from the newest saved state, if it is of this training; others are removed."""
+    saved, others = saved_states(out), []
+    for path in saved:
+        if load_state(path, mark, run):
+            log(f"going on after step {run.history.step}, from {path}")
+            break
+        log(f"{path} is of other data or settings: starting afresh")
+        others.append(path)
+    process = processes()
+    process.wait_for_everyone()  # all have read what the first removes
+    if process.is_main_process:
+        for path in others:
+            shutil.rmtree(path)
+
+
+def _validate(reader: Reader) -> Line:
+    """The mean losses of the same profiles and pairs whenever it is asked, as the first process finds them."""
+    training, held_out = reader.training, reader.examples
+    rng = np.random.default_rng([reader.seed, 2])
     users = rng.permutation(len(held_out.profiles))[: training.validation_profiles]
     users = users[np.argsort(held_out.profiles.lengths_U[users], kind="stable")]
-    parts: list[dict[str, float]] = []
+    parts: list[Line] = []
     weights: list[int] = []
     for start in range(0, len(users), training.profiles_per_step):
-        batch = held_out.batch(users[start : start + training.profiles_per_step], training, rng)
-        parts.append(_values(_losses(network, held_out, texts, batch, training)))
-    weights = [
-        min(training.profiles_per_step, len(users) - at * training.profiles_per_step)
-        for at in range(len(parts))
-    ]
-    return (
-        {name: float(np.average([part[name] for part in parts], weights=weights)) for name in parts[0]}
-        if parts
-        else {}
-    )
-
-
-def _values(losses: Losses) -> dict[str, float]:
-    return {
-        "loss": losses.total.item(),
-        "language": losses.language.item(),
-        "contrastive": losses.contrastive.item(),
-    }
-
-
-def _save_state(accelerator: Accelerator, out: Path, mark: str, history: _History) -> None:
-    part = out / "state.part"
-    shutil.rmtree(part, ignore_errors=True)
-    # The head shares the token table's weights, which accelerate reports at every save as a surprise.
-    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
-    accelerator.save_state(str(part))
-    state = {"fingerprint": mark, "history": asdict(history)}
-    (part / "state.json").write_text(json.dumps(state), encoding="utf-8")
-    # One rename makes it whole: a kill leaves the old state or the new one.
-    part.rename(out / f"{STATE}{history.step}")
-    for old in out.glob(f"{STATE}*"):
-        if old.name != f"{STATE}{history.step}":
-            shutil.rmtree(old)
-
-
-def _resume(accelerator: Accelerator, out: Path, mark: str, log: Callable[[str], None]) -> _History:
-    states = sorted(out.glob(f"{STATE}*"), key=lambda path: int(path.name.removeprefix(STATE)))
-    for path in reversed(states):
-        history = _loaded(accelerator, path, mark)
-        if history is not None:
-            log(f"going on after step {history.step}, from {path}")
-            return history
-        log(f"{path} is of other data or settings: starting afresh")
-        shutil.rmtree(path)
-    return _History()
-
-
-def _loaded(accelerator: Accelerator, path: Path, mark: str) -> _History | None:
-    """Put a saved state back; None where it is of other data or settings."""
-    try:
-        state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        if state["fingerprint"] != mark:
-            return None
-        accelerator.load_state(str(path))
-        return _History(**state["history"])
-    except Exception as error:  # whatever torch and safetensors make of broken bytes
-        raise CheckpointError(
-            f"the saved state {path} cannot be read ({error}): remove it, and training starts afresh"
-        ) from error
+        drawn = held_out.draw(users[start : start + training.profiles_per_step], training, rng)
+        parts.append(values(reader.losses(drawn)))
+        weights.append(len(drawn.users_B))
+    names = parts[0] if parts else ()
+    means = {name: float(np.average([part[name] for part in parts], weights=weights)) for name in names}
+    # What stops one process must stop all.
+    return dict(broadcast_object_list([means])[0])
 
 
 def _finished(out: Path, mark: str) -> bool:
     return (out / CONFIG_FILE).exists() and bool(read_metrics(out).get("fingerprint") == mark)
 
 
-def _line(history: _History, training: TrainingConfig, steps_per_second: float) -> str:
+def _line(history: History, training: TrainingConfig, steps_per_second: float) -> str:
     held_out = history.validation[-1]
     recent = {name: np.mean(values[-training.validate_every :]) for name, values in history.curve.items()}
     scores = [("trained", recent)] + ([("validation", held_out)] if "loss" in held_out else [])

@@ -1,6 +1,8 @@
 """Training: it learns, it goes on where it was killed, and it fits on the training split alone."""
 
 import json
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -10,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from model.checkpoint import CheckpointError, load_checkpoint
-from model.config import NetworkConfig
+from model.config import ConfigError, NetworkConfig
 from model.examples import Batches, prepare
 from model.inference import embed, generate
 from model.pairs import PairError
@@ -63,6 +66,10 @@ def metrics(folder: Path) -> dict:
     return json.loads((folder / "metrics.json").read_text())
 
 
+def lines_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def test_ten_pairs_are_learnt_to_the_letter(tmp_path: Path) -> None:
     profiles = made_up_profiles(12, events=6, searches=2).slice(2)
     answers = [f"Answer {number}: 用户 likes {'tea' * number}." for number in range(10)]
@@ -110,11 +117,14 @@ def test_frozen_encoders_stay_and_their_vectors_are_made_once(
         assert torch.equal(weight, after.state_dict()[name]) == name.startswith("encoders."), name
 
 
-@pytest.mark.parametrize("encoder_rate", [1.0, 0.0])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"encoder_rate": 0.0}, {"profiles_per_forward": 3, "precision": "bf16", "gradient_checkpointing": True}],
+)
 def test_a_killed_run_goes_on_the_same_curve(
-    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, encoder_rate: float
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, changes: dict
 ) -> None:
-    training = replace(SHORT, encoder_rate=encoder_rate)
+    training = replace(SHORT, **changes)
     whole = train(profiles, pairs, small(), training, tmp_path / "whole", log=silent)
 
     def kill(line: str) -> None:
@@ -124,7 +134,7 @@ def test_a_killed_run_goes_on_the_same_curve(
     killed = tmp_path / "killed"
     with pytest.raises(Killed):
         train(profiles, pairs, small(), training, killed, log=kill)
-    assert [path.name for path in killed.iterdir()] == ["state-4"]
+    assert {path.name for path in killed.iterdir()} == {"state-4", "metrics.jsonl", "curve.png"}
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
         load_checkpoint(killed)
     (killed / "state.part").mkdir()  # a kill amid saving
@@ -137,6 +147,7 @@ def test_a_killed_run_goes_on_the_same_curve(
     assert any("going on after step 4" in line for line in lines)
     assert steps == [(4, 7), (5, 7), (6, 7), (7, 7)]
     assert not list(killed.glob("state*"))
+    assert lines_of(killed) == [pytest.approx(line, abs=1e-5) for line in lines_of(whole)]
     for name, values in metrics(whole)["curve"].items():
         assert len(values) == 7
         assert metrics(killed)["curve"][name] == pytest.approx(values, abs=1e-5)
@@ -180,6 +191,101 @@ def test_a_state_of_other_data_is_not_gone_on_from(
     )
     assert any("starting afresh" in line for line in lines)
     assert len(metrics(tmp_path)["curve"]["loss"]) == 7
+
+
+def test_training_stops_when_validation_gets_no_better_and_keeps_the_best(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    training = replace(
+        SHORT, steps=30, learning_rate=0.02, validate_every=1, save_every=1, patience=2, validation_profiles=40
+    )
+    whole = metrics(train(profiles, pairs, small(), training, tmp_path / "whole", log=silent))
+    losses = [scored["loss"] for scored in whole["validation"]]
+    best = 1 + losses.index(min(losses))
+    assert 1 < best == whole["checkpoint_step"]
+    assert len(losses) == best + 2 < 30
+
+    killed = tmp_path / "killed"
+
+    def kill_at(step: int) -> None:
+        def kill(line: str) -> None:
+            if line.startswith(f"step {step} "):
+                raise Killed
+
+        with pytest.raises(Killed):
+            train(profiles, pairs, small(), training, killed, log=kill)
+
+    kill_at(best + 1)
+    weights = load_file(killed / f"state-{best}" / "weights.safetensors")
+    kill_at(best + 2)  # the last validation: what is best is known from the saved state alone
+    train(profiles, pairs, small(), training, killed, log=silent)
+    assert metrics(killed)["curve"] == {name: pytest.approx(of, abs=1e-5) for name, of in whole["curve"].items()}
+    for folder in (tmp_path / "whole", killed):
+        kept = load_checkpoint(folder)[0].state_dict()
+        assert max((kept[name] - weight).abs().max().item() for name, weight in weights.items()) < 1e-5
+
+    with pytest.raises(ConfigError, match="patience waits for a validation loss"):
+        train(profiles, made_up_pairs(profiles, validation=0), small(), training, tmp_path / "none", log=silent)
+
+
+def test_checkpointed_layers_are_read_again_and_change_nothing(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    read: list[Counter[str]] = []
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda part, _: read[-1].update([type(part).__name__])
+    )
+    curves = []
+    for checkpointed in (False, True):
+        read.append(Counter())
+        training = replace(SHORT, steps=3, gradient_checkpointing=checkpointed)
+        folder = train(profiles, pairs, small(), training, tmp_path / str(checkpointed), log=silent)
+        curves.append(metrics(folder)["curve"])
+    hook.remove()
+    assert curves[1] == {name: pytest.approx(values, abs=1e-5) for name, values in curves[0].items()}
+    for of_a_layer in ("Qwen2MLP", "BertSelfAttention"):
+        assert read[1][of_a_layer] > read[0][of_a_layer] > 0
+
+
+def test_mlflow_is_told_each_step_once(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir(tmp_path)
+
+    def kill(line: str) -> None:
+        if line.startswith("step 6"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(profiles, pairs, small(), SHORT, tmp_path / "run", log=kill)
+    folder = train(profiles, pairs, small(), SHORT, tmp_path / "run", log=silent)
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    [run] = client.search_runs([client.get_experiment_by_name("instructue").experiment_id])
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "run")
+    assert run.data.params["temperature"] == "0.07"
+    for name in ("loss", "validation_contrastive"):
+        told = [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
+        assert told == [(line["step"], pytest.approx(line[name], abs=1e-5)) for line in lines_of(folder)]
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_training_does_without_an_mlflow_that_fails(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: bool
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://to-be-found")
+    if missing:
+        monkeypatch.setitem(sys.modules, "mlflow", None)
+    else:
+        pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    lines: list[str] = []
+    folder = train(profiles, pairs, small(), replace(SHORT, steps=1), tmp_path, log=lines.append)
+    [said] = [line for line in lines if "MLflow" in line or "mlflow" in line]
+    assert ("not installed" if missing else "nowhere://to-be-found takes no metrics") in said
+    assert [line["step"] for line in lines_of(folder)] == [1]
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_checkpoint_embeds_as_it_did_when_written(
