@@ -173,7 +173,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         for folder in ("one", "two")
     )
     assert [line["step"] for line in one] == [2, 3]
-    assert two == [pytest.approx(line, abs=1e-5) for line in one]
+    assert two == [pytest.approx(line, rel=1e-5) for line in one]
     weights = [load_file(tmp_path / folder / "checkpoint" / "model.safetensors") for folder in ("one", "two")]
     assert all((weights[1][key] - weight).abs().max().item() < 1e-3 for key, weight in weights[0].items())
 
