@@ -19,6 +19,7 @@ import pyarrow as pa
 from model import checkpoint as checkpoints
 from model import inference
 from model import release as releases
+from model.card import model_card
 from model.gates import check_gates
 from model.graphs import export_graphs
 from model.network import InstructUE
@@ -127,34 +128,3 @@ def _pass_gates(seal: Callable[[], Release], network: InstructUE, tokenizers: To
 def _training_metrics(checkpoint: Path) -> dict[str, Any]:
     metrics = checkpoints.read_metrics(checkpoint)
     return {"training": metrics} if metrics else {}
-
-
-def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]) -> str:
-    """What this release is, for a person: Markdown."""
-    config = network.config
-    weights = sum(weight.numel() for weight in network.parameters())
-    columns = [*release.shaping.get("numbers", []), *release.shaping.get("categories", [])]
-    lines = [
-        f"# InstructUE release {release.name}", "",
-        "Turns a user's profile and an instruction into one unit vector "
-        f"of {config.backbone.width} numbers, to be compared by cosine.", "",
-        f"- model_version `{release.model_version}`",
-        f"- checkpoint `{release.checkpoint}`",
-        f"- precision {release.precision}; {weights:,} weights, the language model's token table and head included",
-        f"- made {release.created_at}", "",
-        "## What it reads", "", "| source | events at most | tokens of a text | days back | template |",
-        "| --- | --- | --- | --- | --- |",
-        *(f"| {source['name']} | {source['max_events']} | {source['max_tokens']} | {source['window_days']} "
-          f"| `{source['template']}` |" for source in release.shaping.get("sources", [])), "",
-        f"Tabular: {', '.join(columns) or 'none'}.",
-        "", "## Scenarios", "", "| scenario | instruction |", "| --- | --- |",
-        *(f"| {name} | {instruction.text or '(none)'} |" for name, instruction in release.instructions.items()), "",
-        "## Gates", "",
-        f"Least cosine on {metrics['gates']['profiles']} profiles between onnxruntime's vectors and those of", "",
-        *(f"- {name}: {value:.6f}" for name, value in metrics["gates"]["cosines"].items()), "",
-        "Figures of the training are in metrics.json.", "",
-        "## Limits", "",
-        "It knows what its training users did and were asked about; an instruction far from those questions gives a "
-        "vector all the same. Vectors of different model_versions are not to be compared.", "",
-    ]
-    return "\n".join(lines)

@@ -173,6 +173,10 @@ def test_the_release_is_the_adapted_network_and_not_the_base(adapted: Path) -> N
     for name, weight in network.named_parameters():
         if "lora_B" in name:
             torch.nn.init.zeros_(weight)
+    card = (release.path / "MODEL_CARD.md").read_text()
+    assert "qwen2 (2 layers of width 32" in card
+    assert "adapted by LoRA of rank 4" in card
+    assert "trained for 12 steps" in card
     base = inference.embed(network, tokenizers, profiles, [None, "Likes?"])
     assert np.einsum("ukh,ukh->uk", served, base).mean() < 0.99
 

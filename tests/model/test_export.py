@@ -66,6 +66,8 @@ def test_the_gates_are_in_the_metrics_and_on_the_card(exported):
     card = (exported.release.path / "MODEL_CARD.md").read_text()
     assert exported.release.model_version in card
     assert SCENARIOS["food"] in card
+    assert "backbone: trained from scratch (2 layers of width 128" in card
+    assert "trained for 0 steps" in card
 
 
 def test_every_axis_is_dynamic_and_no_vocabulary_ships(exported):
