@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -130,9 +131,16 @@ def train(
 ) -> None:
     """Train a network as the deployment file says, or go on where a killed run stopped.
 
+    On several GPUs: torchrun --standalone --nproc-per-node 8 -m jobs train
+
     [dim]instructue train --steps 200[/]
     """
     deployment = _read(config)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes: the first alone speaks
+        from jobs.train import train as job
+
+        job(deployment, steps=steps, seed=seed)
+        return
     with _step("train") as told:
         from jobs.report import err
         from jobs.train import train as job

@@ -2,6 +2,12 @@
 
 A checkpoint's folder is named after what it is trained on and how, so that a run that was killed goes on where it
 stopped, a run that is finished is not repeated, and another one takes nothing away from the releases made before.
+
+Several processes train one network, each on a GPU of its own or together on a CPU:
+
+    torchrun --standalone --nproc-per-node 8 -m jobs train --config conf/yours.yaml
+
+The first alone holds the lock, records the run, writes and speaks. All must see the lake and the checkpoint's folder.
 """
 
 from __future__ import annotations
@@ -9,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -40,7 +47,7 @@ class Trained:
     loss: float | None
     """Of the last step; None without steps."""
     validation: dict[str, float]
-    """Losses on the validation split at the end."""
+    """Losses of the checkpoint's weights on the validation split; empty without steps."""
     seconds: float
 
 
@@ -66,27 +73,33 @@ def train(deployment: Deployment, *, steps: int | None = None, seed: int = 0, lo
     ReleaseError
         The last userqa was run with a deployment file that makes other profiles.
     """
-    from model.training import train as fit  # torch and transformers: seconds that the command line need not wait
+    from model.steps import processes  # torch and transformers: seconds that the command line need not wait
+    from model.training import train as fit
 
     config, training = network(deployment), settings(deployment, steps)
     as_of = lake.last_day(lake.opened(deployment, "userqa"))
-    with Record.kept(deployment, "train", as_of) as run:
+    first = processes().is_main_process
+    record = Record(deployment=deployment, job="train", as_of=as_of)
+    with Record.kept(deployment, "train", as_of) if first else nullcontext(record) as run:
         check_training(deployment)
         tables = {name: run.open(name) for name in ("training_profiles", "userqa")}
         inputs: dict[str, Any] = {"shaping": deployment.shaping(), "versions": run.versions, "seed": seed,
                                   "network": json.loads(config.to_json()), "training": asdict(training)}
         text = json.dumps(inputs, indent=2, ensure_ascii=False)
         folder = checkpoints(deployment) / hashlib.sha256(text.encode()).hexdigest()[:12]
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / INPUTS).write_text(text + "\n", encoding="utf-8")
+        if first:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / INPUTS).write_text(text + "\n", encoding="utf-8")
         fit(lake.rows(tables["training_profiles"]), lake.rows(tables["userqa"]), config, training, folder, seed=seed,
             log=log, told=told)
-        set_checkpoint(deployment, folder)
+        if first:
+            set_checkpoint(deployment, folder)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         curve = metrics["curve"]["loss"]
+        kept = [scored for scored in metrics["validation"] if scored["step"] == metrics["checkpoint_step"]]
         done = Trained(as_of=as_of, checkpoint=folder, profiles=metrics["profiles"], pairs=metrics["pairs"],
-                       steps=training.steps, loss=curve[-1] if curve else None,
-                       validation=metrics["validation"][-1] if metrics["validation"] else {}, seconds=run.seconds())
+                       steps=len(curve), loss=curve[-1] if curve else None, validation=kept[-1] if kept else {},
+                       seconds=run.seconds())
         run.rows_in, run.rows_out = done.pairs, None
         run.details = {"checkpoint": folder.name, "steps": done.steps, "loss": done.loss,
                        "validation": done.validation}

@@ -30,7 +30,7 @@ from model.recipe import TrainingConfig
 
 
 def processes() -> PartialState:
-    """Return what this process knows of itself and the others that `accelerate launch` started; one if none did."""
+    """Return what this process knows of itself and the others that `torchrun` started; one if none did."""
     # Without a GPU, accelerate takes no notice of other processes unless it is told to use the CPU.
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 

@@ -2,7 +2,7 @@
 
 One process, or several that read a share of every batch each, started alike:
 
-    accelerate launch --num_processes 2 -m jobs train --config conf/yours.yaml
+    torchrun --standalone --nproc-per-node 8 -m jobs train --config conf/yours.yaml
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def train(
 ) -> Path:
     """Train a network on question-answer pairs and write its checkpoint.
 
-    Called alike in each of several processes (`accelerate launch`), it trains one network: the first process alone
+    Called alike in each of several processes (`torchrun`), it trains one network: the first process alone
     logs, tells and writes.
 
     Parameters
@@ -92,7 +92,7 @@ def train(
     if training.patience is not None and training.steps and not len(held_out.profiles):
         raise ConfigError("patience waits for a validation loss, and no pair has the split 'validation': leave it out")
     mark = fingerprint(config, training, seed, examples, held_out)
-    _agree(mark)
+    _agree(mark, "other tables or settings")
     if _finished(out, mark):
         log(f"{out} holds this very training already: nothing to do")
         return out
@@ -121,6 +121,7 @@ def train(
     run = State(weights=weights, optimizer=optimizer)
     _resume(out, mark, run, log)
     history = run.history
+    _agree(history.step, f"another {out}")
     reader, held_out_reader = (
         Reader(
             network=network,
@@ -214,10 +215,10 @@ def _unheard(*_: object) -> None:
     """Where the lines of all processes but the first go."""
 
 
-def _agree(mark: str) -> None:
+def _agree(seen: str | int, what: str) -> None:
     """Refuse processes that would train different networks, each waiting for the others."""
-    if len(set(gather_object([mark]))) > 1:
-        raise PairError("the processes read other tables or settings than each other: start them again, on the same")
+    if len(set(gather_object([seen]))) > 1:
+        raise PairError(f"one process sees {what} than the next: give all the same tables, settings and folders")
 
 
 def _groups(network: InstructUE, training: TrainingConfig) -> list[dict[str, Any]]:

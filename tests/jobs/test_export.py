@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -108,6 +111,24 @@ def test_another_training_takes_nothing_away(trained):
     assert other.checkpoint != before.checkpoint
     assert (before.checkpoint / "model.safetensors").exists()
     assert train(trained, **QUIET).checkpoint == before.checkpoint
+
+
+def test_two_processes_train_one_checkpoint(trained, tmp_path):
+    lone, shared = (
+        Deployment.read(shutil.copytree(trained.path.parent, tmp_path / name) / trained.path.name)
+        for name in ("lone", "shared"))
+    expected = train(lone, seed=3, **QUIET)
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "jobs", "train", "--config", str(shared.path), "--seed", "3", "--json"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    [told] = [json.loads(line) for line in run.stdout.splitlines()]  # the first process alone speaks
+    assert told["loss"] == pytest.approx(expected.loss, abs=1e-4)
+    assert "waiting" not in run.stderr  # for the lock that the other holds
+    assert checkpoint(shared).name == expected.checkpoint.name == Path(told["checkpoint"]).name
+    assert job(shared, "train")["status"] == "ok"
+    assert json.loads((checkpoint(shared) / "metrics.json").read_text())["processes"] == 2
 
 
 def test_the_deployment_decides_the_network_and_the_training(trained):

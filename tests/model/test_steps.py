@@ -154,9 +154,9 @@ def in_this_process(out: Path) -> None:
 def test_two_processes_are_one(tmp_path: Path) -> None:
     """Seven profiles do not divide by two, and one leaves a process with nothing to read."""
     in_this_process(tmp_path / "one")
-    launched = [sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launched = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     run = subprocess.run(
-        [*launched, "--main_process_port", "0", "-m", "tests.model.test_steps", str(tmp_path / "two")],
+        [*launched, "-m", "tests.model.test_steps", str(tmp_path / "two")],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -174,6 +174,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     )
     assert [line["step"] for line in one] == [2, 3]
     assert two == [pytest.approx(line, rel=1e-5) for line in one]
+    assert json.loads((tmp_path / "two" / "checkpoint" / "metrics.json").read_text())["processes"] == 2
     weights = [load_file(tmp_path / folder / "checkpoint" / "model.safetensors") for folder in ("one", "two")]
     assert all((weights[1][key] - weight).abs().max().item() < 1e-3 for key, weight in weights[0].items())
 
