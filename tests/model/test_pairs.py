@@ -83,6 +83,28 @@ def test_drawn_pairs_are_the_profiles_own_and_never_twice() -> None:
     assert seen == set(range(10))
 
 
+def test_a_batch_asks_each_user_several_things_and_many_users_each_of_them() -> None:
+    """Five users have ten questions each, a sixth only four of them, and each one general answer."""
+    few = [2, 5, 7, 8]
+    instruction = np.array([*[*range(1, 11), 0] * 5, *few, 0])
+    pairs = Pairs(
+        instructions=[None, *(f"{number}?" for number in range(10))],
+        answers=["a"],
+        instruction_R=instruction,
+        answer_R=np.zeros(len(instruction), dtype=np.int64),
+        offsets_U1=np.array([0, 11, 22, 33, 44, 55, 60]),
+    )
+    used = set()
+    for seed in range(40):
+        row, pair = pairs.draw(np.arange(6), instructed=3, general=1, rng=np.random.default_rng(seed))
+        drawn = [sorted(instruction[pair[row == user]]) for user in range(6)]
+        assert [len({*asked}) for asked in drawn] == [4] * 6  # several questions of one user
+        assert drawn[:5] == [drawn[0]] * 5  # and each over many users
+        assert {*drawn[0]} & {0, *few} <= {*drawn[5]} <= {0, *few}
+        used.update(drawn[0])
+    assert used == set(range(11))
+
+
 def test_suffixes_lie_end_to_end_and_predict_the_answer(profiles: pa.Table) -> None:
     table, pairs = read_pairs(profiles, made_up_pairs(profiles), "train")
     config = network_config()
