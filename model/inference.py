@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.cache import ReadProfiles
 from model.network import InstructUE, ProfileTensors
 from model.profiles import Ints, read_profiles, text_ids
 from model.text import Tokenizers
@@ -48,20 +49,24 @@ def generate(
     max_tokens: int = 64,
     batch_size: int = 128,
 ) -> list[str]:
-    """Return each user's answer to one instruction, the likeliest token at every step."""
+    """Return each user's answer to one instruction, the likeliest token at every step.
+
+    A profile is read once, and each token once behind it.
+    """
     vectors_1IH, _ = instruction_vectors(network, tokenizers, [instruction])
     answers: list[str] = []
-    for profile in _read(network, tokenizers, profiles, batch_size):
-        tokens_BPH, mask_BP = network.read_profile(profile)
-        suffixes_BLH = vectors_1IH.expand(len(mask_BP), -1, -1)
+    for start in range(0, len(profiles), batch_size):
+        read = ReadProfiles(network, tokenizers, profiles.slice(start, batch_size))
+        suffixes = read.behind(np.arange(len(read)))
+        hidden_BLH = suffixes.read(vectors_1IH.expand(len(read), -1, -1))
         chosen: list[Tensor] = []
-        ended_B = torch.zeros(len(mask_BP), dtype=torch.bool, device=network.device)
-        while len(chosen) < max_tokens and not ended_B.all():
-            segments_BL = torch.ones(suffixes_BLH.shape[:2], dtype=torch.int64, device=network.device)
-            hidden_BLH = network.read_suffixes(tokens_BPH, mask_BP, suffixes_BLH, segments_BL)
+        ended_B = torch.zeros(len(read), dtype=torch.bool, device=network.device)
+        for _ in range(max_tokens):
             chosen.append(network.token_logits(hidden_BLH[:, -1]).argmax(-1))
             ended_B |= chosen[-1] == tokenizers.end
-            suffixes_BLH = torch.cat([suffixes_BLH, network.token_vectors(chosen[-1])[:, None]], dim=1)
+            if ended_B.all():
+                break
+            hidden_BLH = suffixes.read(network.token_vectors(chosen[-1])[:, None])
         answers += [tokenizers.answer_text(ids) for ids in torch.stack(chosen, dim=1).tolist()]
     return answers
 

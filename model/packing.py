@@ -34,3 +34,18 @@ def pack(segments_BS: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tenso
     mask_BSS = torch.zeros(seen_BSS.shape, dtype=dtype, device=segments_BS.device)
     mask_BSS = mask_BSS.masked_fill(~seen_BSS, torch.finfo(dtype).min)
     return mask_BSS[:, None], seen_BSS.sum(-1) - 1
+
+
+def extend(read_BS: Tensor, length: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Return the additive mask `[B, 1, L, S + L]` and the positions `[B, L]` of the next `length` tokens of a suffix.
+
+    `read_BS` is 1 for what was read before, of the profile and of this suffix, and 0 for padding. Behind the same
+    tokens they are what `pack` gives them.
+    """
+    users = read_BS.shape[0]
+    order_L = torch.arange(length, device=read_BS.device)
+    causal_LL = order_L[None, :] <= order_L[:, None]
+    seen_BLS = torch.cat([(read_BS > 0)[:, None].expand(-1, length, -1), causal_LL.expand(users, -1, -1)], dim=2)
+    mask_BLS = torch.zeros(seen_BLS.shape, dtype=dtype, device=read_BS.device)
+    mask_BLS = mask_BLS.masked_fill(~seen_BLS, torch.finfo(dtype).min)
+    return mask_BLS[:, None], seen_BLS.sum(-1) - 1
