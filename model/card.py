@@ -65,8 +65,8 @@ def _trained(training: Mapping[str, Any]) -> list[str]:
         return []
     settings, last = training["training"], (training["validation"] or [{}])[-1]
     read = f"{training['profiles']:,} profiles and {training['pairs']:,} question-answer pairs"
-    lines = [f"- trained for {len(training['curve']['loss'])} steps of {settings['profiles_per_step']} profiles on {read}, "
-             f"seed {training['seed']}"]
+    lines = [f"- trained for {len(training['curve']['loss'])} steps of {settings['profiles_per_step']} profiles on "
+             f"{read}, seed {training['seed']}"]
     if "loss" in last:
         lines.append(f"- validation loss {last['loss']:.3f} (language {last['language']:.3f}, contrastive "
                      f"{last['contrastive']:.3f}) after step {last['step']}")
