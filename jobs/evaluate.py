@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
@@ -109,11 +108,11 @@ def evaluate(deployment: Deployment, *, release: str | Path | None = None, rival
     if not judged:
         raise EvaluationError(f"{deployment.path}: no scenario has labels; name a table under scenarios.*.labels")
     found = open_release(deployment, release)
-    labels = all_labels(deployment, judged)
+    labels = _all_labels(deployment, judged)
     as_of = max(pc.max(table["as_of"]).as_py() for table in labels.values()).date()
     with Record.kept(deployment, "evaluate", as_of) as run:
-        profiles, row = labelled_profiles(deployment, run.open("user_profiles"), labels)
-        groups = [labelled(name, table, row) for name, table in labels.items()]
+        profiles, row = _profiles(run, labels)
+        groups = [_labelled(name, table, row) for name, table in labels.items()]
         left_out = {group.scenario: len(labels[group.scenario]) - len(group.user_ids) for group in groups}
         vectors_UKH = Runtime(found, providers=deployment.model.providers).embed(
             profiles, [UNIVERSAL, *(scenario.name for scenario in judged)])
@@ -136,7 +135,7 @@ def evaluate(deployment: Deployment, *, release: str | Path | None = None, rival
         return done
 
 
-def all_labels(deployment: Deployment, judged: Sequence[Scenario]) -> dict[str, pa.Table]:
+def _all_labels(deployment: Deployment, judged: Sequence[Scenario]) -> dict[str, pa.Table]:
     """Each scenario's labels; all mistakes of their tables at once."""
     tables: dict[str, pa.Table] = {}
     mistakes: list[str] = []
@@ -173,13 +172,12 @@ def _wrong_rows(table: pa.Table, scenario: str) -> list[str]:
     return empty + [f"scenario {scenario!r} has labels such as {value}; write 0 and 1" for value in values[:1]]
 
 
-def labelled_profiles(deployment: Deployment, table: DeltaTable,
-                      labels: dict[str, pa.Table]) -> tuple[pa.Table, dict[tuple[str, object], int]]:
+def _profiles(run: Record, labels: dict[str, pa.Table]) -> tuple[pa.Table, dict[tuple[str, object], int]]:
     """The profiles that the labels need, and the row of each (user, as_of) that has one."""
     wanted = {as_of for table in labels.values() for as_of in pc.unique(table["as_of"]).to_pylist()}
     users = pa.concat_arrays([pc.unique(table["user_id"]) for table in labels.values()])
-    last = max(wanted).date()
-    _check_assembled(deployment, {day for day in lake.days(table) if day <= last}, last)
+    table, last = run.open("user_profiles"), max(wanted).date()
+    _check_assembled(run.deployment, {day for day in lake.days(table) if day <= last}, last)
     there = lake.rows(table, filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
     order = pc.sort_indices(there, [("as_of", "ascending")])
     keys = list(zip(there["user_id"].take(order).to_pylist(), there["as_of"].take(order).to_pylist(),
@@ -206,8 +204,7 @@ def _check_assembled(deployment: Deployment, days: set[date], last: date) -> Non
         check_shaping(deployment, run)
 
 
-def labelled(scenario: str, labels: pa.Table, row: dict[tuple[str, object], int]) -> Labelled:
-    """A scenario's labelled users who have a profile."""
+def _labelled(scenario: str, labels: pa.Table, row: dict[tuple[str, object], int]) -> Labelled:
     found = [(user, row[user, as_of], label) for user, as_of, label in zip(
         labels["user_id"].to_pylist(), labels["as_of"].to_pylist(), labels["label"].to_pylist(), strict=True)
         if (user, as_of) in row]
