@@ -8,7 +8,7 @@ logistic regression and LightGBM on features made by hand of the same profiles, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -20,11 +20,9 @@ import pyarrow.compute as pc
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from jobs import lake, runs
-from jobs.blocks import Scenario
 from jobs.deployment import UNIVERSAL, Deployment
-from jobs.failures import opening
-from jobs.releases import check_shaping, folder, open_release
+from jobs.labels import Labelled, labelled_profiles, read_labels
+from jobs.releases import folder, open_release
 from jobs.rivals import features
 from jobs.runs import Record
 from model.errors import InstructUEError
@@ -37,13 +35,6 @@ Table = dict[str, dict[str, float]]
 Results = dict[tuple[str, str], ProbeResult]
 """By scenario and method."""
 Fit = Callable[..., ProbeResult]
-LABELS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
-    "user_id": (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind), "texts"),
-    "as_of": (lambda kind: pa.types.is_timestamp(kind) and kind.tz is not None, "UTC timestamps"),
-    "scenario": (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind), "texts"),
-    "label": (pa.types.is_integer, "whole numbers, 0 and 1"),
-}
-"""The columns of a table of labels."""
 
 
 class EvaluationError(InstructUEError):
@@ -71,16 +62,6 @@ class Evaluated:
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Labelled:
-    """The users of a scenario: `row_U` are their rows in the table of profiles."""
-
-    scenario: str
-    user_ids: list[str]
-    row_U: NDArray[np.int64]
-    label_U: NDArray[np.int64]
-
-
 def evaluate(deployment: Deployment, *, release: str | Path | None = None, rivals: bool = True,
              told: Callable[[int, int], None] = lambda done, total: None) -> Evaluated:
     """Probe every scenario that has labels; the figures are also written beside the releases.
@@ -97,8 +78,9 @@ def evaluate(deployment: Deployment, *, release: str | Path | None = None, rival
     Raises
     ------
     EvaluationError
-        No scenario has labels, a table of them is not what it must be, no labelled user has a profile, or no scenario
-        could be probed.
+        No scenario has labels, or none could be probed.
+    LabelError
+        A table of labels is not what it must be, or no labelled user has a profile.
     ReleaseError
         The release would not make this deployment's vectors, or the profiles were made as another file says.
     TableError
@@ -108,11 +90,10 @@ def evaluate(deployment: Deployment, *, release: str | Path | None = None, rival
     if not judged:
         raise EvaluationError(f"{deployment.path}: no scenario has labels; name a table under scenarios.*.labels")
     found = open_release(deployment, release)
-    labels = _all_labels(deployment, judged)
+    labels = read_labels(deployment, judged)
     as_of = max(pc.max(table["as_of"]).as_py() for table in labels.values()).date()
     with Record.kept(deployment, "evaluate", as_of) as run:
-        profiles, row = _profiles(run, labels)
-        groups = [_labelled(name, table, row) for name, table in labels.items()]
+        profiles, groups = labelled_profiles(run, labels)
         left_out = {group.scenario: len(labels[group.scenario]) - len(group.user_ids) for group in groups}
         vectors_UKH = Runtime(found, providers=deployment.model.providers).embed(
             profiles, [UNIVERSAL, *(scenario.name for scenario in judged)])
@@ -133,84 +114,6 @@ def evaluate(deployment: Deployment, *, release: str | Path | None = None, rival
         run.details |= {"auc": done.auc, "ks": done.ks}
         _write(deployment, done, results)
         return done
-
-
-def _all_labels(deployment: Deployment, judged: Sequence[Scenario]) -> dict[str, pa.Table]:
-    """Each scenario's labels; all mistakes of their tables at once."""
-    tables: dict[str, pa.Table] = {}
-    mistakes: list[str] = []
-    for scenario in judged:
-        key = f"scenarios.{scenario.name}.labels = {scenario.labels}"
-        labels = lake.opened(deployment, str(scenario.labels))
-        with opening(labels.table_uri):
-            whole = labels.to_pyarrow_dataset()
-            wrong = _wrong_columns(whole.schema)
-            if not wrong:
-                tables[scenario.name] = table = whole.to_table(columns=[*LABELS],
-                                                               filter=pc.field("scenario") == scenario.name)
-                wrong = _wrong_rows(table, scenario.name)
-        mistakes += [f"  {key}: {words}" for words in wrong]
-    if mistakes:
-        raise EvaluationError(f"{deployment.path}: {len(mistakes)} mistake(s)\n" + "\n".join(mistakes))
-    return tables
-
-
-def _wrong_columns(schema: pa.Schema) -> list[str]:
-    missing = [f"there is no column {name}; write one of {kind}" for name, (_, kind) in LABELS.items()
-               if name not in schema.names]
-    return missing + [f"column {name} is {schema.field(name).type}; write {kind}"
-                      for name, (fits, kind) in LABELS.items()
-                      if name in schema.names and not fits(schema.field(name).type)]
-
-
-def _wrong_rows(table: pa.Table, scenario: str) -> list[str]:
-    if not len(table):
-        return [f"there is no row of scenario {scenario!r}; name another table, or remove the key"]
-    empty = [f"{table[name].null_count} rows of scenario {scenario!r} have no {name}; fill it, or remove the rows"
-             for name in ("user_id", "as_of", "label") if table[name].null_count]
-    values = sorted({*pc.unique(table["label"]).to_pylist()} - {0, 1, None})
-    return empty + [f"scenario {scenario!r} has labels such as {value}; write 0 and 1" for value in values[:1]]
-
-
-def _profiles(run: Record, labels: dict[str, pa.Table]) -> tuple[pa.Table, dict[tuple[str, object], int]]:
-    """The profiles that the labels need, and the row of each (user, as_of) that has one."""
-    wanted = {as_of for table in labels.values() for as_of in pc.unique(table["as_of"]).to_pylist()}
-    users = pa.concat_arrays([pc.unique(table["user_id"]) for table in labels.values()])
-    table, last = run.open("user_profiles"), max(wanted).date()
-    _check_assembled(run.deployment, {day for day in lake.days(table) if day <= last}, last)
-    there = lake.rows(table, filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
-    order = pc.sort_indices(there, [("as_of", "ascending")])
-    keys = list(zip(there["user_id"].take(order).to_pylist(), there["as_of"].take(order).to_pylist(),
-                    there["profile_hash"].take(order).is_valid().to_pylist(), order.to_pylist(), strict=True))
-    rows: dict[tuple[str, object], int] = {}
-    for as_of in wanted:
-        latest = {user: row if valid else None for user, at, valid, row in keys if at <= as_of}
-        rows |= {(user, as_of): row for user, row in latest.items() if row is not None}
-    if not rows:
-        raise EvaluationError(f"no labelled user has a profile at {min(wanted):%Y-%m-%d}: run "
-                              f"`instructue assemble --as-of {min(wanted):%Y-%m-%d}`")
-    kept = sorted(set(rows.values()))
-    place = {row: position for position, row in enumerate(kept)}
-    return there.take(kept), {key: place[row] for key, row in rows.items()}
-
-
-def _check_assembled(deployment: Deployment, days: set[date], last: date) -> None:
-    """Refuse days of profiles that were left half replaced, and profiles that another deployment file made."""
-    assembled = runs.read(deployment, "assemble", last=last)
-    for run in assembled:
-        if run.day in days:
-            run.require_ok()
-    for run in assembled[-1:]:
-        check_shaping(deployment, run)
-
-
-def _labelled(scenario: str, labels: pa.Table, row: dict[tuple[str, object], int]) -> Labelled:
-    found = [(user, row[user, as_of], label) for user, as_of, label in zip(
-        labels["user_id"].to_pylist(), labels["as_of"].to_pylist(), labels["label"].to_pylist(), strict=True)
-        if (user, as_of) in row]
-    return Labelled(scenario=scenario, user_ids=[user for user, _, _ in found],
-                    row_U=np.array([at for _, at, _ in found], np.int64),
-                    label_U=np.array([label for _, _, label in found], np.int64))
 
 
 def _by_hand(deployment: Deployment, profiles: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

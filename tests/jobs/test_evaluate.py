@@ -12,6 +12,7 @@ import pytest
 
 from jobs.deployment import Deployment
 from jobs.evaluate import METHODS, EvaluationError, evaluate
+from jobs.labels import LabelError
 from jobs.lake import TableError
 from jobs.releases import folder, instructions
 from jobs.rivals import features
@@ -123,7 +124,7 @@ def test_labels_that_are_not_labels_are_refused_with_their_key(labelled, column,
     table = table.remove_column(at) if values is None else table.set_column(at, column, values)
     deltalake.write_deltalake(deployment.table("odd"), table, mode="overwrite", schema_mode="overwrite")
     odd = shop.company(deployment.path.parent, scenarios=[shop.SCENARIOS[0] | {"labels": "odd"}])
-    with pytest.raises(EvaluationError, match=rf"scenarios\.food\.labels = odd: {problem}"):
+    with pytest.raises(LabelError, match=rf"scenarios\.food\.labels = odd: {problem}"):
         evaluate(odd)
     shop.company(deployment.path.parent)
 
