@@ -93,7 +93,7 @@ def evaluate(deployment: Deployment, *, release: str | Path | None = None, rival
     labels = read_labels(deployment, judged)
     as_of = max(pc.max(table["as_of"]).as_py() for table in labels.values()).date()
     with Record.kept(deployment, "evaluate", as_of) as run:
-        profiles, groups = labelled_profiles(run, labels)
+        profiles, groups = labelled_profiles(deployment, run.open("user_profiles"), labels)
         left_out = {group.scenario: len(labels[group.scenario]) - len(group.user_ids) for group in groups}
         vectors_UKH = Runtime(found, providers=deployment.model.providers).embed(
             profiles, [UNIVERSAL, *(scenario.name for scenario in judged)])

@@ -12,6 +12,7 @@ from datetime import date
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake import DeltaTable
 from numpy.typing import NDArray
 
 from jobs import lake, runs
@@ -19,7 +20,6 @@ from jobs.blocks import Scenario
 from jobs.deployment import Deployment
 from jobs.failures import opening
 from jobs.releases import check_shaping
-from jobs.runs import Record
 from model.errors import InstructUEError
 
 COLUMNS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
@@ -75,8 +75,9 @@ def read_labels(deployment: Deployment, scenarios: Sequence[Scenario],
     return tables
 
 
-def labelled_profiles(run: Record, labels: dict[str, pa.Table]) -> tuple[pa.Table, list[Labelled]]:
-    """The profiles that the labels need, and each scenario's users who have one.
+def labelled_profiles(deployment: Deployment, table: DeltaTable,
+                      labels: dict[str, pa.Table]) -> tuple[pa.Table, list[Labelled]]:
+    """The rows of `user_profiles` that the labels need, and each scenario's users who have one.
 
     Raises
     ------
@@ -87,7 +88,7 @@ def labelled_profiles(run: Record, labels: dict[str, pa.Table]) -> tuple[pa.Tabl
     TableError
         A table is missing, or a day of profiles was left half replaced.
     """
-    profiles, row = _profiles(run, labels)
+    profiles, row = _profiles(deployment, table, labels)
     return profiles, [_labelled(name, table, row) for name, table in labels.items()]
 
 
@@ -108,12 +109,13 @@ def _wrong_rows(table: pa.Table, scenario: str, yes_or_no: bool) -> list[str]:
     return empty + [f"scenario {scenario!r} has labels such as {value}; write 0 and 1" for value in values[:1]]
 
 
-def _profiles(run: Record, labels: dict[str, pa.Table]) -> tuple[pa.Table, dict[tuple[str, object], int]]:
+def _profiles(deployment: Deployment, table: DeltaTable,
+              labels: dict[str, pa.Table]) -> tuple[pa.Table, dict[tuple[str, object], int]]:
     """The profiles that the labels need, and the row of each (user, as_of) that has one."""
     wanted = {as_of for table in labels.values() for as_of in pc.unique(table["as_of"]).to_pylist()}
     users = pa.concat_arrays([pc.unique(table["user_id"]) for table in labels.values()])
-    table, last = run.open("user_profiles"), max(wanted).date()
-    check_assembled(run.deployment, {day for day in lake.days(table) if day <= last}, last)
+    last = max(wanted).date()
+    check_assembled(deployment, {day for day in lake.days(table) if day <= last}, last)
     there = lake.rows(table, filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
     order = pc.sort_indices(there, [("as_of", "ascending")])
     keys = list(zip(there["user_id"].take(order).to_pylist(), there["as_of"].take(order).to_pylist(),
@@ -124,7 +126,7 @@ def _profiles(run: Record, labels: dict[str, pa.Table]) -> tuple[pa.Table, dict[
         rows |= {(user, as_of): row for user, row in latest.items() if row is not None}
     if not rows:
         raise LabelError(f"no labelled user has a profile at {min(wanted):%Y-%m-%d}: run "
-                              f"`instructue assemble --as-of {min(wanted):%Y-%m-%d}`")
+                         f"`instructue assemble --as-of {min(wanted):%Y-%m-%d}`")
     kept = sorted(set(rows.values()))
     place = {row: position for position, row in enumerate(kept)}
     return there.take(kept), {key: place[row] for key, row in rows.items()}
