@@ -1,0 +1,132 @@
+"""The bare language model: the final hidden state of the last token of a profile rendered as text.
+
+Either any causal language model of transformers, as it comes, or one of our own: a small Qwen2-shaped network trained
+on the rendered training profiles to predict the next token, and nothing else.
+
+Shapes: U texts, B texts of a batch, L tokens of the longest of them, H the model's width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen2Config
+
+from benchmarks.rivals.errors import RivalError
+from model.text import END, TokenIds, Tokenizers
+
+Floats = NDArray[np.float32]
+PRETRAINED = "Qwen/Qwen2.5-0.5B-Instruct"
+"""The paper's backbone, for those who can fetch it."""
+LONGEST = 4096
+"""Tokens of a text that a pretrained model reads: its last ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageSettings:
+    """Our own language model and its training; sizes as the preset `tiny`'s backbone."""
+
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    feedforward: int = 256
+    vocabulary: int = 4096
+    longest: int = 1024
+    steps: int = 400
+    texts_per_step: int = 8
+    learning_rate: float = 2e-3
+
+
+def own_vectors(training: Sequence[str], texts: Sequence[str], settings: LanguageSettings, *, seed: int,
+                trained: bool, log: Callable[[str], None] = lambda line: None) -> Floats:
+    """Return `[U, H]` of the texts by a language model trained on the training texts, or by its first weights."""
+    tokenizer = Tokenizers.train([], training, event_vocabulary=256, language_vocabulary=settings.vocabulary).language
+
+    def tokens(some: Sequence[str]) -> TokenIds:
+        # An empty text is its end alone.
+        return TokenIds.of([text.ids[-settings.longest:] or [END]
+                            for text in tokenizer.encode_batch_fast(list(some), add_special_tokens=False)])
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(Qwen2Config(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=settings.width, num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads, num_key_value_heads=settings.heads,
+        intermediate_size=settings.feedforward, max_position_embeddings=settings.longest + 1,
+        tie_word_embeddings=True, initializer_range=settings.width**-0.5))
+    if trained:
+        _train(model, tokens(training), settings, seed, log)
+    return last_hidden(model, tokens(texts))
+
+
+def pretrained_vectors(texts: Sequence[str], name: str, *, seed: int, trained: bool) -> Floats:
+    """Return `[U, H]` of the texts by the model in a folder or of a hub, or by its untrained weights.
+
+    Raises
+    ------
+    RivalError
+        There is no such model.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        if trained:
+            model = AutoModelForCausalLM.from_pretrained(name)
+        else:
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(name))
+    except (OSError, ValueError) as error:
+        raise RivalError(f"there is no causal language model {name!r} ({str(error).splitlines()[0]}): fetch one such "
+                         f"as {PRETRAINED} into a folder, and name the folder with --lm") from error
+    limit = min(LONGEST, getattr(model.config, "max_position_embeddings", LONGEST))
+    return last_hidden(model, TokenIds.of([tokenizer(text)["input_ids"][-limit:] for text in texts]))
+
+
+@torch.inference_mode()
+def last_hidden(model: PreTrainedModel, ids: TokenIds, batch_size: int = 16) -> Floats:
+    """Return `[U, H]`, the final hidden state of each text's last token."""
+    model.eval()
+    vectors_UH = np.zeros((len(ids), model.config.hidden_size), dtype=np.float32)
+    # By length, so that little is padded; what pads comes last, where a causal model's tokens do not look.
+    order = np.argsort(ids.lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        texts_B = order[start : start + batch_size]
+        ids_BL, mask_BL = (torch.from_numpy(part) for part in ids.padded(texts_B))
+        hidden_BLH = model.base_model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=False).last_hidden_state
+        last_BH = hidden_BLH[torch.arange(len(texts_B)), mask_BL.sum(1) - 1]
+        vectors_UH[texts_B] = last_BH.float().numpy()
+    return vectors_UH
+
+
+def _train(model: PreTrainedModel, ids: TokenIds, settings: LanguageSettings, seed: int,
+           log: Callable[[str], None]) -> None:
+    """Next-token prediction, each text followed by its end; batches of texts of like length, in random order."""
+    rng = np.random.default_rng(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=settings.steps + 1,
+                                                   pct_start=0.1)
+    closed = TokenIds.of([[*ids[text].tolist(), END] for text in range(len(ids))])
+    batches: list[NDArray[np.int64]] = []
+    model.train()
+    for step in range(settings.steps):
+        if not batches:
+            drawn = rng.permutation(len(closed))
+            drawn = drawn[np.argsort(closed.lengths[drawn], kind="stable")]
+            cuts = range(0, len(drawn), settings.texts_per_step)
+            batches = [drawn[cut : cut + settings.texts_per_step] for cut in cuts]
+            rng.shuffle(batches)
+        ids_BL, mask_BL = (torch.from_numpy(part) for part in closed.padded(batches.pop()))
+        hidden_BLH = model.base_model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=False).last_hidden_state
+        target_B = mask_BL[:, 1:].bool()
+        logits_NV = model.get_output_embeddings()(hidden_BLH[:, :-1][target_B])
+        loss = functional.cross_entropy(logits_NV, ids_BL[:, 1:][target_B])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0 or step == settings.steps - 1:
+            log(f"language model: step {step}, loss {loss.item():.3f}")

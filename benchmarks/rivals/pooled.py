@@ -1,0 +1,166 @@
+"""A multi-layer perceptron over mean-pooled event vectors (after U-MLP One4all), trained to predict the next events.
+
+An event's vector is the TF-IDF of its words, reduced to a few factors over the training profiles' distinct texts; a
+user's input is the mean of them for each source, the logarithm of each source's count, and the tabular columns coded
+as InstructUE's are. The network reads a user at one cut-off and predicts which words the events have that follow
+until the next cut-off: the cross-entropy with their distribution. Its last hidden layer is the user's vector.
+
+Shapes: U users, E events, T distinct texts, V words, F factors, D inputs, B users of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.rivals.errors import RivalError
+from model.config import NetworkConfig
+from model.profiles import fit_tabular, piecewise_codes, read_profiles
+
+Floats = NDArray[np.float32]
+WORD = r"[^\s,;:/.!?()]+"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PooledSettings:
+    """The network and its training."""
+
+    factors: int = 64
+    bins: int = 10
+    width: int = 256
+    vector: int = 128
+    fewest_texts: int = 2
+    """A word of fewer texts is no target."""
+    steps: int = 600
+    users_per_step: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+
+
+def vectors(training: pa.Table, profiles: pa.Table, config: NetworkConfig, settings: PooledSettings, *, seed: int,
+            trained: bool, log: Callable[[str], None] = lambda line: None) -> Floats:
+    """Return `[U, vector]` of the profiles by a network trained on the training profiles, or by its first weights.
+
+    Raises
+    ------
+    RivalError
+        No user has profiles at two cut-offs with an event between them.
+    """
+    read = Inputs.fit(training, config, settings, seed)
+    torch.manual_seed(seed)
+    first_UD = torch.from_numpy(read(training))
+    body = nn.Sequential(nn.Linear(first_UD.shape[1], settings.width), nn.GELU(),
+                         nn.Linear(settings.width, settings.vector), nn.GELU())
+    if trained:
+        row_P, next_PV = following(training, [source.name for source in config.sources], settings.fewest_texts)
+        _train(body, first_UD[torch.from_numpy(row_P)], next_PV, settings, seed, log)
+    with torch.inference_mode():
+        return np.asarray(body(torch.from_numpy(read(profiles))).numpy(), dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What turns profiles into `[U, D]`, standardised; fitted on the training profiles alone."""
+
+    config: NetworkConfig
+    words: TfidfVectorizer
+    svd: TruncatedSVD
+    mean_D: Floats
+    scale_D: Floats
+
+    @classmethod
+    def fit(cls, training: pa.Table, config: NetworkConfig, settings: PooledSettings, seed: int) -> Inputs:
+        """Fit words, factors, tabular bins and scales."""
+        config = replace(config, tabular=fit_tabular(training, config.tabular, bins=settings.bins))
+        texts = sorted({text for part in read_profiles(training, config).sources for text in part.texts})
+        words = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True)
+        words_TV = words.fit_transform(texts)
+        factors = min(settings.factors, min(words_TV.shape) - 1)
+        svd = TruncatedSVD(factors, random_state=seed).fit(words_TV)
+        blank = cls(config=config, words=words, svd=svd, mean_D=np.zeros(1, np.float32), scale_D=np.ones(1, np.float32))
+        raw_UD = blank(training)
+        return replace(blank, mean_D=raw_UD.mean(0), scale_D=np.maximum(raw_UD.std(0), 1e-3))
+
+    def __call__(self, profiles: pa.Table) -> Floats:
+        read = read_profiles(profiles, self.config)
+        parts = []
+        for events in read.sources:
+            count_U = np.diff(events.offsets_U1)
+            user_E = np.repeat(np.arange(len(count_U)), count_U)
+            shape = (len(read), max(1, len(events.texts)))
+            share_UT = csr_matrix((1 / count_U[user_E], (user_E, events.text_E)), shape)
+            factors_TF = self.svd.transform(self.words.transform(events.texts or [""]))
+            parts += [share_UT @ factors_TF, np.log1p(count_U)[:, None]]
+        tabular = self.config.tabular
+        parts.append(piecewise_codes(read.numbers_UF, tabular).reshape(len(read), -1))
+        for column, category in enumerate(tabular.categories):
+            parts.append(np.eye(1 + len(category.values))[read.categories_UC[:, column]])
+        raw_UD = np.hstack(parts).astype(np.float32)
+        return np.asarray((raw_UD - self.mean_D) / self.scale_D, dtype=np.float32)
+
+
+def following(training: pa.Table, sources: Sequence[str],
+              fewest_texts: int) -> tuple[NDArray[np.int64], csr_matrix]:
+    """Return `row_P`, the rows of profiles that events follow, and `next_PV`, those events' words, each row's sum 1.
+
+    The events that follow a profile are those of the same user's next cut-off that are not before this one.
+
+    Raises
+    ------
+    RivalError
+        There is no such row.
+    """
+    keys = zip(training["user_id"].to_pylist(), training["as_of"].to_pylist(), strict=True)
+    order = sorted((user, as_of, row) for row, (user, as_of) in enumerate(keys))
+    after = {later[2]: (row, as_of) for (user, as_of, row), later in pairwise(order) if user == later[0]}
+    texts: dict[int, list[str]] = {}
+    for source in sources:
+        column = training[source].combine_chunks()
+        column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+        count_U = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        events = pc.list_flatten(column)
+        for row, time, text in zip(np.repeat(np.arange(len(count_U)), count_U).tolist(),
+                                   pc.struct_field(events, "event_time").to_pylist(),
+                                   pc.struct_field(events, "text").to_pylist(), strict=True):
+            if row in after and time >= after[row][1]:
+                texts.setdefault(after[row][0], []).append(text)
+    if not texts:
+        raise RivalError("no user has profiles at two cut-offs with an event between them: give userqa.as_of two days "
+                         "or more")
+    row_P = np.array(sorted(texts), dtype=np.int64)
+    words = CountVectorizer(token_pattern=WORD, min_df=fewest_texts)
+    counts_PV = words.fit_transform([" ".join(texts[row]) for row in row_P.tolist()]).astype(np.float32)
+    some_P = np.asarray(counts_PV.sum(1)).ravel() > 0
+    counts_PV = counts_PV[some_P]
+    return row_P[some_P], csr_matrix(counts_PV.multiply(1 / counts_PV.sum(1)))
+
+
+def _train(body: nn.Sequential, input_PD: torch.Tensor, next_PV: csr_matrix, settings: PooledSettings, seed: int,
+           log: Callable[[str], None]) -> None:
+    rng = np.random.default_rng(seed)
+    head = nn.Linear(settings.vector, next_PV.shape[1])
+    optimizer = torch.optim.AdamW([*body.parameters(), *head.parameters()], lr=settings.learning_rate,
+                                  weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+    for step in range(settings.steps):
+        drawn_B = rng.choice(len(input_PD), min(settings.users_per_step, len(input_PD)), replace=False)
+        logits_BV = head(body(input_PD[torch.from_numpy(drawn_B)]))
+        loss = functional.cross_entropy(logits_BV, torch.from_numpy(next_PV[drawn_B].toarray()).float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 100 == 0 or step == settings.steps - 1:
+            log(f"pooled: step {step}, loss {loss.item():.3f}")
