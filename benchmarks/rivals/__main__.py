@@ -37,7 +37,8 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=ROOT / "conf" / "demo.yaml", help="the deployment file")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of everything that is drawn")
-    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="rivals whose names hold a word")
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD",
+                        help="do the rivals whose names hold a word; of the others the table has those that are done")
     parser.add_argument("--releases", nargs="+", type=Path, default=[], metavar="FOLDER",
                         help="InstructUE's, one for each seed; by default the current one")
     parser.add_argument("--lm", metavar="MODEL", help=f"a causal language model too: a folder or hub id ({PRETRAINED})")
@@ -67,15 +68,18 @@ def compare(asked: argparse.Namespace) -> None:
     missing: list[str] = []
     listed = contenders(material, releases=asked.releases, lm=asked.lm, text_embedder=asked.embedder,
                         python=asked.lifestream)
-    for contender in chosen(listed, asked.only):
+    wanted = chosen(listed, asked.only)
+    for contender in listed:
         try:
             for trained in (True, False) if contender.untrained else (True,):
                 seeds = contender.seeds if trained and contender.seeds is not None else range(asked.seeds)
-                standings.append(standing(contender, material, kept, seeds=seeds, trained=trained, log=log))
+                found = standing(contender, material, kept, seeds=seeds, trained=trained, do=contender in wanted,
+                                 log=log)
+                standings += [found] if found else []
         except RivalError as error:
             log(str(error))
             missing.append(f"{contender.name} is left out: {error}.")
-    if asked.lm is None and not asked.only:
+    if asked.lm is None:
         missing.append(f"No pretrained language model was given: fetch {PRETRAINED} and name its folder with --lm.")
     if standings:
         scenarios = [group.scenario for group in material.groups]

@@ -21,6 +21,9 @@ from benchmarks.rivals.material import Material
 from jobs.evaluate import Labelled
 from model.probe import ProbeResult, Score
 
+Scores = dict[str, list[Score]]
+"""By scenario, one for each salted half."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
@@ -35,31 +38,51 @@ class Standing:
     ks_NSA: NDArray[np.float64]
 
 
-def cell(contender: Contender, material: Material, folder: Path, *, seed: int, trained: bool,
-         log: Log) -> dict[str, list[Score]]:
-    """Return the scores of every scenario, from the cell's file, or by making the vectors and probing them."""
-    words = "".join(letter if letter.isalnum() else "_" for letter in contender.name)
-    path = folder / f"{words}.{'trained' if trained else 'untrained'}.{seed}.json"
-    head: dict[str, Any] = {"name": contender.name, "trained": trained, "seed": seed, "key": material.key,
-                            "settings": json.loads(json.dumps(dict(contender.settings)))}
-    if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if all(kept.get(key) == value for key, value in head.items()):
-            return {scenario: [Score(**score) for score in scores] for scenario, scores in kept["scores"].items()}
-    begin = time.perf_counter()
-    vectors = contender.make(material, seed, trained, log)
-    made = time.perf_counter()
-    scores = probed(contender, vectors, material.groups)
-    head |= {"seconds": round(made - begin, 1), "probe_seconds": round(time.perf_counter() - made, 1),
-             "scores": {scenario: [asdict(score) for score in result] for scenario, result in scores.items()}}
-    folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
-    return scores
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One contender, trained or not, of one seed; `key` is the material's."""
+
+    contender: Contender
+    trained: bool
+    seed: int
+    key: str
+
+    def path(self, folder: Path) -> Path:
+        """Its file."""
+        words = "".join(letter if letter.isalnum() else "_" for letter in self.contender.name)
+        return folder / f"{words}.{'trained' if self.trained else 'untrained'}.{self.seed}.json"
+
+    def read(self, folder: Path) -> Scores | None:
+        """Return the scores that were kept of this cell; None where it was not done with these settings and tables."""
+        if not self.path(folder).exists():
+            return None
+        kept = json.loads(self.path(folder).read_text(encoding="utf-8"))
+        if any(kept.get(name) != value for name, value in self._head().items()):
+            return None
+        return {scenario: [Score(**score) for score in scores] for scenario, scores in kept["scores"].items()}
+
+    def do(self, material: Material, folder: Path, log: Log) -> Scores:
+        """Make the vectors, probe them and keep the scores."""
+        begin = time.perf_counter()
+        vectors = self.contender.make(material, self.seed, self.trained, log)
+        made = time.perf_counter()
+        scores = probed(self.contender, vectors, material.groups)
+        content = self._head() | {
+            "seconds": round(made - begin, 1), "probe_seconds": round(time.perf_counter() - made, 1),
+            "scores": {scenario: [asdict(score) for score in halves] for scenario, halves in scores.items()}}
+        folder.mkdir(parents=True, exist_ok=True)
+        part = self.path(folder).with_suffix(".part")
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        part.replace(self.path(folder))
+        return scores
+
+    def _head(self) -> dict[str, Any]:
+        settings = json.loads(json.dumps(dict(self.contender.settings)))
+        return {"name": self.contender.name, "trained": self.trained, "seed": self.seed, "key": self.key,
+                "settings": settings}
 
 
-def probed(contender: Contender, vectors: Vectors, groups: Sequence[Labelled]) -> dict[str, list[Score]]:
+def probed(contender: Contender, vectors: Vectors, groups: Sequence[Labelled]) -> Scores:
     """Fit and score every scenario on the five salted halves, each on a core of its own."""
     results: list[ProbeResult] = Parallel(n_jobs=-1, max_nbytes="1M")(
         delayed(contender.fit)(_of(vectors, group.scenario)[group.row_U], group.label_U, group.user_ids)
@@ -72,12 +95,17 @@ def _of(vectors: Vectors, scenario: str) -> NDArray[np.floating[Any]]:
 
 
 def standing(contender: Contender, material: Material, folder: Path, *, seeds: Sequence[int], trained: bool,
-             log: Log) -> Standing:
-    """Return a line's scores over the seeds."""
+             do: bool, log: Log) -> Standing | None:
+    """Return a line's scores over the seeds; None where a cell was not done yet and is not to be done."""
     auc, ks = [], []
     for seed in seeds:
-        log(f"{contender.name}, {'trained' if trained else 'untrained'}, seed {seed}")
-        scores = cell(contender, material, folder, seed=seed, trained=trained, log=log)
+        cell = Cell(contender=contender, trained=trained, seed=seed, key=material.key)
+        scores = cell.read(folder)
+        if scores is None:
+            if not do:
+                return None
+            log(f"{contender.name}, {'trained' if trained else 'untrained'}, seed {seed}")
+            scores = cell.do(material, folder, log)
         by_scenario = [scores[group.scenario] for group in material.groups]
         auc.append([[score.auc for score in halves] for halves in by_scenario])
         ks.append([[score.ks for score in halves] for halves in by_scenario])
