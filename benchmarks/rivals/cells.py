@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.rivals.contenders import Contender, Log, Vectors
 from benchmarks.rivals.material import Material
-from jobs.evaluate import Labelled
+from jobs.labels import Labelled
 from model.probe import ProbeResult, Score
 
 Scores = dict[str, list[Score]]

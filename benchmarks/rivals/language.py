@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen2Config
 
 from benchmarks.rivals.errors import RivalError
-from model.text import END, TokenIds, Tokenizers
+from model.text import TokenIds, train_language_tokenizer
 
 Floats = NDArray[np.float32]
 PRETRAINED = "Qwen/Qwen2.5-0.5B-Instruct"
@@ -45,11 +45,12 @@ class LanguageSettings:
 def own_vectors(training: Sequence[str], texts: Sequence[str], settings: LanguageSettings, *, seed: int,
                 trained: bool, log: Callable[[str], None] = lambda line: None) -> Floats:
     """Return `[U, H]` of the texts by a language model trained on the training texts, or by its first weights."""
-    tokenizer = Tokenizers.train([], training, event_vocabulary=256, language_vocabulary=settings.vocabulary).language
+    tokenizer = train_language_tokenizer(training, settings.vocabulary)
+    end = tokenizer.encode("").ids
 
     def tokens(some: Sequence[str]) -> TokenIds:
         # An empty text is its end alone.
-        return TokenIds.of([text.ids[-settings.longest:] or [END]
+        return TokenIds.of([text.ids[-settings.longest:] or end
                             for text in tokenizer.encode_batch_fast(list(some), add_special_tokens=False)])
 
     torch.manual_seed(seed)
@@ -59,7 +60,7 @@ def own_vectors(training: Sequence[str], texts: Sequence[str], settings: Languag
         intermediate_size=settings.feedforward, max_position_embeddings=settings.longest + 1,
         tie_word_embeddings=True, initializer_range=settings.width**-0.5))
     if trained:
-        _train(model, tokens(training), settings, seed, log)
+        _train(model, tokens(training), end, settings, seed, log)
     return last_hidden(model, tokens(texts))
 
 
@@ -101,14 +102,14 @@ def last_hidden(model: PreTrainedModel, ids: TokenIds, batch_size: int = 16) -> 
     return vectors_UH
 
 
-def _train(model: PreTrainedModel, ids: TokenIds, settings: LanguageSettings, seed: int,
+def _train(model: PreTrainedModel, ids: TokenIds, end: list[int], settings: LanguageSettings, seed: int,
            log: Callable[[str], None]) -> None:
     """Next-token prediction, each text followed by its end; batches of texts of like length, in random order."""
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=settings.steps + 1,
                                                    pct_start=0.1)
-    closed = TokenIds.of([[*ids[text].tolist(), END] for text in range(len(ids))])
+    closed = TokenIds.of([[*ids[text].tolist(), *end] for text in range(len(ids))])
     batches: list[NDArray[np.int64]] = []
     model.train()
     for step in range(settings.steps):

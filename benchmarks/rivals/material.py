@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from benchmarks.rivals.errors import RivalError
 from jobs import lake
 from jobs.deployment import Deployment
-from jobs.evaluate import Labelled, all_labels, labelled, labelled_profiles
+from jobs.labels import Labelled, labelled_profiles, read_labels
 from jobs.train import network
 from model.config import NetworkConfig
 from model.rendering import render
@@ -58,9 +58,9 @@ class Material:
         judged = [scenario for scenario in deployment.scenarios if scenario.labels]
         if not judged:
             raise RivalError(f"{path}: no scenario has labels; name a table under scenarios.*.labels")
-        labels = all_labels(deployment, judged)
+        labels = read_labels(deployment, judged)
         tables = {name: lake.opened(deployment, name) for name in ("user_profiles", "training_profiles")}
-        profiles, row = labelled_profiles(deployment, tables["user_profiles"], labels)
+        profiles, groups = labelled_profiles(deployment, tables["user_profiles"], labels)
         earliest = min(pc.min(table["as_of"]).as_py() for table in labels.values())
         training = lake.rows(tables["training_profiles"], filters=pc.field("as_of") < earliest)
         if not len(training):
@@ -71,7 +71,7 @@ class Material:
         made_of = {name: (str(table.metadata().id), table.version()) for name, table in sorted(tables.items())}
         text = json.dumps([made_of, deployment.shaping()], sort_keys=True, default=str)
         return cls(deployment=deployment, config=network(deployment), training=training, profiles=profiles,
-                   groups=tuple(labelled(name, table, row) for name, table in labels.items()),
+                   groups=tuple(groups),
                    key=hashlib.sha256(text.encode()).hexdigest()[:16])
 
     @cached_property
