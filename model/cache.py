@@ -21,7 +21,7 @@ from transformers import DynamicCache
 
 from model.network import InstructUE
 from model.packing import PADDING, PROFILE, extend, pack
-from model.profiles import Floats, Ints, read_profiles
+from model.profiles import Floats, Ints, read_profiles, text_ids
 from model.text import Tokenizers
 
 TOKENS_PER_BATCH = 16_384
@@ -52,17 +52,19 @@ class ReadProfiles:
         self.network = network
         rows = read_profiles(profiles, network.config)
         self._lengths_U, self._starts_U = np.zeros((2, len(rows)), np.int64)
+        # Of the final hidden states: what a network whose readout is their mean needs of a profile.
+        self._sums_UH = torch.zeros(len(rows), network.config.backbone.width, device=network.device)
         parts: list[list[tuple[Tensor, Tensor]]] = []
         total = 0
         with torch.no_grad():
-            vectors = network.encode_texts([
-                tokenizers.event_ids(part.texts, source.max_tokens)
-                for source, part in zip(network.config.sources, rows.sources, strict=True)])
+            ids = text_ids(rows, network.config, tokenizers)
+            texts = network.encode_texts(ids) if network.config.reading == "vectors" else ids
             for users_B in _by_length(rows.lengths_U + 1):
-                tokens_BPH, mask_BP = network.read_profile(network.profile_tensors(rows.batch(users_B), vectors))
+                tokens_BPH, mask_BP = network.read_profile(network.profile_tensors(rows.batch(users_B), texts))
                 cache, real_BP = DynamicCache(), mask_BP > 0
                 mask, positions_BP = pack(torch.where(real_BP, PROFILE, PADDING), tokens_BPH.dtype)
-                _read(network, tokens_BPH, mask, positions_BP, cache)
+                hidden_BPH = _read(network, tokens_BPH, mask, positions_BP, cache)
+                self._sums_UH[users_B] = (hidden_BPH * real_BP[:, :, None]).sum(1)
                 parts.append([(keys_BGPD.transpose(1, 2)[real_BP], values_BGPD.transpose(1, 2)[real_BP])
                               for keys_BGPD, values_BGPD, *_ in cache])
                 lengths_B = real_BP.sum(1).cpu().numpy()
@@ -89,7 +91,10 @@ class ReadProfiles:
     def read(self, users_B: Ints, vectors_IH: Tensor) -> Tensor:
         """Return `embeddings_BH`, L2-normalised, of these users under an instruction; `vectors_IH` may learn."""
         suffixes_BIH = vectors_IH.to(self.network.device).expand(len(users_B), -1, -1)
-        return F.normalize(self.behind(users_B).read(suffixes_BIH)[:, -1], dim=-1)
+        hidden_BIH = self.behind(users_B).read(suffixes_BIH)
+        if self.network.config.readout == "user":
+            return F.normalize(hidden_BIH[:, -1], dim=-1)
+        return F.normalize(self._sums_UH[self._tensor(users_B)] + hidden_BIH.sum(1), dim=-1)  # a mean's direction
 
     def embed(self, vectors_IH: Floats, users_U: Ints | None = None) -> Floats:
         """Return float32 `[U, H]`: these users' embeddings under an instruction, as `InstructUE.forward_users` gives
@@ -122,7 +127,7 @@ class Suffixes:
 
 def _read(network: InstructUE, tokens_BLH: Tensor, mask: Tensor, positions_BL: Tensor, cache: DynamicCache) -> Tensor:
     """The final hidden states; the cache then holds the keys and values of these tokens too."""
-    output = network.backbone.base_model(inputs_embeds=tokens_BLH, attention_mask=mask, position_ids=positions_BL,
+    output = network.decoder(inputs_embeds=tokens_BLH, attention_mask=mask, position_ids=positions_BL,
                                          past_key_values=cache, use_cache=True)
     hidden_BLH: Tensor = output.last_hidden_state
     return hidden_BLH

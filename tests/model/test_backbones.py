@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from model import inference, load
 from model.backbones import PretrainedError, merged, with_tokenizers
+from model.cache import ReadProfiles
 from model.checkpoint import load_checkpoint
 from model.config import PRESETS, BackboneConfig, ConfigError, EncoderConfig, Lora, NetworkConfig
 from model.examples import Examples, prepare
@@ -24,6 +25,7 @@ from model.network import InstructUE
 from model.recipe import TrainingConfig
 from model.text import Tokenizers
 from model.training import train
+from model.tuning import start_vectors
 from tests.model.conftest import SHAPING
 from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
 from tests.model.pretrained import ENCODERS, LANGUAGE_MODELS, TEXTS, save_encoder, save_language_model
@@ -108,6 +110,16 @@ def test_a_vector_is_that_of_the_language_model_itself(language_model: Path) -> 
                 sequence = torch.cat([tokens_BPH[0, mask_BP[0] == 1], words_IH, user_1H])[None]
                 hidden_H = plain.base_model(inputs_embeds=sequence).last_hidden_state[0, -1]
                 assert np.abs(F.normalize(hidden_H, dim=-1).numpy() - found[user, k]).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("readout", ["user", "mean"])
+def test_a_profile_that_is_read_once_gives_the_same_vectors(language_model: Path, readout: str) -> None:
+    made = make(config_of(backbone=language_model, readout=readout))
+    read = ReadProfiles(made.network, made.tokenizers, made.profiles)
+    for text in ("What does this user like?", None):
+        expected = inference.embed(made.network, made.tokenizers, made.profiles, [text])[:, 0]
+        found = read.embed(start_vectors(made.network, made.tokenizers, text))
+        assert np.abs(found - expected).max() < TOLERANCE
 
 
 def test_an_answer_ends_with_the_models_own_end(language_model: Path) -> None:

@@ -14,7 +14,6 @@ from model.cache import ReadProfiles
 from model.checkpoint import load_checkpoint
 from model.packing import PADDING, PROFILE, extend, pack
 from model.profiles import read_profiles
-from model.text import END
 from model.tuning import (
     TuningConfig,
     TuningError,
@@ -103,10 +102,10 @@ def test_answers_behind_kept_profiles_are_those_of_reading_everything_anew(netwo
         tokens, mask = found.read_profile(found.profile_tensors(rows.batch(np.arange(20)), ids))
         for user in range(20):
             suffix, chosen = torch.from_numpy(start_vectors(*network, instruction))[None], []
-            while len(chosen) < 6 and END not in chosen:
+            while len(chosen) < 6 and tokenizers.end not in chosen:
                 hidden = found.read_suffixes(tokens[user : user + 1], mask[user : user + 1], suffix,
                                              torch.ones(1, suffix.shape[1]).long())
-                chosen.append(int(found.backbone.lm_head(hidden[0, -1]).argmax()))
+                chosen.append(int(found.token_logits(hidden[0, -1]).argmax()))
                 suffix = torch.cat([suffix, found.token_vectors(torch.tensor([[chosen[-1]]]))], dim=1)
             expected.append(tokenizers.answer_text(chosen))
     assert inference.generate(*network, profiles.slice(0, 20), instruction, max_tokens=6, batch_size=7) == expected
