@@ -8,14 +8,15 @@ STEPS ?=
 DATA ?=
 KILLS ?= 60
 SEED ?= 0
+SEEDS ?= 1
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
-.PHONY: help setup test demo completejourney chaos bench lock clean
+.PHONY: help setup test demo completejourney online_retail uci_credit chaos bench lock clean
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z_]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv with the locked packages and Delta's jars (Python 3.11, Java 17; 2 minutes, 7 GB)
 
@@ -30,8 +31,11 @@ test: $(READY)  ## lint, types and every test
 demo: $(READY)  ## a made-up company through the whole line, two days (USERS=300 STEPS=30 for a quick look)
 	@$(RUN)/python -m jobs.demo --users $(USERS) $(if $(STEPS),--steps $(STEPS))
 
-completejourney: $(READY)  ## a real retailer's households through the line (DATA=folder of its tables)
-	@$(RUN)/python -m examples.completejourney $(if $(DATA),$(DATA))
+completejourney: $(READY)  ## a real retailer's households through the line (DATA=folder of its tables SEEDS=1)
+online_retail: $(READY)  ## a real gift shop's customers through the line (DATA, SEEDS)
+uci_credit: $(READY)  ## a real bank's credit card clients through the line (DATA, SEEDS)
+completejourney online_retail uci_credit:
+	@$(RUN)/python -m examples.$@ $(DATA) $(if $(STEPS),--steps $(STEPS)) --seeds $(SEEDS)
 
 chaos: $(READY)  ## kill every job again and again, and compare with a line that nobody disturbed (KILLS=60 SEED=0)
 	@$(RUN)/python -m benchmarks.chaos --kills $(KILLS) --seed $(SEED)
@@ -44,6 +48,6 @@ lock:  ## resolve pyproject.toml into requirements.lock again, keeping what stil
 		-o requirements.lock
 
 clean:  ## remove what the demo, the examples and the checks wrote (.venv stays)
-	rm -rf demo completejourney logs build spark-warehouse metastore_db derby.log *.egg-info
+	rm -rf demo completejourney online_retail uci_credit logs build spark-warehouse metastore_db derby.log *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""A real retailer: the completejourney households as Delta tables, for conf/completejourney.yaml.
+"""A real retailer: the completejourney households as Delta tables, for conf/completejourney*.yaml.
 
 The data (84.51°, CC0, the R package completejourney) is one year, 2017, of grocery purchases, campaigns
 and coupons. Purchases are the bills; campaigns received and coupons redeemed are the mini-program log;
@@ -6,106 +6,78 @@ demographics are the attributes. There are no page paths and no searches, and no
 
     python -m examples.completejourney [folder of the data]
 
-The label is "redeems a coupon in the second half-year", over the households that a campaign reaches then
-and that bought something before: households never targeted almost never redeem, so a label over all of
-them would flatter every model.
+Three labels, a deployment each, for what is probed must not be among the inputs nor the questions:
+
+- coupon: redeems a coupon in the second half-year, of the households that a campaign reaches then and that bought
+  something before. Households never targeted almost never redeem; a label over all would flatter every model.
+- income: 75K or more, and age: 55 or more, of the 801 households with demographics, as of the end of the year.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-import pyarrow as pa
 import typer
-from deltalake import write_deltalake
 
-from jobs import line, report
+from examples import run
+from jobs import exits
 from jobs.deployment import Deployment
-from jobs.exits import run
-from jobs.line import Steps
-from model.errors import InstructUEError
 
-ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / "conf" / "completejourney.yaml"
-DATA = ROOT.parent / "shared" / "data" / "completejourney"
-LOG = ROOT / "logs" / "completejourney.log"
-AS_OF = date(2017, 7, 1)
-
+COUPON_AS_OF, YEAR_END = date(2017, 7, 1), date(2018, 1, 1)
 FILES = ("transactions_sample", "products", "campaigns", "campaign_descriptions", "coupons",
          "coupon_redemptions", "demographics")
-
+OLD = ("55-64", "65+")
+RICH = ("75-99K", "100-124K", "125-149K", "150-174K", "175-199K", "200-249K", "250K+")
+GOODS = {
+    "produce": "^produce", "meat": "^(meat|seafood)", "deli": "^(deli|pastry|salad bar|chef)", "drug": "^(drug|cosm)",
+    "nutrition": "^nutrition", "fuel": "^fuel", "alcohol": "beers|wine|spirits|liquor|coolers",
+    "tobacco": "cigar|tobacco", "soft_drinks": "soft drinks|isotonic|crystl", "sweets": "candy|cookie|cakes|ice cream",
+    "snacks": "bag snacks|cracker|popcorn|nuts", "frozen": "frzn|frozen", "dairy": "milk|cheese|yogurt|eggs|butter",
+    "baby": "baby|diaper", "pets": r"cat food|dog food|\bpet\b|cat litter", "cleaning": "paper|tissue|detergent|clean",
+    "reading": "magazine|newspaper|greeting", "cooking": "spice|baking|vegetables|onion|sugar|flour|oil|rice|beans",
+    "ready": "dinner mxs|convenien|heat/serve|prepared|pizza|soup", "coffee": "coffee|tea",
+    "health": "organic|vitamin|fruit",
+}
+"""What is found in `department category` of the goods that have a column of their own: their share of the purchases."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-class DataError(InstructUEError):
-    """The data set's folder is not what its publisher ships."""
-
-
 @app.command()
 def completejourney(
-    data: Annotated[Path, typer.Argument(help="Folder of the publisher's tables, as Parquet files.")] = DATA,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the deployment file's.")] = None,
+    data: Annotated[Path, typer.Argument(help="Folder of the publisher's tables.")] = run.DATA / "completejourney",
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the deployment files'.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many trainings, each with a seed of its own.")] = 1,
 ) -> None:
-    """Run a real retailer's households through the whole line as of 2017-07-01."""
-    if data == DATA and not data.is_dir():
-        report.out.print(f"skipped: no completejourney data in {data}; name its folder with DATA=", style="yellow")
-        return
-    deployment = Deployment.read(CONFIG)
-    data = data.resolve()
-    os.chdir(ROOT)
-    shutil.rmtree(deployment.resolve(deployment.lake), ignore_errors=True)
-    shutil.rmtree(deployment.resolve(deployment.store.folder), ignore_errors=True)
-    with line.chatter_to(LOG):
-        step = Steps()
-        with step("load the publisher's tables"):
-            load(deployment, data, pd.Timestamp(AS_OF, tz="UTC"))
-        evaluated = line.first_day(deployment, AS_OF, step, train_steps=steps)
-        answers = line.ask(deployment, "coupon", step)
-        report.out.print()
-        for part in (line.accounts(deployment), step.table(), *answers, report.probe(evaluated)):
-            report.out.print(part)
+    """Run a real retailer's households through the whole line, once for each of three labels."""
+    run.run("completejourney", PARTS, data, steps=steps, seeds=seeds)
 
 
-def load(deployment: Deployment, data: Path, as_of: pd.Timestamp) -> dict[str, int]:
-    """Write the data set into the lake as the tables that the deployment file names.
+def load(deployment: Deployment, data: Path, label: str) -> dict[str, int]:
+    """Write the data set into the lake as the tables that the deployment file names; rows of each.
 
     Parameters
     ----------
-    data
-        Folder with the publisher's tables as Parquet files (`FILES`).
-    as_of
-        Midnight UTC; the label asks what happens on or after it.
-
-    Returns
-    -------
-    dict
-        Rows per table written.
+    label
+        Which of `LABELS`.
 
     Raises
     ------
     DataError
         A file is missing from the folder.
     """
-    missing = [name for name in FILES if not (data / f"{name}.parquet").is_file()]
-    if missing:
-        raise DataError(f"{data}: no {', '.join(f'{name}.parquet' for name in missing)}; name the folder with DATA=")
-    frames = {name: pd.read_parquet(data / f"{name}.parquet") for name in FILES}
-    tables = {
+    frames = run.read(data, FILES)
+    return run.write(deployment, {
         "purchases": purchases(frames["transactions_sample"], frames["products"]),
         "campaign_log": campaign_log(frames),
         "demographics": frames["demographics"].astype("string"),
-        "labels": labels(frames, as_of),
-    }
-    for name, frame in tables.items():
-        write_deltalake(deployment.table(name), pa.Table.from_pandas(frame, preserve_index=False),
-                        mode="overwrite", schema_mode="overwrite")
-    return {name: len(frame) for name, frame in tables.items()}
+        "labels": LABELS[label](frames),
+    })
 
 
 def purchases(transactions: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:
@@ -113,20 +85,28 @@ def purchases(transactions: pd.DataFrame, products: pd.DataFrame) -> pd.DataFram
     lines = transactions.merge(products, on="product_id", how="left")
     coupon = (lines.coupon_disc > 0) | (lines.coupon_match_disc > 0)
     discount = lines.retail_disc > 0
+    time = lines.transaction_timestamp.dt
+    shelf = run.words(lines.department) + " " + run.words(lines.product_category)
     return pd.DataFrame({
         "household_id": lines.household_id,
-        "bought_at": utc(lines.transaction_timestamp),
-        "department": words(lines.department),
-        "category": words(lines.product_category),
-        "product": words(lines.product_type),
+        "bought_at": run.utc(lines.transaction_timestamp),
+        "department": run.words(lines.department),
+        "category": run.words(lines.product_category),
+        "product": run.words(lines.product_type),
         "brand": lines.brand.astype("string").str.lower(),
+        "store": lines.store_id,
+        "quantity": lines.quantity,
         "amount": lines.sales_value,
         "price": pd.Series("at full price", lines.index).mask(discount, "on offer").mask(coupon, "with a coupon"),
         "discount": lines.retail_disc,
         "with_coupon": coupon.astype("int64"),
         "on_offer": discount.astype("int64"),
         "private_brand": (lines.brand == "Private").astype("int64"),
+        "weekend": (time.dayofweek >= 5).astype("int64"),
+        "morning": (time.hour < 12).astype("int64"),
+        "evening": (time.hour >= 18).astype("int64"),
         "basket_id": lines.basket_id,
+        **{name: shelf.str.contains(found, regex=True).astype("int64") for name, found in GOODS.items()},
     })
 
 
@@ -139,16 +119,18 @@ def campaign_log(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = [
         pd.DataFrame({
             "household_id": received.household_id,
-            "logged_at": utc(received.start_date),
+            "logged_at": run.utc(received.start_date),
             "program": "campaign " + received.campaign_type.astype("string").str.lower(),
             "action": "received",
+            "received": 1,
             "redeemed": 0,
         }),
         pd.DataFrame({
             "household_id": redeemed.household_id,
-            "logged_at": utc(redeemed.redemption_date),
+            "logged_at": run.utc(redeemed.redemption_date),
             "program": "campaign " + redeemed.campaign_type.astype("string").str.lower(),
-            "action": "redeemed a coupon for " + words(redeemed.shelf),
+            "action": "redeemed a coupon for " + run.words(redeemed.shelf),
+            "received": 0,
             "redeemed": 1,
         }),
     ]
@@ -162,32 +144,34 @@ def shelves(coupons: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:
     return counts.drop_duplicates("coupon_upc").rename(columns={"department": "shelf"})[["coupon_upc", "shelf"]]
 
 
-def labels(frames: dict[str, pd.DataFrame], as_of: pd.Timestamp) -> pd.DataFrame:
-    """The label `coupon`: a redemption on or after `as_of`, of the households targeted then and known before."""
+def coupon(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """A redemption on or after `COUPON_AS_OF`, of the households targeted then and known before."""
+    as_of = pd.Timestamp(COUPON_AS_OF, tz="UTC")
     starts = frames["campaigns"].merge(frames["campaign_descriptions"], on="campaign_id")
-    targeted = set(starts[utc(starts.start_date) >= as_of].household_id)
+    targeted = set(starts[run.utc(starts.start_date) >= as_of].household_id)
     transactions = frames["transactions_sample"]
-    known = set(transactions[utc(transactions.transaction_timestamp) < as_of].household_id)
+    known = set(transactions[run.utc(transactions.transaction_timestamp) < as_of].household_id)
     redemptions = frames["coupon_redemptions"]
-    redeems = set(redemptions[utc(redemptions.redemption_date) >= as_of].household_id)
-    households = sorted(targeted & known)
-    return pd.DataFrame({
-        "user_id": households,
-        "as_of": pd.Series(as_of, index=range(len(households))).astype("datetime64[us, UTC]"),
-        "scenario": "coupon",
-        "label": [int(household in redeems) for household in households],
-    })
+    redeems = set(redemptions[run.utc(redemptions.redemption_date) >= as_of].household_id)
+    label = {household: int(household in redeems) for household in targeted & known}
+    return run.labelled("coupon", label, COUPON_AS_OF)
 
 
-def utc(times: pd.Series) -> pd.Series:
-    """Local times and dates of the publisher, taken as UTC."""
-    return pd.to_datetime(times).dt.tz_localize("UTC").astype("datetime64[us, UTC]")
+def demographic(frames: dict[str, pd.DataFrame], column: str, values: tuple[str, ...]) -> pd.DataFrame:
+    """Whether a column of the demographics has one of these values; the label has the column's name."""
+    households = frames["demographics"].dropna(subset=[column])
+    return run.labelled(column, dict(zip(households.household_id, households[column].isin(values).astype(int),
+                                         strict=True)), YEAR_END)
 
 
-def words(names: pd.Series) -> pd.Series:
-    """`FRZN ICE` as `frzn ice`; a product without a name is `other`."""
-    return names.astype("string").str.lower().str.strip().fillna("other")
-
+LABELS: dict[str, Callable[[dict[str, pd.DataFrame]], pd.DataFrame]] = {
+    "coupon": coupon,
+    "income": partial(demographic, column="income", values=RICH),
+    "age": partial(demographic, column="age", values=OLD),
+}
+PARTS = tuple(run.Part(config=run.CONF / f"completejourney{end}.yaml", as_of=as_of, load=partial(load, label=label))
+              for label, end, as_of in (("coupon", "", COUPON_AS_OF), ("income", "_income", YEAR_END),
+                                        ("age", "_age", YEAR_END)))
 
 if __name__ == "__main__":
-    run(app)
+    exits.run(app)

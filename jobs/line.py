@@ -75,14 +75,14 @@ def first_day(deployment: Deployment, as_of: date, step: Steps, *, train_steps: 
     return evaluated
 
 
-def train_and_judge(deployment: Deployment, step: Steps, train_steps: int | None) -> Evaluated:
+def train_and_judge(deployment: Deployment, step: Steps, train_steps: int | None, seed: int = 0) -> Evaluated:
     """A checkpoint, its release, and how much its vectors know of the labels beside the rivals."""
     from jobs.evaluate import evaluate
     from jobs.export import export
     from jobs.train import train
 
     with step("train") as told:
-        train(deployment, steps=train_steps, told=told)
+        train(deployment, steps=train_steps, seed=seed, told=told)
     with step("export to ONNX, through its gates"):
         export(deployment)
     with step("evaluate") as told:

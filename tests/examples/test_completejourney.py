@@ -2,51 +2,35 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from functools import partial
 
 import pandas as pd
 import pytest
-import yaml
-from deltalake import DeltaTable
 
-from examples.completejourney import DataError, load
+from examples import completejourney
+from examples.run import CONF, DataError
 from jobs.deployment import Deployment
-
-ROOT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("DATA") or ROOT.parent / "shared/data/completejourney")
-AS_OF = pd.Timestamp("2017-07-01", tz="UTC")
+from jobs.questions import Questions
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory) -> Deployment:
-    folder = tmp_path_factory.mktemp("completejourney")
-    content = yaml.safe_load((ROOT / "conf/completejourney.yaml").read_text())
-    content["lake"] = "lake"
-    (folder / "deployment.yaml").write_text(yaml.safe_dump(content))
-    return Deployment.read(folder / "deployment.yaml")
+def tables(loaded) -> dict[str, pd.DataFrame]:
+    return loaded("completejourney", "completejourney", partial(completejourney.load, label="coupon"))
 
 
 @pytest.fixture(scope="module")
-def tables(deployment) -> dict[str, pd.DataFrame]:
-    if not DATA.is_dir():
-        pytest.skip(f"no completejourney data in {DATA}: name its folder with DATA=")
-    load(deployment, DATA, AS_OF)
-    return {name: DeltaTable(deployment.table(name)).to_pandas()
-            for name in ("purchases", "campaign_log", "demographics", "labels")}
+def files(data) -> dict[str, pd.DataFrame]:
+    return {name: pd.read_parquet(data("completejourney") / f"{name}.parquet") for name in completejourney.FILES}
 
 
-def test_every_row_arrives(tables):
-    files = {name: len(pd.read_parquet(DATA / f"{name}.parquet"))
-             for name in ("transactions_sample", "campaigns", "coupon_redemptions", "demographics")}
-    assert len(tables["purchases"]) == files["transactions_sample"]
-    assert len(tables["campaign_log"]) == files["campaigns"] + files["coupon_redemptions"]
-    assert len(tables["demographics"]) == files["demographics"]
+def test_every_row_arrives(tables, files):
+    assert len(tables["purchases"]) == len(files["transactions_sample"])
+    assert len(tables["campaign_log"]) == len(files["campaigns"]) + len(files["coupon_redemptions"])
+    assert len(tables["demographics"]) == len(files["demographics"])
 
 
-def test_the_label_counted_household_by_household(tables):
-    read = {name: pd.read_parquet(DATA / f"{name}.parquet").astype(str).to_dict("records")
-            for name in ("transactions_sample", "campaigns", "campaign_descriptions", "coupon_redemptions")}
+def test_the_coupon_label_counted_household_by_household(tables, files):
+    read = {name: frame.astype(str).to_dict("records") for name, frame in files.items() if name != "coupons"}
     start = {row["campaign_id"]: row["start_date"] for row in read["campaign_descriptions"]}
     targeted = {row["household_id"] for row in read["campaigns"] if start[row["campaign_id"]] >= "2017-07-01"}
     known = {row["household_id"] for row in read["transactions_sample"]
@@ -57,15 +41,43 @@ def test_the_label_counted_household_by_household(tables):
     assert tables["labels"].set_index("user_id")["label"].to_dict() == expected
 
 
+def test_income_and_age_are_told_from_their_ranges(files):
+    incomes = completejourney.LABELS["income"](files).set_index("user_id")["label"]
+    ages = completejourney.LABELS["age"](files).set_index("user_id")["label"]
+    for row in files["demographics"].astype(str).to_dict("records"):
+        lowest_income = 0 if row["income"].startswith("Under") else int(row["income"].rstrip("K+").split("-")[0])
+        assert incomes[row["household_id"]] == (lowest_income >= 75), row
+        assert ages[row["household_id"]] == (int(row["age"][:2]) >= 55), row
+    assert len(incomes) == len(ages) == 801
+
+
+@pytest.mark.parametrize("probed", ["income", "age"])
+def test_what_is_probed_is_neither_read_nor_asked(probed):
+    deployment = Deployment.read(CONF / f"completejourney_{probed}.yaml")
+    assert probed not in deployment.categories
+    asked = Questions.read(deployment.resolve(deployment.userqa.questions)).questions
+    assert probed not in {question.value for question in asked}
+
+
 def test_a_redemption_is_logged_on_its_day_with_its_shelf(tables):
     log = tables["campaign_log"]
     redeemed = log[log.redeemed == 1]
+    assert (log.received + log.redeemed == 1).all()
     assert redeemed.action.str.startswith("redeemed a coupon for ").all()
     assert not log[log.redeemed == 0].action.str.contains("coupon").any()
     row = redeemed[(redeemed.household_id == "1029") & (redeemed.logged_at == pd.Timestamp("2017-01-01", tz="UTC"))]
     assert len(row) == 2
 
 
-def test_a_missing_file_is_named(deployment, tmp_path):
+def test_goods_of_a_kind_are_marked(tables):
+    bought = tables["purchases"]
+    assert bought.loc[bought.category == "fluid milk products", "dairy"].eq(1).all()
+    assert bought.loc[bought.category == "cat food", "pets"].eq(1).all()
+    assert bought.loc[bought.category == "carpet care", "pets"].eq(0).all()
+    assert bought.loc[bought.department == "produce", "produce"].eq(1).all()
+    assert (bought[[*completejourney.GOODS]].mean() < 0.35).all()
+
+
+def test_a_missing_file_is_named(elsewhere, tmp_path):
     with pytest.raises(DataError, match=r"no transactions_sample\.parquet.*DATA="):
-        load(deployment, tmp_path, AS_OF)
+        completejourney.load(elsewhere("completejourney"), tmp_path, "coupon")

@@ -1,0 +1,124 @@
+"""Real credit card clients: UCI's default of credit card clients as Delta tables, for conf/uci_credit.yaml.
+
+The data (UCI machine learning repository, CC BY 4.0) has 30,000 clients of a bank in Taiwan: five attributes, and for
+each month from April to September 2005 the bill, the payment and the standing. A month is a statement, dated on its
+20th: the data has no days. The label is "defaults next month", as of 2005-10-01.
+
+    python -m examples.uci_credit [folder of the data]
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+
+from examples import run
+from jobs import exits
+from jobs.deployment import Deployment
+
+AS_OF = date(2005, 10, 1)
+FILE = "uci_credit_card"
+MONTHS = {4: "6", 5: "5", 6: "4", 7: "3", 8: "2", 9: "1"}
+"""A month, and what ends its columns' names; the standing of September ends in 0."""
+USE = {-np.inf: "in credit", 0: "nothing", 1: "under 10", 10: "10 to 30", 30: "30 to 60", 60: "60 to 90",
+       90: "90 to 100", 100: "over 100"}
+"""Percent of the limit from which a statement says so."""
+SHARE = {-np.inf: "nothing", 0.01: "under 5", 5: "5 to 10", 10: "10 to 50", 50: "50 to 99", 99: "all"}
+"""Percent of the bill before that was paid."""
+SEX = {1: "man", 2: "woman"}
+EDUCATION = {1: "graduate school", 2: "university", 3: "high school"}
+MARRIAGE = {1: "married", 2: "single"}
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def uci_credit(
+    data: Annotated[Path, typer.Argument(help="Folder of uci_credit_card.parquet.")] = run.DATA / "uci_credit",
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the deployment file's.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many trainings, each with a seed of its own.")] = 1,
+) -> None:
+    """Run a bank's credit card clients through the whole line as of 2005-10-01."""
+    part = run.Part(config=run.CONF / "uci_credit.yaml", as_of=AS_OF, load=load)
+    run.run("uci_credit", [part], data, steps=steps, seeds=seeds)
+
+
+def load(deployment: Deployment, data: Path) -> dict[str, int]:
+    """Write the data set into the lake as the tables that the deployment file names; rows of each.
+
+    Raises
+    ------
+    DataError
+        The file is missing from the folder.
+    """
+    clients = run.read(data, [FILE])[FILE]
+    clients.insert(0, "client_id", clients.ID.astype(str))
+    return run.write(deployment, {
+        "statements": statements(clients),
+        "clients": attributes(clients),
+        "labels": run.labelled("default", dict(zip(clients.client_id, clients.Default, strict=True)), AS_OF),
+    })
+
+
+def statements(clients: pd.DataFrame) -> pd.DataFrame:
+    """One row per client and month, with what the statement before it says where there is one."""
+    rows = []
+    before: pd.DataFrame | None = None
+    for month, end in MONTHS.items():
+        status = clients[f"PAY_{'0' if end == '1' else end}"]
+        bill, paid = clients[f"BILL_AMT{end}"], clients[f"PAY_AMT{end}"]
+        used = 100 * bill / clients.LIMIT_BAL
+        missing = pd.Series(np.nan, clients.index)
+        owed = missing if before is None else before.bill.where(before.bill > 0)
+        repaid = (100 * paid / owed).clip(upper=200)
+        before = pd.DataFrame({
+            "client_id": clients.client_id,
+            "closed_at": pd.Timestamp(2005, month, 20, tz="UTC"),
+            "standing": status.map(_standing),
+            "status": status,
+            "status_before": missing if before is None else before.status.astype(float),
+            "late": (status > 0).astype("int64"),
+            "duly": (status == -1).astype("int64"),
+            "idle": (status == -2).astype("int64"),
+            "bill": bill,
+            "paid": paid,
+            "used": used,
+            "use": _band(used, USE),
+            "repaid": repaid,
+            "share": _band(repaid, SHARE).fillna("no bill"),
+            "growth": missing if before is None else used - before.used,
+        })
+        rows.append(before)
+    table = pd.concat(rows, ignore_index=True)
+    return table.astype({"closed_at": "datetime64[us, UTC]"})
+
+
+def attributes(clients: pd.DataFrame) -> pd.DataFrame:
+    """The five attributes; rare and unexplained codes are `other`."""
+    return pd.DataFrame({
+        "client_id": clients.client_id,
+        "credit_limit": clients.LIMIT_BAL,
+        "age": clients.AGE,
+        "sex": clients.SEX.map(SEX),
+        "education": clients.EDUCATION.map(EDUCATION).fillna("other"),
+        "marriage": clients.MARRIAGE.map(MARRIAGE).fillna("other"),
+    })
+
+
+def _standing(status: int) -> str:
+    if status <= 0:
+        return {-2: "not used", -1: "paid in full", 0: "paid in part"}[status]
+    return f"{status} month{'s' if status > 1 else ''} late"
+
+
+def _band(values: pd.Series, names: dict[float, str]) -> pd.Series:
+    return pd.cut(values, [*names, np.inf], right=False, labels=list(names.values())).astype("string")
+
+
+if __name__ == "__main__":
+    exits.run(app)
