@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = ("one_forward", "embed_job", "second_day", "breakdown", "serve", "assemble_job", "scale")
+PROGRAMS = ("one_forward", "packed_training", "embed_job", "second_day", "breakdown", "serve", "assemble_job", "scale")
 
 
 def main() -> None:

@@ -49,12 +49,15 @@ def _within(stands: Any, given: Any) -> Any:
     return stands | {key: _within(stands.get(key), value) for key, value in given.items()}
 
 
-def profiles(company: Deployment, users: int, seed: int = 0) -> pa.Table:
-    """Rows of `user_profiles` without as_of and day; the hashes of another seed are others."""
+def profiles(company: Deployment, users: int, seed: int = 0, times: float = 1) -> pa.Table:
+    """Rows of `user_profiles` without as_of and day, of so many `times` the demo's events up to each source's limit.
+
+    The hashes of another seed are others.
+    """
     rng = np.random.default_rng(seed)
     columns: dict[str, pa.Array] = {"user_id": pa.array([f"u{user:07d}" for user in range(users)])}
     for source in company.sources:
-        count_U = np.minimum(rng.poisson(EVENTS[source.name] * rng.gamma(4, 1 / 4, users)), source.max_events)
+        count_U = np.minimum(rng.poisson(times * EVENTS[source.name] * rng.gamma(4, 1 / 4, users)), source.max_events)
         columns[source.name] = _events(rng, source.name, count_U)
     columns["ages"] = _struct({source.name: pa.array(rng.integers(0, 6, users), pa.int32())
                                for source in company.sources})
