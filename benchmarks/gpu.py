@@ -191,11 +191,12 @@ def main() -> None:
             if device.type == "cuda":
                 torch.cuda.empty_cache()
         del network
-    text = (f"On {where}: forward and backward of {'two layers of ' if arguments.small else ''}the paper's networks, "
-            f"random fp32 weights read in bf16, batch x tokens, the best of {REPEATS}. A sequence of the language "
-            f"model is a profile with {PAIRS} packed suffixes of {SUFFIX} tokens under the packed mask. The share counts "
-            "two operations for each weight and token, attention over the whole square, and the backward pass as twice the "
-            "forward one; layers read again for checkpointing do not count.")
+    layers = "two layers of " if arguments.small else ""
+    text = (f"On {where}: forward and backward of {layers}the paper's networks, random fp32 weights read in bf16, "
+            f"batch x tokens, the best of {REPEATS}. A sequence of the language model is a profile with {PAIRS} packed "
+            f"suffixes of {SUFFIX} tokens under the packed mask. The share counts two operations for each weight and "
+            "token, attention over the whole square, and the backward pass as twice the forward one; layers read again "
+            "for checkpointing do not count.")
     with tempfile.TemporaryDirectory() as folder:
         write("gpu", rows, text, Path(folder) if arguments.small else RESULTS)
 
