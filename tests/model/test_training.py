@@ -15,13 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from model.checkpoint import CheckpointError, load_checkpoint
-from model.config import ConfigError, NetworkConfig
+from model.config import BackboneConfig, ConfigError, EncoderConfig, Lora, NetworkConfig
 from model.examples import Batches, prepare
 from model.inference import embed, generate
 from model.pairs import PairError
 from model.recipe import TrainingConfig
 from model.training import initialise, learning_rate, train
 from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
+from tests.model.pretrained import save_encoder, save_language_model
 
 SHORT = TrainingConfig(
     steps=7, profiles_per_step=8, warmup_steps=2, validate_every=3, save_every=2, validation_profiles=6
@@ -191,6 +192,39 @@ def test_a_state_of_other_data_is_not_gone_on_from(
     )
     assert any("starting afresh" in line for line in lines)
     assert len(metrics(tmp_path)["curve"]["loss"]) == 7
+
+
+def test_a_killed_run_of_adapted_models_goes_on_the_same_curve(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    """Dropout falls where it fell, whatever was read before; a state holds what is trained and no base weight."""
+    lora, sizes = Lora(r=2, alpha=8, dropout=0.3), {"layers": 1, "heads": 1, "feedforward": 1, "vocabulary": 1}
+    encoder, language_model = save_encoder(tmp_path / "e", "bert"), save_language_model(tmp_path / "l", "qwen2")
+    config = replace(
+        network_config(),
+        encoder=EncoderConfig(width=1, **sizes, pretrained=str(encoder), lora=lora),
+        backbone=BackboneConfig(width=1, kv_heads=1, **sizes, pretrained=str(language_model), lora=lora),
+    )
+    training = replace(SHORT, profiles_per_forward=3, gradient_checkpointing=True, patience=10)
+    whole = train(profiles, pairs, config, training, tmp_path / "whole", log=silent)
+
+    def kill(line: str) -> None:
+        if line.startswith("step 6"):
+            raise Killed
+
+    killed = tmp_path / "killed"
+    with pytest.raises(Killed):
+        train(profiles, pairs, config, training, killed, log=kill)
+    names = load_file(killed / "state-4" / "weights.safetensors")
+    assert any("lora_A" in name for name in names)
+    assert not any("base_layer" in name or "embed_tokens.weight" in name for name in names)
+    torch.manual_seed(1)
+    train(profiles, pairs, config, training, killed, log=silent)
+    assert lines_of(killed) == [pytest.approx(line, rel=1e-5) for line in lines_of(whole)]
+    plain = replace(training, gradient_checkpointing=False)
+    assert lines_of(train(profiles, pairs, config, plain, tmp_path / "plain", log=silent)) == [
+        pytest.approx(line, rel=1e-5) for line in lines_of(whole)
+    ]
 
 
 def test_training_stops_when_validation_gets_no_better_and_keeps_the_best(
