@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env, reduce
+from accelerate.utils import broadcast, parse_flag_from_env, reduce
 from torch import Tensor, nn
 
 from model.examples import Drawn, Examples
@@ -38,6 +38,13 @@ def processes() -> PartialState:
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
     """Return the weights that training changes, by name; shared ones once."""
     return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+
+
+def same_weights(network: nn.Module) -> None:
+    """Give every process the first one's weights: what each has made by itself may differ in its last digits."""
+    if processes().num_processes > 1:
+        for weight in network.parameters():
+            broadcast(weight.data)
 
 
 @dataclass(frozen=True, kw_only=True)

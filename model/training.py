@@ -30,7 +30,7 @@ from model.pairs import PairError
 from model.recipe import TrainingConfig
 from model.start import warm_start
 from model.states import State, copied, load_state, put, save_state, saved_states
-from model.steps import Reader, processes, trainable
+from model.steps import Reader, processes, same_weights, trainable
 from model.tracking import Tracking
 
 
@@ -105,7 +105,7 @@ def train(
     batches = Batches(examples, training, seed)
     if training.warm_start:
         warm_start(network, examples, batches[0], seed)
-    network.to(state.device)
+    same_weights(network.to(state.device))
     frozen = training.encoder_rate == 0
     if frozen:
         network.encoders.requires_grad_(False)

@@ -16,7 +16,7 @@ from model.examples import Batches, Drawn, prepare
 from model.losses import Losses, contrastive_loss, language_loss
 from model.network import InstructUE, PairOutputs
 from model.recipe import TrainingConfig
-from model.steps import Reader, processes
+from model.steps import Reader, processes, same_weights
 from model.training import train
 from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
 
@@ -143,7 +143,11 @@ def test_half_precision_reads_nearly_the_same_and_keeps_weights_whole() -> None:
 def in_this_process(out: Path) -> None:
     """What both one process and two of them do: a step's gradients, and a training."""
     out.mkdir(parents=True, exist_ok=True)
-    main = processes().is_main_process
+    main, number = processes().is_main_process, processes().process_index
+    torch.manual_seed(number)
+    layer = torch.nn.Linear(3, 3)
+    same_weights(layer)
+    save_file(layer.state_dict(), out / f"layer-{number}.safetensors")
     for name, changes in {"whole": {}, "parts": {"profiles_per_forward": 2}, "lone": {"profiles_per_step": 1}}.items():
         losses, found = gradients(*made(replace(PLAIN, **changes)))
         if main:
@@ -163,6 +167,8 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         timeout=300,
     )
     assert run.returncode == 0, run.stderr
+    layers = [load_file(tmp_path / path)["weight"] for path in ("one/layer-0.safetensors", "two/layer-1.safetensors")]
+    assert torch.equal(*layers)
     assert run.stdout.count("step 3 of 3") == 1  # the first process alone speaks
     for name in ("whole", "parts", "lone"):
         one, two = (load_file(tmp_path / folder / f"{name}.safetensors") for folder in ("one", "two"))
