@@ -179,6 +179,7 @@ def export(
     checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint's folder; by default the newest.")] = None,
     instructions: Annotated[bool, typer.Option("--instructions", help="Add the file's new scenarios to the current "
                                                "release: same graphs, same model version.")] = False,
+    decoder: Annotated[bool, typer.Option("--decoder", help="Put in what `ask` answers with: the checkpoint.")] = False,
     json: Json = False,
 ) -> None:
     """Make a release of ONNX graphs that passes its gates, and point the jobs at it.
@@ -189,8 +190,34 @@ def export(
     with _step("export"):
         from jobs.export import export as job
 
-        summary = job(deployment, from_checkpoint=checkpoint, instructions_only=instructions)
+        summary = job(deployment, from_checkpoint=checkpoint, instructions_only=instructions,
+                      decoder=decoder)
     _show("export", summary, json)
+
+
+@app.command(rich_help_panel=MODEL)
+def tune(
+    scenario: Annotated[str, typer.Option("--scenario", "-s", help="A scenario of the file that names labels.")],
+    shots: Annotated[int | None, typer.Option(min=1, show_default="all", help="Labelled users to learn from, each "
+                                              "class its share; at most the half that a probe fits on.")] = None,
+    config: Config = DEFAULT_CONFIG,
+    seed: Annotated[int, typer.Option(help="Decides which users.")] = 0,
+    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint's folder; by default the release's.")] = None,
+    json: Json = False,
+) -> None:
+    """Tune a scenario's instruction on some labels: a new release, same graphs, and `embed` renews that scenario alone.
+
+    Learning starts from the file's words; the step is chosen on users held out, and may be none. `export
+    --instructions` keeps what was tuned, a whole `export` goes back to the file's words.
+
+    [dim]instructue tune --scenario food --shots 256[/]
+    """
+    deployment = _read(config)
+    with _step(f"tune {scenario}") as told:
+        from jobs.tune import tune as job
+
+        summary = job(deployment, scenario, shots=shots, seed=seed, from_checkpoint=checkpoint, told=told)
+    _show(f"tune {scenario}", summary, json)
 
 
 @app.command(rich_help_panel=DAILY)
@@ -286,6 +313,51 @@ def lookup(
         _print_json(answers)
     else:
         out.print(vectors(answers, milliseconds))
+
+
+@app.command(rich_help_panel=ANSWERS)
+def ask(
+    instruction: Annotated[str, typer.Argument(help="What to tell of a user, in words.", show_default=False)],
+    users: Annotated[list[str] | None, typer.Option("--user", "-u", help="A user id; may be repeated.")] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Every user, into a Delta table instead.")] = False,
+    table: Annotated[str | None, typer.Option(help="The table for --all: a name in the lake, or a path or URI. The "
+                                                   "same instruction and day replace their rows.")] = None,
+    as_of: Annotated[datetime | None, typer.Option(
+        "--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=_day,
+        help="The day for --all; by default the last that was assembled.")] = None,
+    config: Config = DEFAULT_CONFIG,
+    release: Annotated[Path | None, typer.Option(help="A release's folder; by default the one in use.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per user, with the whole embedding.")] = False,
+) -> None:
+    """Ask the model about users in words, of their latest profiles: its answer, and the embedding that goes with it.
+
+    The release must have a decoder: `instructue export --decoder`, or `--instructions --decoder` for the one in use.
+
+    [dim]instructue ask "Will this user order food next month?" --user u0000012[/]
+    """
+    if everybody == bool(users) or everybody != (table is not None) or (as_of and not everybody):
+        raise typer.BadParameter("give --user U, once for each, or --all with --table NAME (and --as-of)",
+                                 param_hint="--user or --all")
+    deployment = _read(config)
+    if everybody:
+        with _step("asking") as told:
+            from jobs.ask import ask_all
+
+            summary = ask_all(deployment, instruction, str(table), as_of=as_of.date() if as_of else None,
+                              release=release, told=told)
+        _show("ask", summary, json)
+        return
+    with _step("asking"):
+        from jobs.ask import ask as job
+
+        found = job(deployment, instruction, users or [], release=release)
+    if json:
+        _print_json(found)
+        return
+    from jobs.report import answers as drawn
+    from jobs.report import out
+
+    out.print(drawn(instruction, found))
 
 
 @app.command(rich_help_panel=ANSWERS)

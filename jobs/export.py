@@ -1,7 +1,8 @@
 """Export: a checkpoint -> a release, which becomes the one that jobs use.
 
 With `instructions`, the scenarios that the current release lacks are added to it: same graphs, same `model_version`,
-a new folder, and only those scenarios are embedded again.
+a new folder, and only those scenarios are embedded again. Tuned scenarios stay tuned; in a release of new graphs their
+instructions are the deployment file's again, for vectors tuned for one network say nothing to another.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from deltalake import DeltaTable
 from jobs import lake
 from jobs.deployment import Deployment
 from jobs.failures import opening
-from jobs.releases import NoCheckpointError, checkpoint, checkpoints, folder, instructions
+from jobs.releases import NoCheckpointError, came_from, checkpoint, folder, instructions
 from jobs.runs import Record
 from jobs.train import INPUTS, check_training
 from model import release as releases
@@ -41,11 +42,14 @@ class Exported:
     scenarios: tuple[str, ...]
     gates: dict[str, float]
     """Least cosines between onnxruntime's vectors and others."""
+    manual_again: str | None
+    """The scenarios that were tuned in the release before and are not in this one, and what to do."""
     megabytes: float
     seconds: float
 
 
-def export(deployment: Deployment, *, from_checkpoint: Path | None = None, instructions_only: bool = False) -> Exported:
+def export(deployment: Deployment, *, from_checkpoint: Path | None = None, instructions_only: bool = False,
+           decoder: bool = False) -> Exported:
     """Make a release that passes its gates, and point the jobs at it.
 
     Parameters
@@ -54,6 +58,8 @@ def export(deployment: Deployment, *, from_checkpoint: Path | None = None, instr
         A checkpoint's folder; None: the one trained last, or, for instructions, the current release's.
     instructions_only : bool
         Keep the current release's graphs and add this deployment's scenarios to it.
+    decoder : bool
+        Put the checkpoint in too, with which `ask` answers in words.
 
     Raises
     ------
@@ -70,28 +76,31 @@ def export(deployment: Deployment, *, from_checkpoint: Path | None = None, instr
     as_of = lake.last_day(lake.opened(deployment, "training_profiles"))
     with Record.kept(deployment, "export", as_of) as run:
         scenarios, text = instructions(deployment), deployment.path.read_text(encoding="utf-8")
+        lost = [] if instructions_only else _tuned(deployment)
         if instructions_only:
             before = releases.read(releases.current(folder(deployment)))
             before.check_deployment(deployment.shaping(), {})
-            source = from_checkpoint or _came_from(deployment, before.checkpoint)
+            source = from_checkpoint or came_from(deployment, before)
         else:
             source = from_checkpoint or checkpoint(deployment)
             _check_inputs(source, deployment)
         check_training(deployment)
         profiles = sample(run.open("training_profiles"), deployment, as_of)
         if instructions_only:
-            made = exporter.add_instructions(before, source, scenarios, deployment=text, profiles=profiles)
+            made = exporter.add_instructions(before, source, scenarios, deployment=text, profiles=profiles,
+                                             decoder=decoder)
         else:
             made = exporter.export(source, folder(deployment), scenarios=scenarios, shaping=deployment.shaping(),
-                                   deployment=text, profiles=profiles)
+                                   deployment=text, profiles=profiles, decoder=decoder)
         releases.set_current(folder(deployment), made.path.name)
         gates = json.loads((made.path / "metrics.json").read_text(encoding="utf-8"))["gates"]["cosines"]
         run.model_version, run.rows_in = made.model_version, len(profiles)
         run.details = {"release": made.path.name, "checkpoint": source.name, "gates": gates,
-                       "scenarios": list(made.scenarios)}
-        size = sum(file.stat().st_size for file in made.path.iterdir()) / 1e6
+                       "scenarios": list(made.scenarios), "manual_again": lost}
+        size = sum(file.stat().st_size for file in made.path.rglob("*") if file.is_file()) / 1e6
         return Exported(as_of=as_of, release=made.path, model_version=made.model_version, checkpoint=source,
-                        scenarios=made.scenarios, gates=gates, megabytes=round(size, 1), seconds=run.seconds())
+                        scenarios=made.scenarios, gates=gates, manual_again=_again(lost),
+                        megabytes=round(size, 1), seconds=run.seconds())
 
 
 def sample(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
@@ -106,15 +115,19 @@ def sample(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
     return rows.take(np.unique(np.concatenate([order[:few], spread, order[len(order) - few:]])))
 
 
-def _came_from(deployment: Deployment, wanted: str) -> Path:
-    """The checkpoint of this hash."""
-    from model.export import checkpoint_hash
+def _tuned(deployment: Deployment) -> list[str]:
+    """The scenarios that the current release, if there is one, has tuned vectors for."""
+    from model.card import TUNED
+    from model.export import read_metrics
 
-    for config in sorted(checkpoints(deployment).glob("*/config.json")):
-        if checkpoint_hash(config.parent) == wanted:
-            return config.parent
-    raise NoCheckpointError(f"none in {checkpoints(deployment)} is the checkpoint {wanted[:12]} that the current "
-                            "release came from: name it with --checkpoint, or train and export whole")
+    try:
+        return [*read_metrics(releases.read(releases.current(folder(deployment)))).get(TUNED, {})]
+    except ReleaseError:  # none, or a broken one: an export is how that is mended
+        return []
+
+
+def _again(lost: list[str]) -> str | None:
+    return f"{', '.join(lost)}: run `instructue tune` for each" if lost else None
 
 
 def _check_inputs(source: Path, deployment: Deployment) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from filelock import FileLock, Timeout
 
 from jobs.deployment import Deployment
@@ -74,6 +74,11 @@ def rows(table: DeltaTable, **options: Any) -> pa.Table:
     """
     with opening(table.table_uri):
         return table.to_pyarrow_table(**options)
+
+
+def replace(path: str, rows: pa.Table, where: str) -> None:
+    """Put these rows in the place of those that a condition holds for, in one commit; the table has days."""
+    write_deltalake(path, rows, mode="overwrite", partition_by=["day"], predicate=where if exists(path) else None)
 
 
 def missing(deployment: Deployment, table: str) -> MissingTableError:

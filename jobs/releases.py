@@ -90,6 +90,23 @@ def checkpoint(deployment: Deployment) -> Path:
     return path
 
 
+def came_from(deployment: Deployment, release: Release) -> Path:
+    """The checkpoint that a release was made from.
+
+    Raises
+    ------
+    NoCheckpointError
+        It is not among this deployment's any more.
+    """
+    from model.export import checkpoint_hash  # torch and transformers: seconds that other jobs need not wait
+
+    for config in sorted(checkpoints(deployment).glob("*/config.json")):
+        if checkpoint_hash(config.parent) == release.checkpoint:
+            return config.parent
+    raise NoCheckpointError(f"none in {checkpoints(deployment)} is the checkpoint {release.checkpoint[:12]} that the "
+                            "current release came from: name it with --checkpoint, or train and export whole")
+
+
 def set_checkpoint(deployment: Deployment, path: Path) -> None:
     """Name the checkpoint that was trained last."""
     releases.point(checkpoints(deployment), path.name)

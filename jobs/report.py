@@ -26,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from jobs.ask import Answer as Said
     from jobs.evaluate import Evaluated
     from jobs.lookup import Answer
 
@@ -161,6 +162,16 @@ def vectors(answers: Sequence[Answer], milliseconds: float) -> RenderableType:
             rows.append((answer.user_id, "not online", "", "", "", None, ""))
     columns = ("user", "scenario", "as of", "age", "model version", "width", "vector")
     return table(f"{len(answers)} user(s) looked up online in {milliseconds:.1f} ms", columns, rows)
+
+
+def answers(instruction: str, found: Sequence[Said]) -> RenderableType:
+    """What the model said of each user, and which scenario's vector lies nearest to this one."""
+    rows = []
+    for said in found:
+        nearest = max(said.similar, key=said.similar.__getitem__)
+        rows.append((said.user_id, f"{said.as_of:%Y-%m-%d}", said.answer, f"{nearest} {said.similar[nearest]:.3f}",
+                     " ".join(f"{x:+.3f}" for x in said.embedding[:4]) + " ..."))
+    return table(instruction, ("user", "as of", "answer", "nearest scenario", "embedding"), rows)
 
 
 def probe(found: Evaluated) -> RenderableType:

@@ -9,6 +9,9 @@ from model.config import BackboneConfig, EncoderConfig
 from model.network import InstructUE
 from model.release import Release
 
+TUNED = "tuned"
+"""In the metrics: what the tuned scenarios learned of, by name."""
+
 
 def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]) -> str:
     """What this release is, for a person: Markdown."""
@@ -37,7 +40,8 @@ def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]
           f"| `{source['template']}` |" for source in release.shaping.get("sources", [])), "",
         f"Tabular: {', '.join(columns) or 'none'}.",
         "", "## Scenarios", "", "| scenario | instruction |", "| --- | --- |",
-        *(f"| {name} | {instruction.text or '(none)'} |" for name, instruction in release.instructions.items()), "",
+        *(f"| {name} | {instruction.text or _untold(metrics.get(TUNED, {}).get(name))} |"
+          for name, instruction in release.instructions.items()), "",
         "## Gates", "",
         f"Least cosine on {metrics['gates']['profiles']} profiles between onnxruntime's vectors and those of", "",
         *(f"- {name}: {value:.6f}" for name, value in metrics["gates"]["cosines"].items()), "",
@@ -71,3 +75,8 @@ def _trained(training: Mapping[str, Any]) -> list[str]:
         lines.append(f"- validation loss {last['loss']:.3f} (language {last['language']:.3f}, contrastive "
                      f"{last['contrastive']:.3f}) after step {last['step']}")
     return lines
+
+
+def _untold(tuned: Mapping[str, Any] | None) -> str:
+    """What stands for the words of an instruction that has none."""
+    return f"tuned on {tuned['users']} users, from: {tuned['instruction']}" if tuned else "(none)"

@@ -19,7 +19,7 @@ import pyarrow as pa
 from model import checkpoint as checkpoints
 from model import inference
 from model import release as releases
-from model.card import model_card
+from model.card import TUNED, model_card
 from model.gates import check_gates
 from model.graphs import export_graphs
 from model.network import InstructUE
@@ -33,7 +33,7 @@ DEPLOYMENT, METRICS, CARD = "deployment.yaml", "metrics.json", "MODEL_CARD.md"
 
 
 def export(checkpoint: Path, into: Path, *, scenarios: Mapping[str, str | None], shaping: Mapping[str, Any],
-           deployment: str, profiles: pa.Table) -> Release:
+           deployment: str, profiles: pa.Table, decoder: bool = False) -> Release:
     """Make, check and accept a release.
 
     Parameters
@@ -50,6 +50,8 @@ def export(checkpoint: Path, into: Path, *, scenarios: Mapping[str, str | None],
         The full deployment file, kept in the release.
     profiles : pyarrow.Table
         Rows of `training_profiles` or `user_profiles` that the gates are tried on; some dozens are enough.
+    decoder : bool
+        Whether to put in what answers in words: the checkpoint itself.
 
     Raises
     ------
@@ -63,6 +65,8 @@ def export(checkpoint: Path, into: Path, *, scenarios: Mapping[str, str | None],
         export_graphs(network, folder)
         releases.write_vectors(folder / releases.INSTRUCTIONS, instruction_vectors(network, tokenizers, scenarios))
         (folder / DEPLOYMENT).write_text(deployment, encoding="utf-8")
+        if decoder:
+            _add_decoder(checkpoint, folder)
         seal = partial(releases.seal, folder, checkpoint=checkpoint_hash(checkpoint), precision="fp32",
                        shaping=shaping, texts=scenarios)
         _pass_gates(seal, network, tokenizers, profiles, _training_metrics(checkpoint))
@@ -70,33 +74,89 @@ def export(checkpoint: Path, into: Path, *, scenarios: Mapping[str, str | None],
 
 
 def add_instructions(release: Release, checkpoint: Path, scenarios: Mapping[str, str | None], *, deployment: str,
-                     profiles: pa.Table) -> Release:
+                     profiles: pa.Table, decoder: bool = False) -> Release:
     """Make a release with the same graphs and `model_version` that serves these scenarios too.
 
-    Vectors of a scenario that is served already in the same words stay as they are. Parameters are those of `export`.
+    Vectors of a scenario that is served already in the same words, or tuned, stay as they are. Parameters are those of
+    `export`; a decoder that the release has stays.
 
     Raises
     ------
     ReleaseError
         The checkpoint is not the one that the release came from, or a gate fails.
     """
+    _check_checkpoint(release, checkpoint)
+    network, tokenizers, _ = checkpoints.load_checkpoint(checkpoint)
+    texts = {scenario: instruction.text for scenario, instruction in release.instructions.items()}
+    # Tuned vectors, whose text is None, stay whatever the scenario's words.
+    new = {scenario: text for scenario, text in scenarios.items() if texts.get(scenario, "") not in (None, text)}
+    return _with_vectors(release, network, tokenizers, instruction_vectors(network, tokenizers, new), texts | new,
+                         deployment=deployment, profiles=profiles, metrics=read_metrics(release),
+                         decoder=checkpoint if decoder else None)
+
+
+def add_tuned(release: Release, checkpoint: Path, scenario: str, vectors: Floats, told: Mapping[str, Any], *,
+              deployment: str, profiles: pa.Table) -> Release:
+    """Make a release with the same graphs and `model_version` in which one scenario has tuned vectors.
+
+    Parameters
+    ----------
+    scenario : str
+        One that the release serves.
+    vectors : numpy.ndarray
+        float32 [I, H], see `model.tuning`.
+    told : mapping
+        What is to be known of the tuning, kept in the metrics under `tuned`, by scenario.
+
+    The others are those of `export`.
+
+    Raises
+    ------
+    ReleaseError
+        The checkpoint is not the one that the release came from, or a gate fails.
+    """
+    _check_checkpoint(release, checkpoint)
+    network, tokenizers, _ = checkpoints.load_checkpoint(checkpoint)
+    texts = {name: instruction.text for name, instruction in release.instructions.items()}
+    metrics = read_metrics(release)
+    return _with_vectors(release, network, tokenizers, {scenario: vectors}, texts | {scenario: None},
+                         deployment=deployment, profiles=profiles,
+                         metrics=metrics | {TUNED: metrics.get(TUNED, {}) | {scenario: dict(told)}})
+
+
+def _with_vectors(release: Release, network: InstructUE, tokenizers: Tokenizers, vectors: Mapping[str, Floats],
+                  texts: Mapping[str, str | None], *, deployment: str, profiles: pa.Table,
+                  metrics: dict[str, Any], decoder: Path | None = None) -> Release:
+    """The release again, beside it, with these vectors instead of or beside its own, and a checkpoint as decoder."""
+    with releases.draft(release.path.parent) as folder:
+        shutil.copytree(release.path, folder, dirs_exist_ok=True)
+        releases.write_vectors(folder / releases.INSTRUCTIONS, release.vectors() | dict(vectors))
+        (folder / DEPLOYMENT).write_text(deployment, encoding="utf-8")
+        if decoder:
+            _add_decoder(decoder, folder)
+        seal = partial(releases.seal, folder, checkpoint=release.checkpoint, precision=release.precision,
+                       shaping=release.shaping, texts=texts)
+        _pass_gates(seal, network, tokenizers, profiles, metrics)
+        return releases.accept(folder, release.path.parent)
+
+
+def read_metrics(release: Release) -> dict[str, Any]:
+    """What a release's metrics.json holds: `gates`, `training`, and under `tuned` what each tuned scenario learned."""
+    return dict(json.loads((release.path / METRICS).read_text(encoding="utf-8")))
+
+
+def _add_decoder(checkpoint: Path, folder: Path) -> None:
+    into = folder / releases.DECODER
+    into.mkdir(exist_ok=True)
+    for name in CHECKPOINT_FILES:
+        shutil.copyfile(checkpoint / name, into / name)
+
+
+def _check_checkpoint(release: Release, checkpoint: Path) -> None:
     found = checkpoint_hash(checkpoint)
     if found != release.checkpoint:
         raise ReleaseError(f"release {release.path.name} came from checkpoint {release.checkpoint[:12]}, {checkpoint} "
                            f"is {found[:12]}; give the one it came from, or export whole")
-    network, tokenizers, _ = checkpoints.load_checkpoint(checkpoint)
-    texts = {scenario: instruction.text for scenario, instruction in release.instructions.items()}
-    new = {scenario: text for scenario, text in scenarios.items() if texts.get(scenario, "") != text}
-    with releases.draft(release.path.parent) as folder:
-        shutil.copytree(release.path, folder, dirs_exist_ok=True)
-        vectors = release.vectors() | instruction_vectors(network, tokenizers, new)
-        releases.write_vectors(folder / releases.INSTRUCTIONS, vectors)
-        (folder / DEPLOYMENT).write_text(deployment, encoding="utf-8")
-        seal = partial(releases.seal, folder, checkpoint=found, precision=release.precision, shaping=release.shaping,
-                       texts=texts | new)
-        _pass_gates(seal, network, tokenizers, profiles,
-                    json.loads((release.path / METRICS).read_text(encoding="utf-8")))
-        return releases.accept(folder, release.path.parent)
 
 
 def instruction_vectors(network: InstructUE, tokenizers: Tokenizers,

@@ -6,6 +6,7 @@
     instructions.safetensors one float32 [I, H] tensor per scenario, `<USER>` last
     event_tokenizer.json     language_tokenizer.json     network.json     deployment.yaml
     metrics.json             MODEL_CARD.md
+    decoder/                 the checkpoint, where `ask` is to answer in words; vectors need none of it
 
 `model_version` hashes what shapes a vector whatever the instruction, and nothing else: a metric, a date or a
 table's name may change without embedding every user again. Each scenario's instruction vectors have a hash of
@@ -41,6 +42,7 @@ INSTRUCTIONS = "instructions.safetensors"
 NETWORK = "network.json"
 USER_GRAPH = "user.onnx"
 REQUIRED = (INSTRUCTIONS, NETWORK, EVENT_FILE, LANGUAGE_FILE, USER_GRAPH)
+DECODER = "decoder"
 CURRENT = "CURRENT"
 
 
@@ -93,7 +95,16 @@ class Release:
     def name(self) -> str:
         """The folder's name, made of what it holds: the same export again has the same name."""
         hashes = {scenario: instruction.hash for scenario, instruction in self.instructions.items()}
+        hashes |= {name: found for name, found in self.files.items() if name.startswith(f"{DECODER}/")}
         return f"{self.model_version[:12]}-{_hash_json(hashes)[:8]}"
+
+    @property
+    def decoder(self) -> Path:
+        """The folder of the checkpoint that answers in words; ReleaseError where the release has none."""
+        if not any(name.startswith(f"{DECODER}/") for name in self.files):
+            raise ReleaseError(f"release {self.path.name} has no decoder, so it can embed and not answer; run "
+                               "`instructue export --instructions --decoder`, which keeps its graphs and model_version")
+        return self.path / DECODER
 
     @property
     def scenarios(self) -> tuple[str, ...]:
@@ -164,7 +175,7 @@ def read(path: str | Path) -> Release:
     if missing := _missing(found.files):
         raise ReleaseError(f"{path / MANIFEST} lists no {missing}; {_mend(path)}")
     for name, expected in found.files.items():
-        _check_file(path / name, expected)
+        _check_file(path, name, expected)
     return found
 
 
@@ -190,7 +201,8 @@ def seal(folder: Path, *, checkpoint: str, precision: str, shaping: Mapping[str,
     ReleaseError
         A file that a release needs is not there, or the scenarios are not those of the vectors.
     """
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name != MANIFEST)
+    names = sorted(entry.relative_to(folder).as_posix() for entry in folder.rglob("*")
+                   if entry.is_file() and entry.name != MANIFEST)
     if missing := _missing(names):
         raise ReleaseError(f"{folder} lacks {missing}; a release needs it")
     vectors = _read_vectors(folder / INSTRUCTIONS)
@@ -246,7 +258,7 @@ def accept(folder: Path, releases: str | Path) -> Release:
         raise ReleaseError(f"{target} has this release's name and no {MANIFEST}; {_mend(target)}")
     if not target.exists():
         folder.chmod(0o755)  # a draft is its owner's, a release everyone's to read
-        for entry in folder.iterdir():
+        for entry in folder.rglob("*"):
             _sync(entry)
         _sync(folder)
         try:
@@ -307,15 +319,14 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_file(path: Path, expected: str) -> None:
+def _check_file(folder: Path, name: str, expected: str) -> None:
     try:
-        found = hash_file(path)
+        found = hash_file(folder / name)
     except OSError as error:
-        raise ReleaseError(f"release {path.parent.name} lacks {path.name} ({error.strerror}); "
-                           f"{_mend(path.parent)}") from None
+        raise ReleaseError(f"release {folder.name} lacks {name} ({error.strerror}); {_mend(folder)}") from None
     if found != expected:
-        raise ReleaseError(f"release {path.parent.name}: {path.name} was changed after the export (SHA-256 "
-                           f"{found[:12]}, manifest {expected[:12]}); {_mend(path.parent)}")
+        raise ReleaseError(f"release {folder.name}: {name} was changed after the export (SHA-256 {found[:12]}, "
+                           f"manifest {expected[:12]}); {_mend(folder)}")
 
 
 def _mend(folder: Path) -> str:

@@ -17,7 +17,7 @@ import contextlib
 import io
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,8 @@ class Runtime:
         """Every scenario served, `universal` first."""
         return self.release.scenarios
 
-    def embed(self, profiles: pa.Table, scenarios: Sequence[str] | None = None) -> Floats:
+    def embed(self, profiles: pa.Table, scenarios: Sequence[str] | None = None, *,
+              others: Mapping[str, Floats] | None = None) -> Floats:
         """Return a unit vector for each user and scenario.
 
         Parameters
@@ -117,6 +118,8 @@ class Runtime:
             Rows of `user_profiles`, whose `profile_hash`, if it is there, is not null.
         scenarios : sequence of str, optional
             Which, in the order of the result; None: all that are served.
+        others : mapping of name to instruction vectors, optional
+            float32 [I, H], `<USER>` last, by names that `scenarios` may hold beside those served.
 
         Returns
         -------
@@ -134,7 +137,7 @@ class Runtime:
             Rows that are no profiles of this network.
         """
         scenarios = self.scenarios if scenarios is None else tuple(scenarios)
-        instructions = self._instruction_inputs(scenarios)
+        instructions = self._instruction_inputs(scenarios, self._instructions | dict(others or {}))
         if "profile_hash" in profiles.column_names and profiles["profile_hash"].null_count:
             raise VectorError(f"{profiles['profile_hash'].null_count} of {len(profiles)} profiles have no "
                               "profile_hash: these users have ended and have no vector; leave them out")
@@ -149,12 +152,12 @@ class Runtime:
         _check_vectors(vectors_UKH, profiles)
         return vectors_UKH
 
-    def _instruction_inputs(self, scenarios: Sequence[str]) -> dict[str, NDArray[Any]]:
-        unknown = [scenario for scenario in scenarios if scenario not in self._instructions]
+    def _instruction_inputs(self, scenarios: Sequence[str], known: Mapping[str, Floats]) -> dict[str, NDArray[Any]]:
+        unknown = [scenario for scenario in scenarios if scenario not in known]
         if unknown:
             raise ReleaseError(f"release {self.release.path.name} does not serve {', '.join(map(repr, unknown))}; "
                                f"it serves {', '.join(self.scenarios)}; `instructue export --instructions` adds one")
-        vectors = [self._instructions[scenario] for scenario in scenarios]
+        vectors = [known[scenario] for scenario in scenarios]
         lengths_K = np.array([len(vector) for vector in vectors], np.int64)
         return {"instructions": np.concatenate([np.zeros((0, self.width), np.float32), *vectors]),
                 "segments": np.repeat(np.arange(1, len(vectors) + 1), lengths_K),

@@ -25,6 +25,8 @@ from tests.errors import case, says
     case("a negative number of steps", "train --steps -1"),
     case("no user to look up", "lookup"),
     case("no row to show", "sql SELECT --limit 0"),
+    case("no shot to tune with", "tune --scenario food --shots 0"),
+    case("asking about users and about all", "ask Food? --user u1 --all"),
     case("a deployment file that is not there, on the command line", "assemble --as-of 2026-01-01 -c nowhere.yaml"),
 ])
 def test_a_command_that_cannot_be_is_refused(wrong: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

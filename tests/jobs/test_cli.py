@@ -25,7 +25,7 @@ from model.errors import InstructUEError
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "pyspark", "pandas", "feast", "deltalake", "transformers", "onnxruntime", "sklearn", "airflow")
 COMMANDS = ("generate", "check", "userqa", "train", "evaluate", "export", "assemble", "embed", "publish", "lookup",
-            "sql")
+            "sql", "tune", "ask")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
