@@ -149,18 +149,70 @@ def train(
     _show("train", summary, json)
 
 
+SEEDS, CHOICE = "Over seeds", "Narrowing it"
+
+
 @app.command(rich_help_panel=MODEL)
 def evaluate(
     config: Config = DEFAULT_CONFIG,
     release: Annotated[Path | None, typer.Option(help="A release's folder; by default the one in use.")] = None,
     rivals: Annotated[bool, typer.Option(help="Fit the rivals on hand-made features too; most of the time.")] = True,
+    seeds: Annotated[int | None, typer.Option(
+        min=1, rich_help_panel=SEEDS, show_default="3 where something below is asked for",
+        help="A training of its own for each seed. Alone: universal, manual and tuned vectors (Table 2).")] = None,
+    ablations: Annotated[bool, typer.Option("--ablations", rich_help_panel=SEEDS,
+                                            help="What is lost without a part of the model (Table 3).")] = False,
+    figure: Annotated[bool, typer.Option("--figure", rich_help_panel=SEEDS,
+                                         help="Vectors on a plane, as PNG and HTML (figure 5); seed 0.")] = False,
+    precision: Annotated[bool, typer.Option("--precision", rich_help_panel=SEEDS,
+                                            help="Exact, vague and wrong instructions (section 3.3.3).")] = False,
+    noise: Annotated[bool, typer.Option("--noise", rich_help_panel=SEEDS,
+                                        help="Quality against a share of other users' events.")] = False,
+    unseen: Annotated[bool, typer.Option("--unseen", rich_help_panel=SEEDS,
+                                         help="Train without the questions nearest each scenario.")] = False,
+    scenarios: Annotated[list[str] | None, typer.Option(
+        "--scenarios", rich_help_panel=CHOICE, help="Only this scenario; may be repeated.")] = None,
+    steps: Annotated[int | None, typer.Option(
+        min=0, rich_help_panel=CHOICE, help="Instead of the file's model.training.steps.")] = None,
+    shots: Annotated[list[str] | None, typer.Option(
+        "--shots", rich_help_panel=CHOICE, show_default="all",
+        help="Table 2: tune on so many labelled users, such as 64, or all; may be repeated.")] = None,
+    only: Annotated[list[str] | None, typer.Option(
+        "--only", rich_help_panel=CHOICE, help="Table 3: only this variant; may be repeated.")] = None,
     json: Json = False,
 ) -> None:
-    """Probe what a release's vectors know of each scenario's labels, beside rivals on the same halves.
+    """Probe what vectors know of each scenario's labels: a release's beside rivals, or many trainings' over seeds.
+
+    With none of the options over seeds: the release in use, as every day. With one or more of them: networks of their
+    own, kept under checkpoints, while jobs go on with the release. A run that was killed goes on where it stopped;
+    tables are written to the releases folder's evaluations/. docs/evaluation.md explains every number.
 
     [dim]instructue evaluate --no-rivals[/]
+
+    [dim]instructue evaluate --seeds 3 --shots 16 --shots all[/]
+
+    [dim]instructue evaluate --ablations --only full --only text-only --scenarios food --steps 50[/]
     """
+    asked = {"ablations": ablations, "figure": figure, "precision": precision, "noise": noise, "unseen": unseen}
+    kinds = [name for name, wanted in asked.items() if wanted] or (["table"] if seeds else [])
+    narrowed = {"--scenarios": scenarios, "--steps": steps, "--shots": shots, "--only": only}
+    tunings = _shots(shots or ["all"])
+    _refuse_unread(kinds, narrowed, {"--release": release, "--no-rivals": not rivals})
     deployment = _read(config)
+    if kinds:
+        from jobs.report import err, out
+        from jobs.studies import study
+
+        for kind in kinds:
+            with _step(f"evaluate: {kind}") as told:
+                found, folder = study(deployment, kind, seeds=seeds or 3, steps=steps, scenarios=scenarios or (),
+                                      shots=tunings, only=only or (), told=told,
+                                      log=lambda line: err.print(line, markup=False))
+            if json:
+                _show("evaluate", found, json)
+            else:
+                out.print(found.shown(folder))
+        return
     with _step("evaluate") as told:
         from jobs.evaluate import evaluate as job
 
@@ -419,6 +471,27 @@ def _daily(name: str, job: Callable[[SparkSession, Deployment, date, Told], Any]
 def _without_metastore(deployment: Deployment) -> Deployment:
     """For a command that changes nothing: a session brings the metastore up to date."""
     return deployment.model_copy(update={"spark": deployment.spark.model_copy(update={"metastore": None})})
+
+
+def _shots(given: list[str]) -> list[int | None]:
+    """How many labelled users to tune on, None for all."""
+    for text in given:
+        if text != "all" and not (text.isdecimal() and int(text) > 0):
+            raise typer.BadParameter(f"{text!r} is neither a number of users nor all", param_hint="--shots")
+    return [None if text == "all" else int(text) for text in dict.fromkeys(given)]
+
+
+def _refuse_unread(kinds: list[str], narrowed: dict[str, Any], of_release: dict[str, Any]) -> None:
+    """Refuse an option that what is evaluated would not read: nobody should wait hours for what he did not ask."""
+    unread = {name: "a release is evaluated as it is: add --seeds or another option over seeds"
+              for name, value in narrowed.items() if value not in (None, []) and not kinds}
+    unread |= {name: "only the evaluation of a release reads it: leave the options over seeds out"
+               for name, value in of_release.items() if value and kinds}
+    unread |= {name: f"only {of} reads it" for name, kind, of in (
+        ("--shots", "table", "the table (--seeds alone)"), ("--only", "ablations", "--ablations"))
+        if narrowed[name] and kinds and kind not in kinds}
+    for name, why in unread.items():
+        raise typer.BadParameter(why, param_hint=name)
 
 
 def _read(config: Path) -> Deployment:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -30,6 +30,8 @@ from model.recipe import TrainingConfig
 
 Part = TypeVar("Part", EncoderConfig, BackboneConfig)
 
+TABLES = ("training_profiles", "userqa")
+"""What a training reads."""
 INPUTS = "inputs.json"
 """What a checkpoint was trained on: the shaping part of the deployment, the tables' versions, the settings."""
 
@@ -82,14 +84,8 @@ def train(deployment: Deployment, *, steps: int | None = None, seed: int = 0, lo
     record = Record(deployment=deployment, job="train", as_of=as_of)
     with Record.kept(deployment, "train", as_of) if first else nullcontext(record) as run:
         check_training(deployment)
-        tables = {name: run.open(name) for name in ("training_profiles", "userqa")}
-        inputs: dict[str, Any] = {"shaping": deployment.shaping(), "versions": run.versions, "seed": seed,
-                                  "network": json.loads(config.to_json()), "training": asdict(training)}
-        text = json.dumps(inputs, indent=2, ensure_ascii=False)
-        folder = checkpoints(deployment) / hashlib.sha256(text.encode()).hexdigest()[:12]
-        if first:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / INPUTS).write_text(text + "\n", encoding="utf-8")
+        tables = {name: run.open(name) for name in TABLES}
+        folder = checkpoint_of(deployment, inputs(deployment, config, training, run.versions, seed), write=first)
         fit(lake.rows(tables["training_profiles"]), lake.rows(tables["userqa"]), config, training, folder, seed=seed,
             log=log, told=told)
         if first:
@@ -104,6 +100,23 @@ def train(deployment: Deployment, *, steps: int | None = None, seed: int = 0, lo
         run.details = {"checkpoint": folder.name, "steps": done.steps, "loss": done.loss,
                        "validation": done.validation}
         return done
+
+
+def inputs(deployment: Deployment, config: NetworkConfig, training: TrainingConfig, versions: Mapping[str, int],
+           seed: int) -> dict[str, Any]:
+    """Everything that decides a training, as JSON knows it."""
+    return {"shaping": deployment.shaping(), "versions": {name: versions[name] for name in TABLES}, "seed": seed,
+            "network": json.loads(config.to_json()), "training": asdict(training)}
+
+
+def checkpoint_of(deployment: Deployment, inputs: Mapping[str, Any], *, write: bool = True) -> Path:
+    """The folder of the training that these inputs decide; `write`: made where there is none, the inputs in it."""
+    text = json.dumps(inputs, indent=2, ensure_ascii=False)
+    folder = checkpoints(deployment) / hashlib.sha256(text.encode()).hexdigest()[:12]
+    if write:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / INPUTS).write_text(text + "\n", encoding="utf-8")
+    return folder
 
 
 def check_training(deployment: Deployment) -> None:

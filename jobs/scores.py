@@ -1,0 +1,130 @@
+"""Scores of a linear probe over scenarios, salted halves and seeds, and their means and spreads.
+
+A seed's figure is the mean over the probe's salts; what is shown is the mean over seeds and their standard deviation.
+
+Shapes: U users, D features, N seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+from jobs.labels import Labelled
+from jobs.results import Table
+from model.probe import SALTS, ProbeError, probe
+
+Score = Mapping[str, Any]
+"""`scenario`, `method`, and `salt`, `auc`, `ks`, or `why` there are none: what a cell keeps of one probe."""
+Measure = Literal["auc", "ks"]
+ALL = "all"
+"""In place of a scenario: the mean over scenarios."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A probe to be fitted: `features` are [U, D] of the group's users."""
+
+    group: Labelled
+    method: str
+    features: NDArray[np.floating[Any]]
+    salts: Sequence[str] = SALTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A mean over seeds, and their standard deviation (sample's); None with one seed."""
+
+    mean: float
+    spread: float | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" + ("" if self.spread is None else f" ±{self.spread:.3f}")
+
+    @classmethod
+    def of(cls, values_N: Sequence[float]) -> Figure:
+        """The figure of so many seeds."""
+        spread = float(np.std(values_N, ddof=1)) if len(values_N) > 1 else None
+        return cls(mean=float(np.mean(values_N)), spread=spread)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A row of a table: its figures by scenario, `ALL` for the mean over them; a part is a table of its own."""
+
+    part: str
+    name: str
+    auc: dict[str, Figure]
+    ks: dict[str, Figure]
+
+
+def score(probes: Sequence[Probe]) -> list[dict[str, Any]]:
+    """Fit these probes, each on a core of its own.
+
+    A scenario with too few labels has one score without figures, which says why: it must not cost the others theirs.
+    """
+    fitted = Parallel(n_jobs=-1, max_nbytes="1M")(delayed(_scored)(one) for one in probes)
+    return [found for scores in fitted for found in scores]
+
+
+def _scored(one: Probe) -> list[dict[str, Any]]:
+    head = {"scenario": one.group.scenario, "method": one.method}
+    try:
+        found = probe(one.features, one.group.label_U, one.group.user_ids, salts=one.salts)
+    except ProbeError as error:
+        return [head | {"why": str(error)}]
+    return [head | {"salt": half.salt, "auc": half.auc, "ks": half.ks} for half in found.scores]
+
+
+def line(name: str, seeds_N: Sequence[Sequence[Score]], method: str, *, part: str = "") -> Line:
+    """A method's figures over the scores of each seed."""
+    return Line(part=part, name=name, auc=_figures([_means(scores, method, "auc") for scores in seeds_N]),
+                ks=_figures([_means(scores, method, "ks") for scores in seeds_N]))
+
+
+def lost(name: str, full_N: Sequence[Sequence[Score]], less_N: Sequence[Sequence[Score]], method: str, *,
+         part: str = "") -> Line:
+    """How much less the second scores are than the first, seed by seed."""
+    def differences(measure: Measure) -> dict[str, Figure]:
+        pairs = [(_means(full, method, measure), _means(less, method, measure))
+                 for full, less in zip(full_N, less_N, strict=True)]
+        return _figures([{key: full[key] - less[key] for key in full.keys() & less.keys()} for full, less in pairs])
+
+    return Line(part=part, name=name, auc=differences("auc"), ks=differences("ks"))
+
+
+def not_probed(scores: Iterable[Score]) -> dict[str, str]:
+    """Why, by scenario; it has no figures then."""
+    return {found["scenario"]: found["why"] for found in scores if "why" in found}
+
+
+def tables(lines: Sequence[Line], scenarios: Sequence[str], first: str) -> tuple[Table, ...]:
+    """For each part AUC and KS: lines down, scenarios across, and their mean."""
+    made = []
+    names = [name for name in scenarios if any(name in line.auc for line in lines)]
+    for part in dict.fromkeys(line.part for line in lines):
+        for measure in ("auc", "ks"):
+            rows = [(line.name, *(str(getattr(line, measure).get(name, "")) for name in (*names, ALL)))
+                    for line in lines if line.part == part]
+            title = ", ".join(words for words in (measure.upper(), part) if words)
+            made.append(Table(title=title, columns=(first, *names, "mean"), rows=tuple(rows)))
+    return tuple(made)
+
+
+def _means(scores: Sequence[Score], method: str, measure: Measure) -> dict[str, float]:
+    """Each scenario's mean over salts, and the mean of those."""
+    values: dict[str, list[float]] = {}
+    for found in scores:
+        if found["method"] == method and measure in found:
+            values.setdefault(found["scenario"], []).append(found[measure])
+    means = {scenario: float(np.mean(some)) for scenario, some in values.items()}
+    return means | ({ALL: float(np.mean([*means.values()]))} if means else {})
+
+
+def _figures(means_N: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
+    return {name: Figure.of([means[name] for means in means_N]) for name in means_N[0]}

@@ -1,0 +1,337 @@
+"""Evaluations over seeds: cells that go on where they stopped, and what each comparison really compares."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import deltalake
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.deployment import Deployment
+from jobs.figure import sample
+from jobs.labels import Labelled
+from jobs.modes import tuned_vectors
+from jobs.noise import with_noise
+from jobs.precision import VAGUE
+from jobs.releases import checkpoints, folder
+from jobs.scores import ALL, Figure
+from jobs.studies import study
+from jobs.study import Study, StudyError
+from jobs.train import train
+from jobs.unseen import nearest
+from jobs.variants import VARIANTS, Plan, as_text
+from model.cache import ReadProfiles
+from model.config import EventSource
+from model.probe import SALTS, fit_half, probe
+from model.tuning import start_vectors
+from tests.jobs import shop
+from tests.jobs.test_export import SMALL, write
+from tests.model.made_up import EVENT, made_up_pairs, made_up_profiles
+
+AT = datetime(2025, 3, 3, tzinfo=UTC)
+USERS = 120
+FOOD, FILMS = "Predict whether this user likes food and films.", "What films does this user like?"
+SCENARIOS = [{"name": "food", "instruction": FOOD, "labels": "labels"},
+             {"name": "films", "instruction": FILMS, "labels": "labels"}]
+NETWORK = SMALL["network"] | {"backbone": {"layers": 1, "width": 32, "heads": 2, "kv_heads": 2, "feedforward": 32}}
+MODEL = SMALL | {"network": NETWORK, "training": {"steps": 1, "profiles_per_step": 16, "encoder_rate": 0}}
+LABELS = pa.schema({"user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "scenario": pa.string(),
+                    "label": pa.int32()})
+
+
+def company(at: Path, **changes) -> Deployment:
+    return shop.company(at, **{"model": MODEL, "scenarios": SCENARIOS} | changes)
+
+
+@pytest.fixture(scope="module")
+def made() -> pa.Table:
+    return made_up_profiles(USERS, seed=3, events=8)
+
+
+@pytest.fixture(scope="module")
+def shopped(tmp_path_factory, made) -> Deployment:
+    """A company with training tables, profiles and labels of two scenarios, and no release."""
+    deployment = company(tmp_path_factory.mktemp("studied"))
+    asked = made_up_profiles(48, seed=7, events=8)
+    write(deployment, "training_profiles", asked, date(2025, 1, 1))
+    write(deployment, "userqa", made_up_pairs(asked), date(2025, 1, 1))
+    write(deployment, "user_profiles", made.drop_columns(["as_of"]), date(2025, 3, 2))
+    labels = [{"user_id": user["user_id"], "as_of": AT, "scenario": scenario, "label": int(value(user))}
+              for user in made.to_pylist() for scenario, value in (
+                  ("food", lambda user: user["interest"] < 3), ("films", lambda user: user["interest"] % 2))]
+    deltalake.write_deltalake(deployment.table("labels"), pa.Table.from_pylist(labels, LABELS))
+    return deployment
+
+
+class Log(list):
+    """What was said; `trained` are the trainings among it."""
+
+    def __call__(self, line: str) -> None:
+        self.append(line)
+
+    @property
+    def trained(self) -> list[str]:
+        return [line for line in self if line.startswith("training on")]
+
+
+def means(found, part: str, measure: str = "auc") -> dict[str, dict[str, Figure]]:
+    return {line.name: getattr(line, measure) for line in found.data["lines"] if line.part == part}
+
+
+@pytest.fixture(scope="module")
+def opened(shopped):
+    """A study of one seed, for what is tried beneath the commands."""
+    with Study.opened(shopped, "evaluate_test", seeds=1, log=lambda line: None) as study:
+        yield study
+
+
+def test_a_killed_run_goes_on_at_its_next_cell_and_a_finished_one_trains_nothing(shopped):
+    def kill(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    log = Log()
+    with pytest.raises(KeyboardInterrupt):
+        study(shopped, "table", seeds=2, shots=[16], log=log, told=kill)
+    assert len(log.trained) == 1
+    seen, log = [], Log()
+    found, at = study(shopped, "table", seeds=2, shots=[16], log=log, told=lambda *told: seen.append(told))
+    # For each seed a cell of universal and manual, and one tuned for each scenario.
+    assert log[0] == "2 of 6 cells were done before"
+    assert (seen[0], seen[-1]) == ((2, 6), (6, 6))
+    assert len(log.trained) == 1, "of the second seed"
+    log = Log()
+    again, _ = study(shopped, "table", seeds=2, shots=[16], log=log)
+    assert log == ["6 of 6 cells were done before"]
+    assert again == found
+    assert [*means(found, "")] == ["universal", "manual", "tuned (16)"]
+    written = json.loads((at / "table_2.json").read_text())
+    assert written["tables"][0]["columns"] == ["vectors", "food", "films", "mean"]
+    assert (at / "table_2.md").read_text().count("\n| tuned (16) |") == 2
+    # Another number of steps is another cell, of another network.
+    log = Log()
+    study(shopped, "table", seeds=1, steps=0, shots=[16], scenarios=["food"], log=log)
+    assert len(log.trained) == 1
+    run = deltalake.DeltaTable(shopped.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate_table")])
+    assert run["status"].to_pylist() == ["ok"]
+
+
+def test_a_seeds_network_is_that_of_train_and_its_figures_are_the_probes(shopped, made, opened):
+    done = train(shopped, seed=1, log=lambda line: None)
+    before = {path.name for path in checkpoints(shopped).iterdir()}
+    found, _ = study(shopped, "table", seeds=2, shots=[16], log=lambda line: None)
+    assert {path.name for path in checkpoints(shopped).iterdir()} == before
+    assert done.checkpoint.name in before
+    trained = opened.trained(opened.plan, 1)
+    vectors = trained.embed([None, FOOD, FILMS], made.sort_by("user_id"))
+    label, ids = (np.array(made["interest"]) < 3).astype(int), made["user_id"].to_pylist()
+    expected = probe(vectors[:, 1], label, ids)
+    by_seed = [np.mean([score["auc"] for score in scores if (score["scenario"], score["method"]) == ("food", "manual")])
+               for scores in found.data["scores"]]
+    assert by_seed[1] == pytest.approx(expected.auc, abs=0.005)
+    assert means(found, "")["manual"]["food"].mean == pytest.approx(np.mean(by_seed))
+    assert means(found, "")["manual"]["food"].spread == pytest.approx(np.std(by_seed, ddof=1))
+    assert means(found, "")["manual"][ALL].mean == pytest.approx(
+        np.mean([means(found, "")["manual"][name].mean for name in ("food", "films")]))
+
+
+def test_shuffled_labels_are_a_coin_toss(shopped, made, tmp_path):
+    rng = np.random.default_rng(1)
+    rows = [{"user_id": user, "as_of": AT, "scenario": name, "label": int(rng.random() < 0.5)}
+            for user in made["user_id"].to_pylist() for name in ("food", "films")]
+    deltalake.write_deltalake(shopped.table("shuffled"), pa.Table.from_pylist(rows, LABELS), mode="overwrite")
+    path = shopped.path.parent / "shuffled.yaml"
+    path.write_text(shopped.path.read_text().replace("labels: labels", "labels: shuffled"))
+    found, _ = study(Deployment.read(path), "table", seeds=2, shots=[16], log=lambda line: None)
+    true, _ = study(shopped, "table", seeds=2, shots=[16], log=lambda line: None)
+    # Over five overlapping halves of 60 users each the mean wanders by .05.
+    assert all(abs(figures[ALL].mean - 0.5) < 0.12 for figures in means(found, "").values())
+    assert means(true, "")["universal"][ALL].mean > 0.65
+
+
+def test_tuning_sees_nothing_of_the_half_that_is_scored(opened):
+    trained, group = opened.trained(opened.plan, 0), opened.groups[0]
+    read = ReadProfiles(trained.network, trained.tokenizers, trained.profiles.take(group.row_U))
+    start_IH = start_vectors(trained.network, trained.tokenizers, FOOD)
+
+    def tuned(salt: str, labels: np.ndarray, shots: int | None = None) -> np.ndarray:
+        changed = Labelled(scenario="food", user_ids=group.user_ids, row_U=group.row_U, label_U=labels)
+        return tuned_vectors(read, changed, start_IH, salt, shots, seed=0)
+
+    fit_U = fit_half(group.user_ids, SALTS[0])
+    others = np.where(fit_U, group.label_U, 1 - group.label_U)
+    vectors = tuned(SALTS[0], group.label_U)
+    np.testing.assert_array_equal(tuned(SALTS[0], others), vectors)
+    own = np.where(fit_U, np.roll(group.label_U, 1), group.label_U)
+    assert not np.array_equal(tuned(SALTS[0], own), vectors) or not np.array_equal(
+        tuned(SALTS[0], own, 16), tuned(SALTS[0], group.label_U, 16))
+
+
+def test_every_variant_trains_and_embeds(shopped):
+    found, at = study(shopped, "ablations", seeds=1, scenarios=["food"], log=lambda line: None)
+    names = {name + " *" * variant.paper for name, variant in VARIANTS.items()}
+    for part in ("manual", "universal"):
+        assert means(found, part).keys() == names
+        assert all(0 <= figures["food"].mean <= 1 for figures in means(found, part).values())
+    manual = [figures[ALL].mean for figures in means(found, "manual").values()]
+    assert manual == sorted(manual, reverse=True)
+    assert len({tuple(sorted(line.auc.items(), key=str)) for line in found.data["lines"]}) > len(VARIANTS)
+    # shop's network has a shared encoder as it is, so that variant is the full one, trained once.
+    assert len([*checkpoints(shopped).glob("*/inputs.json")]) >= len(VARIANTS) - 1
+    assert means(found, "manual")["shared-encoder"] == means(found, "manual")["full *"]
+    assert (at / "ablations.md").exists()
+
+
+def test_what_a_variant_changes(shopped):
+    aggregates = [{"name": "spent", "source": "bill", "function": "count", "window_days": 9}]
+    counted = company(shopped.path.parent / "counted", aggregates=aggregates)
+    plan = Plan.of(counted)
+    changed = {name: variant.of(plan, counted) for name, variant in VARIANTS.items()}
+    assert changed["full"] == plan
+    assert [number.name for number in plan.config.tabular.numbers] == ["bills", "income", "spent"]
+    without = changed["without-sequences"].config
+    assert (without.sources, [number.name for number in without.tabular.numbers]) == ((), ["bills", "income"])
+    assert not changed["without-tabular"].config.has_tabular
+    assert (changed["text-only"].config.reading, changed["text-only"].rendered) == ("tokens", plan.config)
+    assert (changed["without-contrastive"].training.weight_cl, changed["without-next-token"].training.weight_lm) == (
+        0, 0)
+    assert changed["average-pooling"].config.readout == "mean"
+    assert changed["without-margin"].training.margin == 2
+    # A variant whose switch the file has already is the same network: shop's encoder is shared.
+    assert [name for name, variant in changed.items() if variant == plan] == ["full", "shared-encoder"]
+
+
+def test_profiles_as_one_text(made, shopped):
+    plan = Plan.of(shopped)
+    table = as_text(made.slice(5, 1), plan.config)
+    [user] = made.slice(5, 1).to_pylist()
+    [[event]] = table["text"].to_pylist()
+    assert all(bill["text"] in event["text"] for bill in user["bill"])
+    assert f"income: {user['tabular']['income']:g}"[:12] in event["text"]
+
+
+def test_vague_and_wrong_instructions_are_other_texts(shopped, opened, made):
+    found, _ = study(shopped, "precision", seeds=1, log=lambda line: None)
+    assert [*means(found, "")] == ["exact", "vague", "wrong", "universal"]
+    assert len({FOOD, FILMS, *VAGUE}) == 2 + len(VAGUE)
+    vectors = opened.trained(opened.plan, 0).embed([*VAGUE, FILMS], made.sort_by("user_id"))
+    label, ids = (np.array(made["interest"]) < 3).astype(int), made["user_id"].to_pylist()
+    aucs = [probe(vectors[:, number], label, ids).auc for number in range(len(VAGUE) + 1)]
+    assert means(found, "")["vague"]["food"].mean == pytest.approx(np.mean(aucs[:-1]), abs=0.005)
+    assert means(found, "")["wrong"]["food"].mean == pytest.approx(aucs[-1], abs=0.005)
+    assert aucs[0] != aucs[-1]
+
+
+def events(as_of: datetime, *days_and_texts: tuple[float, str]) -> list[dict]:
+    return [{"event_time": as_of - timedelta(days=days), "text": text, "gap": 0} for days, text in days_and_texts]
+
+
+def test_noise_by_hand():
+    """Each of two users has one kind of event, so what is drawn is known: as many of the other's, as long ago."""
+    later = AT + timedelta(days=100)
+    rows = [{"as_of": AT, "bill": events(AT, (40, "a"), (9.5, "b"), (9.5, "c")), "ages": {"bill": 3}},
+            {"as_of": later, "bill": events(later, (20, "x"), (20, "x"), (20, "x")), "ages": {"bill": 4}},
+            {"as_of": AT, "bill": [], "ages": {"bill": None}}]
+    table = pa.Table.from_pylist(rows, pa.schema({"as_of": pa.timestamp("us", "UTC"), "bill": pa.list_(EVENT),
+                                                  "ages": pa.struct([("bill", pa.int32())])}))
+    found = with_noise(table, [EventSource(name="bill", max_events=5, max_tokens=8)], 0.5)
+    assert found.schema == table.schema
+    first, second, nobody = found.to_pylist()
+    # Six events, of which the last five are kept: a has gone; 20 to 9.5 days are 10 whole ones, band 3.
+    assert [(event["text"], event["gap"]) for event in first["bill"]] == [("x", -1), ("x", 0), ("x", 0), ("b", 3),
+                                                                          ("c", 0)]
+    assert first["bill"][0]["event_time"] == AT - timedelta(days=20)
+    assert first["ages"] == {"bill": 3}
+    assert len(second["bill"]) == 5
+    assert [event["text"] for event in second["bill"]].count("x") == 3
+    times = [event["event_time"] for event in second["bill"]]
+    assert times == sorted(times)
+    assert {later - time for time in times} <= {timedelta(days=days) for days in (40, 20, 9.5)}
+    last = (later - times[-1]).days
+    assert second["ages"] == {"bill": int(np.log2(1 + last))}
+    assert (nobody["bill"], nobody["ages"]) == ([], {"bill": None})
+
+
+def test_noise_is_the_share_of_what_is_read_and_never_the_users_own(made):
+    sources = [EventSource(name="bill", max_events=1000, max_tokens=16)]
+    marked = made.set_column(made.column_names.index("bill"), "bill", pa.array(
+        [[event | {"text": str(number)} for event in events] for number, events in enumerate(made["bill"].to_pylist())],
+        pa.list_(EVENT)))
+    for share in (0.2, 0.6):
+        noisy = with_noise(marked, sources, share, seed=1)["bill"].to_pylist()
+        for number, (before, after) in enumerate(zip(marked["bill"].to_pylist(), noisy, strict=True)):
+            own = [event for event in after if event["text"] == str(number)]
+            assert [event["event_time"] for event in own] == [event["event_time"] for event in before]
+            assert len(after) - len(own) == round(len(before) * share / (1 - share))
+    assert with_noise(marked, sources, 0.6, seed=1).equals(with_noise(marked, sources, 0.6, seed=1))
+
+
+def test_quality_against_noise_is_a_table_and_a_curve(shopped):
+    found, _ = study(shopped, "noise", seeds=1, scenarios=["food"], log=lambda line: None)
+    for part in ("universal", "manual"):
+        assert [*means(found, part)] == ["0%", "20%", "40%", "60%"]
+    table, _ = study(shopped, "table", seeds=1, scenarios=["food"], shots=[16], log=lambda line: None)
+    assert means(found, "manual")["0%"] == means(table, "")["manual"]
+    assert found.pictures[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_figure_is_a_picture_and_one_page_with_its_numbers(shopped):
+    found, at = study(shopped, "figure", seeds=1, log=lambda line: None)
+    png, page = (at / name for name in ("figure_5.png", "figure_5.html"))
+    assert found.pictures == (png, page)
+    text = page.read_text()
+    assert b64decode(re.search(r'base64,([^"]+)"', text)[1]) == png.read_bytes()
+    assert not re.search(r'(?:src|href)="(?!data:)', text)
+    assert f"{found.data['silhouette']['manual']:+.3f}" in text
+    assert -1 <= found.data["silhouette"]["universal"] < 0.1, "universal vectors do not know the scenario"
+    assert found.data["silhouette"]["manual"] > found.data["silhouette"]["universal"]
+
+
+def test_a_user_of_the_figure_stands_for_one_scenario():
+    groups = [Labelled(scenario=name, user_ids=[], row_U=rows, label_U=rows)
+              for name, rows in (("food", np.arange(40)), ("films", np.arange(20, 30)))]
+    rows, scenario = sample(groups, 8, seed=0)
+    assert len({*rows.tolist()}) == len(rows) == 16
+    for number, group in enumerate(groups):
+        assert {*rows[scenario == number].tolist()} <= {*group.row_U.tolist()}
+        assert (scenario == number).sum() == 8
+
+
+def test_the_nearest_questions_are_left_out_of_training_and_no_others(shopped, monkeypatch):
+    monkeypatch.setattr("jobs.unseen.NEAREST", 1)  # two questions are asked here
+    found, _ = study(shopped, "unseen", seeds=1, log=lambda line: None)
+    left_out = found.data["left_out"]
+    assert [*left_out["films"]] == ["What does this user like?"]
+    trained = [json.loads(path.read_text()) for path in checkpoints(shopped).glob("*/inputs.json")]
+    assert ["What does this user like?"] in [one.get("left_out") for one in trained]
+    lines = means(found, "manual")
+    for name in ("food", "films", ALL):
+        full, less, lost = (figures[name].mean for figures in lines.values())
+        assert lost == pytest.approx(full - less)
+    assert not (folder(shopped) / "checkpoints" / "CURRENT").exists() or "left_out" not in json.loads(
+        (checkpoints(shopped) / (checkpoints(shopped) / "CURRENT").read_text().strip() / "inputs.json").read_text())
+
+
+def test_nearness_is_of_rare_words():
+    questions = ["Does this user like films?", "Does this user like trains?", "How old is this user?"]
+    assert [*nearest("Predict whether this user goes to films.", questions, 1)] == ["Does this user like films?"]
+
+
+def test_a_scenario_that_cannot_be_probed_is_named_and_costs_the_others_nothing(shopped, made):
+    rows = [{"user_id": user, "as_of": AT, "scenario": "films", "label": 1} for user in made["user_id"].to_pylist()]
+    deltalake.write_deltalake(shopped.table("ones"), pa.Table.from_pylist(rows, LABELS), mode="overwrite")
+    path = shopped.path.parent / "ones.yaml"
+    path.write_text(shopped.path.read_text().replace("labels: labels", "labels: ones", 2).replace(
+        "labels: ones", "labels: labels", 1))
+    deployment = Deployment.read(path)
+    found, _ = study(deployment, "precision", seeds=1, log=lambda line: None)
+    assert means(found, "")["exact"].keys() == {"food", ALL}
+    assert any(note.startswith("films was not probed: ") for note in found.notes)
+    with pytest.raises(StudyError, match="no scenario could be probed:\n  films: .*label more users"):
+        study(deployment, "precision", seeds=1, scenarios=["films"], log=lambda line: None)
