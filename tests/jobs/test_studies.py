@@ -333,5 +333,5 @@ def test_a_scenario_that_cannot_be_probed_is_named_and_costs_the_others_nothing(
     found, _ = study(deployment, "precision", seeds=1, log=lambda line: None)
     assert means(found, "")["exact"].keys() == {"food", ALL}
     assert any(note.startswith("films was not probed: ") for note in found.notes)
-    with pytest.raises(StudyError, match="no scenario could be probed:\n  films: .*label more users"):
+    with pytest.raises(StudyError, match=r"no scenario could be probed:\n  films: .*label more users"):
         study(deployment, "precision", seeds=1, scenarios=["films"], log=lambda line: None)
