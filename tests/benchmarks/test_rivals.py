@@ -93,11 +93,11 @@ def test_an_environment_that_is_not_there_is_named() -> None:
                     "docs/rivals.md says how to make one, LIFESTREAM_PYTHON names another")
 @pytest.mark.parametrize("method", ["coles", "cpc"])
 def test_a_sequence_encoder_learns_more_than_its_first_weights_know(method: str) -> None:
-    training, scored = made_up_profiles(200, seed=1, events=12), made_up_profiles(200, seed=2, events=12)
-    trained, fresh = (sequences.vectors(training, scored, network_config(), sequences.SequenceSettings(
-        epochs=6, users_per_step=32), method=method, python=LIFESTREAM, seed=0, trained=trained)
-        for trained in (True, False))
-    assert trained.shape == (200, 128)
+    training, scored = two_cut_offs(300, 1, events=12), made_up_profiles(300, seed=2, events=12)
+    trained, fresh = (sequences.vectors(training, scored, network_config(), sequences.SequenceSettings(epochs=4),
+                                        method=method, python=LIFESTREAM, seed=0, trained=trained)
+                      for trained in (True, False))
+    assert trained.shape == (300, 128)
     assert auc(trained, scored) > auc(fresh, scored) + 0.03
 
 
