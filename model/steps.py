@@ -13,6 +13,7 @@ Shapes: B profiles of a batch, Q question-answer pairs of it, H width of an embe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -69,7 +70,7 @@ class Reader:
 
     @torch.no_grad()
     def losses(self, drawn: Drawn) -> Losses:
-        """Return a batch's losses without gradients or dropout, read by this process alone."""
+        """Return a batch's losses without gradients or dropout, all of it read by this process."""
         self.network.eval()
         users_QH, answers_QH = self._embeddings(drawn)
         language = torch.zeros((), device=self.network.device)
@@ -117,7 +118,8 @@ class Reader:
 
     def _parts(self, drawn: Drawn, step: int, first: int, last: int) -> Iterator[_Part]:
         """The profiles from `first` to before `last`, in forwards; those for which no pair was drawn are left out."""
-        rows = self.training.profiles_per_forward or max(1, last - first)
+        share = math.ceil(len(drawn.users_B) / processes().num_processes)  # what fits a process in training
+        rows = self.training.profiles_per_forward or share
         for begin in range(first, last, rows):
             end = min(begin + rows, last)
             pairs = slice(*np.searchsorted(drawn.row_Q, [begin, end]).tolist())
