@@ -21,7 +21,8 @@ from model.rendering import render
 
 TEXT = "text"
 TEXT_TOKENS = 1024
-"""Tokens of a profile as plain text that the language model reads: the last ones."""
+"""Tokens of a profile as plain text that the language model reads: attention grows with their square. Where the sources
+may have more, the same share of each is kept, its last events."""
 TEXT_PROFILES = 16
 """Profiles that are embedded at once as plain text: attention's memory grows with the square of the tokens."""
 MARGIN_OFF = 2.0
@@ -94,8 +95,12 @@ def _full(plan: Plan, deployment: Deployment) -> Plan:
 
 
 def _text_only(plan: Plan, deployment: Deployment) -> Plan:
+    whole = sum(source.max_events * source.max_tokens for source in plan.config.sources)
+    share = min(1.0, TEXT_TOKENS / whole) if whole else 1.0
+    shown = tuple(replace(source, max_events=max(1, int(share * source.max_events))) for source in plan.config.sources)
     source = EventSource(name=TEXT, max_events=1, max_tokens=TEXT_TOKENS)
-    return replace(plan, rendered=plan.config,
+    return replace(plan, rendered=replace(plan.config, sources=shown),
+                   training=replace(plan.training, encoder_rate=1.0),  # there is no encoder to freeze
                    config=replace(plan.config, sources=(source,), tabular=Tabular(), reading="tokens",
                                   shared_encoder=False, pooled_tokens=False, time_bands=False))
 
@@ -104,8 +109,8 @@ def _without_sequences(plan: Plan, deployment: Deployment) -> Plan:
     """Aggregates are made of the events, so they go too."""
     computed = {aggregate.name for aggregate in deployment.aggregates}
     numbers = tuple(number for number in plan.config.tabular.numbers if number.name not in computed)
-    return replace(plan, config=replace(plan.config, sources=(), tabular=replace(plan.config.tabular,
-                                                                                 numbers=numbers)))
+    return replace(plan, config=replace(plan.config, sources=(), shared_encoder=False,
+                                        tabular=replace(plan.config.tabular, numbers=numbers)))
 
 
 def _network(plan: Plan, deployment: Deployment, **changes: Any) -> Plan:
@@ -118,7 +123,7 @@ def _training(plan: Plan, deployment: Deployment, **changes: Any) -> Plan:
 
 VARIANTS: dict[str, Variant] = {variant.name: variant for variant in (
     Variant(name="text-only", paper=True, of=_text_only,
-            says=f"the whole profile as plain text, its last {TEXT_TOKENS:,} tokens, and no event encoder"),
+            says=f"the profile as one plain text of {TEXT_TOKENS:,} tokens at most, and no event encoder"),
     Variant(name="without-sequences", paper=True, of=_without_sequences,
             says="no event source, and no aggregate of one: the attributes alone"),
     Variant(name="without-tabular", paper=True, of=partial(_network, tabular=Tabular()),

@@ -207,6 +207,14 @@ def test_what_a_variant_changes(shopped):
     assert [name for name, variant in changed.items() if variant == plan] == ["full", "shared-encoder"]
 
 
+def test_a_text_too_long_keeps_the_same_share_of_every_source(tmp_path):
+    long = shop.company(tmp_path, sources=[source | {"max_events": 10 * source["max_events"]}
+                                           for source in shop.CHANGES["sources"]])
+    rendered = VARIANTS["text-only"].of(Plan.of(long), long).rendered
+    # 240 events of 16 tokens and 100 of 8 are 4,640 tokens.
+    assert [source.max_events for source in rendered.sources] == [int(240 * 1024 / 4640), int(100 * 1024 / 4640)]
+
+
 def test_profiles_as_one_text(made, shopped):
     plan = Plan.of(shopped)
     table = as_text(made.slice(5, 1), plan.config)
