@@ -9,6 +9,7 @@ DATA ?=
 KILLS ?= 60
 SEED ?= 0
 SEEDS ?= 1
+LABEL ?=
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
@@ -31,11 +32,11 @@ test: $(READY)  ## lint, types and every test
 demo: $(READY)  ## a made-up company through the whole line, two days (USERS=300 STEPS=30 for a quick look)
 	@$(RUN)/python -m jobs.demo --users $(USERS) $(if $(STEPS),--steps $(STEPS))
 
-completejourney: $(READY)  ## a real retailer's households through the line (DATA=folder of its tables SEEDS=1)
+completejourney: $(READY)  ## a real retailer's households through the line (DATA=folder of its tables SEEDS=1 LABEL=coupon)
 online_retail: $(READY)  ## a real gift shop's customers through the line (DATA, SEEDS)
 uci_credit: $(READY)  ## a real bank's credit card clients through the line (DATA, SEEDS)
 completejourney online_retail uci_credit:
-	@$(RUN)/python -m examples.$@ $(DATA) $(if $(STEPS),--steps $(STEPS)) --seeds $(SEEDS)
+	@$(RUN)/python -m examples.$@ $(DATA) $(if $(LABEL),--label $(LABEL)) $(if $(STEPS),--steps $(STEPS)) --seeds $(SEEDS)
 
 chaos: $(READY)  ## kill every job again and again, and compare with a line that nobody disturbed (KILLS=60 SEED=0)
 	@$(RUN)/python -m benchmarks.chaos --kills $(KILLS) --seed $(SEED)

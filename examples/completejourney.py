@@ -51,11 +51,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def completejourney(
     data: Annotated[Path, typer.Argument(help="Folder of the publisher's tables.")] = run.DATA / "completejourney",
+    label: Annotated[list[str] | None, typer.Option(help="Of coupon, income and age; by default all three.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the deployment files'.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many trainings, each with a seed of its own.")] = 1,
 ) -> None:
-    """Run a real retailer's households through the whole line, once for each of three labels."""
-    run.run("completejourney", PARTS, data, steps=steps, seeds=seeds)
+    """Run a real retailer's households through the whole line, once for each label."""
+    wrong = {*(label or [])} - {*PARTS}
+    if wrong:
+        raise typer.BadParameter(f"{', '.join(sorted(wrong))}: use {', '.join(PARTS)}", param_hint="--label")
+    run.run("completejourney", [PARTS[name] for name in label or PARTS], data, steps=steps, seeds=seeds)
 
 
 def load(deployment: Deployment, data: Path, label: str) -> dict[str, int]:
@@ -169,9 +173,10 @@ LABELS: dict[str, Callable[[dict[str, pd.DataFrame]], pd.DataFrame]] = {
     "income": partial(demographic, column="income", values=RICH),
     "age": partial(demographic, column="age", values=OLD),
 }
-PARTS = tuple(run.Part(config=run.CONF / f"completejourney{end}.yaml", as_of=as_of, load=partial(load, label=label))
-              for label, end, as_of in (("coupon", "", COUPON_AS_OF), ("income", "_income", YEAR_END),
-                                        ("age", "_age", YEAR_END)))
+PARTS = {
+    label: run.Part(config=run.CONF / f"completejourney{end}.yaml", as_of=as_of, load=partial(load, label=label))
+    for label, end, as_of in (("coupon", "", COUPON_AS_OF), ("income", "_income", YEAR_END), ("age", "_age", YEAR_END))
+}
 
 if __name__ == "__main__":
     exits.run(app)
