@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
@@ -24,6 +25,9 @@ from jobs.runs import Record
 from model import release as releases
 from model.errors import InstructUEError
 from model.probe import SALTS, fit_half
+
+if TYPE_CHECKING:
+    from model.tuning import TuningConfig
 
 SALT = SALTS[0]
 
@@ -48,7 +52,7 @@ class TunedScenario:
     note: str | None
     """What is not as it was asked for or hoped."""
     step: int
-    """Of the optimiser, chosen on the users held out; 0: no step was better than the manual instruction."""
+    """Of the optimiser, chosen on the users held out; 0: no step was surely better than the manual instruction."""
     probe: float
     """Log loss of a regression on the users held out, with the tuned instruction."""
     probe_manual: float
@@ -57,7 +61,7 @@ class TunedScenario:
 
 
 def tune(deployment: Deployment, scenario: str, *, shots: int | None = None, seed: int = 0,
-         from_checkpoint: Path | None = None,
+         from_checkpoint: Path | None = None, config: TuningConfig | None = None,
          told: Callable[[int, int], None] = lambda done, total: None) -> TunedScenario:
     """Tune a scenario's instruction on some of its labels, and point the jobs at the release with it.
 
@@ -69,6 +73,8 @@ def tune(deployment: Deployment, scenario: str, *, shots: int | None = None, see
         Decides which users.
     from_checkpoint : Path, optional
         A checkpoint's folder; None: the one that the current release came from.
+    config : TuningConfig, optional
+        How it learns; None: the defaults.
     told : callable
         Takes how many steps are done, and of how many.
 
@@ -103,7 +109,7 @@ def tune(deployment: Deployment, scenario: str, *, shots: int | None = None, see
         network, tokenizers, _ = load_checkpoint(source)
         shown = profiles.take(group.row_U[chosen])
         read = ReadProfiles(network, tokenizers, shown)
-        config = TuningConfig()
+        config = config or TuningConfig()
         tuned = learn(read, np.arange(len(read)), group.label_U[chosen],
                       start_vectors(network, tokenizers, wanted.instruction), config=config, seed=seed, told=told)
         names, counts = np.unique(group.label_U[chosen], return_counts=True)
@@ -124,7 +130,8 @@ def tune(deployment: Deployment, scenario: str, *, shots: int | None = None, see
         run.details = {"release": made.path.name, "checkpoint": source.name, "scenario": scenario} | facts
         by_step = {look.step: look.probe for look in tuned.curve}
         notes = [f"{shots} shots were asked for, the fit half has {len(half)}"] * ((shots or 0) > len(half))
-        notes += ["nothing learned was better on the users held out, so the release stays as it is"] * (not tuned.step)
+        if not tuned.step:
+            notes.append("nothing learned was surely better on the users held out: the release stays as it is")
         return TunedScenario(as_of=as_of, scenario=scenario, release=made.path, model_version=made.model_version,
                              users=len(chosen), classes=classes,
                              note="; ".join(notes) or None,

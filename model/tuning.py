@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -64,6 +63,9 @@ class TuningConfig:
         Share of the shots that is not learned from and chooses the step.
     check_every
         Steps between two looks at the shots held out.
+    margin
+        Standard errors by which the best step must be better than the manual instruction on the shots held out, or
+        that is kept: the best of several looks at few users is often luck.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class TuningConfig:
     batch_size: int = 256
     held_out: float = 0.3
     check_every: int = 5
+    margin: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "check_every", "learning_rate", "temperature"):
@@ -84,6 +87,8 @@ class TuningConfig:
                 raise TuningError(f"{name} is {getattr(self, name)!r}: use a number above 0")
         if not 0 < self.held_out < 1:
             raise TuningError(f"held_out is {self.held_out!r}: use a share between 0 and 1")
+        if not self.margin >= 0:
+            raise TuningError(f"margin is {self.margin!r}: use 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +114,8 @@ class Tuned:
     vectors : numpy.ndarray
         float32 [I, H], `<USER>` at last.
     step : int
-        The step they are of: the one with the least log loss of the probe; 0 is the manual instruction itself.
+        The step they are of: the one with the least log loss of the probe, where that is better than the manual
+        instruction's by the margin; else 0, the manual instruction itself.
     curve : tuple of Look
         From step 0 to the last.
     learned, held_out : int
@@ -163,14 +169,19 @@ def tune(read: ReadProfiles, users_S: Ints, labels_S: ArrayLike, start_IH: Float
     batches = _batches(learned, classes_S, config.batch_size, rng)
     curve: list[Look] = []
     vectors: list[Floats] = []
+    losses: list[NDArray[np.float64]] = []
     for step in range(config.steps + 1):
         if step % config.check_every == 0 or step == config.steps:
             vectors.append(vectors_IH.detach().numpy().copy())
-            curve.append(_look(step, read.embed(vectors[-1], users_S), classes_S, held_S, config.temperature))
+            embeddings_SH = read.embed(vectors[-1], users_S)
+            losses.append(_probe_losses(embeddings_SH, classes_S, held_S))
+            learned_loss, held_loss = _losses(embeddings_SH, classes_S, held_S, config.temperature)
+            curve.append(Look(step=step, learned=learned_loss, held_out=held_loss, probe=float(losses[-1].mean())))
         if step < config.steps:
             batch = next(batches)
             embeddings_BH = read.read(users_S[batch], vectors_IH)
-            loss = prototype_loss(embeddings_BH, torch.from_numpy(classes_S[batch]), temperature=config.temperature)
+            classes_B = torch.from_numpy(classes_S[batch]).to(embeddings_BH.device)
+            loss = prototype_loss(embeddings_BH, classes_B, temperature=config.temperature)
             optimizer.zero_grad()
             loss.backward(inputs=[vectors_IH])
             optimizer.step()
@@ -178,6 +189,9 @@ def tune(read: ReadProfiles, users_S: Ints, labels_S: ArrayLike, start_IH: Float
             told(step + 1, config.steps)
     # Not by equation 6: held out too it goes on falling where a probe has long begun to lose.
     best = min(range(len(curve)), key=lambda look: curve[look].probe)
+    gains = losses[0] - losses[best]
+    if gains.mean() <= config.margin * gains.std(ddof=1) / len(gains) ** 0.5:
+        best = 0
     return Tuned(vectors=vectors[best], step=curve[best].step, curve=tuple(curve), learned=len(learned),
                  held_out=len(held))
 
@@ -271,12 +285,19 @@ def _batches(users: Ints, classes_S: Ints, size: int, rng: np.random.Generator) 
         yield from (users[order[part::parts]] for part in range(parts))
 
 
-def _look(step: int, embeddings_SH: Floats, classes_S: Ints, held_S: Bools, temperature: float) -> Look:
+def _losses(embeddings_SH: Floats, classes_S: Ints, held_S: Bools, temperature: float) -> tuple[float, float]:
+    """Equation 6 of the shots that are learned from and of those held out, by the prototypes of the first."""
     embeddings, classes, held = map(torch.from_numpy, (embeddings_SH, classes_S, held_S))
     prototypes_KH = class_prototypes(embeddings[~held], classes[~held])
     learned, held_out = (float(prototype_loss(embeddings[part], classes[part], prototypes_KH, temperature=temperature))
                          for part in (~held, held))
+    return learned, held_out
+
+
+def _probe_losses(embeddings_SH: Floats, classes_S: Ints, held_S: Bools) -> NDArray[np.float64]:
+    """The log loss of each shot held out, by a regression on the others."""
     regression = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=300))
     regression.fit(embeddings_SH[~held_S], classes_S[~held_S])
-    probe = log_loss(classes_S[held_S], regression.predict_proba(embeddings_SH[held_S]), labels=regression.classes_)
-    return Look(step=step, learned=learned, held_out=held_out, probe=float(probe))
+    predicted = regression.predict_log_proba(embeddings_SH[held_S])
+    losses: NDArray[np.float64] = -predicted[np.arange(len(predicted)), classes_S[held_S]].astype(np.float64)
+    return losses

@@ -153,12 +153,15 @@ def test_the_step_with_the_best_probe_of_the_users_held_out_is_taken(network, re
     """Labels that say nothing are learned by heart; the manual instruction is one of the steps to choose from."""
     start = start_vectors(*network, QUESTION)
     labels = np.random.default_rng(seed).integers(0, 2, USERS)
-    config = TuningConfig(steps=9, learning_rate=0.3, check_every=3)
+    config = TuningConfig(steps=9, learning_rate=0.3, check_every=3, margin=0)
     tuned = tune(read, np.arange(USERS), labels, start, config=config, seed=seed)
     assert tuned.curve[-1].learned < tuned.curve[0].learned
     best = min(tuned.curve, key=lambda look: look.probe)
     assert best.probe <= tuned.curve[0].probe
     assert tuned.step == best.step
+    sure = tune(read, np.arange(USERS), labels, start, config=replace(config, margin=1e9), seed=seed)
+    assert (sure.step, sure.curve) == (0, tuned.curve)
+    np.testing.assert_array_equal(sure.vectors, start)
     shorter = tune(read, np.arange(USERS), labels, tuned.vectors, config=replace(config, steps=1), seed=seed)
     # The vectors are those of that step: tuning on from them begins where that step stood.
     assert shorter.curve[0].probe == pytest.approx(best.probe, abs=1e-6)
@@ -194,7 +197,7 @@ def test_labels_that_cannot_be_tuned_with_are_refused(labels, shots, message):
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"learning_rate": -1.0}, {"temperature": float("nan")},
-                                   {"batch_size": 0}, {"held_out": 1.0}])
+                                   {"batch_size": 0}, {"held_out": 1.0}, {"margin": -1.0}])
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(TuningError, match=f"{next(iter(wrong))} is "):
         replace(TuningConfig(), **wrong)
