@@ -120,16 +120,6 @@ def test_added_instructions_keep_what_was_tuned_and_a_whole_export_says_what_it_
     assert read(whole.release).instructions["food"].text == "Food, in other words?"
 
 
-def test_embed_renews_the_tuned_scenario_alone(spark, company):
-    from jobs.embed import embed as job
-
-    shop.assembled(spark, company, shop.DAY3, shop.profiles(5))
-    job(spark, company, shop.DAY3)
-    tuned_once(company)
-    shop.assembled(spark, company, shop.DAY4, shop.profiles(5))
-    assert {name: count for name, count in job(spark, company, shop.DAY4).vectors.items() if count} == {"food": USERS}
-
-
 def test_more_shots_than_the_half_has_is_all_of_it_and_said(company):
     before = open_release(company).path
     done = tune(company, "food", shots=5_000, config=TuningConfig(steps=1, margin=1e9))
