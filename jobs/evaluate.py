@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from jobs.deployment import UNIVERSAL, Deployment
 from jobs.labels import Labelled, labelled_profiles, read_labels
-from jobs.releases import folder, open_release
+from jobs.releases import folder, open_release, tuned
 from jobs.rivals import features
 from jobs.runs import Record
 from model.errors import InstructUEError
-from model.probe import ProbeError, ProbeResult, probe, rival
+from model.probe import SALTS, ProbeError, ProbeResult, probe, rival
 from model.runtime import Runtime
 
 METHODS = ("universal", "instructed", "universal and instructed", "by hand, regression", "by hand, LightGBM")
@@ -55,6 +55,9 @@ class Evaluated:
     """Labelled users without a profile at the label's as_of, by scenario."""
     not_probed: dict[str, str]
     """Why, by scenario; it has no figures then."""
+    tuned: dict[str, int]
+    """Users that a scenario's instruction was tuned on; it is probed on the one pair of halves whose scored users
+    are none of them."""
     auc: Table
     auc_std: Table
     ks: Table
@@ -97,7 +100,9 @@ def evaluate(deployment: Deployment, *, release: str | Path | None = None, rival
         left_out = {group.scenario: len(labels[group.scenario]) - len(group.user_ids) for group in groups}
         vectors_UKH = Runtime(found, providers=deployment.model.providers).embed(
             profiles, [UNIVERSAL, *(scenario.name for scenario in judged)])
-        results, failed = _probe_all(groups, vectors_UKH, _by_hand(deployment, profiles) if rivals else None, told)
+        learned = tuned(found)
+        results, failed = _probe_all(groups, vectors_UKH, _by_hand(deployment, profiles) if rivals else None,
+                                     {name: (facts["salt"],) for name, facts in learned.items()}, told)
         run.model_version, run.rows_in = found.model_version, sum(len(table) for table in labels.values())
         run.left_out = {f"{name}: no profile": count for name, count in left_out.items() if count}
         run.left_out |= {f"{group.scenario}: not probed": len(group.user_ids) for group in groups
@@ -109,6 +114,7 @@ def evaluate(deployment: Deployment, *, release: str | Path | None = None, rival
         done = Evaluated(
             as_of=as_of, release=found.path.name, model_version=found.model_version,
             users={group.scenario: len(group.user_ids) for group in groups}, left_out=left_out, not_probed=failed,
+            tuned={group.scenario: learned[group.scenario]["users"] for group in groups if group.scenario in learned},
             auc=_figures(results, "auc"), auc_std=_figures(results, "auc_std"),
             ks=_figures(results, "ks"), ks_std=_figures(results, "ks_std"), seconds=run.seconds())
         run.details |= {"auc": done.auc, "ks": done.ks}
@@ -123,9 +129,12 @@ def _by_hand(deployment: Deployment, profiles: pa.Table) -> tuple[NDArray[np.flo
 
 
 def _probe_all(groups: list[Labelled], vectors_UKH: NDArray[np.float32],
-               by_hand: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+               by_hand: tuple[NDArray[np.float64], NDArray[np.float64]] | None, salts: dict[str, tuple[str, ...]],
                told: Callable[[int, int], None]) -> tuple[Results, dict[str, str]]:
-    """By scenario and method, each on a core of its own; and why, for each scenario that could not be probed."""
+    """By scenario and method, each on a core of its own; and why, for each scenario that could not be probed.
+
+    `salts` are those of scenarios that may not be probed on all of them.
+    """
     work = []
     for number, group in enumerate(groups, start=1):
         universal, instructed = vectors_UKH[group.row_U, 0], vectors_UKH[group.row_U, number]
@@ -137,7 +146,7 @@ def _probe_all(groups: list[Labelled], vectors_UKH: NDArray[np.float32],
     results: Results = {}
     failed: dict[str, str] = {}
     fitted = Parallel(n_jobs=-1, return_as="generator", max_nbytes="1M")(
-        delayed(_tried)(fit, features, group) for group, _, fit, features in work)
+        delayed(_tried)(fit, features, group, salts.get(group.scenario, SALTS)) for group, _, fit, features in work)
     for done, ((group, method, _, _), result) in enumerate(zip(work, fitted, strict=True), start=1):
         if isinstance(result, ProbeResult):
             results[group.scenario, method] = result
@@ -147,10 +156,11 @@ def _probe_all(groups: list[Labelled], vectors_UKH: NDArray[np.float32],
     return {key: result for key, result in results.items() if key[0] not in failed}, failed
 
 
-def _tried(fit: Fit, features: NDArray[np.floating[Any]], group: Labelled) -> ProbeResult | str:
+def _tried(fit: Fit, features: NDArray[np.floating[Any]], group: Labelled,
+           salts: tuple[str, ...]) -> ProbeResult | str:
     """The figures, or why there are none: one scenario with too few labels must not cost the others theirs."""
     try:
-        return fit(features, group.label_U, group.user_ids)
+        return fit(features, group.label_U, group.user_ids, salts=salts)
     except ProbeError as error:
         return str(error)
 

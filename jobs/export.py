@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from jobs import lake
 from jobs.deployment import Deployment
 from jobs.failures import opening
-from jobs.releases import NoCheckpointError, came_from, checkpoint, folder, instructions
+from jobs.releases import NoCheckpointError, came_from, checkpoint, folder, instructions, tuned
 from jobs.runs import Record
 from jobs.train import INPUTS, check_training
 from model import release as releases
@@ -117,11 +117,8 @@ def sample(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
 
 def _tuned(deployment: Deployment) -> list[str]:
     """The scenarios that the current release, if there is one, has tuned vectors for."""
-    from model.card import TUNED
-    from model.export import read_metrics
-
     try:
-        return [*read_metrics(releases.read(releases.current(folder(deployment)))).get(TUNED, {})]
+        return [*tuned(releases.read(releases.current(folder(deployment))))]
     except ReleaseError:  # none, or a broken one: an export is how that is mended
         return []
 

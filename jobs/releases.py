@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 from jobs.deployment import Deployment
@@ -88,6 +90,12 @@ def checkpoint(deployment: Deployment) -> Path:
         raise NoCheckpointError(f"{pointer} holds {name!r}, and there is no such folder; run `instructue train` again, "
                                 "or name a checkpoint with --checkpoint")
     return path
+
+
+def tuned(release: Release) -> dict[str, dict[str, Any]]:
+    """What each tuned scenario of a release learned of."""
+    metrics = json.loads((release.path / "metrics.json").read_text(encoding="utf-8"))
+    return dict(metrics.get("tuned", {}))
 
 
 def came_from(deployment: Deployment, release: Release) -> Path:

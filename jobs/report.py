@@ -183,7 +183,9 @@ def probe(found: Evaluated) -> RenderableType:
     means = ("mean", None, *(f"{mean(scores[method] for scores in found.auc.values()):.3f}" for method in methods))
     title = f"What the vectors of release {found.release} know of the labels: AUC / KS"
     judged = table(title, ("scenario", "users", *methods), [*rows, means])
-    return Group(judged, *(Text(f"{scenario} was not probed: {why}") for scenario, why in found.not_probed.items()))
+    return Group(judged, *(Text(f"{scenario} was not probed: {why}") for scenario, why in found.not_probed.items()),
+                 *(Text(f"{scenario} was tuned on {users} users: probed on one pair of halves, which keeps them apart")
+                   for scenario, users in found.tuned.items()))
 
 
 def as_object(value: Any) -> str:

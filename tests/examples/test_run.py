@@ -29,7 +29,8 @@ def test_each_half_is_held_against_the_same_half(elsewhere):
                                            for method, halves in aucs.items() for auc in halves]}))
     table = dict.fromkeys(METHODS, 0.6)
     evaluated = Evaluated(as_of=date(2017, 7, 1), release="r", model_version="v", users={"coupon": 9}, left_out={},
-                          not_probed={}, auc={"coupon": table}, auc_std={}, ks={"coupon": table}, ks_std={}, seconds=1)
+                          not_probed={}, tuned={}, auc={"coupon": table}, auc_std={}, ks={"coupon": table}, ks_std={},
+                          seconds=1)
     console = Console(width=200)
     with console.capture() as shown:
         console.print(run.paired(deployment, [evaluated]))

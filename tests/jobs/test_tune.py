@@ -13,12 +13,13 @@ import pyarrow as pa
 import pytest
 
 from jobs.deployment import Deployment
+from jobs.evaluate import evaluate
 from jobs.export import export
 from jobs.releases import checkpoints, folder, open_release
 from jobs.train import train
 from jobs.tune import tune
 from model.inference import embed
-from model.probe import fit_half
+from model.probe import SALTS, fit_half
 from model.release import read, set_current
 from model.runtime import load
 from model.tuning import TuningConfig
@@ -57,6 +58,19 @@ def tuned_once(deployment: Deployment):
         if done.step:
             return done, seed
     raise AssertionError("no seed tunes")
+
+
+def test_a_tuned_scenario_is_judged_by_users_that_tuning_has_not_seen(company):
+    made = made_up_profiles(USERS, seed=3).to_pylist()
+    shutil.rmtree(company.table("labels"))
+    write_labels(company, "labels", [label(row["user_id"], int(row["interest"] % 2)) for row in made])
+    whole = evaluate(company, rivals=False)
+    tuned_once(company)
+    done = evaluate(company, rivals=False)
+    assert (whole.tuned, done.tuned) == ({}, {"food": SHOTS})
+    for found, salts in ((whole, {*SALTS}), (done, {"probe-1"})):
+        written = json.loads((folder(company) / "evaluations" / f"{found.release}.json").read_text())
+        assert {half["salt"] for half in written["halves"]} == salts
 
 
 def test_one_scenario_is_tuned_and_all_else_stays(company):
