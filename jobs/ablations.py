@@ -12,7 +12,7 @@ from jobs.modes import MANUAL, MODES, UNIVERSAL, modes
 from jobs.results import Result
 from jobs.scores import ALL, line, tables
 from jobs.study import Study, StudyError
-from jobs.variants import VARIANTS, Variant
+from jobs.variants import VARIANTS, Plan
 from model.config import ConfigError
 
 PAPER = ("the paper's Table 3 (rows marked *) is of universal vectors: its full row is Table 2's universal row",
@@ -20,38 +20,50 @@ PAPER = ("the paper's Table 3 (rows marked *) is of universal vectors: its full 
 
 
 def ablations(study: Study, only: Sequence[str] = ()) -> Result:
-    """Train and probe every variant, or only those named.
+    """Train and probe every variant that leaves something of the deployment, or only those named.
 
     Raises
     ------
     StudyError
-        No such variant, or one that leaves nothing of this deployment's profiles.
+        No such variant, or a named one leaves nothing.
     """
-    chosen = _chosen(only)
-    planned = [(variant, seed) for variant in chosen for seed in study.seeds]
-    cells = []
-    for variant, seed in planned:
-        try:
-            plan = variant.of(study.plan, study.deployment)
-        except ConfigError as error:
-            raise StudyError(f"the variant {variant.name!r} leaves nothing to train ({error}): name others with "
-                             "--only") from error
-        cells.append(modes(study, variant.name, plan, seed))
-    scores = dict(zip(((variant.name, seed) for variant, seed in planned), study.run_cells(cells), strict=True))
+    chosen, left_out = plans(study, only)
+    planned = {(name, seed): modes(study, name, plan, seed) for name, plan in chosen.items() for seed in study.seeds}
+    scores = dict(zip(planned, study.run_cells([*planned.values()]), strict=True))
     notes = study.notes([*scores.values()])
-    lines = [line(variant.name + " *" * variant.paper, [scores[variant.name, seed] for seed in study.seeds], mode,
-                  part=mode) for mode in MODES for variant in chosen]
+    lines = [line(name + " *" * VARIANTS[name].paper, [scores[name, seed] for seed in study.seeds], mode, part=mode)
+             for mode in MODES for name in chosen]
     rank = sorted((row for row in lines if row.part == MANUAL), key=lambda row: -row.auc[ALL].mean)
     order = {row.name: place for place, row in enumerate(rank)}
     lines.sort(key=lambda row: ((MANUAL, UNIVERSAL).index(row.part), order[row.name]))
     return Result(name="ablations", title="What is lost without a part", tables=tables(lines, study.names, "variant"),
-                  notes=(*PAPER, *notes, *(f"{variant.name}: {variant.says}" for variant in chosen)),
+                  notes=(*PAPER, *notes, *(f"{name}: {VARIANTS[name].says}" for name in chosen),
+                         *(f"{name} was left out: {why}" for name, why in left_out.items())),
                   data={"lines": lines, "scores": {f"{name}, seed {seed}": some
                                                    for (name, seed), some in scores.items()}})
 
 
-def _chosen(only: Sequence[str]) -> list[Variant]:
+def plans(study: Study, only: Sequence[str]) -> tuple[dict[str, Plan], dict[str, str]]:
+    """The plan of each variant, or of those named; and why there is none, for each that leaves nothing.
+
+    Raises
+    ------
+    StudyError
+        See `ablations`.
+    """
     for name in only:
         if name not in VARIANTS:
             raise StudyError(f"there is no variant {name!r}; use some of {', '.join(VARIANTS)}")
-    return [variant for name, variant in VARIANTS.items() if not only or name in only]
+    made: dict[str, Plan] = {}
+    left_out: dict[str, str] = {}
+    for name, variant in VARIANTS.items():
+        if only and name not in only:
+            continue
+        try:
+            made[name] = variant.of(study.plan, study.deployment)
+        except ConfigError as error:
+            if name in only:
+                raise StudyError(f"the variant {name!r} leaves nothing to train ({error}): leave --only {name} "
+                                 "out") from error
+            left_out[name] = str(error)
+    return made, left_out

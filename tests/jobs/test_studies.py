@@ -12,7 +12,9 @@ import deltalake
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 
+from jobs.ablations import plans
 from jobs.deployment import Deployment
 from jobs.figure import sample
 from jobs.labels import Labelled
@@ -22,7 +24,7 @@ from jobs.precision import VAGUE
 from jobs.releases import checkpoints, folder
 from jobs.scores import ALL, Figure
 from jobs.studies import study
-from jobs.study import Study, StudyError
+from jobs.study import Study
 from jobs.train import train
 from jobs.unseen import nearest
 from jobs.variants import VARIANTS, Plan, as_text
@@ -30,8 +32,9 @@ from model.cache import ReadProfiles
 from model.config import EventSource
 from model.probe import SALTS, fit_half, probe
 from model.tuning import start_vectors
+from tests.errors import case, refused, row
 from tests.jobs import shop
-from tests.jobs.test_export import SMALL, write
+from tests.jobs.test_export import QUIET, SMALL, write
 from tests.model.made_up import EVENT, made_up_pairs, made_up_profiles
 
 AT = datetime(2025, 3, 3, tzinfo=UTC)
@@ -87,7 +90,7 @@ def means(found, part: str, measure: str = "auc") -> dict[str, dict[str, Figure]
 @pytest.fixture(scope="module")
 def opened(shopped):
     """A study of one seed, for what is tried beneath the commands."""
-    with Study.opened(shopped, "evaluate_test", seeds=1, log=lambda line: None) as study:
+    with Study.opened(shopped, "evaluate_test", seeds=1, **QUIET) as study:
         yield study
 
 
@@ -123,9 +126,9 @@ def test_a_killed_run_goes_on_at_its_next_cell_and_a_finished_one_trains_nothing
 
 
 def test_a_seeds_network_is_that_of_train_and_its_figures_are_the_probes(shopped, made, opened):
-    done = train(shopped, seed=1, log=lambda line: None)
+    done = train(shopped, seed=1, **QUIET)
     before = {path.name for path in checkpoints(shopped).iterdir()}
-    found, _ = study(shopped, "table", seeds=2, shots=[16], log=lambda line: None)
+    found, _ = study(shopped, "table", seeds=2, shots=[16], **QUIET)
     assert {path.name for path in checkpoints(shopped).iterdir()} == before
     assert done.checkpoint.name in before
     trained = opened.trained(opened.plan, 1)
@@ -148,8 +151,8 @@ def test_shuffled_labels_are_a_coin_toss(shopped, made, tmp_path):
     deltalake.write_deltalake(shopped.table("shuffled"), pa.Table.from_pylist(rows, LABELS), mode="overwrite")
     path = shopped.path.parent / "shuffled.yaml"
     path.write_text(shopped.path.read_text().replace("labels: labels", "labels: shuffled"))
-    found, _ = study(Deployment.read(path), "table", seeds=2, shots=[16], log=lambda line: None)
-    true, _ = study(shopped, "table", seeds=2, shots=[16], log=lambda line: None)
+    found, _ = study(Deployment.read(path), "table", seeds=2, shots=[16], **QUIET)
+    true, _ = study(shopped, "table", seeds=2, shots=[16], **QUIET)
     # Over five overlapping halves of 60 users each the mean wanders by .05.
     assert all(abs(figures[ALL].mean - 0.5) < 0.12 for figures in means(found, "").values())
     assert means(true, "")["universal"][ALL].mean > 0.65
@@ -174,7 +177,7 @@ def test_tuning_sees_nothing_of_the_half_that_is_scored(opened):
 
 
 def test_every_variant_trains_and_embeds(shopped):
-    found, at = study(shopped, "ablations", seeds=1, scenarios=["food"], log=lambda line: None)
+    found, at = study(shopped, "ablations", seeds=1, scenarios=["food"], **QUIET)
     names = {name + " *" * variant.paper for name, variant in VARIANTS.items()}
     for part in ("manual", "universal"):
         assert means(found, part).keys() == names
@@ -225,7 +228,7 @@ def test_profiles_as_one_text(made, shopped):
 
 
 def test_vague_and_wrong_instructions_are_other_texts(shopped, opened, made):
-    found, _ = study(shopped, "precision", seeds=1, log=lambda line: None)
+    found, _ = study(shopped, "precision", seeds=1, **QUIET)
     assert [*means(found, "")] == ["exact", "vague", "wrong", "universal"]
     assert len({FOOD, FILMS, *VAGUE}) == 2 + len(VAGUE)
     vectors = opened.trained(opened.plan, 0).embed([*VAGUE, FILMS], made.sort_by("user_id"))
@@ -281,16 +284,16 @@ def test_noise_is_the_share_of_what_is_read_and_never_the_users_own(made):
 
 
 def test_quality_against_noise_is_a_table_and_a_curve(shopped):
-    found, _ = study(shopped, "noise", seeds=1, scenarios=["food"], log=lambda line: None)
+    found, _ = study(shopped, "noise", seeds=1, scenarios=["food"], **QUIET)
     for part in ("universal", "manual"):
         assert [*means(found, part)] == ["0%", "20%", "40%", "60%"]
-    table, _ = study(shopped, "table", seeds=1, scenarios=["food"], shots=[16], log=lambda line: None)
+    table, _ = study(shopped, "table", seeds=1, scenarios=["food"], shots=[16], **QUIET)
     assert means(found, "manual")["0%"] == means(table, "")["manual"]
     assert found.pictures[0].read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_figure_is_a_picture_and_one_page_with_its_numbers(shopped):
-    found, at = study(shopped, "figure", seeds=1, log=lambda line: None)
+    found, at = study(shopped, "figure", seeds=1, **QUIET)
     png, page = (at / name for name in ("figure_5.png", "figure_5.html"))
     assert found.pictures == (png, page)
     text = page.read_text()
@@ -313,7 +316,7 @@ def test_a_user_of_the_figure_stands_for_one_scenario():
 
 def test_the_nearest_questions_are_left_out_of_training_and_no_others(shopped, monkeypatch):
     monkeypatch.setattr("jobs.unseen.NEAREST", 1)  # two questions are asked here
-    found, _ = study(shopped, "unseen", seeds=1, log=lambda line: None)
+    found, _ = study(shopped, "unseen", seeds=1, **QUIET)
     left_out = found.data["left_out"]
     assert [*left_out["films"]] == ["What does this user like?"]
     trained = [json.loads(path.read_text()) for path in checkpoints(shopped).glob("*/inputs.json")]
@@ -331,15 +334,65 @@ def test_nearness_is_of_rare_words():
     assert [*nearest("Predict whether this user goes to films.", questions, 1)] == ["Does this user like films?"]
 
 
-def test_a_scenario_that_cannot_be_probed_is_named_and_costs_the_others_nothing(shopped, made):
-    rows = [{"user_id": user, "as_of": AT, "scenario": "films", "label": 1} for user in made["user_id"].to_pylist()]
-    deltalake.write_deltalake(shopped.table("ones"), pa.Table.from_pylist(rows, LABELS), mode="overwrite")
-    path = shopped.path.parent / "ones.yaml"
-    path.write_text(shopped.path.read_text().replace("labels: labels", "labels: ones", 2).replace(
-        "labels: ones", "labels: labels", 1))
-    deployment = Deployment.read(path)
-    found, _ = study(deployment, "precision", seeds=1, log=lambda line: None)
+def relabelled(deployment: Deployment, name: str, rows: list[dict], labels: str) -> Deployment:
+    """The same deployment with other labels of films; each scenario's table by `labels`."""
+    deltalake.write_deltalake(deployment.table(name), pa.Table.from_pylist(rows, LABELS), mode="overwrite")
+    food, films = (scenario | {"labels": table} for scenario, table in zip(SCENARIOS, labels.split(), strict=True))
+    path = deployment.path.parent / f"{name}.yaml"
+    content = yaml.safe_load(deployment.path.read_text()) | {"scenarios": [food, films]}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return Deployment.read(path)
+
+
+def films(users: list[str], label: int | None = None) -> list[dict]:
+    return [{"user_id": user, "as_of": AT, "scenario": "films", "label": number % 2 if label is None else label}
+            for number, user in enumerate(users)]
+
+
+@row("labels of one class alone, over seeds")
+def test_a_scenario_that_cannot_be_probed_is_named_and_costs_the_others_nothing(wrong, shopped, made):
+    deployment = relabelled(shopped, "ones", films(made["user_id"].to_pylist(), 1), "labels ones")
+    found, _ = study(deployment, "precision", seeds=1, **QUIET)
     assert means(found, "")["exact"].keys() == {"food", ALL}
     assert any(note.startswith("films was not probed: ") for note in found.notes)
-    with pytest.raises(StudyError, match=r"no scenario could be probed:\n  films: .*label more users"):
-        study(deployment, "precision", seeds=1, scenarios=["films"], log=lambda line: None)
+    with refused(wrong):
+        study(deployment, "precision", seeds=1, scenarios=["films"], **QUIET)
+
+
+@pytest.mark.parametrize(("wrong", "kind", "options"), [
+    case("a scenario to evaluate that has no labels", "table", {"scenarios": ["fod"]}),
+    case("a variant that there is none of", "ablations", {"only": ["no-noise"]}),
+    case("a figure of one scenario", "figure", {"scenarios": ["films"]}),
+    case("too few questions to leave some out", "unseen", {}),
+])
+def test_what_cannot_be_compared_is_refused_before_anything_is_trained(wrong, kind, options, shopped):
+    log = Log()
+    with refused(wrong):
+        study(shopped, kind, seeds=1, log=log, **options)
+    assert log == []
+
+
+@row("an evaluation over seeds where no scenario has labels")
+def test_without_labels_there_is_nothing_to_compare(wrong, tmp_path):
+    with refused(wrong):
+        study(company(tmp_path, scenarios=[{"name": "films", "instruction": FILMS}]), "table", **QUIET)
+
+
+@row("too few users for a figure")
+def test_a_figure_of_too_few_users_is_refused(wrong, shopped, made):
+    few = relabelled(shopped, "few", films(made["user_id"].to_pylist()[:3]), "labels few")
+    with refused(wrong):
+        study(few, "figure", seeds=1, **QUIET)
+
+
+@row("a variant that leaves nothing")
+def test_a_variant_that_leaves_nothing_is_refused_where_it_is_named_and_left_out_elsewhere(wrong, shopped):
+    path = shopped.path.parent / "bare.yaml"
+    content = yaml.safe_load(shopped.path.read_text())
+    path.write_text(yaml.safe_dump({name: value for name, value in content.items() if name != "attributes"}))
+    with Study.opened(Deployment.read(path), "evaluate_test", seeds=1, **QUIET) as bare:
+        with refused(wrong):
+            plans(bare, ["without-sequences"])
+        made, left_out = plans(bare, [])
+    assert [*left_out] == ["without-sequences"]
+    assert made.keys() | left_out.keys() == VARIANTS.keys()
