@@ -71,6 +71,8 @@ class Study:
     """
 
     run: Record
+    tables: dict[str, str]
+    """Ids of the Delta tables that training reads: a table made anew begins at version 0 again."""
     scenarios: tuple[Scenario, ...]
     groups: tuple[Labelled, ...]
     profiles: pa.Table
@@ -104,14 +106,13 @@ class Study:
         with Record.kept(deployment, name, as_of) as run:
             check_training(deployment)
             profiles, groups = labelled_profiles(deployment, run.open("user_profiles"), labels)
-            for table in TABLES:
-                run.open(table)
+            tables = {name: str(run.open(name).metadata().id) for name in TABLES}
             run.rows_in = sum(len(table) for table in labels.values())
             missing = {group.scenario: len(labels[group.scenario]) - len(group.user_ids) for group in groups}
             run.left_out = {f"{scenario}: no profile": count for scenario, count in missing.items() if count}
             run.details = {"seeds": seeds, "steps": steps}
-            yield cls(run=run, scenarios=judged, groups=tuple(groups), profiles=profiles, seeds=tuple(range(seeds)),
-                      steps=steps, log=log, told=told)
+            yield cls(run=run, tables=tables, scenarios=judged, groups=tuple(groups), profiles=profiles,
+                      seeds=tuple(range(seeds)), steps=steps, log=log, told=told)
 
     @property
     def deployment(self) -> Deployment:
@@ -137,7 +138,8 @@ class Study:
              **more: Any) -> Cell:
         """A piece of work with one network; `more` is what else decides it beside that and the labels."""
         groups = groups or self.groups
-        decides = {"trained": plan.inputs(self.deployment, self.run.versions, seed), "profiles": self._profiles_hash,
+        decides = {"trained": plan.inputs(self.deployment, self.run.versions, seed), "tables": self.tables,
+                   "profiles": self._profiles_hash,
                    "labels": {group.scenario: self._labels_hash(group) for group in groups}, **more}
         return Cell(name=f"{name}, seed {seed}", decides=decides, work=work)
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from jobs.ablations import plans
+from jobs.cli import main
 from jobs.deployment import Deployment
 from jobs.figure import sample
 from jobs.labels import Labelled
@@ -38,10 +39,11 @@ from tests.jobs.test_export import QUIET, SMALL, write
 from tests.model.made_up import EVENT, made_up_pairs, made_up_profiles
 
 AT = datetime(2025, 3, 3, tzinfo=UTC)
-USERS = 120
+USERS = 100
 FOOD, FILMS = "Predict whether this user likes food and films.", "What films does this user like?"
 SCENARIOS = [{"name": "food", "instruction": FOOD, "labels": "labels"},
              {"name": "films", "instruction": FILMS, "labels": "labels"}]
+FOOD_TABLE = {"seeds": 2, "shots": [16], "scenarios": ["food"]}
 NETWORK = SMALL["network"] | {"backbone": {"layers": 1, "width": 32, "heads": 2, "kv_heads": 2, "feedforward": 32}}
 MODEL = SMALL | {"network": NETWORK, "training": {"steps": 1, "profiles_per_step": 16, "encoder_rate": 0}}
 LABELS = pa.schema({"user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "scenario": pa.string(),
@@ -61,7 +63,7 @@ def made() -> pa.Table:
 def shopped(tmp_path_factory, made) -> Deployment:
     """A company with training tables, profiles and labels of two scenarios, and no release."""
     deployment = company(tmp_path_factory.mktemp("studied"))
-    asked = made_up_profiles(48, seed=7, events=8)
+    asked = made_up_profiles(36, seed=7, events=8)
     write(deployment, "training_profiles", asked, date(2025, 1, 1))
     write(deployment, "userqa", made_up_pairs(asked), date(2025, 1, 1))
     write(deployment, "user_profiles", made.drop_columns(["as_of"]), date(2025, 3, 2))
@@ -101,26 +103,22 @@ def test_a_killed_run_goes_on_at_its_next_cell_and_a_finished_one_trains_nothing
 
     log = Log()
     with pytest.raises(KeyboardInterrupt):
-        study(shopped, "table", seeds=2, shots=[16], log=log, told=kill)
+        study(shopped, "table", **FOOD_TABLE, log=log, told=kill)
     assert len(log.trained) == 1
     seen, log = [], Log()
-    found, at = study(shopped, "table", seeds=2, shots=[16], log=log, told=lambda *told: seen.append(told))
-    # For each seed a cell of universal and manual, and one tuned for each scenario.
-    assert log[0] == "2 of 6 cells were done before"
-    assert (seen[0], seen[-1]) == ((2, 6), (6, 6))
+    found, at = study(shopped, "table", **FOOD_TABLE, log=log, told=lambda *told: seen.append(told))
+    # For each seed a cell of universal and manual, and one tuned.
+    assert log[0] == "2 of 4 cells were done before"
+    assert (seen[0], seen[-1]) == ((2, 4), (4, 4))
     assert len(log.trained) == 1, "of the second seed"
     log = Log()
-    again, _ = study(shopped, "table", seeds=2, shots=[16], log=log)
-    assert log == ["6 of 6 cells were done before"]
+    again, _ = study(shopped, "table", **FOOD_TABLE, log=log)
+    assert log == ["4 of 4 cells were done before"]
     assert again == found
     assert [*means(found, "")] == ["universal", "manual", "tuned (16)"]
     written = json.loads((at / "table_2.json").read_text())
-    assert written["tables"][0]["columns"] == ["vectors", "food", "films", "mean"]
+    assert written["tables"][0]["columns"] == ["vectors", "food", "mean"]
     assert (at / "table_2.md").read_text().count("\n| tuned (16) |") == 2
-    # Another number of steps is another cell, of another network.
-    log = Log()
-    study(shopped, "table", seeds=1, steps=0, shots=[16], scenarios=["food"], log=log)
-    assert len(log.trained) == 1
     run = deltalake.DeltaTable(shopped.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate_table")])
     assert run["status"].to_pylist() == ["ok"]
 
@@ -128,20 +126,16 @@ def test_a_killed_run_goes_on_at_its_next_cell_and_a_finished_one_trains_nothing
 def test_a_seeds_network_is_that_of_train_and_its_figures_are_the_probes(shopped, made, opened):
     done = train(shopped, seed=1, **QUIET)
     before = {path.name for path in checkpoints(shopped).iterdir()}
-    found, _ = study(shopped, "table", seeds=2, shots=[16], **QUIET)
+    found, _ = study(shopped, "table", **FOOD_TABLE, **QUIET)
     assert {path.name for path in checkpoints(shopped).iterdir()} == before
     assert done.checkpoint.name in before
-    trained = opened.trained(opened.plan, 1)
-    vectors = trained.embed([None, FOOD, FILMS], made.sort_by("user_id"))
+    vectors = opened.trained(opened.plan, 1).embed([None, FOOD], made.sort_by("user_id"))
     label, ids = (np.array(made["interest"]) < 3).astype(int), made["user_id"].to_pylist()
-    expected = probe(vectors[:, 1], label, ids)
-    by_seed = [np.mean([score["auc"] for score in scores if (score["scenario"], score["method"]) == ("food", "manual")])
+    by_seed = [np.mean([score["auc"] for score in scores if score["method"] == "manual"])
                for scores in found.data["scores"]]
-    assert by_seed[1] == pytest.approx(expected.auc, abs=0.005)
+    assert by_seed[1] == pytest.approx(probe(vectors[:, 1], label, ids).auc, abs=0.005)
     assert means(found, "")["manual"]["food"].mean == pytest.approx(np.mean(by_seed))
     assert means(found, "")["manual"]["food"].spread == pytest.approx(np.std(by_seed, ddof=1))
-    assert means(found, "")["manual"][ALL].mean == pytest.approx(
-        np.mean([means(found, "")["manual"][name].mean for name in ("food", "films")]))
 
 
 def test_shuffled_labels_are_a_coin_toss(shopped, made, tmp_path):
@@ -151,10 +145,10 @@ def test_shuffled_labels_are_a_coin_toss(shopped, made, tmp_path):
     deltalake.write_deltalake(shopped.table("shuffled"), pa.Table.from_pylist(rows, LABELS), mode="overwrite")
     path = shopped.path.parent / "shuffled.yaml"
     path.write_text(shopped.path.read_text().replace("labels: labels", "labels: shuffled"))
-    found, _ = study(Deployment.read(path), "table", seeds=2, shots=[16], **QUIET)
-    true, _ = study(shopped, "table", seeds=2, shots=[16], **QUIET)
-    # Over five overlapping halves of 60 users each the mean wanders by .05.
-    assert all(abs(figures[ALL].mean - 0.5) < 0.12 for figures in means(found, "").values())
+    found, _ = study(Deployment.read(path), "table", seeds=1, shots=[16], **QUIET)
+    true, _ = study(shopped, "table", **FOOD_TABLE, **QUIET)
+    # Over two scenarios and five overlapping halves of 50 users each the mean wanders by .05.
+    assert all(abs(figures[ALL].mean - 0.5) < 0.13 for figures in means(found, "").values())
     assert means(true, "")["universal"][ALL].mean > 0.65
 
 
@@ -237,6 +231,25 @@ def test_vague_and_wrong_instructions_are_other_texts(shopped, opened, made):
     assert means(found, "")["vague"]["food"].mean == pytest.approx(np.mean(aucs[:-1]), abs=0.005)
     assert means(found, "")["wrong"]["food"].mean == pytest.approx(aucs[-1], abs=0.005)
     assert aucs[0] != aucs[-1]
+    for figures in means(found, "").values():
+        assert figures[ALL].mean == pytest.approx((figures["food"].mean + figures["films"].mean) / 2)
+    # Another number of steps is another cell, of another network.
+    log = Log()
+    study(shopped, "precision", seeds=1, steps=0, scenarios=["food"], log=log)
+    assert len(log.trained) == 1
+
+
+def test_the_command_prints_and_tells_a_program(shopped, capsys, monkeypatch):
+    # Cells that were done above, so that nothing is trained.
+    for more, expected in (([], "AUC"), (["--json"], '{"name": "precision"')):
+        monkeypatch.setattr("sys.argv", ["instructue", "evaluate", "--precision", "--seeds", "1", "-c",
+                                         str(shopped.path), *more])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        assert exit.value.code == 0
+        said = capsys.readouterr()
+        assert expected in said.out
+        assert "1 of 1 cells were done before" in said.err
 
 
 def events(as_of: datetime, *days_and_texts: tuple[float, str]) -> list[dict]:
@@ -287,7 +300,7 @@ def test_quality_against_noise_is_a_table_and_a_curve(shopped):
     found, _ = study(shopped, "noise", seeds=1, scenarios=["food"], **QUIET)
     for part in ("universal", "manual"):
         assert [*means(found, part)] == ["0%", "20%", "40%", "60%"]
-    table, _ = study(shopped, "table", seeds=1, scenarios=["food"], shots=[16], **QUIET)
+    table, _ = study(shopped, "table", seeds=1, scenarios=["food"], shots=[16], **QUIET)  # done before
     assert means(found, "manual")["0%"] == means(table, "")["manual"]
     assert found.pictures[0].read_bytes().startswith(b"\x89PNG")
 
