@@ -146,11 +146,13 @@ class _Asking:
     def __init__(self, release: Release, deployment: Deployment, instruction: str) -> None:
         from model.checkpoint import load_checkpoint  # torch: seconds that the command line need not wait
         from model.export import instruction_vectors
+        from model.steps import processes
 
         self.instruction = instruction.strip()
         if not self.instruction:
             raise AskError("the instruction is empty: ask something")
         self._network, self._tokenizers, _ = load_checkpoint(release.decoder)
+        self._network.to(processes().device)
         self._vectors = instruction_vectors(self._network, self._tokenizers, {ASKED: self.instruction})
         self.runtime = Runtime(release, providers=deployment.model.providers)
 

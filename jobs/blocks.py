@@ -243,11 +243,17 @@ class Eligible(Block):
     min_events: Whole = Field(default=1, ge=1)
 
 
+def _not_trained(part: EncoderConfig | BackboneConfig) -> EncoderConfig | BackboneConfig:
+    if part.architecture is not None or (isinstance(part, BackboneConfig) and part.new_tokens):
+        raise ValueError("architecture and new_tokens are filled in by training; remove them")
+    return part
+
+
 class Network(Block):
     """The sizes and switches of a network, as `model.config.NetworkConfig` explains them."""
 
-    encoder: Checked[EncoderConfig]
-    backbone: Checked[BackboneConfig]
+    encoder: Annotated[Checked[EncoderConfig], AfterValidator(_not_trained)]
+    backbone: Annotated[Checked[BackboneConfig], AfterValidator(_not_trained)]
     shared_encoder: bool = False
     adapter: Adapter = "mlp"
     pooled_tokens: bool = True

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from jobs.deployment import Deployment
 from jobs.failures import opening
 from jobs.releases import NoCheckpointError, came_from, checkpoint, folder, instructions, tuned
 from jobs.runs import Record
-from jobs.train import INPUTS, check_training
+from jobs.train import INPUTS, check_training, network
 from model import release as releases
 from model.release import ReleaseError
 
@@ -130,13 +131,28 @@ def _again(lost: list[str]) -> str | None:
 def _check_inputs(source: Path, deployment: Deployment) -> None:
     """A network must be released with the profiles it was trained on."""
     try:
-        trained = json.loads((source / INPUTS).read_text(encoding="utf-8"))["shaping"]
+        inputs = json.loads((source / INPUTS).read_text(encoding="utf-8"))
+        trained = inputs["shaping"]
     except OSError:
         raise NoCheckpointError(f"{source} was not written by `instructue train`: it has no {INPUTS}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise NoCheckpointError(f"{source / INPUTS} cannot be read ({error}); run `instructue train` again") from None
+    varied = [key for key in ("rendered", "left_out") if key in inputs]
+    if varied:
+        raise ReleaseError(f"{source} was trained to be compared, without what an evaluation left out ({varied[0]}): "
+                           "export the checkpoint of `instructue train`")
     found = releases.differences(deployment.shaping(), trained, "training")
+    if "network" in inputs:
+        found += releases.differences(_network(json.loads(network(deployment).to_json())), _network(inputs["network"]),
+                                      "training", "model.network")
     if found:
         raise ReleaseError(f"the deployment differs from what {source.name} was trained on:\n"
                            + "\n".join(f"  {difference}" for difference in found)
                            + "\nrestore these keys, or run userqa and train again")
+
+
+def _network(config: dict[str, Any]) -> dict[str, Any]:
+    """What two networks are compared by: not where pretrained models lie, nor what a default has become since."""
+    parts = {part: {key: value for key, value in config[part].items() if key != "pretrained"}
+             for part in ("encoder", "backbone")}
+    return {key: value for key, value in config.items() if key not in ("sources", "tabular")} | parts

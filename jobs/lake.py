@@ -112,7 +112,8 @@ def last_day(table: DeltaTable) -> date:
     """The last day of a table that is partitioned by it."""
     found = days(table)
     if not found:
-        raise TableError(f"{table.table_uri} has no rows; run `instructue userqa` first")
+        maker = MADE_BY.get(Path(table.table_uri).name, "userqa")
+        raise TableError(f"{table.table_uri} has no rows; run `instructue {maker}` first")
     return max(found)
 
 

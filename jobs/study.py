@@ -150,6 +150,7 @@ class Study:
     def trained(self, plan: Plan, seed: int) -> Trained:
         """The network of a plan and seed, trained now if it was not before."""
         from model.checkpoint import load_checkpoint
+        from model.steps import processes
         from model.training import train as fit
 
         path = checkpoint_of(self.deployment, plan.inputs(self.deployment, self.run.versions, seed))
@@ -159,7 +160,7 @@ class Study:
                 fit(plan.profiles(profiles), _without(pairs, plan.left_out), plan.config, plan.training, path,
                     seed=seed, log=self.log)
             network, tokenizers, _ = load_checkpoint(path)
-            self._last = path, Trained(network=network, tokenizers=tokenizers,
+            self._last = path, Trained(network=network.to(processes().device), tokenizers=tokenizers,
                                        profiles=plan.profiles(self.profiles), batch_size=plan.batch_size)
         return self._last[1]
 

@@ -21,6 +21,7 @@ from jobs.export import SAMPLE
 from jobs.labels import labelled_profiles, read_labels
 from jobs.lake import locked
 from jobs.releases import came_from, folder, open_release
+from jobs.releases import tuned as tuned_before
 from jobs.runs import Record
 from model import release as releases
 from model.errors import InstructUEError
@@ -94,6 +95,7 @@ def tune(deployment: Deployment, scenario: str, *, shots: int | None = None, see
     from model import export as exporter  # torch and transformers: seconds that the command line need not wait
     from model.cache import ReadProfiles
     from model.checkpoint import load_checkpoint
+    from model.steps import processes
     from model.tuning import TuningConfig, draw_shots, start_vectors
     from model.tuning import tune as learn
 
@@ -107,6 +109,7 @@ def tune(deployment: Deployment, scenario: str, *, shots: int | None = None, see
         half = np.flatnonzero(fit_half(group.user_ids, SALT))
         chosen = half[draw_shots(group.label_U[half], shots, seed)]
         network, tokenizers, _ = load_checkpoint(source)
+        network.to(processes().device)
         shown = profiles.take(group.row_U[chosen])
         read = ReadProfiles(network, tokenizers, shown)
         config = config or TuningConfig()
@@ -119,7 +122,7 @@ def tune(deployment: Deployment, scenario: str, *, shots: int | None = None, see
                  "step": tuned.step, "held_out": tuned.held_out, "settings": asdict(config),
                  "curve": [asdict(look) for look in tuned.curve]}
         made = before
-        if tuned.step:
+        if tuned.step or scenario in tuned_before(before):  # what was tuned before does not stay in its place
             made = exporter.add_tuned(before, source, scenario, tuned.vectors, facts, profiles=shown.slice(0, SAMPLE),
                                       deployment=deployment.path.read_text(encoding="utf-8"))
             releases.set_current(folder(deployment), made.path.name)
@@ -131,7 +134,8 @@ def tune(deployment: Deployment, scenario: str, *, shots: int | None = None, see
         by_step = {look.step: look.probe for look in tuned.curve}
         notes = [f"{shots} shots were asked for, the fit half has {len(half)}"] * ((shots or 0) > len(half))
         if not tuned.step:
-            notes.append("nothing learned was surely better on the users held out: the release stays as it is")
+            notes.append("nothing learned was surely better on the users held out: "
+                         + ("the release stays as it is" if made is before else "the manual instruction is back"))
         return TunedScenario(as_of=as_of, scenario=scenario, release=made.path, model_version=made.model_version,
                              users=len(chosen), classes=classes,
                              note="; ".join(notes) or None,

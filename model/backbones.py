@@ -63,11 +63,13 @@ def text_encoder(config: EncoderConfig, max_tokens: int, *, pretrained: bool) ->
         The model cannot be had, lacks weights, or reads fewer tokens.
     """
     shape = _bert(config, max_tokens) if config.architecture is None else _configuration(config.architecture)
-    reach = getattr(shape, "max_position_embeddings", max_tokens)
+    model = _made(AutoModel, shape, config.pretrained if pretrained else None)
+    # RoBERTa counts positions from after its padding's.
+    before = 1 + getattr(getattr(model, "embeddings", None), "padding_idx", -1)
+    reach = getattr(shape, "max_position_embeddings", before + max_tokens) - before
     if reach < max_tokens:
         raise PretrainedError(f"the encoder {config.pretrained} reads {reach} tokens, a source asks for {max_tokens}: "
                               "lower the source's max_tokens, or name another encoder")
-    model = _made(AutoModel, shape, config.pretrained if pretrained else None)
     if hasattr(model, "pooler"):
         setattr(model, "pooler", None)  # noqa: B010 -- a layer behind the hidden states that nothing here reads
     return _adapted(model, config.lora)

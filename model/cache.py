@@ -10,7 +10,7 @@ width of the backbone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
+from model.config import NetworkConfig
 from model.network import InstructUE
 from model.packing import PADDING, PROFILE, extend, pack
-from model.profiles import Floats, Ints, read_profiles, text_ids
-from model.text import Tokenizers
+from model.profiles import Floats, Ints, Profiles, read_profiles, text_ids
+from model.text import TokenIds, Tokenizers
 
 TOKENS_PER_BATCH = 16_384
 
@@ -59,7 +60,7 @@ class ReadProfiles:
         with torch.no_grad():
             ids = text_ids(rows, network.config, tokenizers)
             texts = network.encode_texts(ids) if network.config.reading == "vectors" else ids
-            for users_B in _by_length(rows.lengths_U + 1):
+            for users_B in _by_length(_tokens(rows, ids, network.config)):
                 tokens_BPH, mask_BP = network.read_profile(network.profile_tensors(rows.batch(users_B), texts))
                 cache, real_BP = DynamicCache(), mask_BP > 0
                 mask, positions_BP = pack(torch.where(real_BP, PROFILE, PADDING), tokens_BPH.dtype)
@@ -131,6 +132,15 @@ def _read(network: InstructUE, tokens_BLH: Tensor, mask: Tensor, positions_BL: T
                                          past_key_values=cache, use_cache=True)
     hidden_BLH: Tensor = output.last_hidden_state
     return hidden_BLH
+
+
+def _tokens(rows: Profiles, ids: Sequence[TokenIds], config: NetworkConfig) -> Ints:
+    """Tokens of each user's profile, `[U]`."""
+    if config.reading == "vectors":
+        return rows.lengths_U + config.fixed_tokens
+    [source], [texts] = rows.sources, ids
+    text_E = np.append(texts.lengths, 0)[source.text_E]  # of a user: one text or none
+    return config.fixed_tokens + np.diff(np.concatenate([[0], np.cumsum(text_E)])[source.offsets_U1])
 
 
 def _by_length(lengths_U: Ints) -> Iterator[Ints]:

@@ -67,7 +67,8 @@ def _trained(training: Mapping[str, Any]) -> list[str]:
     """What a checkpoint's metrics say of its training."""
     if not training:
         return []
-    settings, last = training["training"], (training["validation"] or [{}])[-1]
+    settings, step = training["training"], training["checkpoint_step"]
+    last: Mapping[str, float] = next((scored for scored in training["validation"] if scored["step"] == step), {})
     read = f"{training['profiles']:,} profiles and {training['pairs']:,} question-answer pairs"
     lines = [f"- trained for {len(training['curve']['loss'])} steps of {settings['profiles_per_step']} profiles on "
              f"{read}, seed {training['seed']}"]

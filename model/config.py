@@ -134,6 +134,9 @@ class _Transformer:
     def __post_init__(self) -> None:
         if isinstance(self.lora, Mapping):  # JSON gives one
             object.__setattr__(self, "lora", Lora(**self.lora))
+        if self.lora is not None and self.pretrained is None:
+            raise ConfigError("lora without a pretrained model would freeze random weights: name one under pretrained, "
+                              "or write lora: null")
         for name, size in self._sizes().items():
             if size < 1:
                 raise ConfigError(f"{name} is {size}: use at least 1")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf, isfinite
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ class History:
     @property
     def best(self) -> Line:
         """The validation of the lowest loss, the first of equal ones."""
-        return min(self.validation, key=lambda scored: scored["loss"])
+        return min(self.validation, key=lambda scored: scored["loss"] if isfinite(scored["loss"]) else inf)
 
     @property
     def waited(self) -> int:

@@ -279,16 +279,10 @@ class InstructUE(nn.Module):
             masks += [one_B1, one_B1, one_B1]
         return torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
 
-    def read_suffixes(
-        self, tokens_BPH: Tensor, mask_BP: Tensor, suffixes_BLH: Tensor, segments_BL: Tensor
-    ) -> Tensor:
-        """Return the final `hidden_BLH` of suffixes packed behind their profiles (see `model.packing`)."""
-        return self.read_packed(tokens_BPH, mask_BP, suffixes_BLH, segments_BL)[:, tokens_BPH.shape[1] :]
-
     def read_packed(
         self, tokens_BPH: Tensor, mask_BP: Tensor, suffixes_BLH: Tensor, segments_BL: Tensor
     ) -> Tensor:
-        """Return the final `hidden_BSH` of profiles and the suffixes packed behind them."""
+        """Return the final `hidden_BSH` of profiles and the suffixes packed behind them (see `model.packing`)."""
         segments_BS = torch.cat([torch.where(mask_BP > 0, PROFILE, PADDING), segments_BL], dim=1)
         mask, positions_BS = pack(segments_BS, tokens_BPH.dtype)
         return self.hidden(torch.cat([tokens_BPH, suffixes_BLH], dim=1), mask, positions_BS)

@@ -114,13 +114,13 @@ class TrainingConfig:
                 raise ConfigError(f"{name} is {value}: use a finite number")
         if self.encoder_rate < 0:
             raise ConfigError(f"encoder_rate is {self.encoder_rate}: use 0 (frozen) or more")
-        for name in ("weight_decay", "warmup_steps", "max_grad_norm", "weight_lm", "weight_cl"):
+        for name in ("weight_decay", "warmup_steps", "weight_lm", "weight_cl"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}: use 0 or more")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"betas is {self.betas}: use two numbers from 0 to below 1, such as [0.9, 0.98]")
         if self.max_answer_tokens < 2:
             raise ConfigError(f"max_answer_tokens is {self.max_answer_tokens}: use at least 2")
-        for name, usual in (("temperature", 0.07), ("learning_rate", 0.001)):
+        for name, usual in (("temperature", 0.07), ("learning_rate", 0.001), ("max_grad_norm", 1)):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}: use a positive one, such as {usual}")

@@ -20,7 +20,6 @@ from torch import nn
 
 from model.examples import Examples
 from model.network import InstructUE
-from model.pairs import PairBatch
 from model.profiles import Ints
 from model.text import TokenIds
 
@@ -40,8 +39,11 @@ ORTHOGONAL = (".value.weight", ".attention.output.dense.weight", ".v_proj.weight
 """Ends of the names of those that attention's values pass through."""
 
 
-def warm_start(network: InstructUE, examples: Examples, batch: PairBatch, seed: int = 0) -> None:
-    """Write word vectors into fresh event encoders, and let all else that is fresh hand them on."""
+def warm_start(network: InstructUE, examples: Examples, users_B: Ints, seed: int = 0) -> None:
+    """Write word vectors into fresh event encoders, and let all else that is fresh hand them on.
+
+    `users_B` are profiles of the examples that adapters are set by; some dozens are enough.
+    """
     config = network.config
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -51,7 +53,7 @@ def warm_start(network: InstructUE, examples: Examples, batch: PairBatch, seed: 
             _write_word_vectors(network, examples, seed)
         if config.backbone.pretrained is None:
             _hand_on(network.backbone)
-        _standardise(network, examples, batch)
+        _standardise(network, examples, users_B)
 
 
 def word_vectors(counts_UV: csr_matrix, width: int, seed: int = 0) -> NDArray[np.float32]:
@@ -116,11 +118,13 @@ def _counts(text_E: Ints, offsets_U1: Ints, ids: TokenIds, vocabulary: int) -> c
     return (texts_UT @ tokens_TV).tocsr()
 
 
-def _standardise(network: InstructUE, examples: Examples, batch: PairBatch) -> None:
-    """Let each adapter's LayerNorm give a batch's event vectors mean 0 and deviation 1 in every dimension."""
+def _standardise(network: InstructUE, examples: Examples, users_B: Ints) -> None:
+    """Let each adapter's LayerNorm give these users' event vectors mean 0 and deviation 1 in every dimension."""
     if network.config.adapter != "mlp" or network.config.reading == "tokens":
         return
-    profile = network.profile_tensors(batch.profiles, examples.event_ids)
+    network.eval()  # a pretrained encoder may have dropout
+    profile = network.profile_tensors(examples.profiles.batch(users_B), examples.event_ids)
+    network.train()
     events = [events_BNE[mask_BN > 0] for events_BNE, mask_BN in zip(profile.events_BNE, profile.masks_BN, strict=True)]
     adapters: list[nn.Module] = [*network.source_adapters]
     if network.config.has_pooled:

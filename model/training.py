@@ -33,6 +33,9 @@ from model.states import State, copied, load_state, put, save_state, saved_state
 from model.steps import Reader, processes, same_weights, trainable
 from model.tracking import Tracking
 
+STANDARD = 128
+"""Profiles that fresh adapters are set by."""
+
 
 def train(
     profiles: pa.Table,
@@ -103,9 +106,10 @@ def train(
         torch.manual_seed(seed)
         network = InstructUE(config, pretrained=True)
     batches = Batches(examples, training, seed)
+    network.to(state.device)
     if training.warm_start:
-        warm_start(network, examples, batches[0], seed)
-    same_weights(network.to(state.device))
+        warm_start(network, examples, batches.drawn(0).users_B[:STANDARD], seed)
+    same_weights(network)
     frozen = training.encoder_rate == 0
     if frozen:
         network.encoders.requires_grad_(False)

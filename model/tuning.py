@@ -281,7 +281,8 @@ def _batches(users: Ints, classes_S: Ints, size: int, rng: np.random.Generator) 
     """The users in batches without end, each pass in another order, of every class its share in each."""
     parts = -(-len(users) // size)
     while True:
-        order = _spread(classes_S[users], rng)
+        order = rng.permutation(len(users))
+        order = order[np.argsort(classes_S[users[order]], kind="stable")]  # each class is dealt out
         yield from (users[order[part::parts]] for part in range(parts))
 
 

@@ -15,9 +15,10 @@ import pytest
 from jobs.deployment import Deployment
 from jobs.embed import EmbedError, embed
 from jobs.lake import midnight
-from jobs.releases import folder, instructions
+from jobs.releases import folder, instructions, open_release
 from jobs.tables import job_run
 from model.checkpoint import load_checkpoint
+from model.export import add_tuned
 from model.release import ReleaseError, set_current
 from tests.jobs.shop import DAY1, DAY2, DAY3, DAY4, SCENARIOS, assembled, checkpoint, company, ended, profiles, released
 
@@ -249,3 +250,12 @@ def test_a_worker_needs_no_torch_and_reads_no_more_events_than_the_limit(first, 
     last = [row | {"bill": row["bill"][-24:], "search": row["search"][-10:]} for row in doubled]
     expected = load(path).embed(pa.Table.from_pylist(last, some.schema), ["films", "universal"])
     assert np.einsum("ukh,ukh->uk", np.load(tmp_path / "vectors.npy"), expected).min() > 0.99999
+
+
+def test_a_tuned_instruction_renews_its_scenario_alone(spark, shop, trained):
+    before = open_release(shop)
+    made = add_tuned(before, trained, "food", 1.5 * before.vectors()["food"], {"instruction": "Food?", "users": 9},
+                     deployment=shop.path.read_text(), profiles=profiles(8))
+    set_current(folder(shop), made.path.name)
+    assembled(spark, shop, DAY2, profiles(USERS))
+    assert {name: count for name, count in embed(spark, shop, DAY2).vectors.items() if count} == {"food": USERS}

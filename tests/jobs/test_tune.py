@@ -1,4 +1,4 @@
-"""Tune: one scenario's vectors are learned, everything else of the release stays, and embed renews that scenario."""
+"""Tune: one scenario's vectors are learned, everything else of the release stays."""
 
 from __future__ import annotations
 
@@ -132,6 +132,16 @@ def test_added_instructions_keep_what_was_tuned_and_a_whole_export_says_what_it_
     whole = export(more)
     assert whole.manual_again == "food: run `instructue tune` for each"
     assert read(whole.release).instructions["food"].text == "Food, in other words?"
+
+
+def test_a_tuning_that_finds_nothing_better_takes_an_earlier_ones_place(company):
+    manual = open_release(company).vectors()["food"]
+    tuned_once(company)
+    assert not np.array_equal(open_release(company).vectors()["food"], manual)
+    done = tune(company, "food", shots=SHOTS, config=TuningConfig(steps=1, margin=1e9))
+    assert done.step == 0
+    assert done.note == ("nothing learned was surely better on the users held out: the manual instruction is back")
+    np.testing.assert_array_equal(open_release(company).vectors()["food"], manual)
 
 
 def test_more_shots_than_the_half_has_is_all_of_it_and_said(company):

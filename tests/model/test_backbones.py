@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from model import inference, load
@@ -174,6 +175,28 @@ def test_frozen_weights_stay_and_new_ones_learn(adapted: Path) -> None:
     assert torch.allclose(logits, hidden @ seen_VH[tokenizers.user], atol=1e-5)
 
 
+def test_the_adapted_backbone_is_what_peft_itself_makes_of_its_weights(adapted: Path) -> None:
+    """The pretrained folder under peft's own wrapper, with nothing of ours but the numbers that were learned."""
+    network, tokenizers, _ = load_checkpoint(adapted / "checkpoint")
+    plain = AutoModelForCausalLM.from_pretrained(adapted / "kept" / "qwen2")
+    wrapped = get_peft_model(plain, LoraConfig(
+        r=LORA.r, lora_alpha=LORA.alpha, lora_dropout=LORA.dropout, target_modules="all-linear",
+        trainable_token_indices=[tokenizers.user])).eval()
+    learned = {f"base_model.model.{name}": weight for name, weight in network.backbone.state_dict().items()
+               if "lora_" in name or "trainable_tokens_delta" in name}
+    assert not wrapped.load_state_dict(learned, strict=False).unexpected_keys
+    ids = torch.tensor([[5, 9, tokenizers.user, 30, 7]])
+    with torch.no_grad():
+        expected = wrapped(input_ids=ids, output_hidden_states=True)
+        hidden = network.decoder(inputs_embeds=network.token_vectors(ids)).last_hidden_state
+        assert (hidden - expected.hidden_states[-1]).abs().max() < TOLERANCE
+        assert (network.token_logits(hidden) - expected.logits).abs().max() < 1e-4
+        assert (plain.base_model(input_ids=ids).last_hidden_state - hidden).abs().max() < TOLERANCE  # wrapped in place
+        with wrapped.disable_adapter():
+            base = wrapped(input_ids=ids, output_hidden_states=True).hidden_states[-1]
+        assert (base - hidden).abs().max() > 0.01
+
+
 def test_the_release_is_the_adapted_network_and_not_the_base(adapted: Path) -> None:
     network, tokenizers, _ = load_checkpoint(adapted / "checkpoint")
     profiles = made_up_profiles(20, seed=5)
@@ -268,6 +291,12 @@ def test_what_does_not_fit_the_model_is_refused(tmp_path: Path) -> None:
         config_of(encoder=encoder, pooling="max")
     with pytest.raises(ConfigError, match=r"lora\.dropout is 1"):
         Lora(dropout=1.0)
+    with pytest.raises(ConfigError, match="would freeze random weights"):
+        replace(network_config().backbone, lora=LORA)
+    roberta = save_encoder(tmp_path / "roberta", "roberta")
+    wide = tuple(replace(source, max_tokens=39) for source in network_config().sources)
+    with pytest.raises(PretrainedError, match="reads 38 tokens, a source asks for 39"):
+        make(config_of(encoder=roberta, sources=wide))
 
 
 def test_the_papers_preset_names_its_models_and_targets() -> None:

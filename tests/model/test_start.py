@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from model.examples import Batches, prepare
+from model.examples import prepare
 from model.inference import embed
 from model.network import InstructUE
 from model.recipe import TrainingConfig
@@ -39,15 +39,15 @@ def test_adapters_see_how_events_differ(switches):
     config, _, examples, _ = prepare(profiles, made_up_pairs(profiles), network_config(**switches), training)
     torch.manual_seed(0)
     network = InstructUE(config)
-    batch = Batches(examples, training, 0)[0]
+    users = np.arange(60)
     before = network.get_parameter("encoders.0.bert.embeddings.word_embeddings.weight").clone()
-    warm_start(network, examples, batch)
+    warm_start(network, examples, users)
     after = network.get_parameter("encoders.0.bert.embeddings.word_embeddings.weight")
     assert (after != before).any(dim=1).sum() >= 5
     if "adapter" in switches:
         return
     with torch.no_grad():
-        profile = network.profile_tensors(batch.profiles, examples.event_ids)
+        profile = network.eval().profile_tensors(examples.profiles.batch(users), examples.event_ids)
         for number, (events, mask) in enumerate(zip(profile.events_BNE, profile.masks_BN, strict=True)):
             seen = network.get_submodule(f"source_adapters.{number}.0")(events[mask > 0])
             assert seen.mean(0).abs().max() < 1e-3
@@ -61,7 +61,7 @@ def test_an_untrained_network_hands_on_what_words_say():
         profiles, made_up_pairs(profiles), network_config(), TrainingConfig(profiles_per_step=100))
     torch.manual_seed(0)
     network = InstructUE(config)
-    batch = Batches(examples, TrainingConfig(profiles_per_step=100), 0)[0]
+    users = np.arange(len(examples.profiles))
     interest = np.array(profiles["interest"].to_pylist())
     same = (interest[:, None] == interest) & ~np.eye(len(interest), dtype=bool)
 
@@ -73,5 +73,5 @@ def test_an_untrained_network_hands_on_what_words_say():
         return float(np.take_along_axis(same, np.argsort(-close, axis=1)[:, :3], axis=1).mean())
 
     random = nearest_share()
-    warm_start(network, examples, batch)
+    warm_start(network, examples, users)
     assert nearest_share() > random + 0.2

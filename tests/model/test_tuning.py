@@ -103,7 +103,7 @@ def test_answers_behind_kept_profiles_are_those_of_reading_everything_anew(netwo
         for user in range(20):
             suffix, chosen = torch.from_numpy(start_vectors(*network, instruction))[None], []
             while len(chosen) < 6 and tokenizers.end not in chosen:
-                hidden = found.read_suffixes(tokens[user : user + 1], mask[user : user + 1], suffix,
+                hidden = found.read_packed(tokens[user : user + 1], mask[user : user + 1], suffix,
                                              torch.ones(1, suffix.shape[1]).long())
                 chosen.append(int(found.token_logits(hidden[0, -1]).argmax()))
                 suffix = torch.cat([suffix, found.token_vectors(torch.tensor([[chosen[-1]]]))], dim=1)
