@@ -32,7 +32,7 @@ from jobs.variants import VARIANTS, Plan, as_text
 from model.cache import ReadProfiles
 from model.config import EventSource
 from model.probe import SALTS, fit_half, probe
-from model.tuning import start_vectors
+from model.tuning import TuningError, start_vectors
 from tests.errors import case, refused, row
 from tests.jobs import shop
 from tests.jobs.test_export import QUIET, SMALL, write
@@ -157,17 +157,17 @@ def test_tuning_sees_nothing_of_the_half_that_is_scored(opened):
     read = ReadProfiles(trained.network, trained.tokenizers, trained.profiles.take(group.row_U))
     start_IH = start_vectors(trained.network, trained.tokenizers, FOOD)
 
-    def tuned(salt: str, labels: np.ndarray, shots: int | None = None) -> np.ndarray:
+    def tuned(labels: np.ndarray) -> np.ndarray:
         changed = Labelled(scenario="food", user_ids=group.user_ids, row_U=group.row_U, label_U=labels)
-        return tuned_vectors(read, changed, start_IH, salt, shots, seed=0)
+        return tuned_vectors(read, changed, start_IH, SALTS[0], None, seed=0)
 
     fit_U = fit_half(group.user_ids, SALTS[0])
-    others = np.where(fit_U, group.label_U, 1 - group.label_U)
-    vectors = tuned(SALTS[0], group.label_U)
-    np.testing.assert_array_equal(tuned(SALTS[0], others), vectors)
-    own = np.where(fit_U, np.roll(group.label_U, 1), group.label_U)
-    assert not np.array_equal(tuned(SALTS[0], own), vectors) or not np.array_equal(
-        tuned(SALTS[0], own, 16), tuned(SALTS[0], group.label_U, 16))
+    vectors = tuned(group.label_U)
+    for others in (1 - group.label_U, np.zeros_like(group.label_U)):
+        np.testing.assert_array_equal(tuned(np.where(fit_U, group.label_U, others)), vectors)
+    # While labels of the other half decide: of one class alone nothing can be learned.
+    with pytest.raises(TuningError, match=r"have the labels \[0\] alone"):
+        tuned(np.where(fit_U, 0, group.label_U))
 
 
 def test_every_variant_trains_and_embeds(shopped):
