@@ -403,7 +403,7 @@ def test_a_variant_that_leaves_nothing_is_refused_where_it_is_named_and_left_out
     path = shopped.path.parent / "bare.yaml"
     content = yaml.safe_load(shopped.path.read_text())
     path.write_text(yaml.safe_dump({name: value for name, value in content.items() if name != "attributes"}))
-    with Study.opened(Deployment.read(path), "evaluate_test", seeds=1, **QUIET) as bare:
+    with Study.opened(Deployment.read(path), "evaluate_bare", seeds=1, **QUIET) as bare:
         with refused(wrong):
             plans(bare, ["without-sequences"])
         made, left_out = plans(bare, [])
