@@ -198,6 +198,8 @@ def evaluate(
     narrowed = {"--scenarios": scenarios, "--steps": steps, "--shots": shots, "--only": only}
     tunings = _shots(shots or ["all"])
     _refuse_unread(kinds, narrowed, {"--release": release, "--no-rivals": not rivals})
+    if kinds == ["figure"] and seeds:
+        raise typer.BadParameter("the figure is of seed 0: leave it out", param_hint="--seeds")
     deployment = _read(config)
     if kinds:
         from jobs.report import err, out

@@ -17,7 +17,7 @@ from jobs.blocks import Scenario
 from jobs.cells import Cell
 from jobs.labels import Labelled
 from jobs.results import Result
-from jobs.scores import Probe, Score, line, score, tables
+from jobs.scores import Probe, Score, comparable, line, score, tables
 from jobs.study import Study
 from jobs.variants import Plan
 from model.probe import SALTS, fit_half
@@ -47,7 +47,7 @@ def table_2(study: Study, shots: Sequence[int | None] = (None,)) -> Result:
     scores_N: list[list[Score]] = [[*found[cell.digest]] for cell in plain]
     for cell in tuned:
         scores_N[study.seeds.index(cell.decides["trained"]["seed"])] += found[cell.digest]
-    notes = study.notes(scores_N)
+    notes, scores_N = study.notes(scores_N), comparable(scores_N)
     lines = [line(mode, scores_N, mode) for mode in (*MODES, *(_name(some) for some in shots))]
     return Result(name="table_2", title="Universal, manual and tuned instructions",
                   tables=tables(lines, study.names, "vectors"),
@@ -90,14 +90,17 @@ def _tuned(study: Study, scenario: Scenario, group: Labelled, shots: int | None,
 
     def work() -> list[dict[str, Any]]:
         from model.cache import ReadProfiles
-        from model.tuning import start_vectors
+        from model.tuning import TuningError, start_vectors
 
         trained = study.trained(study.plan, seed)
         read = ReadProfiles(trained.network, trained.tokenizers, trained.profiles.take(group.row_U))
         start_IH = start_vectors(trained.network, trained.tokenizers, scenario.instruction)
-        return score([Probe(group=group, method=_name(shots), salts=(salt,),
-                            features=read.embed(tuned_vectors(read, group, start_IH, salt, shots, seed)))
-                      for salt in SALTS])
+        try:
+            return score([Probe(group=group, method=_name(shots), salts=(salt,),
+                                features=read.embed(tuned_vectors(read, group, start_IH, salt, shots, seed)))
+                          for salt in SALTS])
+        except TuningError as error:  # it must not cost the other scenarios theirs
+            return [{"scenario": scenario.name, "method": _name(shots), "why": str(error)}]
 
     return study.cell(f"{scenario.name}, {_name(shots)}", study.plan, seed, work, groups=[group], kind="tuned",
                       instructions=[scenario.instruction], shots=shots, tuning=asdict(TuningConfig()))

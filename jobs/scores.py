@@ -103,6 +103,12 @@ def not_probed(scores: Iterable[Score]) -> dict[str, str]:
     return {found["scenario"]: found["why"] for found in scores if "why" in found}
 
 
+def comparable(scores_N: Sequence[Sequence[Score]]) -> list[list[Score]]:
+    """The scores without figures of a scenario that some method lacks: means over other scenarios do not compare."""
+    failed = not_probed(found for scores in scores_N for found in scores)
+    return [[found for found in scores if "why" in found or found["scenario"] not in failed] for scores in scores_N]
+
+
 def tables(lines: Sequence[Line], scenarios: Sequence[str], first: str) -> tuple[Table, ...]:
     """For each part AUC and KS: lines down, scenarios across, and their mean."""
     made = []

@@ -23,9 +23,9 @@ from jobs.modes import tuned_vectors
 from jobs.noise import with_noise
 from jobs.precision import VAGUE
 from jobs.releases import checkpoints, folder
-from jobs.scores import ALL, Figure
+from jobs.scores import ALL, Figure, comparable, line
 from jobs.studies import study
-from jobs.study import Study
+from jobs.study import Study, StudyError
 from jobs.train import train
 from jobs.unseen import nearest
 from jobs.variants import VARIANTS, Plan, as_text
@@ -315,6 +315,20 @@ def test_the_figure_is_a_picture_and_one_page_with_its_numbers(shopped):
     assert f"{found.data['silhouette']['manual']:+.3f}" in text
     assert -1 <= found.data["silhouette"]["universal"] < 0.1, "universal vectors do not know the scenario"
     assert found.data["silhouette"]["manual"] > found.data["silhouette"]["universal"]
+
+
+def test_a_scenario_that_one_method_lacks_stands_in_no_mean():
+    """Else the mean over scenarios would be over others for each line."""
+    figures = {"salt": "1", "auc": 0.6, "ks": 0.1}
+    scores = [{"scenario": scenario, "method": method} | figures for scenario in "ab" for method in ("manual", "tuned")]
+    scores[3] = {"scenario": "b", "method": "tuned", "why": "too few"}
+    [left] = comparable([scores])
+    assert line("manual", [left], "manual").auc.keys() == line("tuned", [left], "tuned").auc.keys() == {"a", ALL}
+
+
+def test_too_few_shots_say_so(shopped):
+    with pytest.raises(StudyError, match="2 shots are too few for 2 classes"):
+        study(shopped, "table", seeds=1, shots=[2], scenarios=["food"], **QUIET)
 
 
 def test_a_user_of_the_figure_stands_for_one_scenario():
