@@ -100,17 +100,16 @@ def _text_only(plan: Plan, deployment: Deployment) -> Plan:
     shown = tuple(replace(source, max_events=max(1, int(share * source.max_events))) for source in plan.config.sources)
     source = EventSource(name=TEXT, max_events=1, max_tokens=TEXT_TOKENS)
     return replace(plan, rendered=replace(plan.config, sources=shown),
-                   training=replace(plan.training, encoder_rate=1.0),  # there is no encoder to freeze
                    config=replace(plan.config, sources=(source,), tabular=Tabular(), reading="tokens",
-                                  shared_encoder=False, pooled_tokens=False, time_bands=False))
+                                  pooled_tokens=False, time_bands=False))
 
 
 def _without_sequences(plan: Plan, deployment: Deployment) -> Plan:
     """Aggregates are made of the events, so they go too."""
     computed = {aggregate.name for aggregate in deployment.aggregates}
     numbers = tuple(number for number in plan.config.tabular.numbers if number.name not in computed)
-    return replace(plan, config=replace(plan.config, sources=(), shared_encoder=False,
-                                        tabular=replace(plan.config.tabular, numbers=numbers)))
+    return replace(plan, config=replace(plan.config, sources=(), tabular=replace(plan.config.tabular,
+                                                                                 numbers=numbers)))
 
 
 def _network(plan: Plan, deployment: Deployment, **changes: Any) -> Plan:

@@ -99,7 +99,7 @@ class InstructUE(nn.Module):
         self.encoders = nn.ModuleList(
             EventEncoder(config.encoder, longest if name == "shared" else config.source(name).max_tokens,
                          pretrained=pretrained)
-            for name in (config.encoder_names if encodes else ())
+            for name in (config.encoder_names if encodes and config.sources else ())
         )
         self.source_adapters = nn.ModuleList(
             _adapter(config.adapter, event_width, width) if encodes else nn.Identity() for _ in config.sources

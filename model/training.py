@@ -130,7 +130,7 @@ def train(
         Reader(
             network=network,
             examples=part,
-            texts=_texts(network, part) if frozen else part.event_ids,
+            texts=_texts(network, part) if frozen and config.reading == "vectors" else part.event_ids,
             training=training,
             seed=seed,
         )
