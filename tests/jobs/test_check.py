@@ -189,7 +189,7 @@ def test_the_tokens_of_a_user_are_spread_as_the_events_are(lived):
     # How long a sequence of so many events is, tests/model/test_network.py asks the network itself.
     for (found, day), asked in zip(each(lived), (
             {"universal": 1, "food": 8},
-            {"universal": 1, "food": 1 + len(lived.tokenizers.language.encode(FOOD).ids)}), strict=True):
+            {"universal": 1, "food": len(lived.tokenizers.instruction_ids([FOOD])[0])}), strict=True):
         now, _ = literal.profiles(lived.d, lived.lake, day)
         events = [sum(len(profile[source.name]) for source in lived.d.sources) for profile in now.values()]
         assert found.costs.tokens.instructions == asked

