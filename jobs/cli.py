@@ -203,7 +203,7 @@ def evaluate(
     deployment = _read(config)
     if kinds:
         from jobs.report import err, out
-        from jobs.studies import study
+        from jobs.studies.kinds import study
 
         for kind in kinds:
             with _step(f"evaluate: {kind}") as told:

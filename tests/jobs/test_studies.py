@@ -14,21 +14,21 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from jobs.ablations import plans
 from jobs.cli import main
 from jobs.deployment import Deployment
-from jobs.figure import sample
 from jobs.labels import Labelled
-from jobs.modes import tuned_vectors
-from jobs.noise import with_noise
-from jobs.precision import VAGUE
 from jobs.releases import checkpoints, folder
-from jobs.scores import ALL, Figure, comparable, line
-from jobs.studies import study
-from jobs.study import Study, StudyError
+from jobs.studies.ablations import plans
+from jobs.studies.figure import sample
+from jobs.studies.kinds import study
+from jobs.studies.modes import tuned_vectors
+from jobs.studies.noise import with_noise
+from jobs.studies.precision import VAGUE
+from jobs.studies.scores import ALL, Figure, comparable, line
+from jobs.studies.study import Study, StudyError
+from jobs.studies.unseen import nearest
+from jobs.studies.variants import VARIANTS, Plan, as_text
 from jobs.train import train
-from jobs.unseen import nearest
-from jobs.variants import VARIANTS, Plan, as_text
 from model.cache import ReadProfiles
 from model.config import EventSource
 from model.probe import SALTS, fit_half, probe
@@ -342,7 +342,7 @@ def test_a_user_of_the_figure_stands_for_one_scenario():
 
 
 def test_the_nearest_questions_are_left_out_of_training_and_no_others(shopped, monkeypatch):
-    monkeypatch.setattr("jobs.unseen.NEAREST", 1)  # two questions are asked here
+    monkeypatch.setattr("jobs.studies.unseen.NEAREST", 1)  # two questions are asked here
     found, _ = study(shopped, "unseen", seeds=1, **QUIET)
     left_out = found.data["left_out"]
     assert [*left_out["films"]] == ["What does this user like?"]

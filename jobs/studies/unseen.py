@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.compute as pc
 
-from jobs.modes import MODES, modes
-from jobs.results import Result, Table
-from jobs.scores import Score, line, lost, tables
-from jobs.study import Study, StudyError
+from jobs.studies.modes import MODES, modes
+from jobs.studies.results import Result, Table
+from jobs.studies.scores import Score, line, lost, tables
+from jobs.studies.study import Study, StudyError
 
 NEAREST = 3
 """Wordings of questions that are left out for a scenario."""

@@ -21,16 +21,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs import cells, lake
+from jobs import lake
 from jobs.blocks import Scenario
-from jobs.cells import Cell
 from jobs.deployment import Deployment
 from jobs.labels import Labelled, labelled_profiles, read_labels
 from jobs.releases import folder
 from jobs.runs import Record
-from jobs.scores import Score, not_probed
+from jobs.studies import cells
+from jobs.studies.cells import Cell
+from jobs.studies.scores import Score, not_probed
+from jobs.studies.variants import Plan
 from jobs.train import TABLES, check_training, checkpoint_of
-from jobs.variants import Plan
 from model.errors import InstructUEError
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.modes import MANUAL, MODES, UNIVERSAL, modes
-from jobs.results import Result
-from jobs.scores import ALL, line, tables
-from jobs.study import Study, StudyError
-from jobs.variants import VARIANTS, Plan
+from jobs.studies.modes import MANUAL, MODES, UNIVERSAL, modes
+from jobs.studies.results import Result
+from jobs.studies.scores import ALL, line, tables
+from jobs.studies.study import Study, StudyError
+from jobs.studies.variants import VARIANTS, Plan
 from model.config import ConfigError
 
 PAPER = ("the paper's Table 3 (rows marked *) is of universal vectors: its full row is Table 2's universal row",

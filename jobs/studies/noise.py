@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.cells import Cell
-from jobs.modes import MODES, mode_probes, modes
-from jobs.results import Result
-from jobs.scores import ALL, Line, line, score, tables
-from jobs.study import Study
+from jobs.studies import pictures
+from jobs.studies.cells import Cell
+from jobs.studies.modes import MODES, mode_probes, modes
+from jobs.studies.results import Result
+from jobs.studies.scores import ALL, Line, line, score, tables
+from jobs.studies.study import Study
 from model.config import LAST_BAND, EventSource
 from model.profiles import NO_GAP
 
@@ -134,9 +135,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _draw(lines: Sequence[Line], path: Path) -> None:
-    from jobs.figure import axes, save
-
-    figure, [plot] = axes(1, "Mean AUC over scenarios against injected noise")
+    figure, [plot] = pictures.axes(1, "Mean AUC over scenarios against injected noise")
     for mode in MODES:
         figures = [row.auc[ALL] for row in lines if row.part == mode]
         plot.errorbar([100 * share for share in SHARES], [one.mean for one in figures],
@@ -144,4 +143,4 @@ def _draw(lines: Sequence[Line], path: Path) -> None:
     plot.set_xlabel("events that are other users', %")
     plot.set_ylabel("AUC of a linear probe")
     plot.legend(frameon=False)
-    save(figure, path)
+    pictures.save(figure, path)

@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from jobs.labels import Labelled
-from jobs.results import Table
+from jobs.studies.results import Table
 from model.probe import SALTS, ProbeError, probe
 
 Score = Mapping[str, Any]

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.blocks import Scenario
-from jobs.cells import Cell
 from jobs.labels import Labelled
-from jobs.results import Result
-from jobs.scores import Probe, Score, comparable, line, score, tables
-from jobs.study import Study
-from jobs.variants import Plan
+from jobs.studies.cells import Cell
+from jobs.studies.results import Result
+from jobs.studies.scores import Probe, Score, comparable, line, score, tables
+from jobs.studies.study import Study
+from jobs.studies.variants import Plan
 from model.probe import SALTS, fit_half
 
 if TYPE_CHECKING:

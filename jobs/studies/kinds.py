@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from jobs.ablations import ablations
 from jobs.deployment import Deployment
-from jobs.figure import figure_5
-from jobs.modes import table_2
-from jobs.noise import noise
-from jobs.precision import precision
-from jobs.results import Result
-from jobs.study import Study
-from jobs.unseen import unseen
+from jobs.studies.ablations import ablations
+from jobs.studies.figure import figure_5
+from jobs.studies.modes import table_2
+from jobs.studies.noise import noise
+from jobs.studies.precision import precision
+from jobs.studies.results import Result
+from jobs.studies.study import Study
+from jobs.studies.unseen import unseen
 
 KINDS: dict[str, Callable[[Study], Result]] = {
     "table": table_2, "ablations": ablations, "figure": figure_5, "precision": precision, "noise": noise,
@@ -51,7 +51,7 @@ def study(deployment: Deployment, kind: str, *, seeds: int = 3, steps: int | Non
     StudyError
         An unknown scenario or variant, or nothing that could be probed.
     LabelError, ReleaseError, TableError
-        See `jobs.study.Study.opened`.
+        See `jobs.studies.study.Study.opened`.
     """
     make = {"table": partial(table_2, shots=shots), "ablations": partial(ablations, only=only)}.get(kind, KINDS[kind])
     with Study.opened(deployment, f"evaluate_{kind}", seeds=seeds, steps=steps, scenarios=scenarios, log=log,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.cells import Cell
-from jobs.modes import UNIVERSAL
-from jobs.results import Result
-from jobs.scores import Probe, line, score, tables
-from jobs.study import Study
+from jobs.studies.cells import Cell
+from jobs.studies.modes import UNIVERSAL
+from jobs.studies.results import Result
+from jobs.studies.scores import Probe, line, score, tables
+from jobs.studies.study import Study
 
 VAGUE = ("Tell something about this user.", "Describe the user.", "What can be said about this user?")
 """Instructions that ask for nothing; a scenario's figure is the mean over them."""

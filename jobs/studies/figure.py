@@ -13,27 +13,23 @@ import html
 from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.cells import Cell
 from jobs.labels import Labelled
-from jobs.modes import MANUAL, UNIVERSAL
-from jobs.results import Result, Table
-from jobs.study import Study, StudyError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from jobs.studies import pictures
+from jobs.studies.cells import Cell
+from jobs.studies.modes import MANUAL, UNIVERSAL
+from jobs.studies.results import Result, Table
+from jobs.studies.study import Study, StudyError
 
 SAMPLE = 150
 """Users of each scenario, where there are as many."""
 PERPLEXITY = 30
 FEWEST = 5
 """Users of a scenario below which nothing can be seen."""
-DPI = 130
 TITLES = {UNIVERSAL: "universal", MANUAL: "instructed"}
 
 
@@ -63,25 +59,6 @@ def figure_5(study: Study) -> Result:
     _page(page, title, notes, table, picture)
     return Result(name="figure_5", title=title, tables=(table,), notes=notes, pictures=(picture, page),
                   data={name: found[name] for name in ("silhouette", "by_scenario")})
-
-
-def axes(count: int, title: str) -> tuple[Figure, list[Axes]]:
-    """An empty figure of so many plots side by side, drawn without a display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.2 * count, 5.4 if count > 1 else 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11)
-    return figure, [figure.add_subplot(1, count, number + 1) for number in range(count)]
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=DPI)
-    part.replace(path)
 
 
 def sample(groups: Sequence[Labelled], most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -141,7 +118,7 @@ def _perplexity(users: int) -> int:
 
 def _draw(planes: dict[str, NDArray[np.float64]], names: Sequence[str], scenario_Z: NDArray[np.int64],
           silhouettes: dict[str, float], path: Path) -> None:
-    figure, plots = axes(len(planes), "One vector a user, coloured by the scenario that the user stands for")
+    figure, plots = pictures.axes(len(planes), "One vector a user, coloured by the scenario that the user stands for")
     for plot, (mode, plane_Z2) in zip(plots, planes.items(), strict=True):
         for number, name in enumerate(names):
             x, y = plane_Z2[scenario_Z == number].T
@@ -152,7 +129,7 @@ def _draw(planes: dict[str, NDArray[np.float64]], names: Sequence[str], scenario
     handles, labels = plots[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(names), frameon=False, markerscale=2,
                   fontsize=9)
-    save(figure, path)
+    pictures.save(figure, path)
 
 
 def _page(path: Path, title: str, notes: Sequence[str], table: Table, picture: Path) -> None:
