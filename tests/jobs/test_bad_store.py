@@ -78,8 +78,9 @@ def store(deployment: Deployment) -> Path:
 
 
 def broken(file: Path) -> None:
-    for beside in file.parent.glob(f"{file.name}-*"):
-        beside.unlink()
+    """In place of the file, not in it: SQLite writes its log into a file whose last connection is closed."""
+    for path in file.parent.glob(f"{file.name}*"):
+        path.unlink()
     file.write_bytes(b"garbage " * 1000)
 
 
