@@ -273,7 +273,7 @@ class InstructUE(nn.Module):
             last = 2 * len(self.config.sources)
             tokens += [
                 self.boundaries(one_B1 * last),
-                self._tabular(profile),
+                self.tabular_adapter(self.tabular_features(profile))[:, None],
                 self.boundaries(one_B1 * (last + 1)),
             ]
             masks += [one_B1, one_B1, one_B1]
@@ -329,14 +329,15 @@ class InstructUE(nn.Module):
         one_B1 = torch.ones_like(events_B1)
         return [token_BH[:, None] for token_BH in tokens_BH], [one_B1] * len(tokens_BH)
 
-    def _tabular(self, profile: ProfileTensors) -> Tensor:
+    def tabular_features(self, profile: ProfileTensors) -> Tensor:
+        """Return the codes of the numbers and the vectors of the categories end to end, what `tabular_adapter` reads.
+        """
         parts = []
         if profile.numbers_BFW is not None:
             parts.append(profile.numbers_BFW.flatten(1).to(self.boundaries.weight.dtype))
         if profile.categories_BC is not None:
             parts.append(self.categories(profile.categories_BC + self.first_category_C).flatten(1))
-        token_BH: Tensor = self.tabular_adapter(torch.cat(parts, dim=1))
-        return token_BH[:, None]
+        return torch.cat(parts, dim=1)
 
     def _by_length(self, read: Callable[[Tensor, Tensor], Tensor], ids: TokenIds, texts_T: Ints) -> Tensor:
         """Apply `read` to chunks of texts of like length; return its vectors in the order of `texts_T`."""

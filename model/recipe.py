@@ -42,6 +42,8 @@ class TrainingConfig:
         the follow-up's code.
     warm_start
         Whether fresh weights begin as a network that hands on what words say (`model.start`).
+    tabular_attention
+        How many times the attention of another token the tabular token begins with, where they do.
     mask_same_answers
         Whether pairs with the same answer text are never each other's negatives.
     quantile_bins
@@ -76,6 +78,7 @@ class TrainingConfig:
     margin: float = 0.1
     answer_negatives: AnswerNegatives = "answers"
     warm_start: bool = True
+    tabular_attention: float = 16.0
     mask_same_answers: bool = True
     quantile_bins: int = 12
     max_answer_tokens: int = 64
@@ -121,6 +124,8 @@ class TrainingConfig:
             raise ConfigError(f"betas is {self.betas}: use two numbers from 0 to below 1, such as [0.9, 0.98]")
         if self.max_answer_tokens < 2:
             raise ConfigError(f"max_answer_tokens is {self.max_answer_tokens}: use at least 2")
+        if self.tabular_attention < 1:
+            raise ConfigError(f"tabular_attention is {self.tabular_attention}: use 1 (as any other token) or more")
         for name, usual in (("temperature", 0.07), ("learning_rate", 0.001), ("max_grad_norm", 1)):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}: use a positive one, such as {usual}")

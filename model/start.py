@@ -6,7 +6,13 @@ attention as a plain mean, feed-forward layers as next to nothing, and adapters 
 made-up company's untrained universal vectors then has a mean AUC of .75, against .65 with word vectors and adapters
 alone and .73 of a regression on every word. No step needs a label or a question; all take a second or two.
 
-Shapes: U profiles, T distinct texts, V tokens of the event vocabulary, D factors, E width of an event vector.
+The tabular token is one among some dozens, and all that is known of attributes and aggregates: its adapter begins as
+the principal components of its columns, and attention weighs it as many tokens. A probe of untrained universal vectors
+on half of the fit users of three real labels (credit default, coupon, buying again) has an AUC of .776, .826 and .741
+then, with 32 times the attention of another token, and .769, .807 and .740 otherwise.
+
+Shapes: U profiles, B of them that adapters are set by, T distinct texts, V tokens of the event vocabulary, D factors,
+E width of an event vector, W of the tabular columns, Z vectors, H width of an embedding.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 from sklearn.utils.extmath import randomized_svd
-from torch import nn
+from torch import Tensor, nn
 
 from model.examples import Examples
 from model.network import InstructUE
@@ -39,10 +45,12 @@ ORTHOGONAL = (".value.weight", ".attention.output.dense.weight", ".v_proj.weight
 """Ends of the names of those that attention's values pass through."""
 
 
-def warm_start(network: InstructUE, examples: Examples, users_B: Ints, seed: int = 0) -> None:
+def warm_start(network: InstructUE, examples: Examples, users_B: Ints, *, tabular_attention: float = 1.0,
+               seed: int = 0) -> None:
     """Write word vectors into fresh event encoders, and let all else that is fresh hand them on.
 
-    `users_B` are profiles of the examples that adapters are set by; some dozens are enough.
+    `users_B` are profiles of the examples that adapters are set by, some hundreds; `tabular_attention` is how many
+    times what another token gets the tabular one does in a fresh backbone.
     """
     config = network.config
     with torch.no_grad(), torch.random.fork_rng():
@@ -53,7 +61,7 @@ def warm_start(network: InstructUE, examples: Examples, users_B: Ints, seed: int
             _write_word_vectors(network, examples, seed)
         if config.backbone.pretrained is None:
             _hand_on(network.backbone)
-        _standardise(network, examples, users_B)
+        _adapt(network, examples, users_B, tabular_attention)
 
 
 def word_vectors(counts_UV: csr_matrix, width: int, seed: int = 0) -> NDArray[np.float32]:
@@ -82,7 +90,7 @@ def _share(network: InstructUE) -> None:
     """What every token has in common, before the layer norm."""
     for encoder in network.encoders:
         common_1E = encoder.get_submodule("bert.embeddings.token_type_embeddings").get_parameter("weight")
-        common_1E.copy_(1 - 2 * (torch.arange(common_1E.shape[1]) % 2))
+        common_1E.copy_(_common(common_1E.shape[1]))
 
 
 def _hand_on(transformers: nn.Module) -> None:
@@ -118,23 +126,80 @@ def _counts(text_E: Ints, offsets_U1: Ints, ids: TokenIds, vocabulary: int) -> c
     return (texts_UT @ tokens_TV).tocsr()
 
 
-def _standardise(network: InstructUE, examples: Examples, users_B: Ints) -> None:
-    """Let each adapter's LayerNorm give these users' event vectors mean 0 and deviation 1 in every dimension."""
-    if network.config.adapter != "mlp" or network.config.reading == "tokens":
+def _adapt(network: InstructUE, examples: Examples, users_B: Ints, tabular_attention: float) -> None:
+    """Let the adapters hand on in what these users differ, and every token look at the tabular one."""
+    config = network.config
+    if config.adapter != "mlp" or config.reading == "tokens":
         return
     network.eval()  # a pretrained encoder may have dropout
     profile = network.profile_tensors(examples.profiles.batch(users_B), examples.event_ids)
     network.train()
     events = [events_BNE[mask_BN > 0] for events_BNE, mask_BN in zip(profile.events_BNE, profile.masks_BN, strict=True)]
     adapters: list[nn.Module] = [*network.source_adapters]
-    if network.config.has_pooled:
+    if config.has_pooled:
         adapters.append(network.user_adapter)
         events.append(torch.cat(events))
     for adapter, vectors_ZE in zip(adapters, events, strict=True):
         if len(vectors_ZE) > 1:
-            norm = adapter.get_submodule("0")
-            assert isinstance(norm, nn.LayerNorm)
-            normed_ZE = norm(vectors_ZE)
-            deviation_E = normed_ZE.std(0).clamp(min=1e-3)
-            norm.weight.copy_(1 / deviation_E)
-            norm.bias.copy_(-normed_ZE.mean(0) / deviation_E)
+            _standardise(adapter, vectors_ZE)
+    if config.has_tabular and len(users_B) > 1:
+        features_BW = network.tabular_features(profile)
+        _standardise(network.tabular_adapter, features_BW)
+        _hand_on_components(network.tabular_adapter, features_BW)
+        if config.backbone.pretrained is None:
+            _look_at(network, network.tabular_adapter(features_BW), tabular_attention)
+
+
+def _standardise(adapter: nn.Module, vectors_ZE: Tensor) -> None:
+    """Let an adapter's LayerNorm give these vectors mean 0 and deviation 1 in every dimension."""
+    norm = adapter.get_submodule("0")
+    assert isinstance(norm, nn.LayerNorm)
+    normed_ZE = norm(vectors_ZE)
+    deviation_E = normed_ZE.std(0).clamp(min=1e-3)
+    norm.weight.copy_(1 / deviation_E)
+    norm.bias.copy_(-normed_ZE.mean(0) / deviation_E)
+
+
+def _hand_on_components(adapter: nn.Module, vectors_ZE: Tensor) -> None:
+    """Let an adapter give the principal components of these vectors, turned at random, beside what all have in common.
+
+    Every component goes through the GELU as itself and as its opposite: GELU(x) - GELU(-x) is x.
+    """
+    first, last = (adapter.get_submodule(name) for name in ("1", "3"))
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    normed_ZE = adapter.get_submodule("0")(vectors_ZE)
+    count = min(last.out_features // 2, *normed_ZE.shape)
+    _, size_D, components_DE = torch.linalg.svd(normed_ZE, full_matrices=False)
+    deviation = size_D[:count].square().mean().sqrt() / len(normed_ZE) ** 0.5
+    scaled_DE = components_DE[:count] / deviation.clamp(min=1e-3)
+    turn_HD = torch.linalg.qr(torch.randn(last.out_features, count))[0].to(scaled_DE.device)
+    for linear in (first, last):
+        nn.init.zeros_(linear.bias)
+    nn.init.zeros_(last.weight)
+    first.weight[: 2 * count] = torch.cat([scaled_DE, -scaled_DE])
+    last.weight[:, : 2 * count] = torch.cat([turn_HD, -turn_HD], dim=1)
+    last.bias.copy_(_common(last.out_features))
+
+
+def _look_at(network: InstructUE, tokens_BH: Tensor, times: float) -> None:
+    """Let attention weigh such tokens so many times as much as others, by what they have in common.
+
+    Queries get a constant and keys what their token has in common, in the pair of dimensions that rotary positions
+    turn slowest: a pair's two halves lie half a head apart.
+    """
+    common_H = _common(tokens_BH.shape[1]).to(tokens_BH.device)
+    for layer in network.decoder.get_submodule("layers").children():
+        norm, attention = layer.get_submodule("input_layernorm"), layer.get_submodule("self_attn")
+        query, key = (attention.get_submodule(name) for name in ("q_proj", "k_proj"))
+        head: int = network.backbone.config.hidden_size // network.backbone.config.num_attention_heads
+        shared = (norm(tokens_BH) @ common_H).mean()
+        strength = (np.log(times) * head**0.5 / shared).sqrt()
+        slowest = slice(head // 2 - 1, None, head)
+        key.get_parameter("weight")[slowest] = strength * common_H
+        query.get_parameter("bias")[slowest] = strength
+
+
+def _common(width: int) -> Tensor:
+    """What tokens have in common where anything must be."""
+    return 1 - 2 * (torch.arange(width) % 2).float()

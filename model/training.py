@@ -33,7 +33,7 @@ from model.states import State, copied, load_state, put, save_state, saved_state
 from model.steps import Reader, processes, same_weights, trainable
 from model.tracking import Tracking
 
-STANDARD = 128
+SETTING = 512
 """Profiles that fresh adapters are set by."""
 
 
@@ -108,7 +108,8 @@ def train(
     batches = Batches(examples, training, seed)
     network.to(state.device)
     if training.warm_start:
-        warm_start(network, examples, batches.drawn(0).users_B[:STANDARD], seed)
+        some = np.random.default_rng(seed).permutation(len(examples.profiles))[:SETTING]
+        warm_start(network, examples, some, tabular_attention=training.tabular_attention, seed=seed)
     same_weights(network)
     frozen = training.encoder_rate == 0
     if frozen:

@@ -54,6 +54,36 @@ def test_adapters_see_how_events_differ(switches):
             assert (seen.std(0) - 1).abs().max() < 1e-2
 
 
+def test_the_tabular_token_begins_as_principal_components_and_is_looked_at():
+    profiles = made_up_profiles(80)
+    config, _, examples, _ = prepare(profiles, made_up_pairs(profiles), network_config(), TrainingConfig())
+    torch.manual_seed(0)
+    network, users = InstructUE(config), np.arange(60)
+    warm_start(network, examples, users, tabular_attention=9.0)
+    with torch.no_grad():
+        profile = network.eval().profile_tensors(examples.profiles.batch(users), examples.event_ids)
+        features = network.tabular_features(profile).numpy()
+        rows = (features - features.mean(1, keepdims=True)) / np.sqrt(features.var(1, keepdims=True) + 1e-5)
+        rows = (rows - rows.mean(0)) / rows.std(0, ddof=1).clip(1e-3)
+        left, size, _ = np.linalg.svd(rows, full_matrices=False)
+        expected = (left * size)[:, : network.config.backbone.width // 2]
+        found = network.tabular_adapter(network.tabular_features(profile)).numpy()
+        found = found - found.mean(0)  # without what all have in common
+        gram = expected @ expected.T
+        np.testing.assert_allclose(found @ found.T, gram * (np.trace(found @ found.T) / np.trace(gram)), atol=0.02)
+
+        # Attention before positions are turned, of the first layer: the tabular token is the last but one.
+        tokens, mask = network.read_profile(profile)
+        layer = network.decoder.layers[0]
+        normed, head = layer.input_layernorm(tokens), layer.self_attn.head_dim
+        queries = layer.self_attn.q_proj(normed).unflatten(-1, (-1, head))
+        keys = layer.self_attn.k_proj(normed).unflatten(-1, (-1, head))
+        keys = keys.repeat_interleave(queries.shape[2] // keys.shape[2], dim=2)
+        logits = torch.einsum("bqhd,bkhd->bhqk", queries, keys) / head**0.5
+        others = logits[..., :-3].masked_fill(~(mask[:, None, None, :-3] > 0), torch.nan).nanmean(-1)
+        assert (logits[..., -2] - others).mean().exp().item() == pytest.approx(9, rel=0.25)
+
+
 def test_an_untrained_network_hands_on_what_words_say():
     """Users who share an interest lie closer than others before a single step, and do not from random weights."""
     profiles = made_up_profiles(120)
