@@ -64,10 +64,6 @@ class Examples:
             drawn.pair_Q[pairs],
         )
 
-    def batch(self, users_B: Ints, training: TrainingConfig, rng: np.random.Generator) -> PairBatch:
-        """Draw pairs for these profiles and lay them out."""
-        return self.lay(self.draw(users_B, training, rng))
-
 
 def prepare(
     profiles: pa.Table, pairs: pa.Table, config: NetworkConfig, training: TrainingConfig
@@ -106,9 +102,6 @@ class Batches:
         self._examples, self._training, self._seed = examples, training, seed
         self._lengths_U = examples.profiles.lengths_U
         self._epoch, self._order = -1, [np.zeros(0, dtype=np.int64)]
-
-    def __getitem__(self, step: int) -> PairBatch:
-        return self._examples.lay(self.drawn(step))
 
     def drawn(self, step: int) -> Drawn:
         """The profiles and pairs of a step, counted from 0."""

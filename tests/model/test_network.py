@@ -40,7 +40,8 @@ class Made:
     profiles: pa.Table
 
     def batch(self, *users: int, seed: int = 0) -> PairBatch:
-        return self.examples.batch(np.array(users), TrainingConfig(), np.random.default_rng(seed))
+        drawn = self.examples.draw(np.array(users), TrainingConfig(), np.random.default_rng(seed))
+        return self.examples.lay(drawn)
 
     def forward(self, batch: PairBatch) -> PairOutputs:
         return self.network(batch, self.examples.event_ids, self.examples.answer_ids)
