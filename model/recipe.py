@@ -43,7 +43,8 @@ class TrainingConfig:
     warm_start
         Whether fresh weights begin as a network that hands on what words say (`model.start`).
     tabular_attention
-        How many times the attention of another token the tabular token begins with, where they do.
+        How many times the attention of another token the tabular one then begins with: more than 1 where aggregates
+        say more of the scenarios than events do.
     mask_same_answers
         Whether pairs with the same answer text are never each other's negatives.
     quantile_bins
@@ -78,7 +79,7 @@ class TrainingConfig:
     margin: float = 0.1
     answer_negatives: AnswerNegatives = "answers"
     warm_start: bool = True
-    tabular_attention: float = 16.0
+    tabular_attention: float = 1.0
     mask_same_answers: bool = True
     quantile_bins: int = 12
     max_answer_tokens: int = 64

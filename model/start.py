@@ -6,10 +6,11 @@ attention as a plain mean, feed-forward layers as next to nothing, and adapters 
 made-up company's untrained universal vectors then has a mean AUC of .75, against .65 with word vectors and adapters
 alone and .73 of a regression on every word. No step needs a label or a question; all take a second or two.
 
-The tabular token is one among some dozens, and all that is known of attributes and aggregates: its adapter begins as
-the principal components of its columns, and attention weighs it as many tokens. A probe of untrained universal vectors
-on half of the fit users of three real labels (credit default, coupon, buying again) has an AUC of .776, .826 and .741
-then, with 32 times the attention of another token, and .769, .807 and .740 otherwise.
+The tabular token is one among some dozens. Where it is to tell more than its share, its adapter begins as the principal
+components of its columns, and attention weighs it as many tokens. A probe of untrained universal vectors on half of the
+fit users of three real labels (credit default, coupon, buying again) has an AUC of .776, .826 and .741 with 32 times
+the attention of another token, and .769, .807 and .740 without. Where events tell more, it costs: after 150 steps the
+made-up company's vectors have .742 with 16 times, .756 without.
 
 Shapes: U profiles, B of them that adapters are set by, T distinct texts, V tokens of the event vocabulary, D factors,
 E width of an event vector, W of the tabular columns, Z vectors, H width of an embedding.
@@ -50,7 +51,7 @@ def warm_start(network: InstructUE, examples: Examples, users_B: Ints, *, tabula
     """Write word vectors into fresh event encoders, and let all else that is fresh hand them on.
 
     `users_B` are profiles of the examples that adapters are set by, some hundreds; `tabular_attention` is how many
-    times what another token gets the tabular one does in a fresh backbone.
+    times what another token gets the tabular one does in a fresh backbone, from 1 up.
     """
     config = network.config
     with torch.no_grad(), torch.random.fork_rng():
@@ -142,12 +143,11 @@ def _adapt(network: InstructUE, examples: Examples, users_B: Ints, tabular_atten
     for adapter, vectors_ZE in zip(adapters, events, strict=True):
         if len(vectors_ZE) > 1:
             _standardise(adapter, vectors_ZE)
-    if config.has_tabular and len(users_B) > 1:
+    if tabular_attention > 1 and config.has_tabular and config.backbone.pretrained is None and len(users_B) > 1:
         features_BW = network.tabular_features(profile)
         _standardise(network.tabular_adapter, features_BW)
         _hand_on_components(network.tabular_adapter, features_BW)
-        if config.backbone.pretrained is None:
-            _look_at(network, network.tabular_adapter(features_BW), tabular_attention)
+        _look_at(network, network.tabular_adapter(features_BW), tabular_attention)
 
 
 def _standardise(adapter: nn.Module, vectors_ZE: Tensor) -> None:

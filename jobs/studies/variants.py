@@ -148,6 +148,6 @@ VARIANTS: dict[str, Variant] = {variant.name: variant for variant in (
             says="pairs with the same answer text are each other's negatives"),
     Variant(name="without-warm-start", of=partial(_training, warm_start=False),
             says="fresh weights as they were drawn"),
-    Variant(name="without-tabular-attention", of=partial(_training, tabular_attention=1.0),
-            says="the tabular token starts with the attention of any other"),
+    Variant(name="tabular-attention", of=partial(_training, tabular_attention=16.0),
+            says="the tabular token starts with 16 times the attention of another"),
 )}
