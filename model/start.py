@@ -189,13 +189,13 @@ def _look_at(network: InstructUE, tokens_BH: Tensor, times: float) -> None:
     turn slowest: a pair's two halves lie half a head apart.
     """
     common_H = _common(tokens_BH.shape[1]).to(tokens_BH.device)
+    head = network.config.backbone.width // network.config.backbone.heads
+    slowest = slice(head // 2 - 1, None, head)
     for layer in network.decoder.get_submodule("layers").children():
         norm, attention = layer.get_submodule("input_layernorm"), layer.get_submodule("self_attn")
         query, key = (attention.get_submodule(name) for name in ("q_proj", "k_proj"))
-        head: int = network.backbone.config.hidden_size // network.backbone.config.num_attention_heads
         shared = (norm(tokens_BH) @ common_H).mean()
         strength = (np.log(times) * head**0.5 / shared).sqrt()
-        slowest = slice(head // 2 - 1, None, head)
         key.get_parameter("weight")[slowest] = strength * common_H
         query.get_parameter("bias")[slowest] = strength
 

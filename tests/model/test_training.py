@@ -365,8 +365,9 @@ def test_batches_are_a_function_of_seed_and_step(profiles: pa.Table, pairs: pa.T
     one, two, other = (Batches(examples, SHORT, seed) for seed in (0, 0, 1))
     steps = [9, 2, 5, 2]  # in any order
     for step in steps:
-        assert np.array_equal(one.drawn(step).pair_Q, two.drawn(step).pair_Q)
-    assert any(not np.array_equal(one.drawn(step).pair_Q, other.drawn(step).pair_Q) for step in steps)
+        assert np.array_equal(examples.lay(one.drawn(step)).ids_BL, examples.lay(two.drawn(step)).ids_BL)
+    assert any(not np.array_equal(examples.lay(one.drawn(step)).ids_BL, examples.lay(other.drawn(step)).ids_BL)
+               for step in steps)
     whole = replace(SHORT, profiles_per_step=1)
     single, users = Batches(examples, whole, 0), len(examples.profiles)
     seen = [user for step in range(users) for user in single.drawn(step).users_B]
