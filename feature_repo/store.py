@@ -28,6 +28,7 @@ from feast.errors import FeastError
 from feature_repo.views import SERVICE, VIEW, Definitions, definitions
 from jobs.deployment import Deployment
 from model.errors import InstructUEError
+from model.files import whole
 
 TEMPLATE = Path(__file__).with_name("feature_store.yaml")
 DEFINITIONS = '''"""Written by `publish` for the command line of Feast; edit the deployment file instead."""
@@ -175,6 +176,5 @@ def _left_over(store: FeatureStore, wanted: Definitions) -> list[Any]:
 
 def _write(path: Path, text: str) -> None:
     if not path.exists() or path.read_text(encoding="utf-8") != text:
-        part = path.with_suffix(path.suffix + ".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with whole(path) as file:
+            file.write_text(text, encoding="utf-8")

@@ -26,6 +26,7 @@ from jobs.releases import folder, open_release, tuned
 from jobs.rivals import features
 from jobs.runs import Record
 from model.errors import InstructUEError
+from model.files import whole
 from model.probe import SALTS, ProbeError, ProbeResult, probe, rival
 from model.runtime import Runtime
 
@@ -175,9 +176,7 @@ def _figures(results: Results, figure: str) -> Table:
 def _write(deployment: Deployment, done: Evaluated, results: Results) -> None:
     """Write every half's score beside the releases: a release itself never changes."""
     path = folder(deployment) / "evaluations" / f"{done.release}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     halves = [{"scenario": scenario, "method": method, **asdict(score)}
               for (scenario, method), result in results.items() for score in result.scores]
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(asdict(done) | {"halves": halves}, indent=2, default=str) + "\n", encoding="utf-8")
-    part.replace(path)
+    with whole(path) as file:
+        file.write_text(json.dumps(asdict(done) | {"halves": halves}, indent=2, default=str) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ from safetensors.torch import load_model, save_model
 
 from model.config import ConfigError, NetworkConfig
 from model.errors import InstructUEError
+from model.files import whole
 from model.network import InstructUE
 from model.text import Tokenizers
 
@@ -36,9 +37,8 @@ def save_checkpoint(
     save_model(network, str(folder / WEIGHTS_FILE))
     tokenizers.save(folder)
     (folder / METRICS_FILE).write_text(json.dumps(metrics, ensure_ascii=False), encoding="utf-8")
-    part = folder / f"{CONFIG_FILE}.part"
-    part.write_text(network.config.to_json(), encoding="utf-8")
-    part.replace(folder / CONFIG_FILE)
+    with whole(folder / CONFIG_FILE) as file:
+        file.write_text(network.config.to_json(), encoding="utf-8")
 
 
 def load_checkpoint(folder: str | Path) -> tuple[InstructUE, Tokenizers, NetworkConfig]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from model.files import whole
 from model.losses import Losses
 from model.tracking import Tracking
 
@@ -111,6 +112,5 @@ def plot(history: History, path: Path) -> None:
             axes.plot([part["step"] for part in scored], [part[name] for part in scored], "o-", label="validation")
         axes.set(title=name, xlabel="step")
         axes.legend()
-    part_path = path.with_suffix(".part")
-    figure.savefig(part_path, format="png", dpi=100)
-    part_path.replace(path)
+    with whole(path) as file:
+        figure.savefig(file, format="png", dpi=100)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.rivals.contenders import Contender, Log, Vectors
 from benchmarks.rivals.material import Material
 from jobs.labels import Labelled
+from model.files import whole
 from model.probe import ProbeResult, Score
 
 Scores = dict[str, list[Score]]
@@ -70,10 +71,8 @@ class Cell:
         content = self._head() | {
             "seconds": round(made - begin, 1), "probe_seconds": round(time.perf_counter() - made, 1),
             "scores": {scenario: [asdict(score) for score in halves] for scenario, halves in scores.items()}}
-        folder.mkdir(parents=True, exist_ok=True)
-        part = self.path(folder).with_suffix(".part")
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.path(folder))
+        with whole(self.path(folder)) as file:
+            file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         return scores
 
     def _head(self) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.files import whole
+
 FORMAT = 1
 """Raised when what a cell holds comes to mean something else."""
 
@@ -41,10 +43,8 @@ class Cell:
         """Do the work and keep what it found."""
         found = self.work()
         content = {"name": self.name, "decides": json.loads(self._head()), "found": found}
-        folder.mkdir(parents=True, exist_ok=True)
-        part = self._path(folder).with_suffix(".part")
-        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(self._path(folder))
+        with whole(self._path(folder)) as file:
+            file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return found
 
     def _head(self) -> str:

@@ -24,6 +24,7 @@ from jobs.studies.cells import Cell
 from jobs.studies.modes import MANUAL, UNIVERSAL
 from jobs.studies.results import Result, Table
 from jobs.studies.study import Study, StudyError
+from model.files import whole
 
 SAMPLE = 150
 """Users of each scenario, where there are as many."""
@@ -146,6 +147,5 @@ def _page(path: Path, title: str, notes: Sequence[str], table: Table, picture: P
              f"<h2>{html.escape(table.title)}</h2>", f"<table><thead>{row(table.columns, 'th')}</thead><tbody>",
              *(row(cells, "td") for cells in table.rows), "</tbody></table>", "<ul>",
              *(f"<li>{html.escape(note)}</li>" for note in notes), "</ul></body></html>"]
-    part = path.with_suffix(".part")
-    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    part.replace(path)
+    with whole(path) as file:
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")

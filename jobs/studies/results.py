@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs import report
+from model.files import whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +48,10 @@ class Result:
 
     def save(self, folder: Path) -> None:
         """Write `<name>.json` and `<name>.md`, over those of the last run."""
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / f"{self.name}.json", json.dumps(report.plain(self), indent=1, ensure_ascii=False) + "\n")
-        _write(folder / f"{self.name}.md", self.markdown())
+        data = json.dumps(report.plain(self), indent=1, ensure_ascii=False) + "\n"
+        for end, text in ((".json", data), (".md", self.markdown())):
+            with whole(folder / f"{self.name}{end}") as file:
+                file.write_text(text, encoding="utf-8")
 
     def markdown(self) -> str:
         """The page of it."""
@@ -71,9 +73,3 @@ class Result:
 
 def _escaped(cell: str) -> str:
     return cell.replace("|", "\\|")
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_suffix(f"{path.suffix}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
