@@ -30,7 +30,8 @@ DEPLOYMENT: dict[str, Any] = {
     "spark": {"master": "local[2]", "conf": {
         "spark.driver.memory": "1g", "spark.sql.shuffle.partitions": "2", "spark.default.parallelism": "2",
         "spark.databricks.delta.snapshotPartitions": "1", "spark.sql.adaptive.enabled": "false",
-        # Many small queries, none hot: the optimising compiler would cost more than it gives.
+        # Many small queries, none hot: compiling them, by Spark or by Java, would cost more than it gives.
+        "spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}},
     "store": {"folder": "store"},
 }
