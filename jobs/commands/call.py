@@ -1,0 +1,84 @@
+"""What every command shares: its options, and how it reads the deployment file, tells its steps and shows what came.
+
+Nothing heavy is imported before a command runs: `--help` is there at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from jobs.deployment import Deployment
+
+
+def day(given: datetime | None) -> datetime | None:
+    """A day that the tables can hold, or a refusal."""
+    from jobs.blocks import FIRST_DAY, LAST_DAY
+
+    if given is not None and not FIRST_DAY <= given.date() <= LAST_DAY:
+        raise typer.BadParameter(f"{given:%Y-%m-%d} is no day from {FIRST_DAY} to {LAST_DAY}")
+    return given
+
+
+Config = Annotated[Path, typer.Option("--config", "-c", envvar="INSTRUCTUE_CONFIG", help="The deployment file.")]
+AsOf = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=day,
+                                        help="The day: events before its midnight, UTC.")]
+FirstDay = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=day,
+                                            show_default="2026-01-01", help="Rows that arrived before its midnight.")]
+Through = Annotated[datetime | None, typer.Option("--through", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
+                                                  callback=day,
+                                                  help="Run each day from --as-of to this one, oldest first.")]
+SourceVersions = Annotated[bool, typer.Option("--source-versions", help="Read each source as it was when this was run "
+                                              "last, to repeat that run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for a program to read.")]
+DEFAULT_CONFIG = Path("conf/demo.yaml")
+
+
+def read(config: Path) -> Deployment:
+    """The deployment file, checked."""
+    from jobs.deployment import Deployment
+
+    return Deployment.read(config)
+
+
+@contextmanager
+def spark_session(deployment: Deployment) -> Iterator[SparkSession]:
+    """A session for one command, stopped after it; only `sql` names tables and views in it, by itself."""
+    with step("starting Spark"):
+        from jobs.spark import session
+
+        spark = session(deployment, named=False)
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+def step(name: str) -> Any:
+    """A line for a person while something takes its time."""
+    from jobs.report import step
+
+    return step(name)
+
+
+def show(title: str, summary: Any, as_json: bool) -> None:
+    """What a job came to, as a table or as JSON."""
+    from jobs.report import show
+
+    show(title, summary, as_json)
+
+
+def print_json(rows: Iterable[Any]) -> None:
+    """One JSON object a line."""
+    from jobs.report import as_object
+
+    for row in rows:
+        print(as_object(row))
