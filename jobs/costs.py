@@ -177,7 +177,7 @@ def _width(deployment: Deployment, folder: Path | None) -> int:
     for path in () if folder is None else (folder / NETWORK, folder / "config.json"):
         if path.exists():
             config = NetworkConfig.from_json(path.read_text(encoding="utf-8"))
-    return config.backbone.width
+    return config.embedding_width
 
 
 def _compared(rows: DataFrame, deployment: Deployment, before: date, as_of: date) -> DataFrame:

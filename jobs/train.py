@@ -137,7 +137,8 @@ def network(deployment: Deployment) -> NetworkConfig:
     return NetworkConfig(sources=sources, tabular=tabular, encoder=_located(chosen.encoder, deployment),
                          backbone=_located(chosen.backbone, deployment),
                          shared_encoder=chosen.shared_encoder, adapter=chosen.adapter,
-                         pooled_tokens=chosen.pooled_tokens, time_bands=chosen.time_bands, readout=chosen.readout)
+                         pooled_tokens=chosen.pooled_tokens, time_bands=chosen.time_bands, readout=chosen.readout,
+                         head=chosen.head)
 
 
 def _located(part: Part, deployment: Deployment) -> Part:

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -94,15 +93,15 @@ class ReadProfiles:
         suffixes_BIH = vectors_IH.to(self.network.device).expand(len(users_B), -1, -1)
         hidden_BIH = self.behind(users_B).read(suffixes_BIH)
         if self.network.config.readout == "user":
-            return F.normalize(hidden_BIH[:, -1], dim=-1)
-        return F.normalize(self._sums_UH[self._tensor(users_B)] + hidden_BIH.sum(1), dim=-1)  # a mean's direction
+            return self.network.embeddings(hidden_BIH[:, -1])
+        return self.network.embeddings(self._sums_UH[self._tensor(users_B)] + hidden_BIH.sum(1))  # a mean's direction
 
     def embed(self, vectors_IH: Floats, users_U: Ints | None = None) -> Floats:
         """Return float32 `[U, H]`: these users' embeddings under an instruction, as `InstructUE.forward_users` gives
         them; None: every user's.
         """
         users_U = np.arange(len(self)) if users_U is None else np.asarray(users_U, np.int64)
-        embeddings_UH = np.zeros((len(users_U), vectors_IH.shape[1]), np.float32)
+        embeddings_UH = np.zeros((len(users_U), self.network.config.embedding_width), np.float32)
         with torch.no_grad():
             for batch_B in _by_length(self._lengths_U[users_U]):
                 read_BH = self.read(users_U[batch_B], torch.from_numpy(vectors_IH))

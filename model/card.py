@@ -21,7 +21,7 @@ def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]
     lines = [
         f"# InstructUE release {release.name}", "",
         "Turns a user's profile and an instruction into one unit vector "
-        f"of {config.backbone.width} numbers, to be compared by cosine.", "",
+        f"of {config.embedding_width} numbers, to be compared by cosine.", "",
         f"- model_version `{release.model_version}`",
         f"- checkpoint `{release.checkpoint}`",
         f"- precision {release.precision}; {weights:,} weights, the language model's token table and head included",
@@ -30,7 +30,8 @@ def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]
         f"- encoder{'' if config.shared_encoder else ' of each source'}: {_transformer(config.encoder)}; an event's "
         f"vector is {'its first state' if config.encoder.pooling == 'cls' else 'the mean of its states'}",
         f"- backbone: {_transformer(config.backbone)}; the embedding is "
-        f"{'the state at <USER>' if config.readout == 'user' else 'the mean of all states'}",
+        f"{'the state at <USER>' if config.readout == 'user' else 'the mean of all states'}"
+        f"{'' if config.head is None else ', behind a head'}",
         f"- pooled tokens {_switch(config.pooled_tokens)}, bands of time {_switch(config.time_bands)}, "
         f"adapter {config.adapter}",
         *_trained(metrics.get("training", {})), "",

@@ -254,6 +254,9 @@ class NetworkConfig:
     readout
         The embedding: the final hidden state at `<USER>` (`user`), or the mean of those of all user and instruction
         tokens (`mean`, an ablation of the paper's).
+    head
+        Numbers of an embedding, by a Linear without bias behind the readout; None: the readout itself, as wide as the
+        backbone. The follow-up's code has 128.
     reading
         Events as the encoders' vectors, or, an ablation of the paper's, as plain text: `tokens` takes one source of
         one text, the whole profile (`model.rendering`), whose tokens the backbone reads itself.
@@ -273,6 +276,7 @@ class NetworkConfig:
     pooled_tokens: bool = True
     time_bands: bool = True
     readout: Readout = "user"
+    head: int | None = None
     reading: Reading = "vectors"
 
     def __post_init__(self) -> None:
@@ -295,6 +299,8 @@ class NetworkConfig:
             raise ConfigError(f"adapter is {self.adapter!r}: use 'mlp' or 'linear'")
         if self.readout not in ("user", "mean"):
             raise ConfigError(f"readout is {self.readout!r}: use 'user' or 'mean'")
+        if self.head is not None and self.head < 1:
+            raise ConfigError(f"head is {self.head}: use at least 1 number, or leave it out")
         if self.reading not in ("vectors", "tokens"):
             raise ConfigError(f"reading is {self.reading!r}: use 'vectors' or 'tokens'")
         if self.reading == "tokens" and (len(self.sources) != 1 or self.sources[0].max_events != 1
@@ -322,6 +328,11 @@ class NetworkConfig:
     def encoder_names(self) -> tuple[str, ...]:
         """The sources that have an encoder of their own, or `("shared",)`."""
         return ("shared",) if self.shared_encoder else tuple(source.name for source in self.sources)
+
+    @property
+    def embedding_width(self) -> int:
+        """Numbers of an embedding."""
+        return self.backbone.width if self.head is None else self.head
 
     @property
     def has_tabular(self) -> bool:

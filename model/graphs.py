@@ -74,13 +74,13 @@ class UserGraph(nn.Module):
         segments_BS = torch.cat([torch.where(mask_BP > 0, PROFILE, PADDING), segments_L[None].expand(users, -1)], dim=1)
         mask, positions_BS = pack(segments_BS, tokens_BSH.dtype)
         if self.short_cut:
-            return F.normalize(self._last_at(tokens_BSH, mask, positions_BS, length + users_K), dim=-1)
+            return self.network.embeddings(self._last_at(tokens_BSH, mask, positions_BS, length + users_K))
         hidden_BSH = self.network.hidden(tokens_BSH, mask, positions_BS)
         scenarios = users_K.shape[0]
         row_Q = torch.arange(users, device=users_K.device)[:, None].expand(-1, scenarios).flatten()
         column_Q = users_K[None].expand(users, -1).flatten()
         users_QH = self.network.read_out(hidden_BSH, mask_BP, segments_BS[:, length:], row_Q, column_Q)
-        return F.normalize(users_QH, dim=-1).unflatten(0, (users, scenarios))
+        return self.network.embeddings(users_QH).unflatten(0, (users, scenarios))
 
     def _last_at(self, tokens_BSH: Tensor, mask: Tensor, positions_BS: Tensor, rows_K: Tensor) -> Tensor:
         """Return the final hidden states of a Qwen2 at some tokens alone, [B, K, H]."""

@@ -35,7 +35,7 @@ def embed(
         network.forward_users(part, vectors_KIH, mask_KI).float().cpu().numpy()
         for part in _read(network, tokenizers, profiles, batch_size)
     ]
-    width = network.config.backbone.width
+    width = network.config.embedding_width
     return np.concatenate(parts) if parts else np.zeros((0, len(instructions), width), dtype=np.float32)
 
 

@@ -3,12 +3,12 @@
     [pooled] <bill> event ... </bill> ... <tabular> token </tabular> | instruction <USER> | ...
 
 The final hidden state at each `<USER>`, L2-normalised, is the user's embedding under that instruction (`readout` and
-`reading` are the two ablations of the paper's that change this).
+`reading` are the two ablations of the paper's that change this, `head` is the follow-up's).
 
 Shapes: B users, N events of a source, T distinct texts, L tokens of a text or of a user's suffixes, E width
-of an event vector, H width of the backbone (and of an embedding), P tokens of a profile, S = P + L tokens of
-a packed sequence, K instructions, I tokens of the longest, Q question-answer pairs, A distinct answers, F
-numbers, W width of a number's code, C categories, V vocabulary.
+of an event vector, H width of the backbone (and of an embedding, unless there is a head), P tokens of a profile,
+S = P + L tokens of a packed sequence, K instructions, I tokens of the longest, Q question-answer pairs, A distinct
+answers, F numbers, W width of a number's code, C categories, V vocabulary.
 """
 
 from __future__ import annotations
@@ -113,6 +113,7 @@ class InstructUE(nn.Module):
         self.boundaries = embedding(2 * len(config.sources) + 2 * config.has_tabular)
         if config.has_pooled:
             self.user_adapter = _adapter(config.adapter, event_width, width)
+        self.head = nn.Identity() if config.head is None else _head(width, config.head)
         if config.time_bands:
             self.gap_bands = embedding(BAND_CODES)
             self.age_bands = embedding(BAND_CODES)
@@ -161,7 +162,7 @@ class InstructUE(nn.Module):
         user_K = torch.arange(count, device=mask_KI.device) * length + mask_KI.sum(-1) - 1
         row_Q = torch.arange(users, device=mask_KI.device).repeat_interleave(count)
         users_QH = self.read_out(hidden_BSH, mask_BP, segments_BL, row_Q, user_K.repeat(users))
-        return F.normalize(users_QH, dim=-1).unflatten(0, (users, count))
+        return self.embeddings(users_QH).unflatten(0, (users, count))
 
     # A training step.
 
@@ -189,7 +190,7 @@ class InstructUE(nn.Module):
         targets_BL = self._tensor(batch.targets_BL)
         predicting_BL = targets_BL != PADDING
         return PairOutputs(
-            users_QH=F.normalize(users_QH, dim=-1),
+            users_QH=self.embeddings(users_QH),
             answers_QH=answers_AH[self._tensor(batch.answer_Q)],
             logits_NV=self.token_logits(hidden_BLH[predicting_BL]),
             tokens_N=targets_BL[predicting_BL],
@@ -204,9 +205,13 @@ class InstructUE(nn.Module):
             hidden_ALH = self.hidden(tokens_ALH, mask, positions_AL)
             return hidden_ALH[torch.arange(len(ids_AL), device=self.device), mask_AL.sum(-1) - 1]
 
-        return F.normalize(self._by_length(read, answer_ids, answers_A), dim=-1)
+        return self.embeddings(self._by_length(read, answer_ids, answers_A))
 
     # Their parts.
+
+    def embeddings(self, hidden: Tensor) -> Tensor:
+        """Return the L2-normalised embeddings of what was read out; its length says nothing."""
+        return F.normalize(self.head(hidden), dim=-1)
 
     def token_vectors(self, ids: Tensor) -> Tensor:
         """Return the language model's vectors of these tokens, one more axis of H."""
@@ -364,6 +369,13 @@ def _adapter(kind: Adapter, inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(
         nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs)
     )
+
+
+def _head(inputs: int, outputs: int) -> nn.Linear:
+    """Without a bias, so that an embedding follows from its readout's direction; fresh, it keeps angles as it can."""
+    head = nn.Linear(inputs, outputs, bias=False)
+    nn.init.orthogonal_(head.weight)
+    return head
 
 
 def _embedding(rows: int, width: int, std: float) -> nn.Embedding:

@@ -85,7 +85,7 @@ class Runtime:
         self._network = _network(release.path / releases.NETWORK)
         self._tokenizers = Tokenizers.load(release.path)
         self._instructions = release.vectors()
-        self.width = int(self._instructions[release.scenarios[0]].shape[1])
+        self.width = self._network.embedding_width
 
         def session(name: str) -> onnxruntime.InferenceSession:
             return open_session(release.path / name, providers, threads)
@@ -159,7 +159,7 @@ class Runtime:
                                f"it serves {', '.join(self.scenarios)}; `instructue export --instructions` adds one")
         vectors = [known[scenario] for scenario in scenarios]
         lengths_K = np.array([len(vector) for vector in vectors], np.int64)
-        return {"instructions": np.concatenate([np.zeros((0, self.width), np.float32), *vectors]),
+        return {"instructions": np.concatenate([np.zeros((0, self._network.backbone.width), np.float32), *vectors]),
                 "segments": np.repeat(np.arange(1, len(vectors) + 1), lengths_K),
                 "users": np.cumsum(lengths_K) - 1}
 

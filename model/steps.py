@@ -139,7 +139,7 @@ class Reader:
 
     def _embeddings(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
         """Zeros for every pair's user and answer: what other processes read is added to them."""
-        shape = len(drawn.pair_Q), self.network.config.backbone.width
+        shape = len(drawn.pair_Q), self.network.config.embedding_width
         users_QH, answers_QH = torch.zeros(2, *shape, device=self.network.device)
         return users_QH, answers_QH
 

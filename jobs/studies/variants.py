@@ -25,6 +25,8 @@ TEXT_TOKENS = 1024
 may have more, the same share of each is kept, its last events."""
 TEXT_PROFILES = 16
 """Profiles that are embedded at once as plain text: attention's memory grows with the square of the tokens."""
+HEAD = 128
+"""Numbers of a vector in the follow-up's code."""
 MARGIN_OFF = 2.0
 """Cosines differ by 2 at most, so equation 4 then masks nothing."""
 
@@ -142,6 +144,8 @@ VARIANTS: dict[str, Variant] = {variant.name: variant for variant in (
             says="a single Linear in place of LayerNorm, Linear, GELU, Linear"),
     Variant(name="shared-encoder", of=partial(_network, shared_encoder=True),
             says="one event encoder for all sources"),
+    Variant(name="with-head", of=partial(_network, head=HEAD),
+            says=f"a vector is a Linear's {HEAD} numbers, as in the follow-up's code"),
     Variant(name="without-margin", of=partial(_training, margin=MARGIN_OFF),
             says="eq. 4 masks no negative"),
     Variant(name="without-answer-mask", of=partial(_training, mask_same_answers=False),

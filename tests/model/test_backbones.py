@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -113,9 +114,9 @@ def test_a_vector_is_that_of_the_language_model_itself(language_model: Path) -> 
                 assert np.abs(F.normalize(hidden_H, dim=-1).numpy() - found[user, k]).max() < TOLERANCE
 
 
-@pytest.mark.parametrize("readout", ["user", "mean"])
-def test_a_profile_that_is_read_once_gives_the_same_vectors(language_model: Path, readout: str) -> None:
-    made = make(config_of(backbone=language_model, readout=readout))
+@pytest.mark.parametrize("switches", [{}, {"readout": "mean"}, {"readout": "mean", "head": 24}], ids=repr)
+def test_a_profile_that_is_read_once_gives_the_same_vectors(language_model: Path, switches: dict[str, Any]) -> None:
+    made = make(config_of(backbone=language_model, **switches))
     read = ReadProfiles(made.network, made.tokenizers, made.profiles)
     for text in ("What does this user like?", None):
         expected = inference.embed(made.network, made.tokenizers, made.profiles, [text])[:, 0]

@@ -44,3 +44,5 @@ def test_settings_that_cannot_work_are_refused() -> None:
         TrainingConfig(instructed_pairs=0, general_pairs=0)
     with pytest.raises(ConfigError, match="'mlp' or 'linear'"):
         network_config(adapter="none")
+    with pytest.raises(ConfigError, match="head is 0"):
+        network_config(head=0)

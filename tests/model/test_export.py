@@ -33,15 +33,17 @@ def test_onnx_gives_the_vectors_of_torch(exported):
     assert cosines(load(exported.release.path).embed(profiles), expected).min() > 0.9999
 
 
-def test_an_averaged_readout_is_exported_too(tmp_path):
+@pytest.mark.parametrize("switch", [{"readout": "mean"}, {"head": 24}], ids=["averaged", "headed"])
+def test_another_readout_is_exported_too(tmp_path, switch):
     profiles = made_up_profiles(24)
-    checkpoint = initialise(profiles, made_up_pairs(profiles), network_config(readout="mean"), tmp_path / "checkpoint",
+    checkpoint = initialise(profiles, made_up_pairs(profiles), network_config(**switch), tmp_path / "checkpoint",
                             log=lambda line: None)
     release = export(checkpoint, tmp_path / "releases", scenarios=SCENARIOS, shaping=SHAPING, deployment="",
                      profiles=profiles)
     network, tokenizers, _ = load_checkpoint(checkpoint)
-    expected = inference.embed(network, tokenizers, profiles, list(SCENARIOS.values()))
-    assert cosines(load(release.path).embed(profiles), expected).min() > 0.9999
+    expected, runtime = inference.embed(network, tokenizers, profiles, list(SCENARIOS.values())), load(release.path)
+    assert cosines(runtime.embed(profiles), expected).min() > 0.9999
+    assert runtime.width == expected.shape[-1] == switch.get("head", network.config.backbone.width)
 
 
 def test_a_graph_too_large_for_one_file_has_its_weights_beside_it(plain, tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ SWITCHES = {
     "shared": {"shared_encoder": True},
     "plain": {"adapter": "linear", "pooled_tokens": False, "time_bands": False},
     "averaged": {"readout": "mean"},
+    "headed": {"head": 24},
 }
 
 
@@ -109,6 +110,8 @@ def test_a_vector_is_that_of_a_plain_causal_sequence(made: Made) -> None:
                 sequence = torch.cat([tokens_BPH[:, mask_BP[0] == 1], asked_H], dim=1)
                 states = network.decoder(inputs_embeds=sequence).last_hidden_state[0]
                 hidden = states.mean(0) if network.config.readout == "mean" else states[-1]
+                if network.config.head:
+                    hidden = network.head.weight @ hidden
                 assert np.abs(F.normalize(hidden, dim=-1).numpy() - together[user, k]).max() < TOLERANCE
 
 
@@ -118,6 +121,8 @@ def test_an_answer_is_read_alone_up_to_its_end(made: Made) -> None:
         vectors = made.network.encode_answers(ids, np.arange(len(ids)))
         for answer in range(len(ids)):
             hidden = made.network.decoder(torch.from_numpy(ids[answer])[None]).last_hidden_state[0, -1]
+            if made.network.config.head:
+                hidden = made.network.head.weight @ hidden
             assert (F.normalize(hidden, dim=-1) - vectors[answer]).abs().max() < TOLERANCE
 
 
