@@ -293,7 +293,7 @@ def test_the_command_leaves_the_metastore_alone(lived, deployment, monkeypatch):
             getJobIdsForGroup=lambda: ())))
 
     days: list[date | None] = []
-    monkeypatch.setattr(cli, "spark_session", session)
+    monkeypatch.setattr("jobs.commands.data.spark_session", session)
     monkeypatch.setattr("jobs.check.check", lambda spark, d, as_of: days.append(as_of) or lived.first)
     path = deployment(spark={**DEPLOYMENT["spark"], "metastore": "metastore"}).path
     told = CliRunner().invoke(cli.app, ["check", "-c", str(path), "--as-of", "2025-03-02", "--json"])
