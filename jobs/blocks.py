@@ -259,7 +259,7 @@ class Network(Block):
     pooled_tokens: bool = True
     time_bands: bool = True
     readout: Readout = "user"
-    head: int | None = Field(default=None, ge=1)
+    head: Whole | None = Field(default=None, ge=1)
 
 
 class Model(Block):

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from model.errors import InstructUEError
+from model.files import whole
 
 GROUPS = ("io.delta", "io.unitycatalog")
 # Whatever else they need ships with Spark, in the versions that Spark was tested with.
@@ -53,9 +54,8 @@ def install() -> list[Path]:
             old.unlink()
         # The main jar last: its presence says that all of them are there.
         for name in sorted(fetched, key=lambda name: name == main.name):
-            partial = main.with_name(f"{name}.partial")
-            shutil.copyfile(fetched[name], partial)
-            partial.rename(main.with_name(name))
+            with whole(main.with_name(name)) as jar:
+                shutil.copyfile(fetched[name], jar)
     return _present(main.parent)
 
 

@@ -26,6 +26,7 @@ from jobs.deployment import Deployment
 from jobs.releases import check_shaping, checkpoints, set_checkpoint
 from jobs.runs import Record
 from model.config import BackboneConfig, Category, EncoderConfig, EventSource, NetworkConfig, Number, Tabular
+from model.files import whole
 from model.recipe import TrainingConfig
 
 Part = TypeVar("Part", EncoderConfig, BackboneConfig)
@@ -114,8 +115,8 @@ def checkpoint_of(deployment: Deployment, inputs: Mapping[str, Any], *, write: b
     text = json.dumps(inputs, indent=2, ensure_ascii=False)
     folder = checkpoints(deployment) / hashlib.sha256(text.encode()).hexdigest()[:12]
     if write:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / INPUTS).write_text(text + "\n", encoding="utf-8")
+        with whole(folder / INPUTS) as file:
+            file.write_text(text + "\n", encoding="utf-8")
     return folder
 
 

@@ -5,7 +5,7 @@ changes the suffix alone, tuning an instruction or generating an answer, need no
 
 Shapes: U users of a table, B users of a batch, P tokens of a profile, S tokens read so far, L tokens of the piece that
 is read next, T tokens of all profiles end to end, G key-value heads, D width of a head, I tokens of an instruction, H
-width of the backbone.
+width of the backbone (and of an embedding, unless there is a head).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]
         f"vector is {'its first state' if config.encoder.pooling == 'cls' else 'the mean of its states'}",
         f"- backbone: {_transformer(config.backbone)}; the embedding is "
         f"{'the state at <USER>' if config.readout == 'user' else 'the mean of all states'}"
-        f"{'' if config.head is None else ', behind a head'}",
+        f"{'' if config.head is None else f', through a Linear to {config.head} numbers'}",
         f"- pooled tokens {_switch(config.pooled_tokens)}, bands of time {_switch(config.time_bands)}, "
         f"adapter {config.adapter}",
         *_trained(metrics.get("training", {})), "",

@@ -1,6 +1,7 @@
 """What a release must pass before it is accepted: onnxruntime gives torch's vectors, whatever a user's company.
 
-Shapes: U users, K scenarios, H width of an embedding, T texts, L tokens of the longest, E width of an event vector.
+Shapes: U users, K scenarios, H width of the backbone (and of an embedding, unless there is a head), T texts, L tokens
+of the longest, E width of an event vector.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ The user graph carries no vocabulary: instructions come in as vectors. Every axi
 gives the same bytes on any machine.
 
 Shapes: B users, N events of a source, E width of an event vector, F numbers, W width of a number's code, C categories,
-K instructions, L tokens of all of them end to end, H width of an embedding, P tokens of a profile, S = P + L. In the
-event graph: T texts, L tokens of the longest.
+K instructions, L tokens of all of them end to end, H width of the backbone (and of an embedding, unless there is a
+head), P tokens of a profile, S = P + L. In the event graph: T texts, L tokens of the longest.
 """
 
 from __future__ import annotations

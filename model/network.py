@@ -113,7 +113,6 @@ class InstructUE(nn.Module):
         self.boundaries = embedding(2 * len(config.sources) + 2 * config.has_tabular)
         if config.has_pooled:
             self.user_adapter = _adapter(config.adapter, event_width, width)
-        self.head = nn.Identity() if config.head is None else _head(width, config.head)
         if config.time_bands:
             self.gap_bands = embedding(BAND_CODES)
             self.age_bands = embedding(BAND_CODES)
@@ -125,6 +124,7 @@ class InstructUE(nn.Module):
             self.categories = _embedding(max(1, sum(sizes)), CATEGORY_WIDTH, initial_std(CATEGORY_WIDTH))
             features = len(tabular.numbers) * tabular.code_width + len(sizes) * CATEGORY_WIDTH
             self.tabular_adapter = _adapter(config.adapter, features, width)
+        self.head = nn.Identity() if config.head is None else _head(width, config.head)
         self.train()
 
     @property

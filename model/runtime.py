@@ -7,8 +7,8 @@ What a user costs is kept small in three ways: an event text is encoded once a c
 runtime's cache of text vectors holds it; users of like length share a batch; and all scenarios of a user come out
 of one forward over one profile.
 
-Shapes: U users, K scenarios, H width of an embedding, E width of an event vector, T distinct texts,
-L tokens of the longest of them, B users of a batch.
+Shapes: U users, K scenarios, H width of the backbone (and of an embedding, unless there is a head), E width of an event
+vector, T distinct texts, L tokens of the longest of them, B users of a batch.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ the attention of another token, and .769, .807 and .740 without. Where events te
 made-up company's vectors have .742 with 16 times, .756 without.
 
 Shapes: U profiles, B of them that adapters are set by, T distinct texts, V tokens of the event vocabulary, D factors,
-E width of an event vector, W of the tabular columns, Z vectors, H width of an embedding.
+E width of an event vector, W of the tabular columns, Z vectors, H width of the backbone.
 """
 
 from __future__ import annotations

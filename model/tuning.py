@@ -7,8 +7,8 @@
 
 The network stays as it is. Learning starts from the manual instruction's token vectors, its `<USER>` at last.
 
-Shapes: U users with a label, S shots, B users of a batch, K classes, I tokens of an instruction, H width of an
-embedding.
+Shapes: U users with a label, S shots, B users of a batch, K classes, I tokens of an instruction, H width of the
+backbone (and of an embedding, unless there is a head).
 """
 
 from __future__ import annotations

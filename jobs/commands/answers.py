@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from jobs.commands.call import DEFAULT_CONFIG, Config, day, print_json, read, show, spark_session, step
+from jobs.commands.call import DEFAULT_CONFIG, Config, day, read, show, spark_session, step
 
 
 def lookup(
@@ -35,7 +36,7 @@ def lookup(
     from jobs.report import out, vectors
 
     if json:
-        print_json(answers)
+        _print_json(answers)
     else:
         out.print(vectors(answers, milliseconds))
 
@@ -76,7 +77,7 @@ def ask(
 
         found = job(deployment, instruction, users or [], release=release)
     if json:
-        print_json(found)
+        _print_json(found)
         return
     from jobs.report import answers as drawn
     from jobs.report import out
@@ -106,8 +107,16 @@ def sql(
             answer = ask(spark, deployment, statement)
             found: Any = objects(answer) if json else fetch(answer.limit(limit + 1))
     if json:
-        print_json(found)
+        _print_json(found)
         return
     out.print(table("", found.column_names, [*rows(found.slice(0, limit))]))
     if len(found) > limit:
         out.print(f"the first {limit} rows; --limit shows more, --json all", style="dim")
+
+
+def _print_json(rows: Iterable[Any]) -> None:
+    """One JSON object a line."""
+    from jobs.report import as_object
+
+    for row in rows:
+        print(as_object(row))

@@ -5,7 +5,7 @@ Nothing heavy is imported before a command runs: `--help` is there at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -29,13 +29,6 @@ def day(given: datetime | None) -> datetime | None:
 
 
 Config = Annotated[Path, typer.Option("--config", "-c", envvar="INSTRUCTUE_CONFIG", help="The deployment file.")]
-AsOf = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=day,
-                                        help="The day: events before its midnight, UTC.")]
-FirstDay = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=day,
-                                            show_default="2026-01-01", help="Rows that arrived before its midnight.")]
-Through = Annotated[datetime | None, typer.Option("--through", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
-                                                  callback=day,
-                                                  help="Run each day from --as-of to this one, oldest first.")]
 SourceVersions = Annotated[bool, typer.Option("--source-versions", help="Read each source as it was when this was run "
                                               "last, to repeat that run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for a program to read.")]
@@ -74,11 +67,3 @@ def show(title: str, summary: Any, as_json: bool) -> None:
     from jobs.report import show
 
     show(title, summary, as_json)
-
-
-def print_json(rows: Iterable[Any]) -> None:
-    """One JSON object a line."""
-    from jobs.report import as_object
-
-    for row in rows:
-        print(as_object(row))

@@ -9,24 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.commands.call import (
-    DEFAULT_CONFIG,
-    AsOf,
-    Config,
-    Json,
-    SourceVersions,
-    Through,
-    read,
-    show,
-    spark_session,
-    step,
-)
+from jobs.commands.call import DEFAULT_CONFIG, Config, Json, SourceVersions, day, read, show, spark_session, step
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from jobs.deployment import Deployment
     from jobs.report import Told
+
+AsOf = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=day,
+                                        help="The day: events before its midnight, UTC.")]
+Through = Annotated[datetime | None, typer.Option("--through", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
+                                                  callback=day,
+                                                  help="Run each day from --as-of to this one, oldest first.")]
 
 
 def assemble(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = None,
@@ -99,7 +94,8 @@ def _daily(name: str, job: Callable[[SparkSession, Deployment, date, Told], Any]
         raise typer.BadParameter(f"{last:%Y-%m-%d} is before --as-of {as_of:%Y-%m-%d}", param_hint="--through")
     deployment = read(config)
     with spark_session(deployment) as spark:
-        for day in (as_of.date() + timedelta(days=step) for step in range((last - as_of).days + 1)):
-            with step(f"{name} {day}") as told:
-                summary = job(spark, deployment, day, told)
-            show(f"{name} {day}", summary, json)
+        for number in range((last - as_of).days + 1):
+            at = as_of.date() + timedelta(days=number)
+            with step(f"{name} {at}") as told:
+                summary = job(spark, deployment, at, told)
+            show(f"{name} {at}", summary, json)

@@ -7,21 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.commands.call import (
-    DEFAULT_CONFIG,
-    Config,
-    FirstDay,
-    Json,
-    SourceVersions,
-    day,
-    read,
-    show,
-    spark_session,
-    step,
-)
+from jobs.commands.call import DEFAULT_CONFIG, Config, Json, SourceVersions, day, read, show, spark_session, step
 
 if TYPE_CHECKING:
     from jobs.deployment import Deployment
+
+FirstDay = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=day,
+                                            show_default="2026-01-01", help="Rows that arrived before its midnight.")]
 
 
 def generate(

@@ -61,6 +61,22 @@ def test_profiles_are_what_a_literal_reading_of_the_rows_gives(lived):
     assert lived.first.users == lived.first.changed == len(expected)
 
 
+def test_plans_that_spark_compiles_give_the_same(spark, lived, tmp_path):
+    """As everywhere but in these tests."""
+    d = deploy(tmp_path, **CHANGES)
+    write(d, make_lake())
+    ours = {key: spark.conf.get(key) for key in ("spark.sql.codegen.wholeStage", "spark.sql.codegen.factoryMode")}
+    try:
+        for key, value in zip(ours, ("true", "CODEGEN_ONLY"), strict=True):
+            spark.conf.set(key, value)
+        assemble(spark, d, DAY1)
+    finally:
+        for key, value in ours.items():
+            spark.conf.set(key, value)
+    assert ours == {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+    assert day_rows(d, "user_profiles", DAY1) == lived.rows
+
+
 def test_every_row_is_accounted_for(lived):
     _, went = literal.profiles(lived.d, lived.lake, DAY1)
     assert set(lived.first.accounts) == {"bill", "search", "attributes"}

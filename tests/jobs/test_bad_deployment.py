@@ -91,6 +91,7 @@ KEYS = [
     case("a misspelt size", "model.network", {"encoder": {"widht": 64}}),
     case("a width that its heads do not divide", "model.network", {"backbone": {"width": 30}}),
     case("a layer fewer than one", "model.network", {"encoder": {"layers": 0}}),
+    case("yes for a head", "model.network", {"head": True}),
     case("half a step", "model.training.steps", 2.5),
     case("yes for a number of steps", "model.training.steps", True),
     case("a learning rate of 0", "model.training.learning_rate", 0),

@@ -56,7 +56,8 @@ def tokenizers(folder: Path, texts: list[str], vocabulary: int) -> Tokenizers:
 def lived(spark, tmp_path_factory) -> SimpleNamespace:
     """Checked with source tables alone, then with a checkpoint, a release and runs of embed, for the next day."""
     # An aggregate of each kind is assemble's to test, and takes Spark a second to plan.
-    changes = {"sources": LIMITED, "scenarios": SCENARIOS, "aggregates": CHANGES["aggregates"][-1:]}
+    changes = {"sources": LIMITED, "scenarios": SCENARIOS, "model": {"network": {"head": 96}},
+               "aggregates": CHANGES["aggregates"][-1:]}
     d = deploy(tmp_path_factory.mktemp("check"), **CHANGES | changes)
     lake = make_lake()
     lake["bills"].append({**lake["bills"][0], "bill_id": "long", "user_id": None, "merchant": "x" * 1200})
@@ -173,8 +174,8 @@ def test_a_day_costs_the_users_whom_it_changes(lived):
         for side, users in ((told.everyone, now.keys()), (told.day, changed)):
             vectors = 2 * len(users)
             assert (side.users, side.vectors) == (len(users), vectors)
-            assert side.user_embeddings_bytes == vectors * 128 * 4
-            assert side.user_vectors_bytes == side.online_bytes == vectors * 128 * 2
+            assert side.user_embeddings_bytes == vectors * 96 * 4
+            assert side.user_vectors_bytes == side.online_bytes == vectors * 96 * 2
             events = sum(len(now[user][source.name]) for user in users for source in lived.d.sources)
             fixed = network(lived.d).fixed_tokens + sum(told.tokens.instructions.values())
             assert side.language_model == len(users) * fixed + events

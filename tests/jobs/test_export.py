@@ -31,7 +31,7 @@ CUT_OFF = date(2025, 1, 1)
 QUIET = {"log": lambda line: None}
 SMALL = {"preset": "tiny", "training": {"steps": 2, "profiles_per_step": 8},
          "network": {"shared_encoder": True, "encoder": {"layers": 1, "width": 32, "heads": 2, "feedforward": 32},
-                     "backbone": {"layers": 1}}}
+                     "backbone": {"layers": 1}, "head": 24}}
 
 
 def company(at, **changes) -> Deployment:
@@ -134,7 +134,7 @@ def test_two_processes_train_one_checkpoint(trained, tmp_path):
 def test_the_deployment_decides_the_network_and_the_training(trained):
     config = network(trained)
     assert [source.name for source in config.sources] == ["bill", "search"]
-    assert (config.shared_encoder, config.encoder.width, config.backbone.layers) == (True, 32, 1)
+    assert (config.shared_encoder, config.encoder.width, config.backbone.layers, config.head) == (True, 32, 1, 24)
     assert [number.name for number in config.tabular.numbers] == ["bills", "income"]
     assert settings(trained).steps == 2
     assert settings(trained, 5).steps == 5

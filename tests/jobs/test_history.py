@@ -8,15 +8,9 @@ import pytest
 
 from jobs import runs
 from jobs.lake import TableError
-from tests.jobs.history import History
 from tests.jobs.messy import DAY1, START, day_rows, write
 
 DAYS = [DAY1 + timedelta(days=n) for n in range(5)]
-
-
-@pytest.fixture
-def history(spark, tmp_path) -> History:
-    return History(spark, tmp_path)
 
 
 def test_late_rows_a_skipped_day_a_past_day_repeated_and_again_and_a_source_rewritten(history):

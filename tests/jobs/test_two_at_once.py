@@ -17,11 +17,6 @@ from tests.jobs.history import History
 from tests.jobs.messy import DAY1, DAY2, day_rows
 
 
-@pytest.fixture
-def history(spark, tmp_path) -> History:
-    return History(spark, tmp_path)
-
-
 def at_once(history: History, *days: date) -> list[Assembled]:
     """Assemble some days at the same time."""
     with ThreadPoolExecutor(len(days)) as pool:

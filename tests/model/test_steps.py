@@ -26,7 +26,7 @@ SHORT = replace(PLAIN, steps=3, warmup_steps=1, validate_every=2, save_every=2, 
 
 def small_data() -> tuple:
     profiles = made_up_profiles(24, events=6, searches=2)
-    config = network_config(head=24)
+    config = network_config(head=24)  # an embedding of another width than the backbone
     config = replace(
         config, encoder=replace(config.encoder, layers=1), backbone=replace(config.backbone, layers=1)
     )
