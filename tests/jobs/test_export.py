@@ -172,7 +172,7 @@ def test_a_release_is_made_checked_and_current(released):
     assert made.path == current(folder(released))
     assert made.scenarios == ("universal", "food", "films")
     assert (made.path / "deployment.yaml").read_text() == released.path.read_text()
-    assert load(made.path).embed(made_up_profiles(5)).shape == (5, 3, 128)
+    assert load(made.path).embed(made_up_profiles(5)).shape == (5, 3, 24)
     run = job(released, "export")
     assert (run["status"], run["model_version"]) == ("ok", made.model_version)
     assert min(json.loads(run["details"])["gates"].values()) > 0.9999
