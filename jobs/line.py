@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -118,17 +118,11 @@ def accounts(deployment: Deployment) -> RenderableType:
     return report.accounts(sorted(runs, key=lambda run: run["started_at"]))
 
 
-@contextmanager
-def spark(deployment: Deployment, step: Steps) -> Iterator[SparkSession]:
-    """A session for the steps within; only `jobs.sql.sql` names tables and views in it, by itself."""
-    with step("start Spark"):
-        from jobs.spark import session
+def spark(deployment: Deployment, step: Steps) -> AbstractContextManager[SparkSession]:
+    """A session for the steps within."""
+    from jobs.spark import started
 
-        started = session(deployment, named=False)
-    try:
-        yield started
-    finally:
-        started.stop()
+    return started(deployment, step("start Spark"))
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +74,20 @@ def session(deployment: Deployment, *, named: bool = True) -> SparkSession:
     if named or deployment.spark.metastore:
         views(spark, deployment)
     return spark
+
+
+@contextmanager
+def started(deployment: Deployment, told: AbstractContextManager[Any]) -> Iterator[SparkSession]:
+    """A session for what is within, stopped after it; only `jobs.sql.sql` names tables and views in it, by itself.
+
+    Starting it happens within `told`, a step that a person is told of.
+    """
+    with told:
+        spark = session(deployment, named=False)
+    try:
+        yield spark
+    finally:
+        spark.stop()
 
 
 def _start(deployment: Deployment) -> SparkSession:

@@ -5,8 +5,7 @@ Nothing heavy is imported before a command runs: `--help` is there at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,17 +41,11 @@ def read(config: Path) -> Deployment:
     return Deployment.read(config)
 
 
-@contextmanager
-def spark_session(deployment: Deployment) -> Iterator[SparkSession]:
-    """A session for one command, stopped after it; only `sql` names tables and views in it, by itself."""
-    with step("starting Spark"):
-        from jobs.spark import session
+def spark_session(deployment: Deployment) -> AbstractContextManager[SparkSession]:
+    """A session for one command."""
+    from jobs.spark import started
 
-        spark = session(deployment, named=False)
-    try:
-        yield spark
-    finally:
-        spark.stop()
+    return started(deployment, step("starting Spark"))
 
 
 def step(name: str) -> Any:
