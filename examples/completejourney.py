@@ -34,7 +34,7 @@ FILES = ("transactions_sample", "products", "campaigns", "campaign_descriptions"
 OLD = ("55-64", "65+")
 RICH = ("75-99K", "100-124K", "125-149K", "150-174K", "175-199K", "200-249K", "250K+")
 GOODS = {
-    "produce": "^produce", "meat": "^(meat|seafood)", "deli": "^(deli|pastry|salad bar|chef)", "drug": "^(drug|cosm)",
+    "produce": "^produce", "meat": "^meat|^seafood", "deli": "^deli|^pastry|^salad bar|^chef", "drug": "^drug|^cosm",
     "nutrition": "^nutrition", "fuel": "^fuel", "alcohol": "beers|wine|spirits|liquor|coolers",
     "tobacco": "cigar|tobacco", "soft_drinks": "soft drinks|isotonic|crystl", "sweets": "candy|cookie|cakes|ice cream",
     "snacks": "bag snacks|cracker|popcorn|nuts", "frozen": "frzn|frozen", "dairy": "milk|cheese|yogurt|eggs|butter",

@@ -25,6 +25,13 @@ from jobs.deployment import Deployment
 AS_OF = date(2011, 9, 10)
 DAYS = 90
 FILE = "online_retail"
+KINDS = {
+    "kitchen": "cake|mug|bowl|plate|jar|tea|kitchen|spoon|lunch|baking|bottle|tin", "bags": r"\bbag|purse|shopper",
+    "christmas": "christmas|xmas|advent|santa|reindeer", "light": "light|candle|lantern|lamp",
+    "paper": "card|paper|wrap|notebook|pencil|tissue|sticker|ribbon",
+    "children": "child|doll|toy|baby|game|spaceboy|dolly|circus|playhouse",
+}
+"""What is found in the names of articles that have a column of their own, as in the questions."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -69,15 +76,19 @@ def orders(lines: pd.DataFrame) -> pd.DataFrame:
         amount=("amount", "sum")).reset_index()
     returned = counted.invoice.str.startswith("C")
     kind = pd.Series("order", counted.index).mask(returned, "return")
+    bought_on = counted.ordered_at.where(~returned).dt
     return counted.assign(kind=kind, bought=(~returned).astype("int64"), returned=returned.astype("int64"),
-                          paid=counted.amount.clip(lower=0))
+                          paid=counted.amount.clip(lower=0), ordered_week=bought_on.strftime("%G-%V"),
+                          ordered_month=bought_on.strftime("%Y-%m"))
 
 
 def goods(lines: pd.DataFrame) -> pd.DataFrame:
-    """One row per article bought; those of an order share its time."""
-    bought = lines[(lines.quantity > 0) & lines.code.str[0].str.isdigit()]
-    return bought.assign(price=bought.amount / bought.quantity)[
-        ["customer_id", "ordered_at", "article", "quantity", "amount", "price"]]
+    """One row per article bought; `known` where the customer had bought it before."""
+    bought = lines[(lines.quantity > 0) & lines.code.str[0].str.isdigit()].sort_values("ordered_at", kind="stable")
+    kinds = {name: bought.article.str.contains(found, regex=True).astype("int64") for name, found in KINDS.items()}
+    known = bought.duplicated(["customer_id", "article"]).astype("int64")
+    return bought[["customer_id", "ordered_at", "article", "quantity", "amount"]].assign(
+        price=bought.amount / bought.quantity, known=known, **kinds)
 
 
 def labels(found: pd.DataFrame) -> pd.DataFrame:

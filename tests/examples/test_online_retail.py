@@ -32,6 +32,8 @@ def test_an_order_is_the_sum_of_its_lines(tables, lines):
         assert math.isclose(orders.amount[invoice], sum(expected[invoice]), abs_tol=1e-6)
     returned = orders[orders.kind == "return"]
     assert returned.index.str.startswith("C").all()
+    assert returned.ordered_week.isna().all()
+    assert returned.ordered_month.isna().all()
     assert (returned.paid == 0).all()
     assert not orders[orders.kind == "order"].index.str.startswith("C").any()
 
@@ -41,6 +43,23 @@ def test_goods_are_what_was_bought(tables, lines):
     assert len(goods) == sum(line["Quantity"] > 0 and line["StockCode"][0].isdigit() for line in lines)
     assert not goods.article.str.contains("postage").any()
     assert (goods.price * goods.quantity - goods.amount).abs().max() < 1e-6
+
+
+def test_an_article_is_known_from_the_second_time_on(tables):
+    goods = tables["goods"]
+    some = goods[goods.customer_id.isin(sorted(set(goods.customer_id))[:20])]
+    seen: set[tuple[str, str]] = set()
+    for row in some.sort_values("ordered_at", kind="stable").itertuples():
+        assert row.known == ((row.customer_id, row.article) in seen)
+        seen.add((row.customer_id, row.article))
+    assert 0 < some.known.mean() < 1
+
+
+def test_goods_of_a_kind_are_marked(tables):
+    goods = tables["goods"]
+    assert goods.loc[goods.article == "jumbo bag red retrospot", "bags"].eq(1).all()
+    assert goods.loc[goods.article == "cabbage patch doll", "bags"].eq(0).all()
+    assert (goods[[*online_retail.KINDS]].mean() < 0.5).all()
 
 
 def test_the_label_counted_customer_by_customer(tables, lines):

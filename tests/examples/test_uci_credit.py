@@ -31,6 +31,10 @@ def test_six_statements_of_each_client(tables, wide):
         assert own.paid.tolist() == [row[f"PAY_AMT{n}"] for n in (6, 5, 4, 3, 2, 1)]
         assert own.status.tolist() == [row[f"PAY_{n}"] for n in (6, 5, 4, 3, 2, 0)]
         assert own.status_before.tolist()[1:] == own.status.tolist()[:-1]
+        assert own.late.tolist() == [int(status >= 1) for status in own.status]
+        assert own.arrears.tolist() == [int(status >= 2) for status in own.status]
+        assert own.partly.tolist() == [int(status == 0) for status in own.status]
+        assert own.unpaid.tolist() == [int(paid == 0) for paid in own.paid]
 
 
 def test_what_a_statement_says_of_the_one_before(tables):
