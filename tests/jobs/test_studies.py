@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 
 import deltalake
 import numpy as np
@@ -18,75 +17,23 @@ from jobs.cli import main
 from jobs.deployment import Deployment
 from jobs.labels import Labelled
 from jobs.releases import checkpoints, folder
-from jobs.studies.ablations import plans
 from jobs.studies.figure import sample
 from jobs.studies.kinds import study
 from jobs.studies.modes import tuned_vectors
 from jobs.studies.noise import with_noise
 from jobs.studies.precision import VAGUE
-from jobs.studies.scores import ALL, Figure, comparable, line
+from jobs.studies.scores import ALL, comparable, line
 from jobs.studies.study import Study, StudyError
 from jobs.studies.unseen import nearest
-from jobs.studies.variants import VARIANTS, Plan, as_text
 from jobs.train import train
 from model.cache import ReadProfiles
 from model.config import EventSource
 from model.probe import SALTS, fit_half, probe
 from model.tuning import TuningError, start_vectors
 from tests.errors import case, refused, row
-from tests.jobs import shop
-from tests.jobs.test_export import QUIET, SMALL, write
-from tests.model.made_up import EVENT, made_up_pairs, made_up_profiles
-
-AT = datetime(2025, 3, 3, tzinfo=UTC)
-USERS = 100
-FOOD, FILMS = "Predict whether this user likes food and films.", "What films does this user like?"
-SCENARIOS = [{"name": "food", "instruction": FOOD, "labels": "labels"},
-             {"name": "films", "instruction": FILMS, "labels": "labels"}]
-FOOD_TABLE = {"seeds": 2, "shots": [16], "scenarios": ["food"]}
-NETWORK = SMALL["network"] | {"backbone": {"layers": 1, "width": 32, "heads": 2, "kv_heads": 2, "feedforward": 32}}
-MODEL = SMALL | {"network": NETWORK, "training": {"steps": 1, "profiles_per_step": 16, "encoder_rate": 0}}
-LABELS = pa.schema({"user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "scenario": pa.string(),
-                    "label": pa.int32()})
-
-
-def company(at: Path, **changes) -> Deployment:
-    return shop.company(at, **{"model": MODEL, "scenarios": SCENARIOS} | changes)
-
-
-@pytest.fixture(scope="module")
-def made() -> pa.Table:
-    return made_up_profiles(USERS, seed=3, events=8)
-
-
-@pytest.fixture(scope="module")
-def shopped(tmp_path_factory, made) -> Deployment:
-    """A company with training tables, profiles and labels of two scenarios, and no release."""
-    deployment = company(tmp_path_factory.mktemp("studied"))
-    asked = made_up_profiles(36, seed=7, events=8)
-    write(deployment, "training_profiles", asked, date(2025, 1, 1))
-    write(deployment, "userqa", made_up_pairs(asked), date(2025, 1, 1))
-    write(deployment, "user_profiles", made.drop_columns(["as_of"]), date(2025, 3, 2))
-    labels = [{"user_id": user["user_id"], "as_of": AT, "scenario": scenario, "label": int(value(user))}
-              for user in made.to_pylist() for scenario, value in (
-                  ("food", lambda user: user["interest"] < 3), ("films", lambda user: user["interest"] % 2))]
-    deltalake.write_deltalake(deployment.table("labels"), pa.Table.from_pylist(labels, LABELS))
-    return deployment
-
-
-class Log(list):
-    """What was said; `trained` are the trainings among it."""
-
-    def __call__(self, line: str) -> None:
-        self.append(line)
-
-    @property
-    def trained(self) -> list[str]:
-        return [line for line in self if line.startswith("training on")]
-
-
-def means(found, part: str, measure: str = "auc") -> dict[str, dict[str, Figure]]:
-    return {line.name: getattr(line, measure) for line in found.data["lines"] if line.part == part}
+from tests.jobs.studied import AT, FILMS, FOOD, FOOD_TABLE, LABELS, SCENARIOS, Log, company, means
+from tests.jobs.test_export import QUIET
+from tests.model.made_up import EVENT
 
 
 @pytest.fixture(scope="module")
@@ -168,57 +115,6 @@ def test_tuning_sees_nothing_of_the_half_that_is_scored(opened):
     # While labels of the other half decide: of one class alone nothing can be learned.
     with pytest.raises(TuningError, match=r"have the labels \[0\] alone"):
         tuned(np.where(fit_U, 0, group.label_U))
-
-
-def test_every_variant_trains_and_embeds(shopped):
-    found, at = study(shopped, "ablations", seeds=1, scenarios=["food"], **QUIET)
-    names = {name + " *" * variant.paper for name, variant in VARIANTS.items()}
-    for part in ("manual", "universal"):
-        assert means(found, part).keys() == names
-        assert all(0 <= figures["food"].mean <= 1 for figures in means(found, part).values())
-    manual = [figures[ALL].mean for figures in means(found, "manual").values()]
-    assert manual == sorted(manual, reverse=True)
-    assert len({tuple(sorted(line.auc.items(), key=str)) for line in found.data["lines"]}) > len(VARIANTS)
-    # shop's network has a shared encoder as it is, so that variant is the full one, trained once.
-    assert len([*checkpoints(shopped).glob("*/inputs.json")]) >= len(VARIANTS) - 1
-    assert means(found, "manual")["shared-encoder"] == means(found, "manual")["full *"]
-    assert (at / "ablations.md").exists()
-
-
-def test_what_a_variant_changes(shopped):
-    aggregates = [{"name": "spent", "source": "bill", "function": "count", "window_days": 9}]
-    counted = company(shopped.path.parent / "counted", aggregates=aggregates)
-    plan = Plan.of(counted)
-    changed = {name: variant.of(plan, counted) for name, variant in VARIANTS.items()}
-    assert changed["full"] == plan
-    assert [number.name for number in plan.config.tabular.numbers] == ["bills", "income", "spent"]
-    without = changed["without-sequences"].config
-    assert (without.sources, [number.name for number in without.tabular.numbers]) == ((), ["bills", "income"])
-    assert not changed["without-tabular"].config.has_tabular
-    assert (changed["text-only"].config.reading, changed["text-only"].rendered) == ("tokens", plan.config)
-    assert (changed["without-contrastive"].training.weight_cl, changed["without-next-token"].training.weight_lm) == (
-        0, 0)
-    assert changed["average-pooling"].config.readout == "mean"
-    assert changed["without-margin"].training.margin == 2
-    # A variant whose switch the file has already is the same network: shop's encoder is shared.
-    assert [name for name, variant in changed.items() if variant == plan] == ["full", "shared-encoder"]
-
-
-def test_a_text_too_long_keeps_the_same_share_of_every_source(tmp_path):
-    long = shop.company(tmp_path, sources=[source | {"max_events": 10 * source["max_events"]}
-                                           for source in shop.CHANGES["sources"]])
-    rendered = VARIANTS["text-only"].of(Plan.of(long), long).rendered
-    # 240 events of 16 tokens and 100 of 8 are 4,640 tokens.
-    assert [source.max_events for source in rendered.sources] == [int(240 * 1024 / 4640), int(100 * 1024 / 4640)]
-
-
-def test_profiles_as_one_text(made, shopped):
-    plan = Plan.of(shopped)
-    table = as_text(made.slice(5, 1), plan.config)
-    [user] = made.slice(5, 1).to_pylist()
-    [[event]] = table["text"].to_pylist()
-    assert all(bill["text"] in event["text"] for bill in user["bill"])
-    assert f"income: {user['tabular']['income']:g}"[:12] in event["text"]
 
 
 def test_vague_and_wrong_instructions_are_other_texts(shopped, opened, made):
@@ -410,16 +306,3 @@ def test_a_figure_of_too_few_users_is_refused(wrong, shopped, made):
     few = relabelled(shopped, "few", films(made["user_id"].to_pylist()[:3]), "labels few")
     with refused(wrong):
         study(few, "figure", seeds=1, **QUIET)
-
-
-@row("a variant that leaves nothing")
-def test_a_variant_that_leaves_nothing_is_refused_where_it_is_named_and_left_out_elsewhere(wrong, shopped):
-    path = shopped.path.parent / "bare.yaml"
-    content = yaml.safe_load(shopped.path.read_text())
-    path.write_text(yaml.safe_dump({name: value for name, value in content.items() if name != "attributes"}))
-    with Study.opened(Deployment.read(path), "evaluate_bare", seeds=1, **QUIET) as bare:
-        with refused(wrong):
-            plans(bare, ["without-sequences"])
-        made, left_out = plans(bare, [])
-    assert [*left_out] == ["without-sequences"]
-    assert made.keys() | left_out.keys() == VARIANTS.keys()
