@@ -114,6 +114,22 @@ def rival(
     return _score(np.asarray(features, dtype=np.float64), labels, user_ids, salts, _fit_trees)
 
 
+def nearest_class(
+    features: ArrayLike, labels: ArrayLike, user_ids: Sequence[str], *, salts: Sequence[str] = SALTS
+) -> ProbeResult:
+    """Score users by how much nearer their `[U, D]` vector is to class 1's prototype than to class 0's (eq. 6).
+
+    A class's prototype is the normalised mean of its vectors in the fit half: nothing is fitted, so what is seen is
+    the space itself, which a regression on many labels may bend as it likes.
+
+    Raises
+    ------
+    ProbeError
+        When sizes differ, a label is neither 0 nor 1, or a half has one class.
+    """
+    return _score(np.asarray(features, dtype=np.float64), labels, user_ids, salts, _fit_prototypes)
+
+
 def fit_half(user_ids: Sequence[str], salt: str) -> NDArray[np.bool_]:
     """Return `[U]`, True for the users to fit on: those where `sha2(concat(salt, user_id), 256) < '8'` in
     SQL.
@@ -197,6 +213,12 @@ def _regressions(
         weights, bias = regression.coef_[0].copy(), float(regression.intercept_[0])
         fitted.append(lambda x, w=weights, b=bias: scaler.transform(x) @ w + b)  # type: ignore[misc]
     return fitted
+
+
+def _fit_prototypes(features: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[Predict, None]:
+    means = [features[labels == label].mean(axis=0) for label in (0, 1)]
+    apart = means[1] / np.linalg.norm(means[1]) - means[0] / np.linalg.norm(means[0])
+    return lambda x: x @ apart, None
 
 
 def _fit_trees(features: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[Predict, None]:

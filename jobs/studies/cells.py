@@ -15,7 +15,7 @@ from typing import Any
 
 from model.files import whole
 
-FORMAT = 1
+FORMAT = 2
 """Raised when what a cell holds comes to mean something else."""
 
 

@@ -17,7 +17,7 @@ from jobs.blocks import Scenario
 from jobs.labels import Labelled
 from jobs.studies.cells import Cell
 from jobs.studies.results import Result
-from jobs.studies.scores import Probe, Score, comparable, line, score, tables
+from jobs.studies.scores import PROTOTYPES, TITLES, Probe, Score, comparable, line, score, tables
 from jobs.studies.study import Study
 from jobs.studies.variants import Plan
 from model.probe import SALTS, fit_half
@@ -50,8 +50,9 @@ def table_2(study: Study, shots: Sequence[int | None] = (None,)) -> Result:
     notes, scores_N = study.notes(scores_N), comparable(scores_N)
     lines = [line(mode, scores_N, mode) for mode in (*MODES, *(_name(some) for some in shots))]
     return Result(name="table_2", title="Universal, manual and tuned instructions",
-                  tables=tables(lines, study.names, "vectors"),
-                  notes=(PAPER, *notes, "tuned (n): on n labelled users of the half that the probe fits on"),
+                  tables=tables(lines, study.names, "vectors", tuple(TITLES)),
+                  notes=(PAPER, *notes, PROTOTYPES,
+                         "tuned (n): on n labelled users of the half that the probe fits on"),
                   data={"lines": lines, "scores": scores_N})
 
 

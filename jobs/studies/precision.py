@@ -7,7 +7,7 @@ from typing import Any
 from jobs.studies.cells import Cell
 from jobs.studies.modes import UNIVERSAL
 from jobs.studies.results import Result
-from jobs.studies.scores import Probe, line, score, tables
+from jobs.studies.scores import PROTOTYPES, TITLES, Probe, line, score, tables
 from jobs.studies.study import Study
 
 VAGUE = ("Tell something about this user.", "Describe the user.", "What can be said about this user?")
@@ -23,10 +23,10 @@ def precision(study: Study) -> Result:
     methods = [EXACT, VAGUE_NAME, *([WRONG] if len(study.deployment.scenarios) > 1 else []), UNIVERSAL]
     lines = [line(method, scores_N, method) for method in methods]
     return Result(name="precision", title="How precise an instruction must be",
-                  tables=tables(lines, study.names, "instruction"),
+                  tables=tables(lines, study.names, "instruction", tuple(TITLES)),
                   notes=(*notes, "exact: the scenario's own instruction; universal: none",
                          "vague: the mean over " + ", ".join(f'"{text}"' for text in VAGUE),
-                         "wrong: the mean over the other scenarios' instructions"),
+                         "wrong: the mean over the other scenarios' instructions", PROTOTYPES),
                   data={"lines": lines, "scores": scores_N})
 
 

@@ -1,4 +1,6 @@
-"""Scores of a linear probe over scenarios, salted halves and seeds, and their means and spreads.
+"""Scores of frozen vectors over scenarios, salted halves and seeds, and their means and spreads.
+
+AUC and KS are of a linear probe; `prototypes` is the AUC of the nearer of two class prototypes, nothing fitted.
 
 A seed's figure is the mean over the probe's salts; what is shown is the mean over seeds and their standard deviation.
 
@@ -7,7 +9,7 @@ Shapes: U users, D features, N seeds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,11 +19,13 @@ from numpy.typing import NDArray
 
 from jobs.labels import Labelled
 from jobs.studies.results import Table
-from model.probe import SALTS, ProbeError, probe
+from model.probe import SALTS, ProbeError, nearest_class, probe
 
 Score = Mapping[str, Any]
-"""`scenario`, `method`, and `salt`, `auc`, `ks`, or `why` there are none: what a cell keeps of one probe."""
-Measure = Literal["auc", "ks"]
+"""`scenario`, `method`, and `salt`, `auc`, `ks`, `prototypes`, or `why` there are none: what a cell keeps."""
+Measure = Literal["auc", "ks", "prototypes"]
+TITLES: Mapping[Measure, str] = {"auc": "AUC", "ks": "KS", "prototypes": "AUC by class prototypes"}
+PROTOTYPES = "by class prototypes: nothing is fitted but each class's mean vector in the fit half (eq. 6's classifier)"
 ALL = "all"
 """In place of a scenario: the mean over scenarios."""
 
@@ -61,6 +65,7 @@ class Line:
     name: str
     auc: dict[str, Figure]
     ks: dict[str, Figure]
+    prototypes: dict[str, Figure]
 
 
 def score(probes: Sequence[Probe]) -> list[dict[str, Any]]:
@@ -74,28 +79,29 @@ def score(probes: Sequence[Probe]) -> list[dict[str, Any]]:
 
 def _scored(one: Probe) -> list[dict[str, Any]]:
     head = {"scenario": one.group.scenario, "method": one.method}
+    users = one.features, one.group.label_U, one.group.user_ids
     try:
-        found = probe(one.features, one.group.label_U, one.group.user_ids, salts=one.salts)
+        fitted, nearest = probe(*users, salts=one.salts), nearest_class(*users, salts=one.salts)
     except ProbeError as error:
         return [head | {"why": str(error)}]
-    return [head | {"salt": half.salt, "auc": half.auc, "ks": half.ks} for half in found.scores]
+    return [head | {"salt": half.salt, "auc": half.auc, "ks": half.ks, "prototypes": near.auc}
+            for half, near in zip(fitted.scores, nearest.scores, strict=True)]
 
 
 def line(name: str, seeds_N: Sequence[Sequence[Score]], method: str, *, part: str = "") -> Line:
     """A method's figures over the scores of each seed."""
-    return Line(part=part, name=name, auc=_figures([_means(scores, method, "auc") for scores in seeds_N]),
-                ks=_figures([_means(scores, method, "ks") for scores in seeds_N]))
+    return _line(part, name, lambda measure: [_means(scores, method, measure) for scores in seeds_N])
 
 
 def lost(name: str, full_N: Sequence[Sequence[Score]], less_N: Sequence[Sequence[Score]], method: str, *,
          part: str = "") -> Line:
     """How much less the second scores are than the first, seed by seed."""
-    def differences(measure: Measure) -> dict[str, Figure]:
+    def differences(measure: Measure) -> list[dict[str, float]]:
         pairs = [(_means(full, method, measure), _means(less, method, measure))
                  for full, less in zip(full_N, less_N, strict=True)]
-        return _figures([{key: full[key] - less[key] for key in full.keys() & less.keys()} for full, less in pairs])
+        return [{key: full[key] - less[key] for key in full.keys() & less.keys()} for full, less in pairs]
 
-    return Line(part=part, name=name, auc=differences("auc"), ks=differences("ks"))
+    return _line(part, name, differences)
 
 
 def not_probed(scores: Iterable[Score]) -> dict[str, str]:
@@ -109,17 +115,23 @@ def comparable(scores_N: Sequence[Sequence[Score]]) -> list[list[Score]]:
     return [[found for found in scores if "why" in found or found["scenario"] not in failed] for scores in scores_N]
 
 
-def tables(lines: Sequence[Line], scenarios: Sequence[str], first: str) -> tuple[Table, ...]:
-    """For each part AUC and KS: lines down, scenarios across, and their mean."""
+def tables(lines: Sequence[Line], scenarios: Sequence[str], first: str,
+           measures: Sequence[Measure] = ("auc", "ks")) -> tuple[Table, ...]:
+    """For each part and measure: lines down, scenarios across, and their mean."""
     made = []
     names = [name for name in scenarios if any(name in line.auc for line in lines)]
     for part in dict.fromkeys(line.part for line in lines):
-        for measure in ("auc", "ks"):
+        for measure in measures:
             rows = [(line.name, *(str(getattr(line, measure).get(name, "")) for name in (*names, ALL)))
                     for line in lines if line.part == part]
-            title = ", ".join(words for words in (measure.upper(), part) if words)
+            title = ", ".join(words for words in (TITLES[measure], part) if words)
             made.append(Table(title=title, columns=(first, *names, "mean"), rows=tuple(rows)))
     return tuple(made)
+
+
+def _line(part: str, name: str, means_N: Callable[[Measure], Sequence[Mapping[str, float]]]) -> Line:
+    auc, ks, prototypes = (_figures(means_N(measure)) for measure in TITLES)
+    return Line(part=part, name=name, auc=auc, ks=ks, prototypes=prototypes)
 
 
 def _means(scores: Sequence[Score], method: str, measure: Measure) -> dict[str, float]:

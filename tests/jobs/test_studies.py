@@ -28,7 +28,7 @@ from jobs.studies.unseen import nearest
 from jobs.train import train
 from model.cache import ReadProfiles
 from model.config import EventSource
-from model.probe import SALTS, fit_half, probe
+from model.probe import SALTS, fit_half, nearest_class, probe
 from model.tuning import TuningError, start_vectors
 from tests.errors import case, refused, row
 from tests.jobs.studied import AT, FILMS, FOOD, FOOD_TABLE, LABELS, SCENARIOS, Log, company, means
@@ -65,7 +65,7 @@ def test_a_killed_run_goes_on_at_its_next_cell_and_a_finished_one_trains_nothing
     assert [*means(found, "")] == ["universal", "manual", "tuned (16)"]
     written = json.loads((at / "table_2.json").read_text())
     assert written["tables"][0]["columns"] == ["vectors", "food", "mean"]
-    assert (at / "table_2.md").read_text().count("\n| tuned (16) |") == 2
+    assert (at / "table_2.md").read_text().count("\n| tuned (16) |") == 3, "AUC, KS and by prototypes"
     run = deltalake.DeltaTable(shopped.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate_table")])
     assert run["status"].to_pylist() == ["ok"]
 
@@ -81,6 +81,8 @@ def test_a_seeds_network_is_that_of_train_and_its_figures_are_the_probes(shopped
     by_seed = [np.mean([score["auc"] for score in scores if score["method"] == "manual"])
                for scores in found.data["scores"]]
     assert by_seed[1] == pytest.approx(probe(vectors[:, 1], label, ids).auc, abs=0.005)
+    nearest = [score["prototypes"] for score in found.data["scores"][1] if score["method"] == "manual"]
+    assert np.mean(nearest) == pytest.approx(nearest_class(vectors[:, 1], label, ids).auc, abs=1e-6)
     assert means(found, "")["manual"]["food"].mean == pytest.approx(np.mean(by_seed))
     assert means(found, "")["manual"]["food"].spread == pytest.approx(np.std(by_seed, ddof=1))
 
@@ -215,7 +217,7 @@ def test_the_figure_is_a_picture_and_one_page_with_its_numbers(shopped):
 
 def test_a_scenario_that_one_method_lacks_stands_in_no_mean():
     """Else the mean over scenarios would be over others for each line."""
-    figures = {"salt": "1", "auc": 0.6, "ks": 0.1}
+    figures = {"salt": "1", "auc": 0.6, "ks": 0.1, "prototypes": 0.6}
     scores = [{"scenario": scenario, "method": method} | figures for scenario in "ab" for method in ("manual", "tuned")]
     scores[3] = {"scenario": "b", "method": "tuned", "why": "too few"}
     [left] = comparable([scores])

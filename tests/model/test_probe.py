@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from model.probe import SALTS, ProbeError, fit_half, kolmogorov_smirnov, probe, rival
+from model.probe import SALTS, ProbeError, fit_half, kolmogorov_smirnov, nearest_class, probe, rival
 
 USERS = 600
 IDS = [f"user-{number}" for number in range(USERS)]
@@ -61,6 +61,21 @@ def test_each_score_is_that_of_a_regression_fitted_on_the_fit_half(
     assert result.auc == pytest.approx(np.mean([score.auc for score in result.scores]))
     assert result.ks_std == pytest.approx(np.std([score.ks for score in result.scores]))
     assert result.auc > 0.7
+
+
+def test_the_nearest_class_is_by_the_cosine_to_each_classs_mean(data: tuple[np.ndarray, np.ndarray]) -> None:
+    features, labels = data
+    vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
+    result = nearest_class(vectors, labels, IDS, salts=SALTS[:2])
+    for score in result.scores:
+        fit = fit_half(IDS, score.salt)
+        prototypes = [np.mean([v for v, one, here in zip(vectors, labels, fit, strict=True) if here and one == c], 0)
+                      for c in (0, 1)]
+        nearer = [v @ prototypes[1] / np.linalg.norm(prototypes[1]) - v @ prototypes[0] / np.linalg.norm(prototypes[0])
+                  for v in vectors[~fit]]
+        assert score.auc == pytest.approx(roc_auc_score(labels[~fit], nearer))
+        assert score.ks == pytest.approx(kolmogorov_smirnov(labels[~fit], nearer))
+    assert result.auc > 0.6
 
 
 def test_noise_scores_like_noise(data: tuple[np.ndarray, np.ndarray]) -> None:
