@@ -31,7 +31,7 @@ KINDS = {
     "paper": "card|paper|wrap|notebook|pencil|tissue|sticker|ribbon",
     "children": "child|doll|toy|baby|game|spaceboy|dolly|circus|playhouse",
 }
-"""What is found in the names of articles that have a column of their own, as in the questions."""
+"""What is found in the names of articles that have a column of their own: an aggregate and a theme of the questions."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -70,16 +70,20 @@ def load(deployment: Deployment, data: Path) -> dict[str, int]:
 
 
 def orders(lines: pd.DataFrame) -> pd.DataFrame:
-    """One row per invoice; a cancelled one is a return, and its amount below zero."""
+    """One row per invoice; a cancelled one is a return, and its amount below zero.
+
+    `since_order` is in days: from the customer's order before to this one, missing for the first and for returns.
+    """
     counted = lines.groupby(["customer_id", "invoice"], sort=True).agg(
         ordered_at=("ordered_at", "min"), articles=("code", "nunique"), pieces=("quantity", "sum"),
         amount=("amount", "sum")).reset_index()
     returned = counted.invoice.str.startswith("C")
     kind = pd.Series("order", counted.index).mask(returned, "return")
-    bought_on = counted.ordered_at.where(~returned).dt
+    bought_at = counted.ordered_at.where(~returned)
+    since_order = bought_at.sort_values(kind="stable").groupby(counted.customer_id).diff().dt.total_seconds() / 86_400
     return counted.assign(kind=kind, bought=(~returned).astype("int64"), returned=returned.astype("int64"),
-                          paid=counted.amount.clip(lower=0), ordered_week=bought_on.strftime("%G-%V"),
-                          ordered_month=bought_on.strftime("%Y-%m"))
+                          paid=counted.amount.clip(lower=0), ordered_week=bought_at.dt.strftime("%G-%V"),
+                          ordered_month=bought_at.dt.strftime("%Y-%m"), since_order=since_order)
 
 
 def goods(lines: pd.DataFrame) -> pd.DataFrame:

@@ -24,10 +24,11 @@ r"""The questions file: what is asked about a user, as data.
 `value` is a column or SQL expression: what is summed, counted apart or, by `top`, ranked (`top: 3` tells three). An
 SQL expression sees the source's columns, `weekday`, `daypart`, `month` and `hour` of the event's time, and its
 `interest`, null where no pattern is found: a pattern is a regular expression of Java's, whatever the case, found
-anywhere in the text that the source's template makes of the event (`rug` is found in `drug`; write `\brug`). An
-instruction may be a list of phrasings; each user gets one of them. `none` answers where there is nothing (no event, a
-count of 0); without it the user is not asked. With `each: [playing, ...]` the question is asked per theme: `{theme}` in
-its name is the theme's key, elsewhere its words, and the theme's `where` is added to the question's own.
+anywhere in the text that the source's template makes of the event (`rug` is found in `drug`; write `\brug`). In
+SQL's own texts a backslash is SQL's first: there the same is `rlike '\\brug'`. An instruction may be a list of
+phrasings; each user gets one of them. `none` answers where there is nothing (no event, a count of 0); without it the
+user is not asked. With `each: [playing, ...]` the question is asked per theme: `{theme}` in its name is the theme's
+key, elsewhere its words, and the theme's `where` is added to the question's own.
 
 An answer's text may hold `{band}` ('2 to 3', '7 or more'), `{times}` ('once', 'twice', '3 to 6 times'),
 `{days}` ('1 day', '2 to 6 days'), `{level}` ('very low' to 'very high'; only with `levels`), and, for `top`

@@ -38,6 +38,19 @@ def test_an_order_is_the_sum_of_its_lines(tables, lines):
     assert not orders[orders.kind == "order"].index.str.startswith("C").any()
 
 
+def test_an_order_says_how_long_after_the_one_before_it_came(tables):
+    orders = tables["orders"]
+    for customer in sorted(set(orders.customer_id))[:40]:
+        mine = orders[orders.customer_id == customer].sort_values("ordered_at", kind="stable")
+        before = None
+        for row in mine.itertuples():
+            if row.kind == "return" or before is None:
+                assert math.isnan(row.since_order)
+            else:
+                assert math.isclose(row.since_order, (row.ordered_at - before).total_seconds() / 86400)
+            before = before if row.kind == "return" else row.ordered_at
+
+
 def test_goods_are_what_was_bought(tables, lines):
     goods = tables["goods"]
     assert len(goods) == sum(line["Quantity"] > 0 and line["StockCode"][0].isdigit() for line in lines)
