@@ -92,13 +92,7 @@ def probe(
     ProbeError
         When sizes differ, a feature is no finite number, a label is neither 0 nor 1, or a half has one class.
     """
-    features_UD = np.asarray(features, dtype=np.float64)
-    if not np.isfinite(features_UD).all():
-        row = int(np.flatnonzero(~np.isfinite(features_UD).all(axis=1))[0])
-        raise ProbeError(
-            f"row {row} of the features has a NaN or infinite value: leave users without an embedding out"
-        )
-    return _score(features_UD, labels, user_ids, salts, _fit_regression)
+    return _score(_finite(features), labels, user_ids, salts, _fit_regression)
 
 
 def rival(
@@ -125,9 +119,9 @@ def nearest_class(
     Raises
     ------
     ProbeError
-        When sizes differ, a label is neither 0 nor 1, or a half has one class.
+        When sizes differ, a feature is no finite number, a label is neither 0 nor 1, or a half has one class.
     """
-    return _score(np.asarray(features, dtype=np.float64), labels, user_ids, salts, _fit_prototypes)
+    return _score(_finite(features), labels, user_ids, salts, _fit_prototypes)
 
 
 def fit_half(user_ids: Sequence[str], salt: str) -> NDArray[np.bool_]:
@@ -147,6 +141,16 @@ def kolmogorov_smirnov(labels: ArrayLike, scores: ArrayLike) -> float:
 
 Predict = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 Fit = Callable[[NDArray[np.float64], NDArray[np.int64]], tuple[Predict, float | None]]
+
+
+def _finite(features: ArrayLike) -> NDArray[np.float64]:
+    features_UD = np.asarray(features, dtype=np.float64)
+    if not np.isfinite(features_UD).all():
+        row = int(np.flatnonzero(~np.isfinite(features_UD).all(axis=1))[0])
+        raise ProbeError(
+            f"row {row} of the features has a NaN or infinite value: leave users without an embedding out"
+        )
+    return features_UD
 
 
 def _score(

@@ -116,5 +116,7 @@ def test_what_cannot_be_probed_says_why(data: tuple[np.ndarray, np.ndarray]) -> 
         probe(features, labels * 3, IDS)
     with pytest.raises(ProbeError, match=r"row 7 .* NaN"):
         probe(np.where(np.arange(USERS)[:, None] == 7, np.nan, features), labels, IDS)
+    with pytest.raises(ProbeError, match=r"row 7 .* NaN"):
+        nearest_class(np.where(np.arange(USERS)[:, None] == 7, np.nan, features), labels, IDS)
     with pytest.raises(ProbeError, match="one row, one label"):
         probe(features[:-1], labels, IDS)
