@@ -130,8 +130,7 @@ def tables(lines: Sequence[Line], scenarios: Sequence[str], first: str,
 
 
 def _line(part: str, name: str, means_N: Callable[[Measure], Sequence[Mapping[str, float]]]) -> Line:
-    auc, ks, prototypes = (_figures(means_N(measure)) for measure in TITLES)
-    return Line(part=part, name=name, auc=auc, ks=ks, prototypes=prototypes)
+    return Line(part=part, name=name, **{measure: _figures(means_N(measure)) for measure in TITLES})
 
 
 def _means(scores: Sequence[Score], method: str, measure: Measure) -> dict[str, float]:
