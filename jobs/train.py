@@ -106,8 +106,13 @@ def train(deployment: Deployment, *, steps: int | None = None, seed: int = 0, lo
 def inputs(deployment: Deployment, config: NetworkConfig, training: TrainingConfig, versions: Mapping[str, int],
            seed: int) -> dict[str, Any]:
     """Everything that decides a training, as JSON knows it."""
-    return {"shaping": deployment.shaping(), "versions": {name: versions[name] for name in TABLES}, "seed": seed,
-            "network": json.loads(config.to_json()), "training": asdict(training)}
+    decides = {"shaping": deployment.shaping(), "versions": {name: versions[name] for name in TABLES}, "seed": seed,
+               "network": json.loads(config.to_json()), "training": asdict(training)}
+    if named := {part.pretrained for part in (config.encoder, config.backbone) if part.pretrained is not None}:
+        from model.backbones import identity  # transformers, which fresh models need not wait for
+
+        decides["pretrained"] = {name: identity(name) for name in sorted(named)}
+    return decides
 
 
 def checkpoint_of(deployment: Deployment, inputs: Mapping[str, Any], *, write: bool = True) -> Path:

@@ -7,6 +7,7 @@ transformers' own. A checkpoint holds the configuration and every weight, and ne
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,10 @@ from model.text import (
 Found = TypeVar("Found")
 Module = TypeVar("Module", bound=nn.Module)
 Part = TypeVar("Part", EncoderConfig, BackboneConfig)
+
+
+FILES = (".json", ".safetensors", ".bin")
+"""Endings of a folder's files that decide a pretrained model: configuration, tokenizer, weights."""
 
 
 class PretrainedError(InstructUEError):
@@ -124,6 +129,25 @@ def with_tokenizers(config: NetworkConfig, event_texts: set[str],
         backbone = replace(backbone, vocabulary=max(backbone.vocabulary, language.get_vocab_size()),
                            new_tokens=(token_id(language, USER_TOKEN),))
     return replace(config, encoder=encoder, backbone=backbone), Tokenizers(event=event, language=language)
+
+
+def identity(pretrained: str) -> str:
+    """Return what tells this pretrained model from another of the same name: the hub's commit, or its files' hash.
+
+    Raises
+    ------
+    PretrainedError
+        The model cannot be had.
+    """
+    shape = _had(pretrained, lambda name: AutoConfig.from_pretrained(name))
+    commit: str | None = getattr(shape, "_commit_hash", None)
+    if commit is not None:
+        return commit
+    digest = hashlib.sha256()
+    for path in sorted(path for path in Path(pretrained).iterdir() if path.suffix in FILES):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _described(part: Part) -> Part:

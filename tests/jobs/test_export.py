@@ -14,6 +14,7 @@ import deltalake
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 
 from jobs.deployment import Deployment
 from jobs.export import export
@@ -26,6 +27,7 @@ from model.runtime import load
 from tests.errors import case, refused, row
 from tests.jobs import shop
 from tests.model.made_up import made_up_pairs, made_up_profiles
+from tests.model.pretrained import save_encoder
 
 CUT_OFF = date(2025, 1, 1)
 QUIET = {"log": lambda line: None}
@@ -111,6 +113,20 @@ def test_another_training_takes_nothing_away(trained):
     assert other.checkpoint != before.checkpoint
     assert (before.checkpoint / "model.safetensors").exists()
     assert train(trained, **QUIET).checkpoint == before.checkpoint
+
+
+def test_other_weights_of_a_pretrained_model_are_another_training(trained, tmp_path):
+    encoder = save_encoder(tmp_path / "models" / "encoder", "bert")
+    content = yaml.safe_load(trained.path.read_text())
+    content["model"]["network"]["encoder"] = {"pretrained": "../models/encoder"}
+    copied = shutil.copytree(trained.path.parent, tmp_path / "copy")
+    (copied / trained.path.name).write_text(yaml.safe_dump(content))
+    deployment = Deployment.read(copied / trained.path.name)
+    before = train(deployment, **QUIET).checkpoint
+    assert train(deployment, **QUIET).checkpoint == before
+    save_encoder(encoder, "bert", seed=2)
+    assert train(deployment, **QUIET).checkpoint != before
+    assert export(deployment).checkpoint != before
 
 
 def test_two_processes_train_one_checkpoint(trained, tmp_path):

@@ -28,9 +28,9 @@ ENCODERS = ("bert", "roberta", "distilbert", "electra")
 LANGUAGE_MODELS = ("qwen2", "qwen3", "llama", "gpt2")
 
 
-def save_encoder(folder: Path, kind: str) -> Path:
-    """A BERT-class encoder: WordPiece and [CLS] text [SEP], or of RoBERTa's kind."""
-    torch.manual_seed(1)
+def save_encoder(folder: Path, kind: str, seed: int = 1) -> Path:
+    """A BERT-class encoder: WordPiece and [CLS] text [SEP], or of RoBERTa's kind; the seed draws its weights."""
+    torch.manual_seed(seed)
     tokenizer = _byte_level(TEXTS, ["<s>", "<pad>", "</s>", "<unk>"]) if kind == "roberta" else _word_piece(TEXTS)
     if kind == "roberta":
         tokenizer.post_processor = processors.TemplateProcessing(

@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from model import inference, load
-from model.backbones import PretrainedError, merged, with_tokenizers
+from model.backbones import PretrainedError, identity, merged, with_tokenizers
 from model.cache import ReadProfiles
 from model.checkpoint import load_checkpoint
 from model.config import PRESETS, BackboneConfig, ConfigError, EncoderConfig, Lora, NetworkConfig
@@ -259,6 +259,17 @@ def test_minilm_knows_what_words_mean() -> None:
             assert (vector_E - expected_E).abs().max() < 1e-4
     coffee, latte, train_ticket = F.normalize(vectors_TE, dim=-1)
     assert coffee @ latte > coffee @ train_ticket + 0.2
+
+
+# Which model it is.
+
+
+def test_other_weights_in_the_same_folder_are_another_model(tmp_path: Path) -> None:
+    encoder = save_encoder(tmp_path / "encoder", "bert")
+    before = identity(str(encoder))
+    (encoder / "README.md").write_text("trained on everything")
+    assert identity(str(shutil.copytree(encoder, tmp_path / "copy"))) == before
+    assert identity(str(save_encoder(encoder, "bert", seed=2))) != before
 
 
 # What cannot be had.
