@@ -223,10 +223,10 @@ class InstructUE(nn.Module):
         logits: Tensor = self.backbone.get_output_embeddings()(hidden)
         return logits
 
-    def encode_texts(self, event_ids: Sequence[TokenIds]) -> tuple[Tensor, ...]:
-        """Return `vectors_TE` of all texts of each source: what frozen encoders need to be asked once."""
+    def encode_texts(self, event_ids: Sequence[TokenIds], some: slice = slice(None)) -> tuple[Tensor, ...]:
+        """Return `vectors_TE` of all texts of each source, or of some: what frozen encoders need to be asked once."""
         return tuple(
-            self._by_length(partial(self.encode_events, source.name), ids, np.arange(len(ids)))
+            self._by_length(partial(self.encode_events, source.name), ids, np.arange(len(ids))[some])
             for source, ids in zip(self.config.sources, event_ids, strict=True)
         )
 

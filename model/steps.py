@@ -48,6 +48,26 @@ def same_weights(network: nn.Module) -> None:
             broadcast(weight.data)
 
 
+@torch.no_grad()
+def frozen_texts(network: InstructUE, examples: Examples) -> tuple[Tensor, ...]:
+    """Return `vectors_TE` of a split's event texts, of each source, where the encoders stand still.
+
+    Each process encodes its share of them, and all hand theirs to the others.
+    """
+    state = processes()
+    mine = slice(state.process_index, None, state.num_processes)
+    vectors = network.eval().encode_texts(examples.event_ids, mine)
+    if state.num_processes == 1:
+        return vectors
+    whole = []
+    for ids, mine_TE in zip(examples.event_ids, vectors, strict=True):
+        vectors_TE = mine_TE.new_zeros(len(ids), mine_TE.shape[1])
+        vectors_TE[mine] = mine_TE
+        torch.distributed.all_reduce(vectors_TE)  # in place: there may be millions
+        whole.append(vectors_TE)
+    return tuple(whole)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Part:
     """Profiles that are read in one forward, and where their pairs stand in the whole batch."""

@@ -24,13 +24,13 @@ from transformers import PreTrainedModel
 from model.checkpoint import CONFIG_FILE, read_metrics, save_checkpoint
 from model.config import ConfigError, NetworkConfig
 from model.curves import History, Journal, Line, values
-from model.examples import Batches, Examples, fingerprint, prepare
+from model.examples import Batches, fingerprint, prepare
 from model.network import InstructUE
 from model.pairs import PairError
 from model.recipe import TrainingConfig
 from model.start import warm_start
 from model.states import State, copied, load_state, put, save_state, saved_states
-from model.steps import Reader, processes, same_weights, trainable
+from model.steps import Reader, frozen_texts, processes, same_weights, trainable
 from model.tracking import Tracking
 
 SETTING = 512
@@ -131,7 +131,7 @@ def train(
         Reader(
             network=network,
             examples=part,
-            texts=_texts(network, part) if frozen and config.reading == "vectors" else part.event_ids,
+            texts=frozen_texts(network, part) if frozen and config.reading == "vectors" else part.event_ids,
             training=training,
             seed=seed,
         )
@@ -240,12 +240,6 @@ def _checkpoint_layers(network: InstructUE) -> None:
         if isinstance(part, PreTrainedModel) and part.supports_gradient_checkpointing:
             part.config.use_cache = False
             part.activation_checkpointing_enable({"use_reentrant": False})
-
-
-@torch.no_grad()
-def _texts(network: InstructUE, examples: Examples) -> tuple[torch.Tensor, ...]:
-    """The vectors of a split's event texts, made once: the encoders are frozen."""
-    return network.eval().encode_texts(examples.event_ids)
 
 
 def _resume(out: Path, mark: str, run: State, log: Callable[[str], None]) -> None:

@@ -1,5 +1,6 @@
 """A step's gradients are those of one plain forward over the whole batch, however it is read."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from model.examples import Batches, Drawn, prepare
 from model.losses import Losses, contrastive_loss, language_loss
 from model.network import InstructUE, PairOutputs
 from model.recipe import TrainingConfig
-from model.steps import Reader, processes, same_weights
+from model.steps import Reader, frozen_texts, processes, same_weights
 from model.training import train
 from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
 
@@ -140,6 +141,19 @@ def test_half_precision_reads_nearly_the_same_and_keeps_weights_whole() -> None:
     assert torch.cosine_similarity(flat, half_flat, dim=0).item() > 0.99
 
 
+def texts_encoded(reader: Reader, _: Drawn) -> dict[str, torch.Tensor]:
+    """The vectors of all texts, and how many of them this process encoded."""
+    encode, counts = reader.network.encode_events, []
+
+    def counted(source: str, ids_TL: torch.Tensor, mask_TL: torch.Tensor) -> torch.Tensor:
+        counts.append(len(ids_TL))
+        return encode(source, ids_TL, mask_TL)
+
+    reader.network.encode_events = counted
+    bills, searches = frozen_texts(reader.network, reader.examples)
+    return {"bills": bills, "searches": searches, "encoded": torch.tensor(sum(counts))}
+
+
 def in_this_process(out: Path) -> None:
     """What both one process and two of them do: a step's gradients, and a training."""
     out.mkdir(parents=True, exist_ok=True)
@@ -148,6 +162,8 @@ def in_this_process(out: Path) -> None:
     layer = torch.nn.Linear(3, 3)
     same_weights(layer)
     save_file(layer.state_dict(), out / f"layer-{number}.safetensors")
+    encoded = texts_encoded(*made(PLAIN))
+    save_file(encoded, out / f"texts-{number}.safetensors")
     for name, changes in {"whole": {}, "parts": {"profiles_per_forward": 2}, "lone": {"profiles_per_step": 1}}.items():
         losses, found = gradients(*made(replace(PLAIN, **changes)))
         if main:
@@ -169,6 +185,15 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     layers = [load_file(tmp_path / path)["weight"] for path in ("one/layer-0.safetensors", "two/layer-1.safetensors")]
     assert torch.equal(*layers)
+    lone, *shared = (
+        load_file(tmp_path / path)
+        for path in ("one/texts-0.safetensors", "two/texts-0.safetensors", "two/texts-1.safetensors")
+    )
+    texts = [len(lone["bills"]), len(lone["searches"])]
+    shares = [sum(texts), sum((count + 1) // 2 for count in texts), sum(count // 2 for count in texts)]
+    assert [found["encoded"].item() for found in (lone, *shared)] == shares
+    for found, source in itertools.product(shared, ("bills", "searches")):
+        assert (found[source] - lone[source]).abs().max().item() < 1e-5
     assert run.stdout.count("step 3 of 3") == 1  # the first process alone speaks
     for name in ("whole", "parts", "lone"):
         one, two = (load_file(tmp_path / folder / f"{name}.safetensors") for folder in ("one", "two"))
