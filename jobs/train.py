@@ -108,10 +108,10 @@ def inputs(deployment: Deployment, config: NetworkConfig, training: TrainingConf
     """Everything that decides a training, as JSON knows it."""
     decides = {"shaping": deployment.shaping(), "versions": {name: versions[name] for name in TABLES}, "seed": seed,
                "network": json.loads(config.to_json()), "training": asdict(training)}
-    if named := {part.pretrained for part in (config.encoder, config.backbone) if part.pretrained is not None}:
-        from model.backbones import identity  # transformers, which fresh models need not wait for
+    if config.encoder.pretrained or config.backbone.pretrained:
+        from model.backbones import identities  # transformers, which fresh models need not wait for
 
-        decides["pretrained"] = {name: identity(name) for name in sorted(named)}
+        decides["pretrained"] = identities(config)
     return decides
 
 

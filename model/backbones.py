@@ -131,14 +131,19 @@ def with_tokenizers(config: NetworkConfig, event_texts: set[str],
     return replace(config, encoder=encoder, backbone=backbone), Tokenizers(event=event, language=language)
 
 
-def identity(pretrained: str) -> str:
-    """Return what tells this pretrained model from another of the same name: the hub's commit, or its files' hash.
+def identities(config: NetworkConfig) -> dict[str, str]:
+    """Return what tells each pretrained model from another of the same name: the hub's commit, or its files' hash.
 
     Raises
     ------
     PretrainedError
         The model cannot be had.
     """
+    named = {part.pretrained for part in (config.encoder, config.backbone) if part.pretrained is not None}
+    return {name: _identity(name) for name in sorted(named)}
+
+
+def _identity(pretrained: str) -> str:
     shape = _had(pretrained, lambda name: AutoConfig.from_pretrained(name))
     commit: str | None = getattr(shape, "_commit_hash", None)
     if commit is not None:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from model.backbones import with_tokenizers
+from model.backbones import identities, with_tokenizers
 from model.config import NetworkConfig
 from model.pairs import PairBatch, PairError, Pairs, pair_batch, read_pairs
 from model.profiles import Ints, Profiles, fit_tabular, read_profiles, text_ids
@@ -124,8 +124,9 @@ class Batches:
 
 
 def fingerprint(config: NetworkConfig, training: TrainingConfig, seed: int, *splits: Examples) -> str:
-    """Return a hash of all that decides a training: the network, the settings, the seed and both splits."""
-    digest = hashlib.sha256(json.dumps([config.to_json(), asdict(training), seed]).encode())
+    """Return a hash of all that decides a training: network, pretrained weights, settings, seed and both splits."""
+    settings = [config.to_json(), asdict(training), seed, *identities(config).values()]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for array in (array for split in splits for array in _arrays(split)):
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)

@@ -17,11 +17,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from model import inference, load
-from model.backbones import PretrainedError, identity, merged, with_tokenizers
+from model.backbones import PretrainedError, identities, merged, with_tokenizers
 from model.cache import ReadProfiles
 from model.checkpoint import load_checkpoint
 from model.config import PRESETS, BackboneConfig, ConfigError, EncoderConfig, Lora, NetworkConfig
-from model.examples import Examples, prepare
+from model.examples import Examples, fingerprint, prepare
 from model.export import export
 from model.network import InstructUE
 from model.recipe import TrainingConfig
@@ -266,10 +266,16 @@ def test_minilm_knows_what_words_mean() -> None:
 
 def test_other_weights_in_the_same_folder_are_another_model(tmp_path: Path) -> None:
     encoder = save_encoder(tmp_path / "encoder", "bert")
-    before = identity(str(encoder))
+    config = config_of(encoder=encoder)
+    [before] = identities(config).values()
     (encoder / "README.md").write_text("trained on everything")
-    assert identity(str(shutil.copytree(encoder, tmp_path / "copy"))) == before
-    assert identity(str(save_encoder(encoder, "bert", seed=2))) != before
+    [copied] = identities(config_of(encoder=shutil.copytree(encoder, tmp_path / "copy"))).values()
+    assert copied == before
+    marked = fingerprint(config, TrainingConfig(), 0)
+    assert identities(config_of()) == {}
+    save_encoder(encoder, "bert", seed=2)
+    assert identities(config) != {str(encoder): before}
+    assert fingerprint(config, TrainingConfig(), 0) != marked
 
 
 # What cannot be had.
