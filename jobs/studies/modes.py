@@ -17,7 +17,18 @@ from jobs.blocks import Scenario
 from jobs.labels import Labelled
 from jobs.studies.cells import Cell
 from jobs.studies.results import Result
-from jobs.studies.scores import PROTOTYPES, TITLES, Probe, Score, comparable, line, score, tables
+from jobs.studies.scores import (
+    DIFFERENCES,
+    PROTOTYPES,
+    TITLES,
+    Probe,
+    Score,
+    comparable,
+    difference,
+    line,
+    score,
+    tables,
+)
 from jobs.studies.study import Study
 from jobs.studies.variants import Plan
 from model.probe import SALTS, fit_half
@@ -48,7 +59,10 @@ def table_2(study: Study, shots: Sequence[int | None] = (None,)) -> Result:
     for cell in tuned:
         scores_N[study.seeds.index(cell.decides["trained"]["seed"])] += found[cell.digest]
     notes, scores_N = study.notes(scores_N), comparable(scores_N)
-    lines = [line(mode, scores_N, mode) for mode in (*MODES, *(_name(some) for some in shots))]
+    names = [*MODES, *(_name(some) for some in shots)]
+    lines = [line(name, scores_N, name) for name in names]
+    lines += [difference(f"{name} - {plain}", (scores_N, name), (scores_N, plain), part=DIFFERENCES)
+              for number, plain in enumerate(MODES, start=1) for name in names[number:]]
     return Result(name="table_2", title="Universal, manual and tuned instructions",
                   tables=tables(lines, study.names, "vectors", tuple(TITLES)),
                   notes=(PAPER, *notes, PROTOTYPES,

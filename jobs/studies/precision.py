@@ -7,7 +7,7 @@ from typing import Any
 from jobs.studies.cells import Cell
 from jobs.studies.modes import UNIVERSAL
 from jobs.studies.results import Result
-from jobs.studies.scores import PROTOTYPES, TITLES, Probe, line, score, tables
+from jobs.studies.scores import DIFFERENCES, PROTOTYPES, TITLES, Probe, difference, line, score, tables
 from jobs.studies.study import Study
 
 VAGUE = ("Tell something about this user.", "Describe the user.", "What can be said about this user?")
@@ -22,6 +22,8 @@ def precision(study: Study) -> Result:
     notes = study.notes(scores_N)
     methods = [EXACT, VAGUE_NAME, *([WRONG] if len(study.deployment.scenarios) > 1 else []), UNIVERSAL]
     lines = [line(method, scores_N, method) for method in methods]
+    lines += [difference(f"{EXACT} - {other}", (scores_N, EXACT), (scores_N, other), part=DIFFERENCES)
+              for other in methods[1:]]
     return Result(name="precision", title="How precise an instruction must be",
                   tables=tables(lines, study.names, "instruction", tuple(TITLES)),
                   notes=(*notes, "exact: the scenario's own instruction; universal: none",

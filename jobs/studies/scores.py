@@ -26,6 +26,8 @@ Score = Mapping[str, Any]
 Measure = Literal["auc", "ks", "prototypes"]
 TITLES: Mapping[Measure, str] = {"auc": "AUC", "ks": "KS", "prototypes": "AUC by class prototypes"}
 PROTOTYPES = "by class prototypes: nothing is fitted but each class's mean vector in the fit half (eq. 6's classifier)"
+DIFFERENCES = "differences, seed by seed"
+"""The part of lines that hold one method against another."""
 ALL = "all"
 """In place of a scenario: the mean over scenarios."""
 
@@ -93,13 +95,14 @@ def line(name: str, seeds_N: Sequence[Sequence[Score]], method: str, *, part: st
     return _line(part, name, lambda measure: [_means(scores, method, measure) for scores in seeds_N])
 
 
-def lost(name: str, full_N: Sequence[Sequence[Score]], less_N: Sequence[Sequence[Score]], method: str, *,
-         part: str = "") -> Line:
-    """How much less the second scores are than the first, seed by seed."""
+def difference(name: str, more: tuple[Sequence[Sequence[Score]], str], less: tuple[Sequence[Sequence[Score]], str], *,
+               part: str = "") -> Line:
+    """How much more one method's figures are than another's, seed by seed: what all methods share falls out."""
     def differences(measure: Measure) -> list[dict[str, float]]:
-        pairs = [(_means(full, method, measure), _means(less, method, measure))
-                 for full, less in zip(full_N, less_N, strict=True)]
-        return [{key: full[key] - less[key] for key in full.keys() & less.keys()} for full, less in pairs]
+        (more_N, more_method), (less_N, less_method) = more, less
+        pairs = [(_means(high, more_method, measure), _means(low, less_method, measure))
+                 for high, low in zip(more_N, less_N, strict=True)]
+        return [{key: high[key] - low[key] for key in high.keys() & low.keys()} for high, low in pairs]
 
     return _line(part, name, differences)
 

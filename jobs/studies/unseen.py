@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from jobs.studies.modes import MODES, modes
 from jobs.studies.results import Result, Table
-from jobs.studies.scores import Score, line, lost, tables
+from jobs.studies.scores import Score, difference, line, tables
 from jobs.studies.study import Study, StudyError
 
 NEAREST = 3
@@ -43,7 +43,7 @@ def unseen(study: Study) -> Result:
     notes = study.notes([*full_N, *less_N])
     lines = [made for mode in MODES for made in (
         line(FULL, full_N, mode, part=mode), line(LESS, less_N, mode, part=mode),
-        lost(LOST, full_N, less_N, mode, part=mode))]
+        difference(LOST, (full_N, mode), (less_N, mode), part=mode))]
     questions = Table(title="Left out", columns=("scenario", "question", "cosine"), rows=tuple(
         (name, text, f"{cosine:.2f}") for name, texts in left_out.items() for text, cosine in texts.items()))
     return Result(name="unseen", title="Instructions that training has not seen",

@@ -22,7 +22,7 @@ from jobs.studies.kinds import study
 from jobs.studies.modes import tuned_vectors
 from jobs.studies.noise import with_noise
 from jobs.studies.precision import VAGUE
-from jobs.studies.scores import ALL, comparable, line
+from jobs.studies.scores import ALL, DIFFERENCES, comparable, line
 from jobs.studies.study import Study, StudyError
 from jobs.studies.unseen import nearest
 from jobs.train import train
@@ -85,6 +85,13 @@ def test_a_seeds_network_is_that_of_train_and_its_figures_are_the_probes(shopped
     assert np.mean(nearest) == pytest.approx(nearest_class(vectors[:, 1], label, ids).auc, abs=1e-6)
     assert means(found, "")["manual"]["food"].mean == pytest.approx(np.mean(by_seed))
     assert means(found, "")["manual"]["food"].spread == pytest.approx(np.std(by_seed, ddof=1))
+    universal = [np.mean([score["auc"] for score in scores if score["method"] == "universal"])
+                 for scores in found.data["scores"]]
+    apart = means(found, DIFFERENCES)
+    assert [*apart] == ["manual - universal", "tuned (16) - universal", "tuned (16) - manual"]
+    gains = np.subtract(by_seed, universal)
+    assert apart["manual - universal"]["food"].mean == pytest.approx(np.mean(gains))
+    assert apart["manual - universal"]["food"].spread == pytest.approx(np.std(gains, ddof=1))
 
 
 def test_shuffled_labels_are_a_coin_toss(shopped, made, tmp_path):
@@ -131,6 +138,9 @@ def test_vague_and_wrong_instructions_are_other_texts(shopped, opened, made):
     assert aucs[0] != aucs[-1]
     for figures in means(found, "").values():
         assert figures[ALL].mean == pytest.approx((figures["food"].mean + figures["films"].mean) / 2)
+    for other in ("vague", "wrong", "universal"):
+        exact, less = (means(found, "")[name]["food"].mean for name in ("exact", other))
+        assert means(found, DIFFERENCES)[f"exact - {other}"]["food"].mean == pytest.approx(exact - less)
     # Another number of steps is another cell, of another network.
     log = Log()
     study(shopped, "precision", seeds=1, steps=0, scenarios=["food"], log=log)
