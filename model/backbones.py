@@ -31,7 +31,8 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
 )
-from transformers.utils import logging
+from transformers.utils import CONFIG_NAME, cached_file, logging
+from transformers.utils.hub import extract_commit_hash
 
 from model.config import BackboneConfig, EncoderConfig, Lora, NetworkConfig, initial_std
 from model.errors import InstructUEError
@@ -144,12 +145,12 @@ def identities(config: NetworkConfig) -> dict[str, str]:
 
 
 def _identity(pretrained: str) -> str:
-    shape = _had(pretrained, lambda name: AutoConfig.from_pretrained(name))
-    commit: str | None = getattr(shape, "_commit_hash", None)
+    config = str(_had(pretrained, lambda name: cached_file(name, CONFIG_NAME)))
+    commit: str | None = extract_commit_hash(config, None)
     if commit is not None:
         return commit
     digest = hashlib.sha256()
-    for path in sorted(path for path in Path(pretrained).iterdir() if path.suffix in FILES):
+    for path in sorted(path for path in Path(config).parent.iterdir() if path.suffix in FILES):
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -278,6 +278,19 @@ def test_other_weights_in_the_same_folder_are_another_model(tmp_path: Path) -> N
     assert fingerprint(config, TrainingConfig(), 0) != marked
 
 
+def test_a_model_of_a_hub_is_read_from_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit, stored = "0123456789abcdef0123456789abcdef01234567", tmp_path / "models--somebody--tiny"
+    saved = save_encoder(stored / "snapshots" / commit, "bert")
+    (stored / "refs").mkdir()
+    (stored / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    config = config_of(encoder="somebody/tiny")
+    assert identities(config) == {"somebody/tiny": commit}
+    found, expected = (made.network.encoders[0].state_dict() for made in (make(config), make(config_of(encoder=saved))))
+    assert all(torch.equal(weight, expected[name]) for name, weight in found.items())
+
+
 # What cannot be had.
 
 
