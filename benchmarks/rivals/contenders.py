@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,11 @@ def contenders(material: Material, *, releases: Sequence[Path], lm: str | None, 
     ours: dict[str, Any] = {"settings": {"releases": [release.name for release in found]},
                             "seeds": range(len(found))}
     paths = [release.path for release in found]
+
+    @cache  # both of its rows are made of one training
+    def own_states(seed: int, trained: bool, log: Log) -> language.Floats:
+        return language.own_vectors(material.training_texts, material.texts, own, seed=seed, trained=trained, log=log)
+
     listed = [
         Contender(name="InstructUE, universal", **ours,
                   make=lambda m, seed, trained, log: _instructue(m, paths, seed, trained)[UNIVERSAL]),
@@ -86,8 +92,9 @@ def contenders(material: Material, *, releases: Sequence[Path], lm: str | None, 
         Contender(name="by hand, LightGBM", untrained=False, seeds=(0,), fit=rival,
                   make=lambda m, seed, trained, log: _by_hand(m).values),
         Contender(name="language model, our own", settings=asdict(own),
-                  make=lambda m, seed, trained, log: language.own_vectors(
-                      m.training_texts, m.texts, own, seed=seed, trained=trained, log=log)),
+                  make=lambda m, seed, trained, log: own_states(seed, trained, log)[:, 0]),
+        Contender(name="language model, our own, mean", settings=asdict(own),
+                  make=lambda m, seed, trained, log: own_states(seed, trained, log)[:, 1]),
         Contender(name="text embedder", settings={"model": text_embedder or "MiniLM"}, seeds=(0,),
                   make=lambda m, seed, trained, log: embedder.vectors(
                       m.texts, text_embedder or embedder.minilm(), seed=seed, trained=trained, log=log)),
@@ -100,7 +107,7 @@ def contenders(material: Material, *, releases: Sequence[Path], lm: str | None, 
     if lm:
         listed.append(Contender(name="language model, pretrained", settings={"model": lm}, seeds=(0,),
                                 make=lambda m, seed, trained, log: language.pretrained_vectors(
-                                    m.texts, lm, seed=seed, trained=trained)))
+                                    m.texts, lm, seed=seed, trained=trained)[:, 0]))
     return listed
 
 

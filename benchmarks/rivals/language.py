@@ -1,4 +1,4 @@
-"""The bare language model: the final hidden state of the last token of a profile rendered as text.
+"""The bare language model: the final hidden state of a rendered profile's last token, or the mean over all its tokens.
 
 Either any causal language model of transformers, as it comes, or one of our own: a small Qwen2-shaped network trained
 on the rendered training profiles to predict the next token, and nothing else.
@@ -44,7 +44,7 @@ class LanguageSettings:
 
 def own_vectors(training: Sequence[str], texts: Sequence[str], settings: LanguageSettings, *, seed: int,
                 trained: bool, log: Callable[[str], None] = lambda line: None) -> Floats:
-    """Return `[U, H]` of the texts by a language model trained on the training texts, or by its first weights."""
+    """Return the texts' `hidden_states` by a language model trained on the training texts, or by its first weights."""
     tokenizer = train_language_tokenizer(training, settings.vocabulary)
     end = tokenizer.encode("").ids
 
@@ -61,11 +61,11 @@ def own_vectors(training: Sequence[str], texts: Sequence[str], settings: Languag
         tie_word_embeddings=True, initializer_range=settings.width**-0.5))
     if trained:
         _train(model, tokens(training), end, settings, seed, log)
-    return last_hidden(model, tokens(texts))
+    return hidden_states(model, tokens(texts))
 
 
 def pretrained_vectors(texts: Sequence[str], name: str, *, seed: int, trained: bool) -> Floats:
-    """Return `[U, H]` of the texts by the model in a folder or of a hub, or by its untrained weights.
+    """Return the texts' `hidden_states` by the model in a folder or of a hub, or by its untrained weights.
 
     Raises
     ------
@@ -83,14 +83,14 @@ def pretrained_vectors(texts: Sequence[str], name: str, *, seed: int, trained: b
         raise RivalError(f"there is no causal language model {name!r} ({str(error).splitlines()[0]}): fetch one such "
                          f"as {PRETRAINED} into a folder, and name the folder with --lm") from error
     limit = min(LONGEST, getattr(model.config, "max_position_embeddings", LONGEST))
-    return last_hidden(model, TokenIds.of([tokenizer(text)["input_ids"][-limit:] for text in texts]))
+    return hidden_states(model, TokenIds.of([tokenizer(text)["input_ids"][-limit:] for text in texts]))
 
 
 @torch.inference_mode()
-def last_hidden(model: PreTrainedModel, ids: TokenIds, batch_size: int = 16) -> Floats:
-    """Return `[U, H]`, the final hidden state of each text's last token."""
+def hidden_states(model: PreTrainedModel, ids: TokenIds, batch_size: int = 16) -> Floats:
+    """Return `[U, 2, H]`: of each text the final hidden state of its last token, and the mean over all its tokens."""
     model.eval()
-    vectors_UH = np.zeros((len(ids), model.config.hidden_size), dtype=np.float32)
+    vectors_U2H = np.zeros((len(ids), 2, model.config.hidden_size), dtype=np.float32)
     # By length, so that little is padded; what pads comes last, where a causal model's tokens do not look.
     order = np.argsort(ids.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
@@ -98,8 +98,9 @@ def last_hidden(model: PreTrainedModel, ids: TokenIds, batch_size: int = 16) -> 
         ids_BL, mask_BL = (torch.from_numpy(part) for part in ids.padded(texts_B))
         hidden_BLH = model.base_model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=False).last_hidden_state
         last_BH = hidden_BLH[torch.arange(len(texts_B)), mask_BL.sum(1) - 1]
-        vectors_UH[texts_B] = last_BH.float().numpy()
-    return vectors_UH
+        mean_BH = (hidden_BLH * mask_BL[:, :, None]).sum(1) / mask_BL.sum(1, keepdim=True)
+        vectors_U2H[texts_B] = torch.stack([last_BH, mean_BH], dim=1).float().numpy()
+    return vectors_U2H
 
 
 def _train(model: PreTrainedModel, ids: TokenIds, end: list[int], settings: LanguageSettings, seed: int,

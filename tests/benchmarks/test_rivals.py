@@ -135,16 +135,17 @@ def test_the_pooled_network_learns_more_than_its_first_weights_know() -> None:
     assert auc(trained, scored) > auc(fresh, scored) + 0.05
 
 
-def test_the_last_hidden_state_is_the_one_of_the_text_alone() -> None:
+def test_hidden_states_are_those_of_the_text_alone() -> None:
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(Qwen2Config(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
                                          num_key_value_heads=1, intermediate_size=32)).eval()
     texts = [[5, 6, 7, 8], [9], [3, 3, 2]]
-    found = language.last_hidden(model, TokenIds.of(texts), batch_size=2)
+    found = language.hidden_states(model, TokenIds.of(texts), batch_size=2)
     with torch.inference_mode():
-        for text, vector in zip(texts, found, strict=True):
-            alone = model(input_ids=torch.tensor([text]), output_hidden_states=True).hidden_states[-1][0, -1]
-            np.testing.assert_allclose(vector, alone.numpy(), atol=1e-5)
+        for text, (last, mean) in zip(texts, found, strict=True):
+            alone = model(input_ids=torch.tensor([text]), output_hidden_states=True).hidden_states[-1][0]
+            np.testing.assert_allclose(last, alone[-1].numpy(), atol=1e-5)
+            np.testing.assert_allclose(mean, alone.mean(0).numpy(), atol=1e-5)
 
 
 def test_our_language_model_learns_to_predict_the_next_token() -> None:
@@ -155,7 +156,7 @@ def test_our_language_model_learns_to_predict_the_next_token() -> None:
     first, *_, last = (float(line.rpartition(" ")[2]) for line in losses)
     assert last < first / 3
     fresh = language.own_vectors(texts, texts[:6], settings, seed=0, trained=False)
-    assert trained.shape == fresh.shape == (6, 16)
+    assert trained.shape == fresh.shape == (6, 2, 16)
     assert not np.allclose(trained, fresh, atol=0.1)
     np.testing.assert_array_equal(fresh, language.own_vectors(texts, texts[:6], settings, seed=0, trained=False))
 
@@ -175,7 +176,7 @@ def test_any_causal_language_model_of_a_folder_is_read(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     # A folder's tokenizer is of the model's kind, whoever's file it was made of.
     ids = AutoTokenizer.from_pretrained(tmp_path)("tea and a bus")["input_ids"]
-    expected = language.last_hidden(model, TokenIds.of([ids]))
+    expected = language.hidden_states(model, TokenIds.of([ids]))
     found, fresh = (language.pretrained_vectors(["tea and a bus"], str(tmp_path), seed=0, trained=trained)
                     for trained in (True, False))
     np.testing.assert_allclose(found, expected, atol=1e-6)
