@@ -7,7 +7,6 @@ part reads their files from a folder and writes Delta tables, which are all that
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from deltalake import write_deltalake
@@ -23,16 +21,13 @@ from rich.console import RenderableType
 
 from jobs import line, report
 from jobs.deployment import Deployment
-from jobs.evaluate import METHODS, Evaluated
 from jobs.line import Steps
-from jobs.releases import folder
 from model.errors import InstructUEError
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 DATA = ROOT.parent / "shared" / "data"
 """Where the data sets lie unless a folder is named, one folder each."""
-VECTORS, BY_HAND = METHODS[:3], METHODS[3:]
 
 
 class DataError(InstructUEError):
@@ -76,28 +71,10 @@ def run(name: str, parts: Iterable[Part], data: Path, *, steps: int | None, seed
                 part.load(deployment, data)
             found = [line.first_day(deployment, part.as_of, step, train_steps=steps)]
             found += [line.train_and_judge(deployment, step, steps, seed) for seed in range(1, seeds)]
-            tables += [line.accounts(deployment), *map(report.probe, found), paired(deployment, found)]
+            tables += [line.accounts(deployment), *map(report.probe, found)]
         report.out.print()
         for table in (*tables, step.table()):
             report.out.print(table)
-
-
-def paired(deployment: Deployment, found: Iterable[Evaluated]) -> RenderableType:
-    """Each vector's AUC minus each rival's on the same five halves, seed by seed: mean and standard deviation."""
-    rows = []
-    for seed, evaluated in enumerate(found):
-        path = folder(deployment) / "evaluations" / f"{evaluated.release}.json"
-        aucs: dict[tuple[str, str], list[float]] = {}
-        for half in json.loads(path.read_text(encoding="utf-8"))["halves"]:
-            aucs.setdefault((half["scenario"], half["method"]), []).append(half["auc"])
-        for scenario in evaluated.auc:
-            for vector in VECTORS:
-                auc = np.array(aucs[scenario, vector])
-                over = [auc - np.array(aucs[scenario, rival]) for rival in BY_HAND]
-                rows.append((scenario, seed, vector, f"{auc.mean():.4f} ± {auc.std():.4f}",
-                             *(f"{less.mean():+.4f} ± {less.std():.4f}" for less in over)))
-    return report.table("AUC over five halves, and less the rivals' on the same halves",
-                        ("scenario", "seed", "vector", "AUC", *(f"less {rival}" for rival in BY_HAND)), rows)
 
 
 def read(data: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:

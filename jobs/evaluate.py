@@ -27,10 +27,11 @@ from jobs.rivals import features
 from jobs.runs import Record
 from model.errors import InstructUEError
 from model.files import whole
-from model.probe import SALTS, ProbeError, ProbeResult, probe, rival
+from model.probe import HALVES, ProbeError, ProbeResult, probe, rival, salts_of
 from model.runtime import Runtime
 
 METHODS = ("universal", "instructed", "universal and instructed", "by hand, regression", "by hand, LightGBM")
+VECTORS, BY_HAND = METHODS[:3], METHODS[3:]
 Table = dict[str, dict[str, float]]
 """Scenario to method to a figure."""
 Results = dict[tuple[str, str], ProbeResult]
@@ -44,10 +45,12 @@ class EvaluationError(InstructUEError):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """What one evaluation found; means and standard deviations over five salted halves."""
+    """What one evaluation found; means and standard deviations over salted halves."""
 
     as_of: date
     """The last as_of of a label."""
+    halves: int
+    """Pairs of halves that the users were divided into."""
     release: str
     model_version: str
     users: dict[str, int]
@@ -63,11 +66,16 @@ class Evaluated:
     auc_std: Table
     ks: Table
     ks_std: Table
+    best_by_hand: dict[str, str]
+    """The rival with the higher AUC, by scenario; empty where none was fitted."""
+    over: Table
+    """Each vector's AUC less that rival's on the same halves."""
+    over_std: Table
     seconds: float
 
 
 def evaluate(deployment: Deployment, *, release: str | Path | None = None, rivals: bool = True,
-             told: Callable[[int, int], None] = lambda done, total: None) -> Evaluated:
+             halves: int = HALVES, told: Callable[[int, int], None] = lambda done, total: None) -> Evaluated:
     """Probe every scenario that has labels; the figures are also written beside the releases.
 
     Parameters
@@ -76,6 +84,8 @@ def evaluate(deployment: Deployment, *, release: str | Path | None = None, rival
         A release's folder; None: the one that jobs use.
     rivals : bool
         Whether to fit the rivals too, which takes most of the time.
+    halves : int
+        How often the users are halved; the first five are always the same.
     told : callable
         Takes how many probes are done, and of how many.
 
@@ -102,8 +112,10 @@ def evaluate(deployment: Deployment, *, release: str | Path | None = None, rival
         vectors_UKH = Runtime(found, providers=deployment.model.providers).embed(
             profiles, [UNIVERSAL, *(scenario.name for scenario in judged)])
         learned = tuned(found)
-        results, failed = _probe_all(groups, vectors_UKH, _by_hand(deployment, profiles) if rivals else None,
-                                     {name: (facts["salt"],) for name, facts in learned.items()}, told)
+        salts = {group.scenario: salts_of(halves) for group in groups}
+        salts |= {name: (facts["salt"],) for name, facts in learned.items()}
+        results, failed = _probe_all(
+            groups, vectors_UKH, _by_hand(deployment, profiles) if rivals else None, salts, told)
         run.model_version, run.rows_in = found.model_version, sum(len(table) for table in labels.values())
         run.left_out = {f"{name}: no profile": count for name, count in left_out.items() if count}
         run.left_out |= {f"{group.scenario}: not probed": len(group.user_ids) for group in groups
@@ -112,12 +124,14 @@ def evaluate(deployment: Deployment, *, release: str | Path | None = None, rival
         if not results:
             raise EvaluationError("no scenario could be probed:\n"
                                   + "\n".join(f"  {name}: {why}" for name, why in failed.items()))
+        best, over, over_std = _over(results)
         done = Evaluated(
-            as_of=as_of, release=found.path.name, model_version=found.model_version,
+            as_of=as_of, halves=halves, release=found.path.name, model_version=found.model_version,
             users={group.scenario: len(group.user_ids) for group in groups}, left_out=left_out, not_probed=failed,
             tuned={group.scenario: learned[group.scenario]["users"] for group in groups if group.scenario in learned},
             auc=_figures(results, "auc"), auc_std=_figures(results, "auc_std"),
-            ks=_figures(results, "ks"), ks_std=_figures(results, "ks_std"), seconds=run.seconds())
+            ks=_figures(results, "ks"), ks_std=_figures(results, "ks_std"),
+            best_by_hand=best, over=over, over_std=over_std, seconds=run.seconds())
         run.details |= {"auc": done.auc, "ks": done.ks}
         _write(deployment, done, results)
         return done
@@ -132,10 +146,7 @@ def _by_hand(deployment: Deployment, profiles: pa.Table) -> tuple[NDArray[np.flo
 def _probe_all(groups: list[Labelled], vectors_UKH: NDArray[np.float32],
                by_hand: tuple[NDArray[np.float64], NDArray[np.float64]] | None, salts: dict[str, tuple[str, ...]],
                told: Callable[[int, int], None]) -> tuple[Results, dict[str, str]]:
-    """By scenario and method, each on a core of its own; and why, for each scenario that could not be probed.
-
-    `salts` are those of scenarios that may not be probed on all of them.
-    """
+    """By scenario and method, each on a core of its own; and why, for each scenario that could not be probed."""
     work = []
     for number, group in enumerate(groups, start=1):
         universal, instructed = vectors_UKH[group.row_U, 0], vectors_UKH[group.row_U, number]
@@ -147,7 +158,7 @@ def _probe_all(groups: list[Labelled], vectors_UKH: NDArray[np.float32],
     results: Results = {}
     failed: dict[str, str] = {}
     fitted = Parallel(n_jobs=-1, return_as="generator", max_nbytes="1M")(
-        delayed(_tried)(fit, features, group, salts.get(group.scenario, SALTS)) for group, _, fit, features in work)
+        delayed(_tried)(fit, features, group, salts[group.scenario]) for group, _, fit, features in work)
     for done, ((group, method, _, _), result) in enumerate(zip(work, fitted, strict=True), start=1):
         if isinstance(result, ProbeResult):
             results[group.scenario, method] = result
@@ -171,6 +182,22 @@ def _figures(results: Results, figure: str) -> Table:
     for (scenario, method), result in results.items():
         table.setdefault(scenario, {})[method] = round(getattr(result, figure), 4)
     return table
+
+
+def _over(results: Results) -> tuple[dict[str, str], Table, Table]:
+    """The better rival of each scenario, and each vector's AUC less its own, half by half: mean and deviation."""
+    best: dict[str, str] = {}
+    over: Table = {}
+    over_std: Table = {}
+    for scenario in dict.fromkeys(scenario for scenario, _ in results):
+        rivals = {method: results[scenario, method].auc for method in BY_HAND if (scenario, method) in results}
+        if not rivals:
+            continue
+        best[scenario] = max(rivals, key=rivals.__getitem__)
+        less = {vector: results[scenario, vector].aucs - results[scenario, best[scenario]].aucs for vector in VECTORS}
+        over[scenario] = {vector: round(float(less_S.mean()), 4) for vector, less_S in less.items()}
+        over_std[scenario] = {vector: round(float(less_S.std()), 4) for vector, less_S in less.items()}
+    return best, over, over_std
 
 
 def _write(deployment: Deployment, done: Evaluated, results: Results) -> None:

@@ -175,15 +175,21 @@ def answers(instruction: str, found: Sequence[Said]) -> RenderableType:
 
 
 def probe(found: Evaluated) -> RenderableType:
-    """AUC and KS of each scenario: the vectors' and the rivals', means over five halves."""
+    """AUC and KS of each scenario: the vectors' and the rivals', and how far the vectors are above the better rival."""
     methods = list(dict.fromkeys(method for scores in found.auc.values() for method in scores))
     rows = [(scenario, found.users[scenario],
              *(f"{scores[method]:.3f} / {found.ks[scenario][method]:.3f}" if method in scores else ""
                for method in methods)) for scenario, scores in found.auc.items()]
     means = ("mean", None, *(f"{mean(scores[method] for scores in found.auc.values()):.3f}" for method in methods))
-    title = f"What the vectors of release {found.release} know of the labels: AUC / KS"
-    judged = table(title, ("scenario", "users", *methods), [*rows, means])
-    return Group(judged, *(Text(f"{scenario} was not probed: {why}") for scenario, why in found.not_probed.items()),
+    title = f"What the vectors of release {found.release} know of the labels: AUC / KS over {found.halves} halves"
+    shown = [table(title, ("scenario", "users", *methods), [*rows, means])]
+    if found.over:
+        vectors = next(iter(found.over.values()))
+        rows = [(scenario, found.best_by_hand[scenario],
+                 *(f"{over[vector]:+.3f} ± {found.over_std[scenario][vector]:.3f}" for vector in vectors))
+                for scenario, over in found.over.items()]
+        shown.append(table("AUC over the better rival's on the same halves", ("scenario", "rival", *vectors), rows))
+    return Group(*shown, *(Text(f"{scenario} was not probed: {why}") for scenario, why in found.not_probed.items()),
                  *(Text(f"{scenario} was tuned on {users} users: probed on one pair of halves, which keeps them apart")
                    for scenario, users in found.tuned.items()))
 

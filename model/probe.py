@@ -21,9 +21,17 @@ from sklearn.preprocessing import StandardScaler
 
 from model.errors import InstructUEError
 
-SALTS = ("probe-1", "probe-2", "probe-3", "probe-4", "probe-5")
+HALVES = 5
 STRENGTHS = tuple(float(c) for c in np.logspace(-4, 1, 6))
 FOLDS = 3
+
+
+def salts_of(halves: int) -> tuple[str, ...]:
+    """The salts of so many pairs of halves; the first are the same for any number."""
+    return tuple(f"probe-{number}" for number in range(1, halves + 1))
+
+
+SALTS = salts_of(HALVES)
 
 
 class ProbeError(InstructUEError):
@@ -51,14 +59,19 @@ class ProbeResult:
     scores: tuple[Score, ...]
 
     @property
+    def aucs(self) -> NDArray[np.float64]:
+        """`[S]`, the AUC of each salt."""
+        return np.array([score.auc for score in self.scores])
+
+    @property
     def auc(self) -> float:
         """Mean AUC."""
-        return float(np.mean([score.auc for score in self.scores]))
+        return float(self.aucs.mean())
 
     @property
     def auc_std(self) -> float:
         """Standard deviation of the AUC over the salts."""
-        return float(np.std([score.auc for score in self.scores]))
+        return float(self.aucs.std())
 
     @property
     def ks(self) -> float:

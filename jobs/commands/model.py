@@ -44,6 +44,8 @@ def evaluate(
     config: Config = DEFAULT_CONFIG,
     release: Annotated[Path | None, typer.Option(help="A release's folder; by default the one in use.")] = None,
     rivals: Annotated[bool, typer.Option(help="Fit the rivals on hand-made features too; most of the time.")] = True,
+    halves: Annotated[int | None, typer.Option(
+        min=1, show_default="5", help="How often users are halved, to fit on one half and score on the other.")] = None,
     seeds: Annotated[int | None, typer.Option(
         min=1, rich_help_panel=SEEDS, show_default="3 where something below is asked for",
         help="A training of its own for each seed. Alone: universal, manual and tuned vectors (Table 2).")] = None,
@@ -74,7 +76,7 @@ def evaluate(
     own, kept under checkpoints, while jobs go on with the release. A run that was killed goes on where it stopped;
     tables are written to the releases folder's evaluations/. docs/evaluation.md explains every number.
 
-    [dim]instructue evaluate --no-rivals[/]
+    [dim]instructue evaluate --halves 40[/]
 
     [dim]instructue evaluate --seeds 3 --shots 16 --shots all[/]
 
@@ -84,7 +86,7 @@ def evaluate(
     kinds = [name for name, wanted in asked.items() if wanted] or (["table"] if seeds else [])
     narrowed = {"--scenarios": scenarios, "--steps": steps, "--shots": shots, "--only": only}
     tunings = _shots(shots or ["all"])
-    _refuse_unread(kinds, narrowed, {"--release": release, "--no-rivals": not rivals})
+    _refuse_unread(kinds, narrowed, {"--release": release, "--no-rivals": not rivals, "--halves": halves})
     if kinds == ["figure"] and seeds:
         raise typer.BadParameter("the figure is of seed 0: leave it out", param_hint="--seeds")
     deployment = read(config)
@@ -104,8 +106,9 @@ def evaluate(
         return
     with step("evaluate") as told:
         from jobs.evaluate import evaluate as job
+        from model.probe import HALVES
 
-        summary = job(deployment, release=release, rivals=rivals, told=told)
+        summary = job(deployment, release=release, rivals=rivals, halves=halves or HALVES, told=told)
     if json:
         show("evaluate", summary, json)
         return

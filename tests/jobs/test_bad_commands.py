@@ -28,6 +28,8 @@ from tests.errors import case, says
     case("no shot", "evaluate --seeds 1 --shots 0"),
     case("steps for the evaluation of a release", "evaluate --steps 0"),
     case("a release for an evaluation over seeds", "evaluate --noise --release somewhere"),
+    case("no halves", "evaluate --halves 0"),
+    case("halves for an evaluation over seeds", "evaluate --noise --halves 9"),
     case("variants for the table of instructions", "evaluate --seeds 1 --only full"),
     case("shots for the ablations", "evaluate --ablations --shots 16"),
     case("no user to look up", "lookup"),

@@ -9,9 +9,11 @@ import deltalake
 import numpy as np
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
+from jobs import report
 from jobs.deployment import Deployment
-from jobs.evaluate import METHODS, EvaluationError, evaluate
+from jobs.evaluate import BY_HAND, METHODS, VECTORS, EvaluationError, evaluate
 from jobs.labels import LabelError
 from jobs.lake import TableError
 from jobs.releases import folder, instructions
@@ -90,6 +92,26 @@ def test_the_rivals_are_scored_on_the_same_users_and_all_is_written(labelled):
     assert {half["fitted"] + half["scored"] for half in written["halves"]} == {USERS}
     run = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate")])
     assert run.to_pylist()[0]["left_out"] == [("food: no profile", 1)]
+
+
+def test_vectors_are_held_against_the_better_rival_half_by_half(labelled):
+    deployment, _ = labelled
+    done = evaluate(deployment, halves=3)
+    written = json.loads((folder(deployment) / "evaluations" / f"{done.release}.json").read_text())
+    aucs = {method: np.array([half["auc"] for half in written["halves"] if half["method"] == method])
+            for method in METHODS}
+    assert {len(auc_S) for auc_S in aucs.values()} == {done.halves} == {3}
+    assert done.best_by_hand == {"food": max(BY_HAND, key=lambda method: aucs[method].mean())}
+    for vector in VECTORS:
+        less_S = aucs[vector] - aucs[done.best_by_hand["food"]]
+        assert done.over["food"][vector] == round(float(np.mean(less_S)), 4)
+        assert done.over_std["food"][vector] == round(float(np.std(less_S)), 4)
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(report.probe(done))
+    above = f"{done.over['food']['universal']:+.3f} ± {done.over_std['food']['universal']:.3f}"
+    assert [line for line in shown.get().splitlines() if done.best_by_hand["food"] in line and above in line]
+    assert evaluate(deployment, rivals=False).over == {}, "nothing to be above"
 
 
 def test_a_scenario_that_cannot_be_probed_costs_the_others_nothing(labelled):
