@@ -136,6 +136,8 @@ def campaign_log(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
             "action": "redeemed a coupon for " + run.words(redeemed.shelf),
             "received": 0,
             "redeemed": 1,
+            "redeemed_on": redeemed.redemption_date.astype("string"),
+            "redeemed_for": run.words(redeemed.shelf),
         }),
     ]
     return pd.concat(rows, ignore_index=True)

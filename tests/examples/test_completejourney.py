@@ -65,6 +65,9 @@ def test_a_redemption_is_logged_on_its_day_with_its_shelf(tables):
     assert (log.received + log.redeemed == 1).all()
     assert redeemed.action.str.startswith("redeemed a coupon for ").all()
     assert not log[log.redeemed == 0].action.str.contains("coupon").any()
+    assert (redeemed.redeemed_on == redeemed.logged_at.dt.strftime("%Y-%m-%d")).all()
+    assert redeemed.action.str.removeprefix("redeemed a coupon for ").eq(redeemed.redeemed_for).all()
+    assert log.loc[log.redeemed == 0, ["redeemed_on", "redeemed_for"]].isna().all(axis=None)
     row = redeemed[(redeemed.household_id == "1029") & (redeemed.logged_at == pd.Timestamp("2017-01-01", tz="UTC"))]
     assert len(row) == 2
 
