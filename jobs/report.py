@@ -186,7 +186,7 @@ def probe(found: Evaluated) -> RenderableType:
     if found.over:
         vectors = next(iter(found.over.values()))
         rows = [(scenario, found.best_by_hand[scenario],
-                 *(f"{over[vector]:+.3f} ± {found.over_std[scenario][vector]:.3f}" for vector in vectors))
+                 *(f"{over[vector]:+z.3f} ± {found.over_std[scenario][vector]:.3f}" for vector in vectors))
                 for scenario, over in found.over.items()]
         shown.append(table("AUC over the better rival's on the same halves", ("scenario", "rival", *vectors), rows))
     return Group(*shown, *(Text(f"{scenario} was not probed: {why}") for scenario, why in found.not_probed.items()),

@@ -109,7 +109,7 @@ def test_vectors_are_held_against_the_better_rival_half_by_half(labelled):
     console = Console(width=200)
     with console.capture() as shown:
         console.print(report.probe(done))
-    above = f"{done.over['food']['universal']:+.3f} ± {done.over_std['food']['universal']:.3f}"
+    above = f"{done.over['food']['universal']:+z.3f} ± {done.over_std['food']['universal']:.3f}"
     assert [line for line in shown.get().splitlines() if done.best_by_hand["food"] in line and above in line]
     assert evaluate(deployment, rivals=False).over == {}, "nothing to be above"
 
