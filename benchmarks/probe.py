@@ -33,9 +33,10 @@ def main() -> None:
     rows += [Row(name="instructed above universal", value=mean["instructed"] - mean["universal"], goal=">= 0"),
              Row(name="universal above the better by hand", value=mean["universal"] - rival, goal=">= 0"),
              Row(name="instructed above the better by hand", value=mean["instructed"] - rival, goal=">= 0")]
+    halves = evaluated["halves"]
     write("probe", rows, f"{sum(evaluated['users'].values()):,} labels of {len(auc)} scenarios; logistic regression on "
-          "frozen vectors, half the users to fit and half to score, the mean over five salted halves. By hand: words, "
-          "counts, recency and tabular values of the same profiles, on the same halves.")
+          f"frozen vectors, half the users to fit and half to score, the mean over {halves} salted halves. By hand: "
+          "words, counts, recency and tabular values of the same profiles, on the same halves.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Evaluate: how much of each scenario's labels a release's vectors know, and what rivals know by hand.
 
 Users are embedded as production would have embedded them: their latest profile at or before the label's as_of, by the
-released graphs. A logistic regression is fitted on half of them and scored on the other, five times; the rivals, a
-logistic regression and LightGBM on features made by hand of the same profiles, on the same halves.
+released graphs. A logistic regression is fitted on half of them and scored on the other, several times; the rivals,
+a logistic regression and LightGBM on features made by hand of the same profiles, on the same halves.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def _over(results: Results) -> tuple[dict[str, str], Table, Table]:
 def _write(deployment: Deployment, done: Evaluated, results: Results) -> None:
     """Write every half's score beside the releases: a release itself never changes."""
     path = folder(deployment) / "evaluations" / f"{done.release}.json"
-    halves = [{"scenario": scenario, "method": method, **asdict(score)}
+    scores = [{"scenario": scenario, "method": method, **asdict(score)}
               for (scenario, method), result in results.items() for score in result.scores]
     with whole(path) as file:
-        file.write_text(json.dumps(asdict(done) | {"halves": halves}, indent=2, default=str) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(asdict(done) | {"scores": scores}, indent=2, default=str) + "\n", encoding="utf-8")

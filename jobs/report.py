@@ -186,12 +186,18 @@ def probe(found: Evaluated) -> RenderableType:
     if found.over:
         vectors = next(iter(found.over.values()))
         rows = [(scenario, found.best_by_hand[scenario],
-                 *(f"{over[vector]:+z.3f} ± {found.over_std[scenario][vector]:.3f}" for vector in vectors))
+                 *(f"{over[vector]:+z.3f}" + _spread(found, scenario, vector) for vector in vectors))
                 for scenario, over in found.over.items()]
         shown.append(table("AUC over the better rival's on the same halves", ("scenario", "rival", *vectors), rows))
     return Group(*shown, *(Text(f"{scenario} was not probed: {why}") for scenario, why in found.not_probed.items()),
                  *(Text(f"{scenario} was tuned on {users} users: probed on one pair of halves, which keeps them apart")
                    for scenario, users in found.tuned.items()))
+
+
+def _spread(found: Evaluated, scenario: str, vector: str) -> str:
+    """What one pair of halves has not."""
+    alone = found.halves == 1 or scenario in found.tuned
+    return "" if alone else f" ± {found.over_std[scenario][vector]:.3f}"
 
 
 def as_object(value: Any) -> str:

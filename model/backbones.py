@@ -52,7 +52,7 @@ Module = TypeVar("Module", bound=nn.Module)
 Part = TypeVar("Part", EncoderConfig, BackboneConfig)
 
 
-FILES = (".json", ".safetensors", ".bin")
+FILES = (".json", ".txt", ".model", ".safetensors", ".bin")
 """Endings of a folder's files that decide a pretrained model: configuration, tokenizer, weights."""
 
 

@@ -88,8 +88,8 @@ def test_the_rivals_are_scored_on_the_same_users_and_all_is_written(labelled):
     assert seen == [(number, 5) for number in range(6)]
     written = json.loads((folder(deployment) / "evaluations" / f"{done.release}.json").read_text())
     assert written["auc"] == done.auc
-    assert len(written["halves"]) == 5 * 5
-    assert {half["fitted"] + half["scored"] for half in written["halves"]} == {USERS}
+    assert len(written["scores"]) == 5 * 5
+    assert {half["fitted"] + half["scored"] for half in written["scores"]} == {USERS}
     run = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate")])
     assert run.to_pylist()[0]["left_out"] == [("food: no profile", 1)]
 
@@ -98,7 +98,7 @@ def test_vectors_are_held_against_the_better_rival_half_by_half(labelled):
     deployment, _ = labelled
     done = evaluate(deployment, halves=3)
     written = json.loads((folder(deployment) / "evaluations" / f"{done.release}.json").read_text())
-    aucs = {method: np.array([half["auc"] for half in written["halves"] if half["method"] == method])
+    aucs = {method: np.array([half["auc"] for half in written["scores"] if half["method"] == method])
             for method in METHODS}
     assert {len(auc_S) for auc_S in aucs.values()} == {done.halves} == {3}
     assert done.best_by_hand == {"food": max(BY_HAND, key=lambda method: aucs[method].mean())}

@@ -70,7 +70,7 @@ def test_a_tuned_scenario_is_judged_by_users_that_tuning_has_not_seen(company):
     assert (whole.tuned, done.tuned) == ({}, {"food": SHOTS})
     for found, salts in ((whole, {*SALTS}), (done, {"probe-1"})):
         written = json.loads((folder(company) / "evaluations" / f"{found.release}.json").read_text())
-        assert {half["salt"] for half in written["halves"]} == salts
+        assert {half["salt"] for half in written["scores"]} == salts
 
 
 def test_one_scenario_is_tuned_and_all_else_stays(company):

@@ -271,10 +271,13 @@ def test_other_weights_in_the_same_folder_are_another_model(tmp_path: Path) -> N
     (encoder / "README.md").write_text("trained on everything")
     [copied] = identities(config_of(encoder=shutil.copytree(encoder, tmp_path / "copy"))).values()
     assert copied == before
-    marked = fingerprint(config, TrainingConfig(), 0)
     assert identities(config_of()) == {}
+    (encoder / "vocab.txt").write_text("[UNK]\ncoffee\n")
+    [with_vocabulary] = identities(config).values()
+    assert with_vocabulary != before
+    marked = fingerprint(config, TrainingConfig(), 0)
     save_encoder(encoder, "bert", seed=2)
-    assert identities(config) != {str(encoder): before}
+    assert identities(config) != {str(encoder): with_vocabulary}
     assert fingerprint(config, TrainingConfig(), 0) != marked
 
 
