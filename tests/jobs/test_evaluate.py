@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import deltalake
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from jobs import report
 from jobs.deployment import Deployment
-from jobs.evaluate import BY_HAND, METHODS, VECTORS, EvaluationError, evaluate
+from jobs.evaluate import BY_HAND, METHODS, VECTORS, Evaluated, EvaluationError, evaluate
 from jobs.labels import LabelError
 from jobs.lake import TableError
 from jobs.releases import folder, instructions
@@ -106,12 +107,21 @@ def test_vectors_are_held_against_the_better_rival_half_by_half(labelled):
         less_S = aucs[vector] - aucs[done.best_by_hand["food"]]
         assert done.over["food"][vector] == round(float(np.mean(less_S)), 4)
         assert done.over_std["food"][vector] == round(float(np.std(less_S)), 4)
+    above, spread = f"{done.over['food']['universal']:+z.3f}", f" ± {done.over_std['food']['universal']:.3f}"
+    assert f"{above}{spread} " in row(done)
+    for alone in (replace(done, halves=1), replace(done, tuned={"food": 16})):
+        assert f"{above} " in row(alone)
+        assert "±" not in row(alone), "one pair of halves has no spread"
+    assert evaluate(deployment, rivals=False).over == {}, "nothing to be above"
+
+
+def row(done: Evaluated) -> str:
+    """What is shown of `food` beside its better rival."""
     console = Console(width=200)
     with console.capture() as shown:
         console.print(report.probe(done))
-    above = f"{done.over['food']['universal']:+z.3f} ± {done.over_std['food']['universal']:.3f}"
-    assert [line for line in shown.get().splitlines() if done.best_by_hand["food"] in line and above in line]
-    assert evaluate(deployment, rivals=False).over == {}, "nothing to be above"
+    begin = f" food       {done.best_by_hand['food']}"
+    return next(line for line in shown.get().splitlines() if line.startswith(begin))
 
 
 def test_a_scenario_that_cannot_be_probed_costs_the_others_nothing(labelled):
