@@ -108,14 +108,14 @@ def test_vectors_are_held_against_the_better_rival_half_by_half(labelled):
         assert done.over["food"][vector] == round(float(np.mean(less_S)), 4)
         assert done.over_std["food"][vector] == round(float(np.std(less_S)), 4)
     above, spread = f"{done.over['food']['universal']:+z.3f}", f" ± {done.over_std['food']['universal']:.3f}"
-    assert f"{above}{spread} " in row(done)
+    assert f"{above}{spread} " in line_of_food(done)
     for alone in (replace(done, halves=1), replace(done, tuned={"food": 16})):
-        assert f"{above} " in row(alone)
-        assert "±" not in row(alone), "one pair of halves has no spread"
+        assert f"{above} " in line_of_food(alone)
+        assert "±" not in line_of_food(alone), "one pair of halves has no spread"
     assert evaluate(deployment, rivals=False).over == {}, "nothing to be above"
 
 
-def row(done: Evaluated) -> str:
+def line_of_food(done: Evaluated) -> str:
     """What is shown of `food` beside its better rival."""
     console = Console(width=200)
     with console.capture() as shown:
