@@ -195,7 +195,7 @@ def probe(found: Evaluated) -> RenderableType:
 
 
 def _spread(found: Evaluated, scenario: str, vector: str) -> str:
-    """What one pair of halves has not."""
+    """The deviation over halves; one pair of halves has none."""
     alone = found.halves == 1 or scenario in found.tuned
     return "" if alone else f" ± {found.over_std[scenario][vector]:.3f}"
 
