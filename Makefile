@@ -21,7 +21,7 @@ help:  ## show this
 
 setup: $(READY)  ## make .venv with the locked packages and Delta's jars (Python 3.11, Java 17; 2 minutes, 7 GB)
 
-$(READY): requirements.lock pyproject.toml bin/setup jobs/delta_jars.py
+$(READY): requirements.lock pyproject.toml bin/setup jobs/lake/delta_jars.py
 	@bin/setup
 
 test: $(READY)  ## lint, types and every test
@@ -30,7 +30,7 @@ test: $(READY)  ## lint, types and every test
 	$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 demo: $(READY)  ## a made-up company through the whole line, two days (USERS=300 STEPS=30 for a quick look)
-	@$(RUN)/python -m jobs.demo --users $(USERS) $(if $(STEPS),--steps $(STEPS))
+	@$(RUN)/python -m jobs.cli.demo --users $(USERS) $(if $(STEPS),--steps $(STEPS))
 
 completejourney: $(READY)  ## a real retailer's households through the line (DATA=folder of its tables SEEDS=1 LABEL=coupon)
 online_retail: $(READY)  ## a real gift shop's customers through the line (DATA, SEEDS)

@@ -17,10 +17,10 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.report import Row, seconds, write
-from jobs.assemble import assemble
-from jobs.deployment import Deployment
-from jobs.lake import midnight
-from jobs.spark import session
+from jobs.config.deployment import Deployment
+from jobs.lake.delta import midnight
+from jobs.lake.session import session
+from jobs.profiles.assemble import assemble
 
 DAY = date(2026, 1, 1)
 EVENTS_PER_USER = 80

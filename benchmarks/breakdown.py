@@ -16,9 +16,9 @@ from typing import Any
 
 from benchmarks import chaos, company
 from benchmarks.report import Row, write
-from jobs.deployment import Deployment
-from jobs.generate import generate
-from jobs.spark import session
+from jobs.config.deployment import Deployment
+from jobs.lake.session import session
+from jobs.synthetic.generate import generate
 
 Interval = tuple[float, float]
 

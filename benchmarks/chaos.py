@@ -34,9 +34,9 @@ from rich.table import Table
 from benchmarks import company
 from benchmarks.report import Row, write
 from benchmarks.twins import Compared, compare
-from jobs.deployment import Deployment
-from jobs.generate import generate
-from jobs.releases import checkpoints, folder
+from jobs.config.deployment import Deployment
+from jobs.synthetic.generate import generate
+from jobs.training.registry import checkpoints, folder
 
 ROOT = Path(__file__).resolve().parents[1]
 DAY1, DAY2 = date(2026, 1, 1), date(2026, 1, 2)
@@ -122,12 +122,12 @@ def _arrive(lakes: Sequence[Deployment], step: Step, users: int) -> None:
 
 def finish(spark: SparkSession, deployment: Deployment, step: Step) -> None:
     """Run a job undisturbed, in this session."""
-    from jobs.assemble import assemble
-    from jobs.embed import embed
-    from jobs.export import export
-    from jobs.publish import publish
-    from jobs.train import train
-    from jobs.userqa import userqa
+    from jobs.profiles.assemble import assemble
+    from jobs.serving.embed import embed
+    from jobs.serving.publish import publish
+    from jobs.training.export import export
+    from jobs.training.train import train
+    from jobs.userqa.userqa import userqa
 
     daily: dict[str, Callable[..., Any]] = {"assemble": assemble, "embed": embed, "publish": publish}
     if step.job in daily:
@@ -275,7 +275,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--users", type=int, default=1200)
     arguments = parser.parse_args()
-    from jobs.spark import session
+    from jobs.lake.session import session
 
     with tempfile.TemporaryDirectory() as at:
         spark = session(deployment(Path(at) / "session"), named=False)

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from jobs.deployment import Deployment
-from jobs.releases import folder, instructions
-from jobs.train import network
-from model.release import Release, set_current
+from jobs.config.deployment import Deployment
+from jobs.training.registry import folder, instructions
+from jobs.training.train import network
+from model.serving.release import Release, set_current
 
 ROOT = Path(__file__).resolve().parents[1]
 # Events a user and distinct texts that `instructue generate` makes of the demo's sources, 4,000 users.
@@ -71,8 +71,8 @@ def profiles(company: Deployment, users: int, seed: int = 0, times: float = 1) -
 
 def release(company: Deployment, seed: int = 0) -> Release:
     """Export an untrained network of the demo's sizes and make it the current release."""
-    from model.export import export
-    from model.training import initialise
+    from model.serving.export import export
+    from model.training.training import initialise
 
     some = profiles(company, 200, seed=99)
     at = pa.array([datetime(2025, 1, 1, tzinfo=UTC)] * len(some), pa.timestamp("us", "UTC"))

@@ -23,12 +23,12 @@ from pyspark.sql import functions as F
 
 from benchmarks import company
 from benchmarks.report import Row, seconds, write
-from jobs import tables
-from jobs.deployment import Deployment
-from jobs.embed import ROWS_PER_BATCH, batched, embedder_of
-from jobs.embedder import RETURNS, embed_rows, opened
-from jobs.releases import open_release
-from jobs.spark import session
+from jobs.config.deployment import Deployment
+from jobs.lake import spark_tables as tables
+from jobs.lake.session import session
+from jobs.serving.embed import ROWS_PER_BATCH, batched, embedder_of
+from jobs.serving.embed_udf import RETURNS, embed_rows, opened
+from jobs.training.registry import open_release
 
 DAY = date(2026, 1, 1)
 ROWS = int(ROWS_PER_BATCH)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.report import RESULTS, Row, write
-from model.packing import PROFILE, pack
+from model.network.packing import PROFILE, pack
 
 REPEATS = 5
 PAIRS, SUFFIX = 5, 24

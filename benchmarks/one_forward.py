@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks import company
 from benchmarks.report import Row, write
-from jobs.deployment import Deployment
-from model.profiles import Floats
-from model.runtime import Runtime
+from jobs.config.deployment import Deployment
+from model.data.profiles import Floats
+from model.serving.onnx_runtime import Runtime
 
 REPEATS = 3
 

@@ -20,12 +20,12 @@ import yaml
 
 from benchmarks import company
 from benchmarks.report import Row, write
-from jobs.deployment import Deployment
-from jobs.train import network as network_config
-from model.examples import Batches, Drawn, prepare
-from model.network import InstructUE
-from model.recipe import TrainingConfig
-from model.steps import Reader
+from jobs.config.deployment import Deployment
+from jobs.training.train import network as network_config
+from model.network.network import InstructUE
+from model.training.dataset import Batches, Drawn, prepare
+from model.training.grad_cache import Reader
+from model.training.training_config import TrainingConfig
 
 STEPS = 4
 """Of each kind, in turn; the first warms up."""

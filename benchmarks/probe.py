@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Row, write
-from jobs.deployment import Deployment
-from jobs.evaluate import METHODS
-from jobs.releases import folder, open_release
+from jobs.config.deployment import Deployment
+from jobs.evaluation.evaluate import METHODS
+from jobs.training.registry import folder, open_release
 
 ROOT = Path(__file__).resolve().parents[1]
 

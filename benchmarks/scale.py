@@ -20,11 +20,11 @@ from pyspark.sql import SparkSession
 from benchmarks import assemble_job, company
 from benchmarks.commands import GIB, held
 from benchmarks.report import Row, seconds, write
-from jobs.assemble import assemble
-from jobs.deployment import Deployment
-from jobs.embed import embed
-from jobs.publish import publish
-from jobs.spark import session
+from jobs.config.deployment import Deployment
+from jobs.lake.session import session
+from jobs.profiles.assemble import assemble
+from jobs.serving.embed import embed
+from jobs.serving.publish import publish
 
 DAY = assemble_job.DAY
 EVENTS_PER_USER = 5

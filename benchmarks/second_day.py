@@ -16,11 +16,11 @@ from pyspark.sql import SparkSession
 
 from benchmarks import company
 from benchmarks.report import Row, write
-from jobs import tables
-from jobs.deployment import Deployment
-from jobs.embed import Embedded, embed
-from jobs.lake import midnight
-from jobs.spark import session
+from jobs.config.deployment import Deployment
+from jobs.lake import spark_tables as tables
+from jobs.lake.delta import midnight
+from jobs.lake.session import session
+from jobs.serving.embed import Embedded, embed
 
 CHANGED = 0.05
 WARM, FIRST, SECOND = date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)

@@ -22,12 +22,12 @@ from pyspark.sql import SparkSession
 
 from benchmarks import company, servers
 from benchmarks.report import Row, seconds, write
-from jobs import tables
-from jobs.deployment import Deployment
-from jobs.lake import midnight
-from jobs.lookup import Lookup
-from jobs.publish import publish
-from jobs.spark import session
+from jobs.config.deployment import Deployment
+from jobs.lake import spark_tables as tables
+from jobs.lake.delta import midnight
+from jobs.lake.session import session
+from jobs.serving.lookup import Lookup
+from jobs.serving.publish import publish
 
 DAY = date(2026, 1, 1)
 WIDTH = 128

@@ -16,11 +16,11 @@ import numpy as np
 from deltalake import DeltaTable
 
 from feature_repo.vectors import DTYPE
-from jobs.deployment import Deployment
-from jobs.lookup import Lookup
-from jobs.releases import checkpoint, checkpoints
-from model.checkpoint import METRICS_FILE
-from model.release import CURRENT
+from jobs.config.deployment import Deployment
+from jobs.serving.lookup import Lookup
+from jobs.training.registry import checkpoint, checkpoints
+from model.serving.release import CURRENT
+from model.training.checkpoint import METRICS_FILE
 
 COSINE, PACKED_COSINE = 0.99999, 0.9999
 KEYS = {"user_embeddings": ("user_id", "scenario", "day"), "user_vectors": ("user_id", "day")}

@@ -25,8 +25,8 @@ import pandas as pd
 import typer
 
 from examples import run
-from jobs import exits
-from jobs.deployment import Deployment
+from jobs.cli import exit_codes as exits
+from jobs.config.deployment import Deployment
 
 COUPON_AS_OF, YEAR_END = date(2017, 7, 1), date(2018, 1, 1)
 FILES = ("transactions_sample", "products", "campaigns", "campaign_descriptions", "coupons",

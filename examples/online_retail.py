@@ -19,8 +19,8 @@ import pandas as pd
 import typer
 
 from examples import run
-from jobs import exits
-from jobs.deployment import Deployment
+from jobs.cli import exit_codes as exits
+from jobs.config.deployment import Deployment
 
 AS_OF = date(2011, 9, 10)
 DAYS = 90

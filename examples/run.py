@@ -19,9 +19,10 @@ import pyarrow as pa
 from deltalake import write_deltalake
 from rich.console import RenderableType
 
-from jobs import line, report
-from jobs.deployment import Deployment
-from jobs.line import Steps
+from jobs.cli import pipeline as line
+from jobs.cli.pipeline import Steps
+from jobs.config.deployment import Deployment
+from jobs.console import output as report
 from model.errors import InstructUEError
 
 ROOT = Path(__file__).resolve().parents[1]

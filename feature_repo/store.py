@@ -26,15 +26,15 @@ from feast import FeatureStore, RepoConfig
 from feast.errors import FeastError
 
 from feature_repo.views import SERVICE, VIEW, Definitions, definitions
-from jobs.deployment import Deployment
+from jobs.config.deployment import Deployment
+from model.atomic_write import whole
 from model.errors import InstructUEError
-from model.files import whole
 
 TEMPLATE = Path(__file__).with_name("feature_store.yaml")
 DEFINITIONS = '''"""Written by `publish` for the command line of Feast; edit the deployment file instead."""
 
 from feature_repo.views import definitions
-from jobs.deployment import Deployment
+from jobs.config.deployment import Deployment
 
 parts = definitions(Deployment.read({path!r}), width={width})
 entity, source, view = parts.entity, parts.source, parts.view

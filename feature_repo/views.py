@@ -20,8 +20,8 @@ from feast.table_format import DeltaFormat
 from feast.types import Bytes, String, UnixTimestamp
 
 from feature_repo.vectors import tags
-from jobs.deployment import Deployment
-from jobs.deployment import scenario_columns as columns
+from jobs.config.deployment import Deployment
+from jobs.config.deployment import scenario_columns as columns
 
 TABLE = VIEW = SERVICE = "user_vectors"
 

@@ -7,10 +7,10 @@ import os
 import sys
 
 if not __package__:
-    # Run as a file, its own folder would come first on the path: jobs/export.py is no module `export`.
+    # Run as a file, its own folder would come first on the path: jobs/training/export.py is no module `export`.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from jobs.cli import main
+from jobs.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -12,7 +12,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     # Lazy, so that `import model` costs nothing to a DAG, a Spark worker or a trainer that never serves.
     if name == "load":
-        from model.runtime import load
+        from model.serving.onnx_runtime import load
 
         return load
     raise AttributeError(f"module 'model' has no attribute {name!r}")

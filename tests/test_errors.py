@@ -6,7 +6,7 @@ import ast
 from collections import Counter
 from pathlib import Path
 
-from tests.errors import ROWS, plain
+from tests.support.error_page import ROWS, plain
 
 OUTCOMES = {"refused", "rejected", "used", "left out"}
 

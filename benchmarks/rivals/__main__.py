@@ -26,7 +26,7 @@ from benchmarks.rivals.errors import RivalError
 from benchmarks.rivals.language import PRETRAINED
 from benchmarks.rivals.material import Material
 from benchmarks.rivals.sequences import DEFAULT_PYTHON
-from jobs.releases import folder
+from jobs.training.registry import folder
 from model.errors import InstructUEError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from benchmarks.rivals.contenders import Contender, Log, Vectors
 from benchmarks.rivals.material import Material
-from jobs.labels import Labelled
-from model.files import whole
-from model.probe import ProbeResult, Score
+from jobs.training.labels import Labelled
+from model.atomic_write import whole
+from model.training.probe import ProbeResult, Score
 
 Scores = dict[str, list[Score]]
 """By scenario, one for each salted half."""

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from benchmarks.rivals import embedder, language, pooled, sequences
 from benchmarks.rivals.errors import RivalError
 from benchmarks.rivals.material import Material
-from jobs.deployment import UNIVERSAL
-from jobs.releases import checkpoint, open_release
-from jobs.rivals import features
-from model.checkpoint import load_checkpoint
-from model.inference import embed
-from model.network import InstructUE
-from model.probe import ProbeResult, probe, rival
-from model.runtime import Runtime
+from jobs.config.deployment import UNIVERSAL
+from jobs.evaluation.baselines import features
+from jobs.training.registry import checkpoint, open_release
+from model.network.inference import embed
+from model.network.network import InstructUE
+from model.serving.onnx_runtime import Runtime
+from model.training.checkpoint import load_checkpoint
+from model.training.probe import ProbeResult, probe, rival
 
 Vectors = NDArray[np.floating[Any]] | Mapping[str, NDArray[np.floating[Any]]]
 """`[U, D]` of the labelled profiles' rows; by scenario where they differ."""

@@ -20,7 +20,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from benchmarks.rivals.errors import RivalError
-from model.text import TokenIds
+from model.data.text import TokenIds
 
 Floats = NDArray[np.float32]
 LONGEST = 256

@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen2Config
 
 from benchmarks.rivals.errors import RivalError
-from model.text import TokenIds, train_language_tokenizer
+from model.data.text import TokenIds, train_language_tokenizer
 
 Floats = NDArray[np.float32]
 PRETRAINED = "Qwen/Qwen2.5-0.5B-Instruct"

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.rivals.errors import RivalError
-from jobs import lake
-from jobs.deployment import Deployment
-from jobs.labels import Labelled, labelled_profiles, read_labels
-from jobs.train import network
-from model.config import NetworkConfig
-from model.rendering import render
+from jobs.config.deployment import Deployment
+from jobs.lake import delta as lake
+from jobs.training.labels import Labelled, labelled_profiles, read_labels
+from jobs.training.train import network
+from model.data.config import NetworkConfig
+from model.data.rendering import render
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,8 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.rivals.errors import RivalError
-from model.config import NetworkConfig
-from model.profiles import fit_tabular, piecewise_codes, read_profiles
+from model.data.config import NetworkConfig
+from model.data.profiles import fit_tabular, piecewise_codes, read_profiles
 
 Floats = NDArray[np.float32]
 WORD = r"[^\s,;:/.!?()]+"

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from benchmarks.rivals.errors import RivalError
-from model.config import NetworkConfig
+from model.data.config import NetworkConfig
 
 FOLDER = Path(__file__).resolve().parents[1] / "lifestream"
 DEFAULT_PYTHON = FOLDER.parents[1] / "build" / "lifestream" / "bin" / "python"

@@ -23,16 +23,16 @@ from benchmarks.rivals.cells import Standing
 from benchmarks.rivals.contenders import chosen, contenders
 from benchmarks.rivals.errors import RivalError
 from benchmarks.rivals.material import Material
-from jobs.deployment import Deployment
-from jobs.evaluate import evaluate
-from jobs.releases import checkpoints, folder, set_checkpoint
-from model.config import EventSource, Tabular
-from model.probe import probe
-from model.text import TokenIds
-from tests.jobs import shop
-from tests.jobs.test_evaluate import label, write_labels
-from tests.jobs.test_export import write
-from tests.model.made_up import AS_OF, made_up_profiles, network_config
+from jobs.config.deployment import Deployment
+from jobs.evaluation.evaluate import evaluate
+from jobs.training.registry import checkpoints, folder, set_checkpoint
+from model.data.config import EventSource, Tabular
+from model.data.text import TokenIds
+from model.training.probe import probe
+from tests.jobs.evaluation.test_evaluate import label, write_labels
+from tests.jobs.training.test_export import write
+from tests.support import shop
+from tests.support.made_up import AS_OF, made_up_profiles, network_config
 
 LIFESTREAM = Path(os.environ.get("LIFESTREAM_PYTHON", sequences.DEFAULT_PYTHON))
 CONFIG = replace(network_config(), tabular=Tabular(), sources=(

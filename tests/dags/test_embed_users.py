@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from jobs.deployment import Deployment
-from tests.jobs import shop
-from tests.model.made_up import INTERESTS, LEVELS, PLACES
+from jobs.config.deployment import Deployment
+from tests.support import shop
+from tests.support.made_up import INTERESTS, LEVELS, PLACES
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

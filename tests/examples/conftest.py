@@ -12,7 +12,7 @@ import yaml
 from deltalake import DeltaTable
 
 from examples.run import CONF, DATA
-from jobs.deployment import Deployment
+from jobs.config.deployment import Deployment
 
 
 @pytest.fixture(scope="session")

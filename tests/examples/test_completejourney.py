@@ -9,8 +9,8 @@ import pytest
 
 from examples import completejourney
 from examples.run import CONF, DataError
-from jobs.deployment import Deployment
-from jobs.questions import Questions
+from jobs.config.deployment import Deployment
+from jobs.userqa.questions import Questions
 
 
 @pytest.fixture(scope="module")

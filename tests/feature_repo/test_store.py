@@ -14,7 +14,7 @@ import yaml
 from feature_repo.store import StoreError, apply, open_store, repo_config, settings
 from feature_repo.vectors import tags
 from feature_repo.views import definitions
-from tests.conftest import deploy
+from tests.support.deployment import deploy
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from model.config import NetworkConfig, Tabular
-from model.export import export
-from model.release import Release
-from model.training import initialise
-from tests.model.made_up import made_up_pairs, made_up_profiles, network_config
+from model.data.config import NetworkConfig, Tabular
+from model.serving.export import export
+from model.serving.release import Release
+from model.training.training import initialise
+from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
 
 SCENARIOS = {
     "universal": None,

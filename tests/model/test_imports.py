@@ -6,7 +6,8 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["model", "model.config", "model.profiles", "model.text", "model.probe"])
+@pytest.mark.parametrize("module", ["model", "model.data.config", "model.data.profiles", "model.data.text",
+                                    "model.training.probe"])
 def test_it_does_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

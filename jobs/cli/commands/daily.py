@@ -1,0 +1,101 @@
+"""Commands of every day: from source tables to vectors online, and upkeep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jobs.cli.commands.options import DEFAULT_CONFIG, Config, Json, SourceVersions, day, read, show, spark_session, step
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from jobs.config.deployment import Deployment
+    from jobs.console.output import Told
+
+AsOf = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=day,
+                                        help="The day: events before its midnight, UTC.")]
+Through = Annotated[datetime | None, typer.Option("--through", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
+                                                  callback=day,
+                                                  help="Run each day from --as-of to this one, oldest first.")]
+
+
+def assemble(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = None,
+             source_versions: SourceVersions = False, json: Json = False) -> None:
+    """Bring user_profiles up to a day: a row for each user whose profile has changed.
+
+    [dim]instructue assemble --as-of 2026-01-01 --through 2026-01-07[/]
+    """
+    def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
+        from jobs.console.spark_progress import watch
+        from jobs.profiles.assemble import assemble
+
+        with watch(spark, told):
+            return assemble(spark, deployment, day, source_versions=source_versions)
+
+    _daily("assemble", job, config, as_of, through, json)
+
+
+def embed(
+    as_of: AsOf,
+    config: Config = DEFAULT_CONFIG,
+    through: Through = None,
+    release: Annotated[Path | None, typer.Option(help="A release's folder; by default the one accepted last.")] = None,
+    json: Json = False,
+) -> None:
+    """Embed the users whose profile, instruction or model has changed, in every scenario.
+
+    [dim]instructue embed --as-of 2026-01-02[/]
+    """
+    def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
+        from jobs.console.spark_progress import watch
+        from jobs.serving.embed import embed
+
+        with watch(spark, told):
+            return embed(spark, deployment, day, release)
+
+    _daily("embed", job, config, as_of, through, json)
+
+
+def publish(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = None, json: Json = False) -> None:
+    """Write the day's user_vectors and bring the online store to the table's latest rows.
+
+    [dim]instructue publish --as-of 2026-01-02[/]
+    """
+    def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
+        from jobs.serving.publish import publish
+
+        return publish(spark, deployment, day, told)
+
+    _daily("publish", job, config, as_of, through, json)
+
+
+def maintain(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
+    """Keep the project's own tables small, as the file's `retention` says: superseded rows, small files, old versions.
+
+    [dim]instructue maintain --config conf/demo.yaml[/]
+    """
+    from jobs.operations.maintain import maintain as job
+
+    deployment = read(config)
+    with step("maintain"):
+        summary = job(lambda: spark_session(deployment), deployment)
+    show("maintain", summary, json)
+
+
+def _daily(name: str, job: Callable[[SparkSession, Deployment, date, Told], Any], config: Path, as_of: datetime,
+           through: datetime | None, json: bool) -> None:
+    last = through or as_of
+    if last < as_of:
+        raise typer.BadParameter(f"{last:%Y-%m-%d} is before --as-of {as_of:%Y-%m-%d}", param_hint="--through")
+    deployment = read(config)
+    with spark_session(deployment) as spark:
+        for number in range((last - as_of).days + 1):
+            at = as_of.date() + timedelta(days=number)
+            with step(f"{name} {at}") as told:
+                summary = job(spark, deployment, at, told)
+            show(f"{name} {at}", summary, json)

@@ -1,1 +1,0 @@
-"""The commands of `instructue`, a file for each of its panels (`jobs.cli`)."""

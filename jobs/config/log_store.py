@@ -1,0 +1,57 @@
+"""The LogStore of a lake: what makes Delta's commits to a store safe while several jobs write to it.
+
+A commit is safe where only one of two writers can create the same file of a table's log. Delta 4 picks a LogStore by
+the scheme of a path; for S3 it picks one that is safe among the writes of a single Spark driver only, and here every
+job is a driver of its own.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlparse
+
+from jobs.config.deployment import Deployment
+from model.errors import InstructUEError
+
+SAFE = frozenset({"", "file", "hdfs", "abfs", "abfss", "adl", "wasb", "wasbs", "gs"})
+"""Schemes that Delta itself picks a safe LogStore for. On a local disk the lock of each job keeps writers apart."""
+S3 = "io.delta.storage.S3DynamoDBLogStore"
+LOG_STORES = {"s3": S3, "s3a": S3, "s3n": S3, "oci": "io.delta.storage.OracleCloudLogStore",
+              "cos": "io.delta.storage.IBMCOSLogStore"}
+"""Delta's own LogStore for a scheme that needs to be told."""
+EVERY_SCHEME = "spark.delta.logStore.class"
+
+
+class LogStoreError(InstructUEError):
+    """A lake on a store to which two jobs could commit the same version of a table."""
+
+
+def mistakes(deployment: Deployment) -> list[str]:
+    """Why commits to the lake are not safe, each with the key of `spark.conf` and the value to write."""
+    scheme, conf = urlparse(deployment.lake).scheme, deployment.spark.conf
+    key = f"spark.delta.logStore.{scheme}.impl"
+    if scheme in SAFE or conf.get(key) or conf.get(EVERY_SCHEME):
+        return []
+    where = f"lake = {deployment.lake}: "
+    if scheme not in LOG_STORES:
+        return [f"{where}Delta knows no LogStore of {scheme}:// and would rename files as on HDFS, which loses commits "
+                f"where the store does not refuse to rename over a file; write under spark.conf `{key}: <class>`, the "
+                "class that the store's maker names (io.delta.storage.HDFSLogStore where such a rename is refused)"]
+    unsafe = ("of two jobs that commit at once, one would overwrite the other's rows" if LOG_STORES[scheme] == S3
+              else f"Delta picks no LogStore of {scheme}:// by itself")
+    return [f"{where}{unsafe}; write under spark.conf `{key}: {LOG_STORES[scheme]}`, and put its jar on Spark's class "
+            "path"]
+
+
+def require(deployment: Deployment) -> None:
+    """Refuse a lake whose store could lose a commit.
+
+    Raises
+    ------
+    LogStoreError
+        `spark.conf` names no LogStore for the lake's scheme, and Delta picks none that is safe.
+    """
+    found = mistakes(deployment)
+    if found:
+        lines = "\n".join(f"  {words}" for words in found)
+        raise LogStoreError(f"{deployment.path}: {len(found)} mistake(s)\n{lines}\n"
+                            "docs/deployment.md says more under `Object stores`")

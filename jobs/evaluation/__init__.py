@@ -1,0 +1,1 @@
+"""Measure how well vectors predict labels."""

@@ -1,0 +1,1 @@
+"""The project's Delta tables: definitions, reading, writing and the record of runs."""

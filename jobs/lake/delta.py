@@ -1,0 +1,151 @@
+"""The lake without a JVM: who makes its tables, the tables as Arrow, and one lock per job."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+from filelock import FileLock, Timeout
+
+from jobs.config.deployment import Deployment
+from jobs.lake.errors import LOG, MADE_BY, TableError, fix, opening
+
+
+class MissingTableError(TableError):
+    """There is no such Delta table."""
+
+
+def midnight(day: date) -> datetime:
+    """The as_of of a day: its first moment, UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def opened(deployment: Deployment, table: str) -> DeltaTable:
+    """A table of the lake (or a path or URI).
+
+    Raises
+    ------
+    TableError
+        There is no such Delta table; names the job that makes it.
+    """
+    path = deployment.table(table)
+    if not exists(path):
+        raise missing(deployment, table)
+    return delta(path)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a Delta table at a path or URI."""
+    with opening(path):
+        return bool(DeltaTable.is_deltatable(path))
+
+
+def delta(path: str) -> DeltaTable:
+    """The Delta table at a path or URI.
+
+    Raises
+    ------
+    TableError
+        Its log cannot be read, or has a commit of no byte, which readers take for one that changed nothing.
+    """
+    with opening(path):
+        for commit in Path(path, LOG).glob("*.json") if "://" not in path else ():
+            if commit.stat().st_size == 0:
+                raise TableError(f"the table at {path} has an empty commit, {commit.name}, as a full disk or a broken "
+                                 f"copy leaves behind; {fix(path, log=True)}")
+        return DeltaTable(path)
+
+
+def rows(table: DeltaTable, **options: Any) -> pa.Table:
+    """A table's rows, by the options of `DeltaTable.to_pyarrow_table`.
+
+    Raises
+    ------
+    TableError
+        One of its files is lost or broken.
+    """
+    with opening(table.table_uri):
+        return table.to_pyarrow_table(**options)
+
+
+def replace(path: str, rows: pa.Table, where: str) -> None:
+    """Put these rows in the place of those that a condition holds for, in one commit; the table has days."""
+    write_deltalake(path, rows, mode="overwrite", partition_by=["day"], predicate=where if exists(path) else None)
+
+
+def missing(deployment: Deployment, table: str) -> MissingTableError:
+    """The error that there is no such table; names the job that makes it."""
+    job = MADE_BY.get(table)
+    first = f"run `instructue {job}` first, or" if job else "create it, or"
+    return MissingTableError(f"{deployment.path}: lake = {deployment.lake}: there is no Delta table {table} at "
+                             f"{deployment.table(table)}{_instead(deployment.table(table))}; {first} correct `lake`")
+
+
+def absent(path: str) -> str:
+    """In words, that there is no Delta table at a path, what there is instead, and what to do."""
+    return f"there is no Delta table at {path}{_instead(path)}; create it or name another"
+
+
+def _instead(path: str) -> str:
+    """What a path holds that is no Delta table."""
+    if "://" in path or not Path(path).exists():
+        return ""
+    if not Path(path).is_dir():
+        return ", only a file"
+    if Path(path, LOG).is_dir():
+        return f", only a log, {LOG}, that has lost its beginning (put that back from a copy)"
+    if any(Path(path).rglob("*.parquet")):
+        convert = f"CONVERT TO DELTA parquet.`{path}`"
+        return f", only Parquet files without a log (`instructue sql '{convert}'` gives them one)"
+    return ""
+
+
+def last_day(table: DeltaTable) -> date:
+    """The last day of a table that is partitioned by it."""
+    found = days(table)
+    if not found:
+        maker = MADE_BY.get(Path(table.table_uri).name, "userqa")
+        raise TableError(f"{table.table_uri} has no rows; run `instructue {maker}` first")
+    return max(found)
+
+
+def days(table: DeltaTable) -> set[date]:
+    """The days of a table that is partitioned by them."""
+    return {date.fromisoformat(partition["day"]) for partition in table.partitions()}
+
+
+@contextmanager
+def locked(deployment: Deployment, job: str) -> Iterator[None]:
+    """Hold the one lock of this lake and job; a second run says so in one line and waits.
+
+    The lock lies in the lake. A lake that is no local folder is guarded among the runs of this machine:
+    its object store's own commit protocol keeps other machines apart.
+    """
+    if deployment.local:
+        folder = Path(deployment.table("_locks"))
+    else:
+        lake = sha256(deployment.lake.encode()).hexdigest()[:16]
+        folder = Path(tempfile.gettempdir()) / f"instructue-{lake}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TableError(f"{deployment.path}: lake = {deployment.lake}: {folder} cannot be made ({error.strerror}); "
+                         "name a folder that may be written to") from None
+    lock = FileLock(folder / f"{job}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another {job} is running on {deployment.lake}; waiting for it", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,201 @@
+"""The Delta tables in Spark: how they are read, and the one place that replaces a day.
+
+A table of a lake is partitioned by `day`, the date of its `as_of` (UTC midnight). Recomputing a day
+replaces its partition and never appends; a run whose rows are the day's rows already writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import date
+from functools import partial, reduce
+from typing import Any, cast
+
+from delta import DeltaTable
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from jobs.config.deployment import Deployment
+from jobs.lake.delta import days, delta, missing
+from jobs.lake.errors import TableError, opening
+from jobs.lake.run_log import Record, require_kept
+
+REJECTED_PER_REASON = 1_000
+
+
+class SourceError(TableError):
+    """A source table, or a column of it, is not what the deployment file says; all such mistakes at once."""
+
+
+def user_profiles(deployment: Deployment) -> StructType:
+    """Schema of `user_profiles` and `training_profiles`: the model's input, see docs on tables."""
+    sources = [source.name for source in deployment.sources]
+    events = [f"{name} array<struct<event_time: timestamp, text: string, gap: int>>" for name in sources]
+    ages = ", ".join(f"{name}: int" for name in sources)
+    tabular = ", ".join([f"{n}: double" for n in deployment.numbers]
+                        + [f"{c}: string" for c in deployment.categories])
+    columns = ["user_id string", "as_of timestamp", *events, f"ages struct<{ages}>"]
+    columns += [f"tabular struct<{tabular}>"] if tabular else []
+    return _schema(", ".join([*columns, "profile_hash string", "day date"]))
+
+
+def _schema(columns: str) -> StructType:
+    return cast(StructType, StructType.fromDDL(columns))
+
+
+def moment(day: date) -> Column:
+    """`midnight(day)` as a Spark literal."""
+    return F.lit(f"{day.isoformat()} 00:00:00+00:00").cast("timestamp")
+
+
+def exists(spark: SparkSession, path: str) -> bool:
+    """Whether there is a Delta table; TableError where its log cannot be read."""
+    with opening(path):
+        return bool(DeltaTable.isDeltaTable(spark, path))
+
+
+def version(spark: SparkSession, path: str) -> int:
+    """The newest version of a Delta table."""
+    if "://" not in path:
+        return delta(path).version()
+    return int(DeltaTable.forPath(spark, path).history(1).head()["version"])  # type: ignore[index]
+
+
+def read(spark: SparkSession, deployment: Deployment, table: str, *, at: int | None = None) -> DataFrame:
+    """A table of the lake (or a path or URI), at a version if one is named.
+
+    Raises
+    ------
+    TableError
+        There is no such Delta table; names the job that makes it. Or it no longer has that version.
+    """
+    path = deployment.table(table)
+    if not exists(spark, path):
+        raise missing(deployment, table)
+    reader = spark.read.format("delta")
+    with opening(path):
+        try:
+            return (reader if at is None else reader.option("versionAsOf", at)).load(path)
+        except AnalysisException as error:
+            if at is None or "VERSION" not in (error.getCondition() or ""):
+                raise
+            raise TableError(f"{table} at {path} no longer has version {at}: its log was cleaned or the table was made "
+                             "anew; read it as it is now") from None
+
+
+def pinned(spark: SparkSession, deployment: Deployment, table: str, versions: dict[str, int]) -> DataFrame:
+    """A table at the version that `versions` notes, or at its newest, which is then noted there.
+
+    Raises
+    ------
+    TableError
+        There is no such Delta table; names the job that makes it.
+    """
+    path = deployment.table(table)
+    if exists(spark, path):
+        versions.setdefault(table, version(spark, path))
+    return read(spark, deployment, table, at=versions.get(table))
+
+
+def latest(df: DataFrame, keys: Sequence[str], as_of: date, strictly_before: bool = False) -> DataFrame:
+    """The latest row per key at `as_of` (or strictly before it), whole; `df` has one per key and as_of."""
+    past = df.where(F.col("day") < F.lit(as_of) if strictly_before else F.col("day") <= F.lit(as_of))
+    newest = past.groupBy(*keys).agg(F.max_by(F.struct(*df.columns), "as_of").alias("newest"))
+    return newest.select("newest.*")
+
+
+def union(frames: Sequence[DataFrame]) -> DataFrame:
+    """The rows of all of them, at least one; a column that one lacks is null in its rows."""
+    return reduce(partial(DataFrame.unionByName, allowMissingColumns=True), frames)
+
+
+def replace_day(df: DataFrame, path: str, as_of: date) -> None:
+    """Replace a day's rows of a Delta table in one commit; the table is created where it is missing.
+
+    `df` gets `as_of` and `day` where it lacks them.
+    """
+    if "as_of" not in df.columns:
+        df = df.withColumn("as_of", moment(as_of))
+    where = f"day = '{as_of.isoformat()}'"
+    # A source added to the deployment file adds its column; one removed leaves it null.
+    (df.withColumn("day", F.lit(as_of)).write.format("delta").mode("overwrite").option("replaceWhere", where)
+       .option("mergeSchema", "true").partitionBy("day").save(path))
+
+
+def has_day(spark: SparkSession, path: str, as_of: date) -> bool:
+    """Whether a table has files of a day; asked of its log without a JVM, where Spark would plan a query."""
+    return exists(spark, path) and as_of in days(delta(path))
+
+
+def clear_day(spark: SparkSession, path: str, as_of: date) -> None:
+    """Remove a day's rows, where there is such a table and it has any."""
+    if has_day(spark, path, as_of):
+        replace_day(spark.read.format("delta").load(path).limit(0), path, as_of)
+
+
+def same_rows(df: DataFrame, path: str, as_of: date, columns: Sequence[str]) -> bool:
+    """Whether a day of a table holds exactly the rows of `df`, by `columns`, whatever their order."""
+    spark = df.sparkSession
+    if not has_day(spark, path, as_of):
+        return exists(spark, path) and df.isEmpty()
+    there = spark.read.format("delta").load(path).where(F.col("day") == F.lit(as_of))
+    if not set(columns) <= set(there.columns):
+        return False
+    return bool(_fingerprint(df, columns) == _fingerprint(there, columns))
+
+
+def _fingerprint(df: DataFrame, columns: Sequence[str]) -> Any:
+    # Null and '' must differ, so each column is hashed with whether it is null.
+    row = F.xxhash64(*[part for name in columns for part in (F.col(name), F.col(name).isNull())])
+    return df.agg(F.count(F.lit(1)), F.sum(row.cast("decimal(38,0)")), F.bit_xor(row)).head()
+
+
+def write_rejected(df: DataFrame, deployment: Deployment, as_of: date) -> None:
+    """Replace the day's `rejected_rows` by `df` (source, reason, row); at most 1,000 a source and reason."""
+    from pyspark.sql import Window
+
+    path = deployment.table("rejected_rows")
+    order = Window.partitionBy("source", "reason").orderBy("row")
+    kept = df.withColumn("n", F.row_number().over(order)).where(F.col("n") <= REJECTED_PER_REASON)
+    replace_day(kept.select("source", "reason", "row", moment(as_of).alias("as_of")), path, as_of)
+
+
+@dataclass(kw_only=True)
+class JobRun(Record):
+    """A run in Spark, which reads the lake's tables and replaces a day of them."""
+
+    spark: SparkSession
+
+    def read(self, table: str) -> DataFrame:
+        """Read a table at its newest version and note that version."""
+        return pinned(self.spark, self.deployment, table, self.versions)
+
+    def replace(self, df: DataFrame, table: str, same: Sequence[str], as_of: date | None = None,
+                known: DataFrame | None = None) -> bool:
+        """Replace a day of `table` unless it holds the same rows by the columns `same`; True where written.
+
+        `df` is read twice: cache it, or pass as `known` those columns of its rows, where they are cheaper to have.
+        `as_of` is the run's own day unless named.
+        """
+        path, day = self.deployment.table(table), as_of or self.as_of
+        if same_rows(df if known is None else known, path, day, same):
+            return False
+        self.replacing()
+        replace_day(df, path, day)
+        return True
+
+
+def job_run(spark: SparkSession, deployment: Deployment, job: str, as_of: date) -> AbstractContextManager[JobRun]:
+    """Run the body under the job's lock and leave one row in `job_runs` for (job, as_of), also on failure.
+
+    Raises
+    ------
+    TableError
+        The day lies before what maintain has kept.
+    """
+    require_kept(deployment, job, as_of)
+    return JobRun.kept(deployment, job, as_of, spark=spark)

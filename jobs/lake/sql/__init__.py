@@ -1,0 +1,1 @@
+"""SQL views and functions over the lake, and queries on them."""

@@ -1,0 +1,1 @@
+"""Check a deployment, estimate its cost and maintain its tables."""

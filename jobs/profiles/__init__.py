@@ -1,0 +1,1 @@
+"""Source tables to user profiles, point in time."""

@@ -1,0 +1,1 @@
+"""Embed users, publish their vectors and look them up."""

@@ -1,0 +1,198 @@
+"""Ask: an instruction of the moment -> each user's answer in words and embedding, of the latest profiles.
+
+The words come out of the release's decoder, in torch; the embedding out of its graphs under the instruction's vectors,
+so it may be compared with every vector that the release has made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.config.deployment import Deployment
+from jobs.lake import delta as lake
+from jobs.lake.errors import MADE_BY
+from jobs.lake.run_log import Record
+from jobs.training.labels import check_assembled
+from jobs.training.registry import open_release
+from model.data.profiles import Floats
+from model.errors import InstructUEError
+from model.serving.onnx_runtime import Runtime
+from model.serving.release import Release
+
+USERS_PER_BATCH = 256
+LONGEST = 64
+"""Tokens of an answer at most: as many as training reads of one."""
+SCHEMA = pa.schema({
+    "user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "instruction": pa.string(), "answer": pa.string(),
+    "embedding": pa.list_(pa.float32()), "model_version": pa.string(), "day": pa.date32(),
+})
+"""The table that `--all` writes."""
+ASKED = "(asked)"
+"""Stands for the instruction among the scenarios, none of which can have this name."""
+
+
+class AskError(InstructUEError):
+    """Users who cannot be asked about, or a table that answers cannot be written to."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """What the model says of a user."""
+
+    user_id: str
+    as_of: datetime
+    """Of the profile."""
+    answer: str
+    similar: dict[str, float]
+    """Cosine of the embedding and the user's vector in each scenario of the release."""
+    embedding: Floats
+    """[H]"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllAsked:
+    """What asking about everybody wrote."""
+
+    as_of: date
+    table: str
+    users: int
+    release: str
+    model_version: str
+    seconds: float
+
+
+def ask(deployment: Deployment, instruction: str, users: Sequence[str], *,
+        release: str | Path | None = None) -> list[Answer]:
+    """Answer an instruction for these users' latest profiles.
+
+    Raises
+    ------
+    AskError
+        The instruction is empty, nobody was named, or a user has no profile.
+    ReleaseError
+        There is no release, it has no decoder, or it would not make this deployment's vectors.
+    TableError
+        A table is missing, or a day of profiles was left half replaced.
+    """
+    if not users:
+        raise AskError("nobody was named: give --user U, once for each, or --all")
+    asking = _Asking(open_release(deployment, release), deployment, instruction)
+    profiles = _latest(deployment, lake.last_day(lake.opened(deployment, "user_profiles")), [*dict.fromkeys(users)])
+    missing = [user for user in users if user not in set(profiles["user_id"].to_pylist())]
+    if missing:
+        raise AskError(f"no profile of {', '.join(map(repr, missing[:10]))}: name users of user_profiles, or run "
+                       "`instructue assemble` for a day on which they have events")
+    words, vectors_UKH = asking(profiles, asking.runtime.scenarios)
+    cosines_UK = np.einsum("ukh,uh->uk", vectors_UKH[:, :-1], vectors_UKH[:, -1])
+    names = asking.runtime.scenarios
+    return [Answer(user_id=user, as_of=as_of, answer=answer, embedding=vectors_KH[-1],
+                   similar={name: round(float(cosine), 4) for name, cosine in zip(names, cosines_K, strict=True)})
+            for user, as_of, answer, vectors_KH, cosines_K in zip(
+                profiles["user_id"].to_pylist(), profiles["as_of"].to_pylist(), words, vectors_UKH, cosines_UK,
+                strict=True)]
+
+
+def ask_all(deployment: Deployment, instruction: str, table: str, *, as_of: date | None = None,
+            release: str | Path | None = None,
+            told: Callable[[int, int], None] = lambda done, total: None) -> AllAsked:
+    """Write every user's answer and embedding into a Delta table; the same instruction and day replace their rows.
+
+    Parameters
+    ----------
+    table : str
+        A name in the lake, or a path or URI.
+    as_of : date, optional
+        The day whose latest profiles are asked; None: the last that was assembled.
+    told : callable
+        Takes how many users are done, and of how many.
+
+    Raises
+    ------
+    AskError
+        The instruction is empty, nobody has a profile, or the table holds something else.
+    ReleaseError, TableError
+        As for `ask`.
+    """
+    found = open_release(deployment, release)
+    asking = _Asking(found, deployment, instruction)
+    path = _answers(deployment, table)
+    day = as_of or lake.last_day(lake.opened(deployment, "user_profiles"))
+    with Record.kept(deployment, "ask", day, model_version=found.model_version) as run:
+        run.open("user_profiles")
+        profiles = _latest(deployment, day)
+        if not len(profiles):
+            raise AskError(f"nobody has a profile at {day}: run `instructue assemble --as-of {day}`")
+        told(0, len(profiles))
+        rows = pa.concat_tables(_rows(asking, profiles, day, told))
+        quoted = asking.instruction.replace("'", "''")
+        run.replacing()
+        lake.replace(path, rows, f"day = '{day.isoformat()}' AND instruction = '{quoted}'")
+        run.rows_in = run.rows_out = len(rows)
+        run.details = {"release": found.path.name, "table": table, "instruction": asking.instruction}
+        return AllAsked(as_of=day, table=table, users=len(rows), release=found.path.name,
+                        model_version=found.model_version, seconds=run.seconds())
+
+
+class _Asking:
+    """A release at work on one instruction, in words and as a vector."""
+
+    def __init__(self, release: Release, deployment: Deployment, instruction: str) -> None:
+        from model.serving.export import instruction_vectors
+        from model.training.checkpoint import load_checkpoint  # torch: seconds that the command line need not wait
+        from model.training.grad_cache import processes
+
+        self.instruction = instruction.strip()
+        if not self.instruction:
+            raise AskError("the instruction is empty: ask something")
+        self._network, self._tokenizers, _ = load_checkpoint(release.decoder)
+        self._network.to(processes().device)
+        self._vectors = instruction_vectors(self._network, self._tokenizers, {ASKED: self.instruction})
+        self.runtime = Runtime(release, providers=deployment.model.providers)
+
+    def __call__(self, profiles: pa.Table, scenarios: Sequence[str] = ()) -> tuple[list[str], Floats]:
+        """Return each user's answer, and `[U, K + 1, H]`: the vectors in these scenarios and, last, under it."""
+        from model.network.inference import generate
+
+        words = generate(self._network, self._tokenizers, profiles, self.instruction, max_tokens=LONGEST)
+        return words, self.runtime.embed(profiles, [*scenarios, ASKED], others=self._vectors)
+
+
+def _latest(deployment: Deployment, day: date, users: Sequence[str] | None = None) -> pa.Table:
+    """The latest profile of each user at a day, without those who have ended."""
+    table = lake.opened(deployment, "user_profiles")
+    check_assembled(deployment, {found for found in lake.days(table) if found <= day}, day)
+    wanted = pc.field("day") <= day
+    rows = lake.rows(table, filters=wanted if users is None else wanted & pc.field("user_id").isin([*users]))
+    rows = rows.sort_by([("as_of", "ascending")])
+    last = {user: row for row, user in enumerate(rows["user_id"].to_pylist())}
+    latest = rows.take(sorted(last.values(), key=rows["user_id"].to_pylist().__getitem__))
+    return latest.filter(pc.is_valid(latest["profile_hash"]))
+
+
+def _rows(asking: _Asking, profiles: pa.Table, day: date, told: Callable[[int, int], None]) -> Iterator[pa.Table]:
+    for start in range(0, len(profiles), USERS_PER_BATCH):
+        part = profiles.slice(start, USERS_PER_BATCH)
+        words, vectors_UKH = asking(part)
+        users, width = len(part), vectors_UKH.shape[2]
+        embedding = pa.ListArray.from_arrays(np.arange(users + 1, dtype=np.int32) * width, vectors_UKH.reshape(-1))
+        yield pa.table([part["user_id"].cast(pa.string()), [lake.midnight(day)] * users,
+                        [asking.instruction] * users, words, embedding,
+                        [asking.runtime.release.model_version] * users, [day] * users], schema=SCHEMA)
+        told(start + users, len(profiles))
+
+
+def _answers(deployment: Deployment, table: str) -> str:
+    """The path of the table to write to."""
+    path = deployment.table(table)
+    others = {deployment.table(name) for name in (*MADE_BY, "job_runs", *deployment.source_tables)}
+    if path in others or (lake.exists(path) and {field.name for field in lake.delta(path).schema().fields}
+                          != set(SCHEMA.names)):
+        raise AskError(f"--table {table}: the table at {path} is there for something else; name a new one")
+    return path

@@ -1,0 +1,85 @@
+"""Vectors as they stood at a time: the offline half of the store, for training and analysis.
+
+Feast joins `user_vectors` to the rows asked for, point in time, on Spark: a row at t gets each scenario's
+vector of the latest as_of at or before t, which is made of events before that as_of.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from feature_repo.store import StoreError, open_store
+from feature_repo.vectors import unpack_all
+from feature_repo.views import VIEW, columns
+from jobs.config.deployment import Deployment
+
+REGEX_NAMES = "spark.sql.parser.quotedRegexColumnNames"
+
+
+def features(spark: SparkSession, deployment: Deployment, entity_df: pd.DataFrame | DataFrame,
+             scenarios: Sequence[str] | None = None) -> DataFrame:
+    """Join each row of `entity_df` to its user's vectors as of the row's time.
+
+    Parameters
+    ----------
+    entity_df
+        Columns user_id and as_of (a time; taken for UTC where it names no zone), and any others; a Spark DataFrame
+        is collected.
+    scenarios
+        Names; None for all.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `entity_df`, then `<scenario>` array<float>, `<scenario>_model_version` and
+        `<scenario>_as_of` for each; null where the user had no vector, or it had ended.
+
+    Raises
+    ------
+    StoreError
+        Nothing was published yet, a scenario is unknown, or a column is missing.
+    """
+    rows = entity_df.toPandas() if isinstance(entity_df, DataFrame) else entity_df
+    missing = [name for name in ("user_id", "as_of") if name not in rows.columns]
+    if missing or rows.empty:
+        raise StoreError(f"entity_df has {f'no column {missing[0]}' if missing else 'no row'}; give it user_id and "
+                         "as_of, one row for each vector wanted")
+    store = open_store(deployment)
+    known = {field.name for field in store.get_feature_view(VIEW).features}
+    wanted = tuple(scenarios) if scenarios is not None else deployment.scenario_names
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise StoreError(f"scenario {unknown[0]!r} was never published; run `instructue publish`, or correct the name")
+    names = [name for scenario in wanted for name in columns(scenario)]
+    # Feast finds the time by this name, and reads a Spark DataFrame's in the machine's zone.
+    rows = rows.assign(as_of=pd.to_datetime(rows["as_of"], utc=True)).rename(columns={"as_of": "event_timestamp"})
+    regex_names = spark.conf.get(REGEX_NAMES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # Feast calls its Spark store experimental
+        try:
+            job: Any = store.get_historical_features(rows, [f"{VIEW}:{name}" for name in names])
+            joined: DataFrame = job.to_spark_df()
+        finally:
+            spark.conf.set(REGEX_NAMES, regex_names or "false")  # Feast turns it on for the whole session
+    joined = joined.withColumnRenamed("event_timestamp", "as_of").select(*entity_df.columns, *names)
+    return _unpacked(joined, wanted)
+
+
+def _unpacked(joined: DataFrame, scenarios: Sequence[str]) -> DataFrame:
+    """The packed columns as arrays of floats."""
+    schema = ", ".join(f"`{field.name}` {'array<float>' if field.name in scenarios else field.dataType.simpleString()}"
+                       for field in joined.schema.fields)
+
+    def unpacked(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield pa.RecordBatch.from_arrays(
+                [unpack_all(column.cast(pa.binary())) if name in scenarios else column
+                 for name, column in zip(batch.schema.names, batch.columns, strict=True)], names=batch.schema.names)
+
+    return joined.mapInArrow(unpacked, schema)

@@ -1,0 +1,1 @@
+"""The tables and labels of a synthetic company."""

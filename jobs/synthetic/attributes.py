@@ -1,0 +1,66 @@
+"""What the made-up company's users wrote down about themselves: the attributes table, with gaps and old rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.synthetic.company import AFTER, DAY, PAST, PERIOD, Chunk
+from jobs.synthetic.event_texts import TRAITS
+
+TIME = pa.timestamp("us", tz="UTC")
+ATTRIBUTES = pa.schema([("user_id", pa.string()), ("valid_from", TIME), ("age", pa.int32()), ("gender", pa.string()),
+                        ("city_tier", pa.string()), ("phone_brand", pa.string()), ("membership_days", pa.int32()),
+                        ("occupation", pa.string())])
+MISSING = {"age": 0.08, "gender": 0.05, "city_tier": 0.06, "phone_brand": 0.1, "membership_days": 0.02,
+           "occupation": 0.2}
+MOVED = 0.15
+"""Share of users with a second row that supersedes the first."""
+BROKEN = 0.003
+PHONES = ("Huawei", "Apple", "Xiaomi", "Oppo", "Vivo", "Honor", "Samsung")
+PHONE_SHARES = (0.24, 0.16, 0.2, 0.14, 0.12, 0.09, 0.05)
+OCCUPATIONS = ("office", "student", "teacher", "engineer", "driver", "nurse", "shop owner", "retired", "artist",
+               "civil servant")
+
+
+def attribute_rows(chunk: Chunk, cut: int) -> pa.Table:
+    """A chunk's attribute rows with valid_from before `cut` (microseconds), some without a user or a time."""
+    rng = chunk.random("attributes")
+    rows = pa.concat_tables([_written(chunk, rng, False), _written(chunk, rng, True)])
+    lost = rows.take(pa.array(rng.integers(len(rows), size=max(2, round(BROKEN * len(rows))))))
+    no_user = lost.slice(0, len(lost) // 2)
+    no_user = no_user.set_column(0, ATTRIBUTES.field("user_id"), pa.nulls(len(no_user), pa.string()))
+    no_time = lost.slice(len(lost) // 2)
+    no_time = no_time.set_column(1, ATTRIBUTES.field("valid_from"), pa.nulls(len(no_time), TIME))
+    known = pa.concat_tables([rows, no_user])
+    return pa.concat_tables([known.filter(pc.less(known["valid_from"], pa.scalar(cut, TIME))), no_time])
+
+
+def _written(chunk: Chunk, rng: np.random.Generator, again: bool) -> pa.Table:
+    """Each user's first row, or the row by which some supersede it."""
+    n, company = chunk.users, chunk.company
+    trait = dict(zip(TRAITS, chunk.traits_then().T, strict=True))
+    begin = company.midnight // DAY - PAST * PERIOD
+    joined = chunk.joined()
+    day = joined if not again else np.maximum(joined, begin) + rng.integers(1, (PAST + AFTER) * PERIOD, n)
+    # A quiet user writes nothing on the first day.
+    day = np.where((day == company.midnight // DAY) & ~chunk.changed(), day + 1, day)
+    tier = 0.25 * trait["wealth"] + rng.normal(size=n)
+    phone = 0.25 * trait["wealth"] + 0.2 * trait["youth"] + rng.normal(size=n)
+    work = 0.3 * trait["learning"] - 0.2 * trait["commute"] + rng.normal(size=n)
+    values = {
+        "age": np.clip(40 - 5 * trait["youth"] + rng.normal(0, 12, n), 16, 85).astype(np.int32),
+        "gender": np.where(rng.random(n) < 0.5, "female", "male"),
+        "city_tier": np.array(["4", "3", "2", "1"])[np.digitize(tier, [-0.8, 0.1, 0.9])],
+        "phone_brand": np.array(PHONES)[np.where(phone > 1.1, 1, rng.choice(7, p=PHONE_SHARES, size=n))],
+        "membership_days": (day - joined).astype(np.int32) + rng.integers(0, 30, n).astype(np.int32),
+        "occupation": np.array(OCCUPATIONS)[np.where(work > 1.2, 3, rng.integers(len(OCCUPATIONS), size=n))],
+    }
+    numbers = pc.utf8_lpad(pa.array(chunk.start + np.arange(n)).cast(pa.string()), 7, "0")
+    columns = {"user_id": pc.binary_join_element_wise("u", numbers, ""),
+               "valid_from": pa.array(day * DAY + rng.integers(3600, 80_000, n) * 1_000_000, TIME)}
+    for name, value in values.items():
+        columns[name] = pa.array(value, ATTRIBUTES.field(name).type, mask=rng.random(n) < MISSING[name])
+    rows = pa.table(columns, schema=ATTRIBUTES)
+    return rows.filter(pa.array(rng.random(n) < MOVED)) if again else rows

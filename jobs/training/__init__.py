@@ -1,0 +1,1 @@
+"""Train, tune and export a model; the registry of releases."""

@@ -1,0 +1,1 @@
+"""Questions and answers about users, to train on."""

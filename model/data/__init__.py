@@ -1,0 +1,1 @@
+"""Profiles, texts and pairs as arrays; no torch."""

@@ -1,0 +1,307 @@
+"""Rows of `user_profiles` as arrays, distinct event texts once; numpy and pyarrow only.
+
+Training and the runtime read profiles through here, so both give the network the same numbers.
+
+Shapes: U users of a table, B users of a batch, E events of a source in the table, N the most events of a user
+in the batch, T distinct texts of the batch, S sources, F numbers, P width of a number's code, C categories.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from model.data.config import LAST_BAND, EventSource, NetworkConfig, Tabular
+from model.data.text import TokenIds, Tokenizers
+from model.errors import InstructUEError
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+NO_GAP = -1
+
+
+class ProfileError(InstructUEError):
+    """Rows that are no profiles of this network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceEvents:
+    """The events of one source over a table; user u's are `offsets_U1[u]` to `offsets_U1[u + 1]`, oldest
+    first.
+
+    `texts` are distinct; `text_E` says which one each event has; `gaps_E` are bands + 1, 0 for the first.
+    """
+
+    texts: list[str]
+    text_E: Ints
+    gaps_E: Ints
+    offsets_U1: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceBatch:
+    """One source's events of the users of a batch.
+
+    Attributes
+    ----------
+    texts_T
+        The batch's distinct texts, as indices into the table's `SourceEvents.texts`.
+    text_BN
+        Which of the T each event has; T itself is padding, so a caller appends one row of zeros to the T
+        vectors.
+    mask_BN
+        1 for an event, 0 for padding. N is at least 1.
+    gaps_BN
+        Band of whole days since the event before, plus 1; 0 for a first event and for padding.
+    age_B
+        Band of whole days from the last event to `as_of`, plus 1; 0 for an empty source.
+    """
+
+    texts_T: Ints
+    text_BN: Ints
+    mask_BN: Ints
+    gaps_BN: Ints
+    age_B: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileBatch:
+    """The users of a batch: one `SourceBatch` for each source, `numbers_BFP` and `categories_BC`."""
+
+    sources: tuple[SourceBatch, ...]
+    numbers_BFP: Floats
+    categories_BC: Ints
+
+    def __len__(self) -> int:
+        return len(self.categories_BC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profiles:
+    """A table of profiles; `batch` cuts the arrays that the network reads out of it."""
+
+    tabular: Tabular
+    sources: tuple[SourceEvents, ...]
+    ages_SU: Ints
+    numbers_UF: NDArray[np.float64]
+    categories_UC: Ints
+
+    def __len__(self) -> int:
+        return len(self.categories_UC)
+
+    @property
+    def lengths_U(self) -> Ints:
+        """Events of each user over all sources: what a batch of similar lengths is sorted by."""
+        none_U = np.zeros(len(self), dtype=np.int64)
+        return np.sum([none_U, *(np.diff(source.offsets_U1) for source in self.sources)], axis=0, dtype=np.int64)
+
+    def batch(self, users_B: Ints) -> ProfileBatch:
+        """Return the arrays of these users, each source padded to its longest here."""
+        users_B = np.asarray(users_B, dtype=np.int64)
+        return ProfileBatch(
+            sources=tuple(
+                _source_batch(source, users_B, age_U[users_B])
+                for source, age_U in zip(self.sources, self.ages_SU, strict=True)
+            ),
+            numbers_BFP=piecewise_codes(self.numbers_UF[users_B], self.tabular),
+            categories_BC=self.categories_UC[users_B],
+        )
+
+
+def read_profiles(table: pa.Table, config: NetworkConfig) -> Profiles:
+    """Return the table's profiles as the network reads them.
+
+    Parameters
+    ----------
+    table
+        Rows of `user_profiles`. Only the last `max_events` events of a source are kept.
+    config
+        A network whose tabular columns have their statistics.
+
+    Raises
+    ------
+    ProfileError
+        When a column is missing, has another type, or an event has no text.
+    """
+    return Profiles(
+        tabular=config.tabular,
+        sources=tuple(_source_events(table, source) for source in config.sources),
+        ages_SU=_stacked([_ages(table, source.name) for source in config.sources], len(table), np.int64).T,
+        numbers_UF=_stacked(
+            [_numbers(table, number.name) for number in config.tabular.numbers], len(table), float
+        ),
+        categories_UC=_stacked(
+            [_codes(_strings(table, column.name), column.values) for column in config.tabular.categories],
+            len(table),
+            np.int64,
+        ),
+    )
+
+
+def text_ids(profiles: Profiles, config: NetworkConfig, tokenizers: Tokenizers) -> tuple[TokenIds, ...]:
+    """Return each source's distinct texts as tokens: the encoders', or the backbone's where it reads them itself."""
+    read = tokenizers.event_ids if config.reading == "vectors" else tokenizers.language_ids
+    return tuple(read(part.texts, source.max_tokens)
+                 for source, part in zip(config.sources, profiles.sources, strict=True))
+
+
+def fit_tabular(table: pa.Table, tabular: Tabular, bins: int) -> Tabular:
+    """Return the columns with their statistics over these profiles.
+
+    A number gets the edges of `bins` quantile bins; equal edges fall together, so a skewed count has fewer. A
+    category gets its values in order.
+    """
+    return Tabular(
+        numbers=tuple(
+            replace(number, edges=_quantile_edges(_numbers(table, number.name), bins))
+            for number in tabular.numbers
+        ),
+        categories=tuple(
+            replace(
+                column, values=tuple(sorted(pc.unique(_strings(table, column.name)).drop_null().to_pylist()))
+            )
+            for column in tabular.categories
+        ),
+    )
+
+
+def piecewise_codes(numbers_BF: NDArray[np.float64], tabular: Tabular) -> Floats:
+    """Return `[B, F, P]`: a missing mark, then how far the number has come through each of its quantile bins.
+
+    Bin j of edges e is clip((x - e_j) / (e_j+1 - e_j), 0, 1); a missing number (NaN) is its mark alone; a
+    number with fewer bins than P - 1 is filled up with zeros.
+    """
+    codes_BFP = np.zeros((*numbers_BF.shape, tabular.code_width), dtype=np.float32)
+    for column, number in enumerate(tabular.numbers):
+        value_B = numbers_BF[:, column]
+        missing_B = np.isnan(value_B)
+        codes_BFP[missing_B, column, 0] = 1
+        if len(number.edges) > 1:
+            low, high = np.array(number.edges[:-1]), np.array(number.edges[1:])
+            code = np.clip((value_B[:, None] - low) / (high - low), 0, 1)
+            codes_BFP[:, column, 1 : 1 + len(low)] = np.where(missing_B[:, None], 0, code)
+    return codes_BFP
+
+
+def _source_batch(source: SourceEvents, users_B: Ints, age_B: Ints) -> SourceBatch:
+    start_B = source.offsets_U1[users_B]
+    count_B = source.offsets_U1[users_B + 1] - start_B
+    within_N = np.arange(max(1, int(count_B.max(initial=0))))
+    mask_BN = within_N < count_B[:, None]
+    event = (start_B[:, None] + within_N)[mask_BN]
+    texts_T, text = np.unique(source.text_E[event], return_inverse=True)
+    text_BN = np.full(mask_BN.shape, len(texts_T), dtype=np.int64)
+    text_BN[mask_BN] = text
+    gaps_BN = np.zeros(mask_BN.shape, dtype=np.int64)
+    gaps_BN[mask_BN] = source.gaps_E[event]
+    return SourceBatch(
+        texts_T=texts_T, text_BN=text_BN, mask_BN=mask_BN.astype(np.int64), gaps_BN=gaps_BN, age_B=age_B
+    )
+
+
+def _source_events(table: pa.Table, source: EventSource) -> SourceEvents:
+    column = _column(table, source.name, "list<struct<event_time, text, gap>>, for an event source")
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(
+        kind.value_type
+    ):
+        raise ProfileError(
+            f"the column {source.name!r} of the profiles is {kind}, not list<struct<event_time, text, gap>>: "
+            "read them from user_profiles"
+        )
+    events = pc.list_flatten(column)
+    for part in ("text", "gap"):
+        if kind.value_type.get_field_index(part) < 0:
+            raise ProfileError(
+                f"the events of {source.name!r} have no field {part!r}, only {kind.value_type}: "
+                "assemble them again"
+            )
+    count_U = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    text = _cast(pc.struct_field(events, "text"), pa.large_string(), f"{source.name}.text")
+    gap = _cast(pc.struct_field(events, "gap"), pa.int64(), f"{source.name}.gap")
+    if text.null_count:
+        row = int(np.repeat(np.arange(len(count_U)), count_U)[pc.index(text.is_null(), True).as_py()])
+        raise ProfileError(
+            f"row {row} of the profiles has an event of {source.name!r} without a text: "
+            "let the source's template give every event one, then assemble again"
+        )
+    kept_U = np.minimum(count_U, source.max_events)
+    from_end_E = np.repeat(np.cumsum(count_U), count_U) - np.arange(len(text))
+    kept_E = from_end_E <= source.max_events
+    encoded = text.filter(pa.array(kept_E)).dictionary_encode()
+    offsets_U1 = np.concatenate([[0], np.cumsum(kept_U)])
+    # Nothing precedes the first event kept, whatever its gap to an event that is not read.
+    gaps_E = np.clip(pc.fill_null(gap, NO_GAP).to_numpy(zero_copy_only=False)[kept_E], NO_GAP, LAST_BAND) + 1
+    gaps_E[offsets_U1[:-1][kept_U > 0]] = 0
+    return SourceEvents(
+        texts=encoded.dictionary.to_pylist(),
+        text_E=encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64),
+        gaps_E=gaps_E,
+        offsets_U1=offsets_U1,
+    )
+
+
+def _ages(table: pa.Table, source: str) -> Ints:
+    band = _cast(_field(table, "ages", source, "int"), pa.int64(), f"ages.{source}")
+    return np.clip(pc.fill_null(band, -1).to_numpy(zero_copy_only=False), -1, LAST_BAND).astype(np.int64) + 1
+
+
+def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
+    column = _cast(_field(table, "tabular", name, "double"), pa.float64(), f"tabular.{name}")
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _strings(table: pa.Table, name: str) -> pa.Array:
+    return _cast(_field(table, "tabular", name, "string"), pa.large_string(), f"tabular.{name}")
+
+
+def _codes(column: pa.Array, values: tuple[str, ...]) -> Ints:
+    found = pc.index_in(column, value_set=pa.array(values, pa.large_string()), skip_nulls=True)
+    return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), dtype=np.int64) + 1
+
+
+def _quantile_edges(number_U: NDArray[np.float64], bins: int) -> tuple[float, ...]:
+    finite = number_U[np.isfinite(number_U)]
+    if not len(finite):
+        return ()
+    return tuple(float(edge) for edge in np.unique(np.quantile(finite, np.linspace(0, 1, bins + 1))))
+
+
+def _stacked(columns: list[NDArray[Any]], rows: int, kind: type) -> NDArray[Any]:
+    return np.stack(columns, axis=1) if columns else np.zeros((rows, 0), dtype=kind)
+
+
+def _column(table: pa.Table, name: str, kind: str) -> pa.Array:
+    if name not in table.column_names:
+        raise ProfileError(
+            f"the profiles have no column {name!r} ({kind}), only {', '.join(table.column_names)}: "
+            "assemble them with the deployment that the network was trained for"
+        )
+    column = table.column(name).combine_chunks()
+    return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+
+
+def _field(table: pa.Table, struct: str, name: str, kind: str) -> pa.Array:
+    column = _column(table, struct, f"struct with the field {name}: {kind}")
+    if not pa.types.is_struct(column.type) or column.type.get_field_index(name) < 0:
+        raise ProfileError(
+            f"the column {struct!r} of the profiles is {column.type}, without the field {name!r} ({kind}): "
+            "assemble them with the deployment that the network was trained for"
+        )
+    return pc.struct_field(column, name)
+
+
+def _cast(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
+    try:
+        return column.cast(kind)
+    except pa.ArrowInvalid as error:
+        raise ProfileError(
+            f"{name!r} of the profiles is {column.type}, not {kind} ({error}): correct it"
+        ) from error
+    except pa.ArrowNotImplementedError as error:
+        raise ProfileError(f"{name!r} of the profiles is {column.type}, not {kind}: correct it") from error

@@ -1,0 +1,1 @@
+"""The torch network and its forward passes."""

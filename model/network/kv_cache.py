@@ -1,0 +1,152 @@
+"""Profiles read once: the language model's keys and values of them, behind which suffixes are then read alone.
+
+Attention is causal and the instruction comes last, so a profile's keys and values are the same whatever follows. What
+changes the suffix alone, tuning an instruction or generating an answer, need not read the profile again.
+
+Shapes: U users of a table, B users of a batch, P tokens of a profile, S tokens read so far, L tokens of the piece that
+is read next, T tokens of all profiles end to end, G key-value heads, D width of a head, I tokens of an instruction, H
+width of the backbone (and of an embedding, unless there is a head).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from model.data.config import NetworkConfig
+from model.data.profiles import Floats, Ints, Profiles, read_profiles, text_ids
+from model.data.text import TokenIds, Tokenizers
+from model.network.network import InstructUE
+from model.network.packing import PADDING, PROFILE, extend, pack
+
+TOKENS_PER_BATCH = 16_384
+
+
+class ReadProfiles:
+    """The keys and values of a table's users, without padding, on the network's device.
+
+    They take 2 x layers x key-value heads x head width numbers a token: 2 kB in fp32 for the preset `tiny`, 24 kB for
+    a backbone of Qwen2.5-0.5B's shape. Read no more users at once than there is memory for.
+
+    Parameters
+    ----------
+    network
+        Ready to embed (`eval`); it is not changed.
+    tokenizers
+        The network's.
+    profiles
+        Rows of `user_profiles`; from here on a user is the number of its row.
+
+    Raises
+    ------
+    model.data.profiles.ProfileError
+        Rows that are no profiles of this network.
+    """
+
+    def __init__(self, network: InstructUE, tokenizers: Tokenizers, profiles: pa.Table) -> None:
+        self.network = network
+        rows = read_profiles(profiles, network.config)
+        self._lengths_U, self._starts_U = np.zeros((2, len(rows)), np.int64)
+        # Of the final hidden states: what a network whose readout is their mean needs of a profile.
+        self._sums_UH = torch.zeros(len(rows), network.config.backbone.width, device=network.device)
+        parts: list[list[tuple[Tensor, Tensor]]] = []
+        total = 0
+        with torch.no_grad():
+            ids = text_ids(rows, network.config, tokenizers)
+            texts = network.encode_texts(ids) if network.config.reading == "vectors" else ids
+            for users_B in _by_length(_tokens(rows, ids, network.config)):
+                tokens_BPH, mask_BP = network.read_profile(network.profile_tensors(rows.batch(users_B), texts))
+                cache, real_BP = DynamicCache(), mask_BP > 0
+                mask, positions_BP = pack(torch.where(real_BP, PROFILE, PADDING), tokens_BPH.dtype)
+                hidden_BPH = _read(network, tokens_BPH, mask, positions_BP, cache)
+                self._sums_UH[users_B] = (hidden_BPH * real_BP[:, :, None]).sum(1)
+                parts.append([(keys_BGPD.transpose(1, 2)[real_BP], values_BGPD.transpose(1, 2)[real_BP])
+                              for keys_BGPD, values_BGPD, *_ in cache])
+                lengths_B = real_BP.sum(1).cpu().numpy()
+                self._lengths_U[users_B] = lengths_B
+                self._starts_U[users_B] = total + np.cumsum(lengths_B) - lengths_B
+                total += int(lengths_B.sum())
+        # [T, G, D] of each layer.
+        self._layers = [tuple(torch.cat(several) for several in zip(*layer, strict=True))
+                        for layer in zip(*parts, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self._lengths_U)
+
+    def behind(self, users_B: Ints) -> Suffixes:
+        """Return a fresh suffix behind each of these users' profiles."""
+        lengths_B = self._lengths_U[users_B]
+        within_P = np.arange(int(lengths_B.max(initial=0)))
+        mask_BP = within_P < lengths_B[:, None]
+        token_BP = self._tensor(np.where(mask_BP, self._starts_U[users_B][:, None] + within_P, 0))
+        cache = DynamicCache([(keys_TGD[token_BP].transpose(1, 2), values_TGD[token_BP].transpose(1, 2))
+                              for keys_TGD, values_TGD in self._layers])
+        return Suffixes(self.network, cache, self._tensor(mask_BP.astype(np.int64)))
+
+    def read(self, users_B: Ints, vectors_IH: Tensor) -> Tensor:
+        """Return `embeddings_BH`, L2-normalised, of these users under an instruction; `vectors_IH` may learn."""
+        suffixes_BIH = vectors_IH.to(self.network.device).expand(len(users_B), -1, -1)
+        hidden_BIH = self.behind(users_B).read(suffixes_BIH)
+        if self.network.config.readout == "user":
+            return self.network.embeddings(hidden_BIH[:, -1])
+        return self.network.embeddings(self._sums_UH[self._tensor(users_B)] + hidden_BIH.sum(1))  # a mean's direction
+
+    def embed(self, vectors_IH: Floats, users_U: Ints | None = None) -> Floats:
+        """Return float32 `[U, H]`: these users' embeddings under an instruction, as `InstructUE.forward_users` gives
+        them; None: every user's.
+        """
+        users_U = np.arange(len(self)) if users_U is None else np.asarray(users_U, np.int64)
+        embeddings_UH = np.zeros((len(users_U), self.network.config.embedding_width), np.float32)
+        with torch.no_grad():
+            for batch_B in _by_length(self._lengths_U[users_U]):
+                read_BH = self.read(users_U[batch_B], torch.from_numpy(vectors_IH))
+                embeddings_UH[batch_B] = read_BH.float().cpu().numpy()
+        return embeddings_UH
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.network.device)
+
+
+class Suffixes:
+    """A suffix behind each of some profiles, read a piece at a time."""
+
+    def __init__(self, network: InstructUE, cache: DynamicCache, mask_BP: Tensor) -> None:
+        self._network, self._cache, self._read_BS = network, cache, mask_BP
+
+    def read(self, tokens_BLH: Tensor) -> Tensor:
+        """Return the final `hidden_BLH` of the next tokens; those after them will see them."""
+        mask, positions_BL = extend(self._read_BS, tokens_BLH.shape[1], tokens_BLH.dtype)
+        self._read_BS = torch.cat([self._read_BS, self._read_BS.new_ones(tokens_BLH.shape[:2])], dim=1)
+        return _read(self._network, tokens_BLH, mask, positions_BL, self._cache)
+
+
+def _read(network: InstructUE, tokens_BLH: Tensor, mask: Tensor, positions_BL: Tensor, cache: DynamicCache) -> Tensor:
+    """The final hidden states; the cache then holds the keys and values of these tokens too."""
+    output = network.decoder(inputs_embeds=tokens_BLH, attention_mask=mask, position_ids=positions_BL,
+                                         past_key_values=cache, use_cache=True)
+    hidden_BLH: Tensor = output.last_hidden_state
+    return hidden_BLH
+
+
+def _tokens(rows: Profiles, ids: Sequence[TokenIds], config: NetworkConfig) -> Ints:
+    """Tokens of each user's profile, `[U]`."""
+    if config.reading == "vectors":
+        return rows.lengths_U + config.fixed_tokens
+    [source], [texts] = rows.sources, ids
+    text_E = np.append(texts.lengths, 0)[source.text_E]  # of a user: one text or none
+    return config.fixed_tokens + np.diff(np.concatenate([[0], np.cumsum(text_E)])[source.offsets_U1])
+
+
+def _by_length(lengths_U: Ints) -> Iterator[Ints]:
+    """Users in batches of like length, longest first, each at most `TOKENS_PER_BATCH` when padded to its longest."""
+    order = np.argsort(-lengths_U, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, TOKENS_PER_BATCH // int(lengths_U[order[start]]))
+        yield order[start : start + size]
+        start += size

@@ -1,0 +1,384 @@
+"""InstructUE: a user's events and attributes, then an instruction, read by a language model; one vector out.
+
+    [pooled] <bill> event ... </bill> ... <tabular> token </tabular> | instruction <USER> | ...
+
+The final hidden state at each `<USER>`, L2-normalised, is the user's embedding under that instruction (`readout` and
+`reading` are the two ablations of the paper's that change this, `head` is the follow-up's).
+
+Shapes: B users, N events of a source, T distinct texts, L tokens of a text or of a user's suffixes, E width
+of an event vector, H width of the backbone (and of an embedding, unless there is a head), P tokens of a profile,
+S = P + L tokens of a packed sequence, K instructions, I tokens of the longest, Q question-answer pairs, A distinct
+answers, F numbers, W width of a number's code, C categories, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from model.data.config import BAND_CODES, Adapter, NetworkConfig, initial_std
+from model.data.pairs import PairBatch
+from model.data.profiles import Ints, ProfileBatch, SourceBatch
+from model.data.text import TokenIds
+from model.network.backbones import language_model
+from model.network.event_encoder import EventEncoder
+from model.network.packing import PADDING, PROFILE, pack
+
+CATEGORY_WIDTH = 16
+# Texts encoded together at most.
+CHUNK = 1024
+
+Texts = Sequence[TokenIds | Tensor]
+"""Each source's distinct texts, as tokens or as the vectors of an encoder that no longer changes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileTensors:
+    """What the user graph reads of a profile; one tensor for each source where the field is a tuple.
+
+    `events_BNE` are the encoder's vectors, zeros where `masks_BN` is 0; `gaps_BN` and `ages_B` are bands + 1.
+    `numbers_BFW` or `categories_BC` is None where the network has no such column.
+    """
+
+    events_BNE: tuple[Tensor, ...]
+    masks_BN: tuple[Tensor, ...]
+    gaps_BN: tuple[Tensor, ...]
+    ages_B: tuple[Tensor, ...]
+    numbers_BFW: Tensor | None = None
+    categories_BC: Tensor | None = None
+
+    @property
+    def users(self) -> int:
+        """B."""
+        given = (*self.masks_BN, self.numbers_BFW, self.categories_BC)
+        return next(tensor.shape[0] for tensor in given if tensor is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOutputs:
+    """What the losses read: embeddings of each pair's user and answer, and the predicted and true answer
+    tokens.
+    """
+
+    users_QH: Tensor
+    answers_QH: Tensor
+    logits_NV: Tensor
+    tokens_N: Tensor
+
+
+class InstructUE(nn.Module):
+    """The network of `config`.
+
+    `forward` is a training step's; `forward_users` and `encode_events` are the two exported graphs.
+
+    Parameters
+    ----------
+    config
+        Whole: its vocabularies' true sizes, its tabular columns fitted, its pretrained models' architectures known.
+    pretrained
+        Begin with the weights of the pretrained models that the config names; otherwise all weights are fresh, as a
+        checkpoint that brings its own needs them.
+    """
+
+    first_category_C: Tensor
+
+    def __init__(self, config: NetworkConfig, *, pretrained: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        width, event_width = config.backbone.width, config.encoder.width
+        encodes = config.reading == "vectors"
+        longest = max((source.max_tokens for source in config.sources), default=0)
+        self.encoders = nn.ModuleList(
+            EventEncoder(config.encoder, longest if name == "shared" else config.source(name).max_tokens,
+                         pretrained=pretrained)
+            for name in (config.encoder_names if encodes and config.sources else ())
+        )
+        self.source_adapters = nn.ModuleList(
+            _adapter(config.adapter, event_width, width) if encodes else nn.Identity() for _ in config.sources
+        )
+        self.backbone: PreTrainedModel = language_model(config.backbone, pretrained=pretrained)
+        # New vectors are as long as the token table's.
+        table: Any = self.backbone.get_input_embeddings()
+        embedding = partial(_embedding, width=width,
+                            std=table.weight.std().item() if config.backbone.pretrained else initial_std(width))
+        # Row 2s opens and row 2s + 1 closes source s; the last two stand around the tabular token.
+        self.boundaries = embedding(2 * len(config.sources) + 2 * config.has_tabular)
+        if config.has_pooled:
+            self.user_adapter = _adapter(config.adapter, event_width, width)
+        if config.time_bands:
+            self.gap_bands = embedding(BAND_CODES)
+            self.age_bands = embedding(BAND_CODES)
+        if config.has_tabular:
+            tabular = config.tabular
+            sizes = [1 + len(column.values) for column in tabular.categories]
+            first = torch.tensor(np.cumsum([0, *sizes])[:-1], dtype=torch.int64)
+            self.register_buffer("first_category_C", first, persistent=False)
+            self.categories = _embedding(max(1, sum(sizes)), CATEGORY_WIDTH, initial_std(CATEGORY_WIDTH))
+            features = len(tabular.numbers) * tabular.code_width + len(sizes) * CATEGORY_WIDTH
+            self.tabular_adapter = _adapter(config.adapter, features, width)
+        self.head = nn.Identity() if config.head is None else _head(width, config.head)
+        self.train()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.boundaries.weight.device
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The backbone without its head."""
+        decoder: nn.Module = self.backbone.base_model
+        return decoder
+
+    # The two exported graphs.
+
+    def encode_events(self, source: str, input_ids_TL: Tensor, attention_mask_TL: Tensor) -> Tensor:
+        """Return `vectors_TE` of a source's event texts, each beginning with `<cls>`."""
+        number = 0 if self.config.shared_encoder else self.config.encoder_names.index(source)
+        vectors_TE: Tensor = self.encoders[number](input_ids_TL, attention_mask_TL)
+        return vectors_TE
+
+    def forward_users(self, profile: ProfileTensors, instructions_KIH: Tensor, mask_KI: Tensor) -> Tensor:
+        """Return `embeddings_BKH`, L2-normalised, of every user under every instruction.
+
+        `instructions_KIH` are token vectors (see `token_vectors`), left-aligned; the last real one is
+        `<USER>`.
+        """
+        tokens_BPH, mask_BP = self.read_profile(profile)
+        users, (count, length, width) = tokens_BPH.shape[0], instructions_KIH.shape
+        number_K1 = torch.arange(1, count + 1, device=mask_KI.device)[:, None]
+        segments_KI = torch.where(mask_KI > 0, number_K1, torch.full_like(mask_KI, PADDING))
+        suffixes_BLH = instructions_KIH.reshape(1, count * length, width).expand(users, -1, -1)
+        segments_BL = segments_KI.reshape(1, count * length).expand(users, -1)
+        hidden_BSH = self.read_packed(tokens_BPH, mask_BP, suffixes_BLH, segments_BL)
+        user_K = torch.arange(count, device=mask_KI.device) * length + mask_KI.sum(-1) - 1
+        row_Q = torch.arange(users, device=mask_KI.device).repeat_interleave(count)
+        users_QH = self.read_out(hidden_BSH, mask_BP, segments_BL, row_Q, user_K.repeat(users))
+        return self.embeddings(users_QH).unflatten(0, (users, count))
+
+    # A training step.
+
+    def forward(self, batch: PairBatch, texts: Texts, answer_ids: TokenIds) -> PairOutputs:
+        """Read a batch of packed question-answer pairs.
+
+        Parameters
+        ----------
+        batch
+            Profiles, and their suffixes end to end.
+        texts
+            For each source, the tokens of the texts that `batch.profiles` points into, or their vectors (see
+            `encode_texts`).
+        answer_ids
+            The tokens of the answers that `batch.answers_A` points into.
+        """
+        tokens_BPH, mask_BP = self.read_profile(self.profile_tensors(batch.profiles, texts))
+        suffixes_BLH = self.token_vectors(self._tensor(batch.ids_BL))
+        segments_BL = self._tensor(batch.segments_BL)
+        hidden_BSH = self.read_packed(tokens_BPH, mask_BP, suffixes_BLH, segments_BL)
+        hidden_BLH = hidden_BSH[:, tokens_BPH.shape[1] :]
+        row_Q, column_Q = self._tensor(batch.user_row_Q), self._tensor(batch.user_column_Q)
+        users_QH = self.read_out(hidden_BSH, mask_BP, segments_BL, row_Q, column_Q)
+        answers_AH = self.encode_answers(answer_ids, batch.answers_A)
+        targets_BL = self._tensor(batch.targets_BL)
+        predicting_BL = targets_BL != PADDING
+        return PairOutputs(
+            users_QH=self.embeddings(users_QH),
+            answers_QH=answers_AH[self._tensor(batch.answer_Q)],
+            logits_NV=self.token_logits(hidden_BLH[predicting_BL]),
+            tokens_N=targets_BL[predicting_BL],
+        )
+
+    def encode_answers(self, answer_ids: TokenIds, answers_A: Ints) -> Tensor:
+        """Return `answers_AH`, L2-normalised: the last hidden state of each answer alone, at its `<end>`."""
+
+        def read(ids_AL: Tensor, mask_AL: Tensor) -> Tensor:
+            tokens_ALH = self.token_vectors(ids_AL)
+            mask, positions_AL = pack(torch.where(mask_AL > 0, PROFILE, PADDING), tokens_ALH.dtype)
+            hidden_ALH = self.hidden(tokens_ALH, mask, positions_AL)
+            return hidden_ALH[torch.arange(len(ids_AL), device=self.device), mask_AL.sum(-1) - 1]
+
+        return self.embeddings(self._by_length(read, answer_ids, answers_A))
+
+    # Their parts.
+
+    def embeddings(self, hidden: Tensor) -> Tensor:
+        """Return the L2-normalised embeddings of what was read out; its length says nothing."""
+        return F.normalize(self.head(hidden), dim=-1)
+
+    def token_vectors(self, ids: Tensor) -> Tensor:
+        """Return the language model's vectors of these tokens, one more axis of H."""
+        vectors: Tensor = self.backbone.get_input_embeddings()(ids)
+        return vectors
+
+    def token_logits(self, hidden: Tensor) -> Tensor:
+        """Return the language model's logits of the next token, V in place of the axis H."""
+        logits: Tensor = self.backbone.get_output_embeddings()(hidden)
+        return logits
+
+    def encode_texts(self, event_ids: Sequence[TokenIds], some: slice = slice(None)) -> tuple[Tensor, ...]:
+        """Return `vectors_TE` of all texts of each source, or of some: what frozen encoders need to be asked once."""
+        return tuple(
+            self._by_length(partial(self.encode_events, source.name), ids, np.arange(len(ids))[some])
+            for source, ids in zip(self.config.sources, event_ids, strict=True)
+        )
+
+    def profile_tensors(self, batch: ProfileBatch, texts: Texts) -> ProfileTensors:
+        """Put the vectors of the batch's distinct texts where the events are; tokens are encoded first, once each."""
+        placed, masks = [], []
+        for source, part, given in zip(self.config.sources, batch.sources, texts, strict=True):
+            if self.config.reading == "tokens":
+                assert isinstance(given, TokenIds)
+                events_BNE, mask_BN = self._as_tokens(part, given)
+                placed.append(events_BNE)
+                masks.append(mask_BN)
+                continue
+            vectors_TE = (
+                given[self._tensor(part.texts_T)]
+                if isinstance(given, Tensor)
+                else self._by_length(partial(self.encode_events, source.name), given, part.texts_T)
+            )
+            padding_1E = vectors_TE.new_zeros(1, self.config.encoder.width)
+            placed.append(F.embedding(self._tensor(part.text_BN), torch.cat([vectors_TE, padding_1E])))
+            masks.append(self._tensor(part.mask_BN))
+        return ProfileTensors(
+            events_BNE=tuple(placed),
+            masks_BN=tuple(masks),
+            gaps_BN=tuple(self._tensor(part.gaps_BN) for part in batch.sources),
+            ages_B=tuple(self._tensor(part.age_B) for part in batch.sources),
+            numbers_BFW=self._tensor(batch.numbers_BFP) if self.config.tabular.numbers else None,
+            categories_BC=self._tensor(batch.categories_BC) if self.config.tabular.categories else None,
+        )
+
+    def read_profile(self, profile: ProfileTensors) -> tuple[Tensor, Tensor]:
+        """Return the profile as the backbone reads it, `tokens_BPH`, and `mask_BP`, 1 for tokens and 0 for
+        padding.
+        """
+        tokens, masks = self._pooled(profile) if self.config.has_pooled else ([], [])
+        one_B1 = torch.ones(profile.users, 1, dtype=torch.int64, device=self.device)
+        for number, (events_BNE, mask_BN) in enumerate(
+            zip(profile.events_BNE, profile.masks_BN, strict=True)
+        ):
+            events_BNH = self.source_adapters[number](events_BNE)
+            opening_B1H = self.boundaries(one_B1 * (2 * number))
+            closing_B1H = self.boundaries(one_B1 * (2 * number + 1))
+            if self.config.time_bands:
+                events_BNH = events_BNH + self.gap_bands(profile.gaps_BN[number])
+                opening_B1H = opening_B1H + self.age_bands(profile.ages_B[number])[:, None]
+            tokens += [opening_B1H, events_BNH, closing_B1H]
+            masks += [one_B1, mask_BN, one_B1]
+        if self.config.has_tabular:
+            last = 2 * len(self.config.sources)
+            tokens += [
+                self.boundaries(one_B1 * last),
+                self.tabular_adapter(self.tabular_features(profile))[:, None],
+                self.boundaries(one_B1 * (last + 1)),
+            ]
+            masks += [one_B1, one_B1, one_B1]
+        return torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
+
+    def read_packed(
+        self, tokens_BPH: Tensor, mask_BP: Tensor, suffixes_BLH: Tensor, segments_BL: Tensor
+    ) -> Tensor:
+        """Return the final `hidden_BSH` of profiles and the suffixes packed behind them (`model.network.packing`)."""
+        segments_BS = torch.cat([torch.where(mask_BP > 0, PROFILE, PADDING), segments_BL], dim=1)
+        mask, positions_BS = pack(segments_BS, tokens_BPH.dtype)
+        return self.hidden(torch.cat([tokens_BPH, suffixes_BLH], dim=1), mask, positions_BS)
+
+    def read_out(self, hidden_BSH: Tensor, mask_BP: Tensor, segments_BL: Tensor, row_Q: Tensor,
+                 column_Q: Tensor) -> Tensor:
+        """Return `users_QH`, not normalised; pair q's `<USER>` is token `column_Q[q]` of the L of user `row_Q[q]`."""
+        if self.config.readout == "user":
+            return hidden_BSH[row_Q, mask_BP.shape[1] + column_Q]
+        segments_QL = segments_BL[row_Q]
+        own_QL = segments_QL == segments_QL.gather(1, column_Q[:, None])
+        asked_QL = own_QL & (torch.arange(segments_QL.shape[1], device=column_Q.device) <= column_Q[:, None])
+        read_QS = torch.cat([mask_BP[row_Q] > 0, asked_QL], dim=1)
+        share_QS = read_QS.to(hidden_BSH.dtype) / read_QS.sum(1, keepdim=True)
+        return (share_QS[:, None] @ hidden_BSH[row_Q])[:, 0]
+
+    def hidden(self, tokens_BSH: Tensor, mask: Tensor, positions_BS: Tensor) -> Tensor:
+        """Return the final `hidden_BSH` of token vectors under `model.network.packing`'s mask and positions."""
+        output = self.decoder(
+            inputs_embeds=tokens_BSH, attention_mask=mask, position_ids=positions_BS, use_cache=False
+        )
+        hidden_BSH: Tensor = output.last_hidden_state
+        return hidden_BSH
+
+    def _as_tokens(self, part: SourceBatch, ids: TokenIds) -> tuple[Tensor, Tensor]:
+        """The token vectors of each user's one text, and their mask."""
+        texts_T = np.append(part.texts_T, -1)[part.text_BN[:, 0]]
+        ids_BN, mask_BN = ids.padded(np.maximum(texts_T, 0))
+        mask_BN = mask_BN * (texts_T >= 0)[:, None]  # a user without a text
+        return self.token_vectors(self._tensor(ids_BN)), self._tensor(mask_BN)
+
+    def _pooled(self, profile: ProfileTensors) -> tuple[list[Tensor], list[Tensor]]:
+        """One token for each source, from the mean of its event vectors, and one for the user, from all of
+        them.
+        """
+        sums_BE = [events_BNE.sum(1) for events_BNE in profile.events_BNE]
+        counts_B1 = [mask_BN.sum(1, keepdim=True) for mask_BN in profile.masks_BN]
+        tokens_BH = [
+            adapter(sum_BE / count_B1.clamp(min=1))
+            for adapter, sum_BE, count_B1 in zip(self.source_adapters, sums_BE, counts_B1, strict=True)
+        ]
+        events_B1 = torch.stack(counts_B1).sum(0).clamp(min=1)
+        tokens_BH.append(self.user_adapter(torch.stack(sums_BE).sum(0) / events_B1))
+        one_B1 = torch.ones_like(events_B1)
+        return [token_BH[:, None] for token_BH in tokens_BH], [one_B1] * len(tokens_BH)
+
+    def tabular_features(self, profile: ProfileTensors) -> Tensor:
+        """Return the codes of the numbers and the vectors of the categories end to end, what `tabular_adapter` reads.
+        """
+        parts = []
+        if profile.numbers_BFW is not None:
+            parts.append(profile.numbers_BFW.flatten(1).to(self.boundaries.weight.dtype))
+        if profile.categories_BC is not None:
+            parts.append(self.categories(profile.categories_BC + self.first_category_C).flatten(1))
+        return torch.cat(parts, dim=1)
+
+    def _by_length(self, read: Callable[[Tensor, Tensor], Tensor], ids: TokenIds, texts_T: Ints) -> Tensor:
+        """Apply `read` to chunks of texts of like length; return its vectors in the order of `texts_T`."""
+        order_T = np.argsort(ids.lengths[texts_T], kind="stable")
+        # Texts whose lengths lie in one fifth of an octave, for padding is read like any other token.
+        length_T = np.floor(np.log2(ids.lengths[texts_T][order_T]) * 5)
+        chunks = [
+            same[start : start + CHUNK]
+            for same in np.split(order_T, np.flatnonzero(np.diff(length_T)) + 1)
+            for start in range(0, len(same), CHUNK)
+        ]
+        vectors = [read(*map(self._tensor, ids.padded(texts_T[chunk]))) for chunk in chunks]
+        if not vectors:
+            return self.boundaries.weight.new_zeros(0, self.config.encoder.width)
+        return torch.cat(vectors)[self._tensor(np.argsort(order_T))]
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _adapter(kind: Adapter, inputs: int, outputs: int) -> nn.Module:
+    if kind == "linear":
+        return nn.Linear(inputs, outputs)
+    return nn.Sequential(
+        nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs)
+    )
+
+
+def _head(inputs: int, outputs: int) -> nn.Linear:
+    """Without a bias, so that an embedding follows from its readout's direction; fresh, it keeps angles as it can."""
+    head = nn.Linear(inputs, outputs, bias=False)
+    nn.init.orthogonal_(head.weight)
+    return head
+
+
+def _embedding(rows: int, width: int, std: float) -> nn.Embedding:
+    table = nn.Embedding(rows, width)
+    nn.init.normal_(table.weight, std=std)
+    return table

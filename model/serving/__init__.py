@@ -1,0 +1,1 @@
+"""Export a release and run it with ONNX Runtime."""

@@ -1,0 +1,84 @@
+"""The model card of a release: what it is, what it reads, how it was trained and tried, for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from model.data.config import BackboneConfig, EncoderConfig
+from model.network.network import InstructUE
+from model.serving.release import Release
+
+TUNED = "tuned"
+"""In the metrics: what the tuned scenarios learned of, by name."""
+
+
+def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]) -> str:
+    """What this release is, for a person: Markdown."""
+    config = network.config
+    weights = sum(weight.numel() for weight in network.parameters())
+    columns = [*release.shaping.get("numbers", []), *release.shaping.get("categories", [])]
+    lines = [
+        f"# InstructUE release {release.name}", "",
+        "Turns a user's profile and an instruction into one unit vector "
+        f"of {config.embedding_width} numbers, to be compared by cosine.", "",
+        f"- model_version `{release.model_version}`",
+        f"- checkpoint `{release.checkpoint}`",
+        f"- precision {release.precision}; {weights:,} weights, the language model's token table and head included",
+        f"- made {release.created_at}", "",
+        "## What it is made of", "",
+        f"- encoder{'' if config.shared_encoder else ' of each source'}: {_transformer(config.encoder)}; an event's "
+        f"vector is {'its first state' if config.encoder.pooling == 'cls' else 'the mean of its states'}",
+        f"- backbone: {_transformer(config.backbone)}; the embedding is "
+        f"{'the state at <USER>' if config.readout == 'user' else 'the mean of all states'}"
+        f"{'' if config.head is None else f', through a Linear to {config.head} numbers'}",
+        f"- pooled tokens {_switch(config.pooled_tokens)}, bands of time {_switch(config.time_bands)}, "
+        f"adapter {config.adapter}",
+        *_trained(metrics.get("training", {})), "",
+        "## What it reads", "", "| source | events at most | tokens of a text | days back | template |",
+        "| --- | --- | --- | --- | --- |",
+        *(f"| {source['name']} | {source['max_events']} | {source['max_tokens']} | {source['window_days']} "
+          f"| `{source['template']}` |" for source in release.shaping.get("sources", [])), "",
+        f"Tabular: {', '.join(columns) or 'none'}.",
+        "", "## Scenarios", "", "| scenario | instruction |", "| --- | --- |",
+        *(f"| {name} | {instruction.text or _untold(metrics.get(TUNED, {}).get(name))} |"
+          for name, instruction in release.instructions.items()), "",
+        "## Gates", "",
+        f"Least cosine on {metrics['gates']['profiles']} profiles between onnxruntime's vectors and those of", "",
+        *(f"- {name}: {value:.6f}" for name, value in metrics["gates"]["cosines"].items()), "",
+        "Figures of the training are in metrics.json.", "",
+        "## Limits", "",
+        "It knows what its training users did and were asked about; an instruction far from those questions gives a "
+        "vector all the same. Vectors of different model_versions are not to be compared.", "",
+    ]
+    return "\n".join(lines)
+
+
+def _transformer(part: EncoderConfig | BackboneConfig) -> str:
+    kind = f"{part.layers} layers of width {part.width}, {part.vocabulary:,} tokens"
+    begun = f"{part.pretrained} ({kind})" if part.pretrained else f"trained from scratch ({kind})"
+    return begun if part.lora is None else f"{begun}, adapted by LoRA of rank {part.lora.r}"
+
+
+def _switch(on: bool) -> str:
+    return "on" if on else "off"
+
+
+def _trained(training: Mapping[str, Any]) -> list[str]:
+    """What a checkpoint's metrics say of its training."""
+    if not training:
+        return []
+    settings, step = training["training"], training["checkpoint_step"]
+    last: Mapping[str, float] = next((scored for scored in training["validation"] if scored["step"] == step), {})
+    read = f"{training['profiles']:,} profiles and {training['pairs']:,} question-answer pairs"
+    lines = [f"- trained for {len(training['curve']['loss'])} steps of {settings['profiles_per_step']} profiles on "
+             f"{read}, seed {training['seed']}"]
+    if "loss" in last:
+        lines.append(f"- validation loss {last['loss']:.3f} (language {last['language']:.3f}, contrastive "
+                     f"{last['contrastive']:.3f}) after step {last['step']}")
+    return lines
+
+
+def _untold(tuned: Mapping[str, Any] | None) -> str:
+    """What stands for the words of an instruction that has none."""
+    return f"tuned on {tuned['users']} users, from: {tuned['instruction']}" if tuned else "(none)"

@@ -1,0 +1,190 @@
+"""From a checkpoint to a release: its graphs, its instruction vectors and its card, held to the gates.
+
+Instructions travel beside the graphs as vectors out of the checkpoint's token table, so that a new scenario needs no
+new graph (`add_instructions`). A release that fails a gate is never seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from model.data.profiles import Floats
+from model.data.text import EVENT_FILE, LANGUAGE_FILE, Tokenizers
+from model.network import inference
+from model.network.network import InstructUE
+from model.serving import release as releases
+from model.serving.card import TUNED, model_card
+from model.serving.gates import check_gates
+from model.serving.graphs import export_graphs
+from model.serving.onnx_runtime import Runtime
+from model.serving.release import Release, ReleaseError
+from model.training import checkpoint as checkpoints
+
+CHECKPOINT_FILES = (checkpoints.CONFIG_FILE, checkpoints.WEIGHTS_FILE, EVENT_FILE, LANGUAGE_FILE)
+DEPLOYMENT, METRICS, CARD = "deployment.yaml", "metrics.json", "MODEL_CARD.md"
+
+
+def export(checkpoint: Path, into: Path, *, scenarios: Mapping[str, str | None], shaping: Mapping[str, Any],
+           deployment: str, profiles: pa.Table, decoder: bool = False) -> Release:
+    """Make, check and accept a release.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        A trained checkpoint's folder.
+    into : Path
+        The folder of releases.
+    scenarios : mapping of scenario to instruction text or None
+        What to serve, in this order; None is the universal mode.
+    shaping : mapping
+        `Deployment.shaping()`.
+    deployment : str
+        The full deployment file, kept in the release.
+    profiles : pyarrow.Table
+        Rows of `training_profiles` or `user_profiles` that the gates are tried on; some dozens are enough.
+    decoder : bool
+        Whether to put in what answers in words: the checkpoint itself.
+
+    Raises
+    ------
+    ReleaseError
+        A gate that fails; nothing is left behind.
+    """
+    network, tokenizers, _ = checkpoints.load_checkpoint(checkpoint)
+    with releases.draft(into) as folder:
+        (folder / releases.NETWORK).write_text(network.config.to_json(), encoding="utf-8")
+        tokenizers.save(folder)
+        export_graphs(network, folder)
+        releases.write_vectors(folder / releases.INSTRUCTIONS, instruction_vectors(network, tokenizers, scenarios))
+        (folder / DEPLOYMENT).write_text(deployment, encoding="utf-8")
+        if decoder:
+            _add_decoder(checkpoint, folder)
+        seal = partial(releases.seal, folder, checkpoint=checkpoint_hash(checkpoint), precision="fp32",
+                       shaping=shaping, texts=scenarios)
+        _pass_gates(seal, network, tokenizers, profiles, _training_metrics(checkpoint))
+        return releases.accept(folder, into)
+
+
+def add_instructions(release: Release, checkpoint: Path, scenarios: Mapping[str, str | None], *, deployment: str,
+                     profiles: pa.Table, decoder: bool = False) -> Release:
+    """Make a release with the same graphs and `model_version` that serves these scenarios too.
+
+    Vectors of a scenario that is served already in the same words, or tuned, stay as they are. Parameters are those of
+    `export`; a decoder that the release has stays.
+
+    Raises
+    ------
+    ReleaseError
+        The checkpoint is not the one that the release came from, or a gate fails.
+    """
+    _check_checkpoint(release, checkpoint)
+    network, tokenizers, _ = checkpoints.load_checkpoint(checkpoint)
+    texts = {scenario: instruction.text for scenario, instruction in release.instructions.items()}
+    # Tuned vectors, whose text is None, stay whatever the scenario's words.
+    new = {scenario: text for scenario, text in scenarios.items() if texts.get(scenario, "") not in (None, text)}
+    return _with_vectors(release, network, tokenizers, instruction_vectors(network, tokenizers, new), texts | new,
+                         deployment=deployment, profiles=profiles, metrics=read_metrics(release),
+                         decoder=checkpoint if decoder else None)
+
+
+def add_tuned(release: Release, checkpoint: Path, scenario: str, vectors: Floats, told: Mapping[str, Any], *,
+              deployment: str, profiles: pa.Table) -> Release:
+    """Make a release with the same graphs and `model_version` in which one scenario has tuned vectors.
+
+    Parameters
+    ----------
+    scenario : str
+        One that the release serves.
+    vectors : numpy.ndarray
+        float32 [I, H], see `model.training.tuning`.
+    told : mapping
+        What is to be known of the tuning, kept in the metrics under `tuned`, by scenario.
+
+    The others are those of `export`.
+
+    Raises
+    ------
+    ReleaseError
+        The checkpoint is not the one that the release came from, or a gate fails.
+    """
+    _check_checkpoint(release, checkpoint)
+    network, tokenizers, _ = checkpoints.load_checkpoint(checkpoint)
+    texts = {name: instruction.text for name, instruction in release.instructions.items()}
+    metrics = read_metrics(release)
+    return _with_vectors(release, network, tokenizers, {scenario: vectors}, texts | {scenario: None},
+                         deployment=deployment, profiles=profiles,
+                         metrics=metrics | {TUNED: metrics.get(TUNED, {}) | {scenario: dict(told)}})
+
+
+def _with_vectors(release: Release, network: InstructUE, tokenizers: Tokenizers, vectors: Mapping[str, Floats],
+                  texts: Mapping[str, str | None], *, deployment: str, profiles: pa.Table,
+                  metrics: dict[str, Any], decoder: Path | None = None) -> Release:
+    """The release again, beside it, with these vectors instead of or beside its own, and a checkpoint as decoder."""
+    with releases.draft(release.path.parent) as folder:
+        shutil.copytree(release.path, folder, dirs_exist_ok=True)
+        releases.write_vectors(folder / releases.INSTRUCTIONS, release.vectors() | dict(vectors))
+        (folder / DEPLOYMENT).write_text(deployment, encoding="utf-8")
+        if decoder:
+            _add_decoder(decoder, folder)
+        seal = partial(releases.seal, folder, checkpoint=release.checkpoint, precision=release.precision,
+                       shaping=release.shaping, texts=texts)
+        _pass_gates(seal, network, tokenizers, profiles, metrics)
+        return releases.accept(folder, release.path.parent)
+
+
+def read_metrics(release: Release) -> dict[str, Any]:
+    """What a release's metrics.json holds: `gates`, `training`, and under `tuned` what each tuned scenario learned."""
+    return dict(json.loads((release.path / METRICS).read_text(encoding="utf-8")))
+
+
+def _add_decoder(checkpoint: Path, folder: Path) -> None:
+    into = folder / releases.DECODER
+    into.mkdir(exist_ok=True)
+    for name in CHECKPOINT_FILES:
+        shutil.copyfile(checkpoint / name, into / name)
+
+
+def _check_checkpoint(release: Release, checkpoint: Path) -> None:
+    found = checkpoint_hash(checkpoint)
+    if found != release.checkpoint:
+        raise ReleaseError(f"release {release.path.name} came from checkpoint {release.checkpoint[:12]}, {checkpoint} "
+                           f"is {found[:12]}; give the one it came from, or export whole")
+
+
+def instruction_vectors(network: InstructUE, tokenizers: Tokenizers,
+                        scenarios: Mapping[str, str | None]) -> dict[str, Floats]:
+    """Return float32 [I, H] for each scenario: the vectors of its instruction's tokens and of `<USER>`."""
+    return {scenario: inference.instruction_vectors(network, tokenizers, [text])[0][0].float().cpu().numpy()
+            for scenario, text in scenarios.items()}
+
+
+def checkpoint_hash(folder: Path) -> str:
+    """SHA-256 over what a checkpoint's vectors depend on: network, weights, tokenizers."""
+    try:
+        hashes = [releases.hash_file(folder / name) for name in CHECKPOINT_FILES]
+    except OSError as error:
+        raise ReleaseError(f"checkpoint {folder}: {error.filename} {error.strerror}; run `instructue train`") from None
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _pass_gates(seal: Callable[[], Release], network: InstructUE, tokenizers: Tokenizers, profiles: pa.Table,
+                metrics: dict[str, Any]) -> None:
+    """Try a draft as it will be used, and write what was found into it."""
+    sealed = seal()
+    metrics = metrics | {"gates": check_gates(Runtime(sealed, threads=1), network, tokenizers, profiles)}
+    (sealed.path / METRICS).write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (sealed.path / CARD).write_text(model_card(sealed, network, metrics), encoding="utf-8")
+    seal()
+
+
+def _training_metrics(checkpoint: Path) -> dict[str, Any]:
+    metrics = checkpoints.read_metrics(checkpoint)
+    return {"training": metrics} if metrics else {}

@@ -1,0 +1,106 @@
+"""What a release must pass before it is accepted: onnxruntime gives torch's vectors, whatever a user's company.
+
+Shapes: U users, K scenarios, H width of the backbone (and of an embedding, unless there is a head), T texts, L tokens
+of the longest, E width of an event vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+
+from model.data.profiles import Floats, Profiles, read_profiles, text_ids
+from model.data.text import TokenIds, Tokenizers
+from model.network.network import InstructUE
+from model.serving.onnx_runtime import Runtime
+from model.serving.release import ReleaseError
+
+COSINE = {"fp32": 0.9999}
+"""The least cosine, by precision, between onnxruntime and torch and between one batch and another."""
+
+
+def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, profiles: pa.Table) -> dict[str, Any]:
+    """Compare a release with its network, and with itself under other batches.
+
+    Returns
+    -------
+    dict
+        `cosines`, the least found: `event graph of <source>` (event vectors against the network's), `torch in scenario
+        <scenario>` (embeddings against the network's, one scenario at a time), `another batch` (a user alone against
+        the user among others) and `another order` (the users reversed); `profiles`, how many were tried.
+
+    Raises
+    ------
+    ReleaseError
+        A cosine below the precision's least, or no profile to try.
+    model.serving.onnx_runtime.VectorError
+        A vector that is zero or not a number.
+    """
+    if not len(profiles):
+        raise ReleaseError("no profiles to try the release on; give some rows of training_profiles")
+    profiles = pa.concat_tables([profiles, _empty(profiles)])
+    rows = read_profiles(profiles, network.config)
+    ids = text_ids(rows, network.config, tokenizers)
+    together_UKH = runtime.embed(profiles)
+    few = min(len(profiles), 8)
+    alone_UKH = np.concatenate([runtime.embed(profiles.slice(len(profiles) - few + user, 1)) for user in range(few)])
+    reversed_UKH = runtime.embed(profiles.take(np.arange(len(profiles))[::-1]))[::-1]
+    found = {f"event graph of {name}": value for name, value in _event_cosines(runtime, network, rows, ids).items()}
+    by_scenario = dict(zip(runtime.scenarios, _least_cosine(
+        together_UKH, _torch_vectors(runtime, network, rows, ids)).tolist(), strict=True))
+    found |= {f"torch in scenario {name}": value for name, value in by_scenario.items()}
+    found["another batch"] = float(_least_cosine(alone_UKH, together_UKH[-few:]).min())
+    found["another order"] = float(_least_cosine(reversed_UKH, together_UKH).min())
+    least = COSINE[runtime.release.precision]
+    failed = [f"{name} {value:.6f}" for name, value in found.items() if not value >= least]
+    if failed:
+        raise ReleaseError(f"the release is refused, for its vectors differ (least cosine {least}) from those of "
+                           f"{'; '.join(failed)}: export from a checkpoint of this version")
+    return {"cosines": found, "profiles": len(profiles)}
+
+
+def _event_cosines(runtime: Runtime, network: InstructUE, rows: Profiles, ids: Sequence[TokenIds]) -> dict[str, float]:
+    cosines = {}
+    for source, events, tokens in zip(network.config.sources, rows.sources, ids, strict=True):
+        if events.texts:
+            ids_TL, mask_TL = map(torch.from_numpy, tokens.padded(np.arange(len(tokens))))
+            with torch.no_grad():
+                expected_TE = network.encode_events(source.name, ids_TL, mask_TL)
+            found_TE = torch.from_numpy(runtime.encode_texts(source.name, events.texts))
+            cosines[source.name] = float(F.cosine_similarity(found_TE, expected_TE).min())
+    return cosines
+
+
+def _torch_vectors(runtime: Runtime, network: InstructUE, rows: Profiles, ids: Sequence[TokenIds]) -> Floats:
+    """[U, K, H] by the network itself, one scenario a forward."""
+    instructions = runtime.release.vectors()
+    vectors = []
+    with torch.no_grad():
+        profile = network.profile_tensors(rows.batch(np.arange(len(rows))), ids)
+        for scenario in runtime.scenarios:
+            vectors_1IH = torch.from_numpy(instructions[scenario])[None]
+            mask_1I = torch.ones(vectors_1IH.shape[:2], dtype=torch.int64)
+            vectors.append(network.forward_users(profile, vectors_1IH, mask_1I)[:, 0])
+    return np.asarray(torch.stack(vectors, 1).numpy(), dtype=np.float32)
+
+
+def _empty(profiles: pa.Table) -> pa.Table:
+    """One more user, of whom nothing is known: the profile on which a mean or a softmax is most easily no number."""
+    empty: dict[str, Any] = {}
+    for field in profiles.schema:
+        several = pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
+        empty[field.name] = [] if several else {} if pa.types.is_struct(field.type) else None
+    if "profile_hash" in empty:
+        empty["profile_hash"] = "nothing known"
+    return pa.Table.from_pylist([empty], profiles.schema)
+
+
+def _least_cosine(one_UKH: Floats, other_UKH: Floats) -> Floats:
+    """[K]; NaN where a vector is not a number."""
+    cosine_UK: Floats = np.einsum("ukh,ukh->uk", one_UKH, other_UKH)
+    return cosine_UK.min(axis=0)

@@ -1,0 +1,174 @@
+"""The ONNX graphs of a network: texts to event vectors, and profiles with instructions to embeddings.
+
+The user graph carries no vocabulary: instructions come in as vectors. Every axis is dynamic, and the same network
+gives the same bytes on any machine.
+
+Shapes: B users, N events of a source, E width of an event vector, F numbers, W width of a number's code, C categories,
+K instructions, L tokens of all of them end to end, H width of the backbone (and of an embedding, unless there is a
+head), P tokens of a profile, S = P + L. In the event graph: T texts, L tokens of the longest.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim
+from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, apply_rotary_pos_emb, repeat_kv
+
+from model.network.backbones import merged
+from model.network.network import InstructUE, ProfileTensors
+from model.network.packing import PADDING, PROFILE, pack
+from model.serving.release import USER_GRAPH, event_graph
+
+MOST_BYTES = 2**31 - 2**20
+"""A protobuf holds no more than 2 GB: a larger graph's weights lie in a file beside it, `<graph>.data`."""
+
+
+def export_graphs(network: InstructUE, folder: Path) -> None:
+    """Write `user.onnx` and an event graph for each encoder, with every axis dynamic; low-rank updates are merged."""
+    network = merged(network)
+    texts, tokens = Dim("texts"), Dim("tokens")
+    # A tensor of its own for each input: the exporter takes the same tensor twice for one input.
+    example = (_ones(3, 5), _ones(3, 5))
+    for name, encoder in zip(network.config.encoder_names, network.encoders, strict=True):
+        _export(encoder, example, ({0: texts, 1: tokens},) * 2, ["input_ids", "attention_mask"], "vectors",
+                folder / event_graph(name))
+    inputs, shapes, names = _user_inputs(network)
+    _export(UserGraph(network), inputs, shapes, names, "embeddings", folder / USER_GRAPH)
+
+
+class UserGraph(nn.Module):
+    """`InstructUE.forward_users` with instructions end to end and, of a Qwen2, the last layer at `<USER>` alone.
+
+    A short instruction is not padded to the longest, and no token is computed that nothing reads; the gates hold this
+    against `forward_users` as it is written.
+
+    Inputs by name: per source `events_<s>` [B, N, E], `mask_<s>` and `gaps_<s>` [B, N], `age_<s>` [B]; `numbers`
+    [B, F, W] and `categories` [B, C] where the network has such columns; `instructions` [L, H], `segments` [L] with
+    the number of each token's instruction, from 1, and `users` [K], where in L each instruction's `<USER>` stands.
+    Output: `embeddings` [B, K, H].
+    """
+
+    def __init__(self, network: InstructUE) -> None:
+        super().__init__()
+        self.network = network
+        self.short_cut = isinstance(network.decoder, Qwen2Model) and network.config.readout == "user"
+
+    def forward(self, events: list[Tensor], masks: list[Tensor], gaps: list[Tensor], ages: list[Tensor],
+                tabular: dict[str, Tensor], instructions_LH: Tensor, segments_L: Tensor, users_K: Tensor) -> Tensor:
+        profile = ProfileTensors(events_BNE=tuple(events), masks_BN=tuple(masks), gaps_BN=tuple(gaps),
+                                 ages_B=tuple(ages), numbers_BFW=tabular.get("numbers"),
+                                 categories_BC=tabular.get("categories"))
+        tokens_BPH, mask_BP = self.network.read_profile(profile)
+        users, length = tokens_BPH.shape[:2]
+        tokens_BSH = torch.cat([tokens_BPH, instructions_LH[None].expand(users, -1, -1)], dim=1)
+        segments_BS = torch.cat([torch.where(mask_BP > 0, PROFILE, PADDING), segments_L[None].expand(users, -1)], dim=1)
+        mask, positions_BS = pack(segments_BS, tokens_BSH.dtype)
+        if self.short_cut:
+            return self.network.embeddings(self._last_at(tokens_BSH, mask, positions_BS, length + users_K))
+        hidden_BSH = self.network.hidden(tokens_BSH, mask, positions_BS)
+        scenarios = users_K.shape[0]
+        row_Q = torch.arange(users, device=users_K.device)[:, None].expand(-1, scenarios).flatten()
+        column_Q = users_K[None].expand(users, -1).flatten()
+        users_QH = self.network.read_out(hidden_BSH, mask_BP, segments_BS[:, length:], row_Q, column_Q)
+        return self.network.embeddings(users_QH).unflatten(0, (users, scenarios))
+
+    def _last_at(self, tokens_BSH: Tensor, mask: Tensor, positions_BS: Tensor, rows_K: Tensor) -> Tensor:
+        """Return the final hidden states of a Qwen2 at some tokens alone, [B, K, H]."""
+        decoder: Any = self.network.decoder
+        angles = decoder.rotary_emb(tokens_BSH, positions_BS)
+        *layers, last = decoder.layers
+        for layer in layers:
+            tokens_BSH = layer(tokens_BSH, attention_mask=mask, position_ids=positions_BS, position_embeddings=angles)
+        hidden_BKH: Tensor = decoder.norm(_at_rows(last, tokens_BSH, mask, angles, rows_K))
+        return hidden_BKH
+
+
+def _at_rows(layer: nn.Module, tokens_BSH: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor],
+             rows_K: Tensor) -> Tensor:
+    """Return what a Qwen2 layer gives at some tokens alone, [B, K, H]; the others are its keys and values only.
+
+    After the last layer nothing reads a token but `<USER>`, so most of that layer's work need not be done.
+    """
+    attention: Any = layer.self_attn
+    normal_BSH = layer.input_layernorm(tokens_BSH)  # type: ignore[operator]
+
+    def heads(vectors: Tensor) -> Tensor:
+        return vectors.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+
+    cos, sin = angles
+    query, _ = apply_rotary_pos_emb(*(heads(attention.q_proj(normal_BSH[:, rows_K])),) * 2,
+                                    cos[:, rows_K], sin[:, rows_K])
+    key, _ = apply_rotary_pos_emb(*(heads(attention.k_proj(normal_BSH)),) * 2, cos, sin)
+    value = heads(attention.v_proj(normal_BSH))
+    key, value = (repeat_kv(part, attention.num_key_value_groups) for part in (key, value))
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, :, rows_K], scale=attention.scaling)
+    tokens_BKH = tokens_BSH[:, rows_K] + attention.o_proj(seen.transpose(1, 2).flatten(2))
+    return tokens_BKH + layer.mlp(layer.post_attention_layernorm(tokens_BKH))  # type: ignore[operator]
+
+
+def _user_inputs(network: InstructUE) -> tuple[tuple[Any, ...], tuple[Any, ...], list[str]]:
+    """Example inputs of the user graph, their dynamic axes and their names, in one order."""
+    config, users, tokens = network.config, Dim("users"), Dim("tokens")
+    names = [source.name for source in config.sources]
+    event_axes = [{0: users, 1: Dim(f"events_{name}")} for name in names]
+    lengths = range(3, 3 + len(names))  # all unlike, so that no axis is taken for another
+    tabular, columns = {}, config.tabular
+    if columns.numbers:
+        tabular["numbers"] = torch.zeros(2, len(columns.numbers), columns.code_width)
+    if columns.categories:
+        tabular["categories"] = _ones(2, len(columns.categories))
+    inputs = ([torch.zeros(2, length, config.encoder.width) for length in lengths],
+              [_ones(2, length) for length in lengths], [_ones(2, length) for length in lengths],
+              [_ones(2) for _ in names], tabular,
+              torch.zeros(len(names) + 5, config.backbone.width), _ones(len(names) + 5), _ones(len(names) + 4))
+    shapes = (event_axes, event_axes, event_axes, [{0: users}] * len(names), {name: {0: users} for name in tabular},
+              {0: tokens}, {0: tokens}, {0: Dim("scenarios")})
+    flat = [f"{part}_{name}" for part in ("events", "mask", "gaps", "age") for name in names]
+    return inputs, shapes, [*flat, *tabular, "instructions", "segments", "users"]
+
+
+def _ones(*shape: int) -> Tensor:
+    return torch.ones(shape, dtype=torch.int64)
+
+
+def _export(graph: nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...], names: list[str], output: str,
+            path: Path) -> None:
+    with _silence():
+        program = torch.onnx.export(graph.eval(), inputs, dynamo=True, dynamic_shapes=shapes, input_names=names,
+                                    output_names=[output], verbose=False)
+    assert program is not None
+    proto = _bare(program.model_proto)
+    apart = proto.ByteSize() > MOST_BYTES
+    onnx.save(proto, path, save_as_external_data=apart, location=f"{path.name}.data" if apart else None)
+
+
+def _bare(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph without stack traces and other remarks: the same network gives the same bytes anywhere."""
+    for part in (proto, proto.graph, *proto.graph.node, *proto.graph.initializer, *proto.graph.value_info,
+                 *proto.graph.input, *proto.graph.output, *proto.functions):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    return proto
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The exporter's remarks are about operators and axes that nobody here named."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

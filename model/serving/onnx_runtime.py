@@ -1,0 +1,290 @@
+"""A release at work: profiles in, one vector per user and scenario out. onnxruntime, and no torch.
+
+    runtime = load("releases/3f2a...-9c1e...")
+    vectors = runtime.embed(profiles, ["universal", "food"])      # float32 [users, 2, H]
+
+What a user costs is kept small in three ways: an event text is encoded once a call, and not at all while the
+runtime's cache of text vectors holds it; users of like length share a batch; and all scenarios of a user come out
+of one forward over one profile.
+
+Shapes: U users, K scenarios, H width of the backbone (and of an embedding, unless there is a head), E width of an event
+vector, T distinct texts, L tokens of the longest of them, B users of a batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from model.data.config import ConfigError, NetworkConfig
+from model.data.profiles import Floats, Ints, Profiles, SourceEvents, read_profiles
+from model.data.text import Tokenizers
+from model.errors import InstructUEError
+from model.serving import release as releases
+from model.serving.release import Release, ReleaseError, event_graph
+
+CPU = "CPUExecutionProvider"
+CACHED_TEXTS = 65_536
+# What one forward may hold: small enough for a core's caches, large enough that its overhead is nothing.
+TOKENS_PER_TEXT_BATCH = 2_048
+TOKENS_PER_USER_BATCH = 2_048
+
+
+class VectorError(InstructUEError):
+    """Profiles that have no vector, or a vector that is none."""
+
+
+def load(path: str | Path, providers: Sequence[str] = (CPU,), threads: int | None = None,
+         cached_texts: int = CACHED_TEXTS) -> Runtime:
+    """Open a release, whose files are checked first.
+
+    Parameters
+    ----------
+    path : str or Path
+        The release's folder.
+    providers : sequence of str
+        onnxruntime's execution providers; the first is the one that must be in use.
+    threads : int, optional
+        Threads of a forward; None: one for each core.
+    cached_texts : int
+        How many text vectors are kept between calls, for each source.
+
+    Raises
+    ------
+    ReleaseError
+        A changed or missing file, or a provider that this machine cannot use.
+    """
+    found = releases.read(path)
+    return Runtime(found, providers=providers, threads=threads, cached_texts=cached_texts)
+
+
+class Runtime:
+    """An open release; see `load`.
+
+    Attributes
+    ----------
+    release : Release
+        What is open.
+    width : int
+        H.
+    """
+
+    def __init__(self, release: Release, *, providers: Sequence[str] = (CPU,), threads: int | None = None,
+                 cached_texts: int = CACHED_TEXTS) -> None:
+        self.release = release
+        self._network = _network(release.path / releases.NETWORK)
+        self._tokenizers = Tokenizers.load(release.path)
+        self._instructions = release.vectors()
+        self.width = self._network.embedding_width
+
+        def session(name: str) -> onnxruntime.InferenceSession:
+            return open_session(release.path / name, providers, threads)
+
+        encoders = {name: session(event_graph(name)) for name in self._network.encoder_names}
+        self._encoders = {source.name: encoders[source.name if source.name in encoders else "shared"]
+                          for source in self._network.sources}
+        self._user = session(releases.USER_GRAPH)
+        read = {one.name for one in self._user.get_inputs()}
+        unread = [source.name for source in self._network.sources if f"events_{source.name}" not in read]
+        if unread:
+            raise ReleaseError(f"{release.path / releases.USER_GRAPH} does not read {', '.join(unread)}, which "
+                               f"{releases.NETWORK} names: they are of two networks; export again")
+        # One for each source: its name stands for the encoder and for how many tokens of a text are read.
+        self._caches = {source.name: TextVectors(cached_texts, self._network.encoder.width)
+                        for source in self._network.sources}
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Every scenario served, `universal` first."""
+        return self.release.scenarios
+
+    def embed(self, profiles: pa.Table, scenarios: Sequence[str] | None = None, *,
+              others: Mapping[str, Floats] | None = None) -> Floats:
+        """Return a unit vector for each user and scenario.
+
+        Parameters
+        ----------
+        profiles : pyarrow.Table
+            Rows of `user_profiles`, whose `profile_hash`, if it is there, is not null.
+        scenarios : sequence of str, optional
+            Which, in the order of the result; None: all that are served.
+        others : mapping of name to instruction vectors, optional
+            float32 [I, H], `<USER>` last, by names that `scenarios` may hold beside those served.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 [U, K, H], users in the table's order. The same user and scenario give the same vector whatever
+            else is in the call.
+
+        Raises
+        ------
+        ReleaseError
+            A scenario that the release does not serve.
+        VectorError
+            A user who has ended, or a vector that is zero or not finite.
+        model.data.profiles.ProfileError
+            Rows that are no profiles of this network.
+        """
+        scenarios = self.scenarios if scenarios is None else tuple(scenarios)
+        instructions = self._instruction_inputs(scenarios, self._instructions | dict(others or {}))
+        if "profile_hash" in profiles.column_names and profiles["profile_hash"].null_count:
+            raise VectorError(f"{profiles['profile_hash'].null_count} of {len(profiles)} profiles have no "
+                              "profile_hash: these users have ended and have no vector; leave them out")
+        rows = read_profiles(profiles, self._network)
+        texts = [self._padded_texts(source.name, events)
+                 for source, events in zip(self._network.sources, rows.sources, strict=True)]
+        vectors_UKH = np.empty((len(rows), len(scenarios), self.width), np.float32)
+        if scenarios:
+            for users_B in self._batches(rows, len(instructions["segments"])):
+                inputs = self._inputs(rows, texts, users_B) | instructions
+                vectors_UKH[users_B] = self._user.run(["embeddings"], inputs)[0]
+        _check_vectors(vectors_UKH, profiles)
+        return vectors_UKH
+
+    def _instruction_inputs(self, scenarios: Sequence[str], known: Mapping[str, Floats]) -> dict[str, NDArray[Any]]:
+        unknown = [scenario for scenario in scenarios if scenario not in known]
+        if unknown:
+            raise ReleaseError(f"release {self.release.path.name} does not serve {', '.join(map(repr, unknown))}; "
+                               f"it serves {', '.join(self.scenarios)}; `instructue export --instructions` adds one")
+        vectors = [known[scenario] for scenario in scenarios]
+        lengths_K = np.array([len(vector) for vector in vectors], np.int64)
+        return {"instructions": np.concatenate([np.zeros((0, self._network.backbone.width), np.float32), *vectors]),
+                "segments": np.repeat(np.arange(1, len(vectors) + 1), lengths_K),
+                "users": np.cumsum(lengths_K) - 1}
+
+    def encode_texts(self, source: str, texts: Sequence[str]) -> Floats:
+        """Return float32 [T, E], the event vectors of a source's texts, all unlike; those in the cache are not read."""
+        cache = self._caches[source]
+        vectors_TE, missing_M = cache.get(texts)
+        if len(missing_M):
+            missing = [texts[text] for text in missing_M.tolist()]
+            ids = self._tokenizers.event_ids(missing, self._network.source(source).max_tokens)
+            for batch_M in _by_cost(ids.lengths, TOKENS_PER_TEXT_BATCH):
+                ids_TL, mask_TL = ids.padded(batch_M)
+                vectors_TE[missing_M[batch_M]] = self._encoders[source].run(
+                    ["vectors"], {"input_ids": ids_TL, "attention_mask": mask_TL})[0]
+            cache.put(missing, vectors_TE[missing_M])
+        return vectors_TE
+
+    def _padded_texts(self, source: str, events: SourceEvents) -> Floats:
+        """[T + 1, E]: the vectors of the source's texts, and the row of zeros that pads."""
+        return np.concatenate([self.encode_texts(source, events.texts),
+                               np.zeros((1, self._network.encoder.width), np.float32)])
+
+    def _batches(self, rows: Profiles, instruction_tokens: int) -> Iterator[Ints]:
+        fixed = self._network.fixed_tokens + instruction_tokens
+        return _by_cost(rows.lengths_U + fixed, TOKENS_PER_USER_BATCH)
+
+    def _inputs(self, rows: Profiles, texts: list[Floats], users_B: Ints) -> dict[str, NDArray[Any]]:
+        batch = rows.batch(users_B)
+        inputs: dict[str, NDArray[Any]] = {}
+        for source, events, vectors_TE in zip(self._network.sources, batch.sources, texts, strict=True):
+            text_T1 = np.append(events.texts_T, len(vectors_TE) - 1)
+            inputs |= {f"events_{source.name}": vectors_TE[text_T1[events.text_BN]],
+                       f"mask_{source.name}": events.mask_BN, f"gaps_{source.name}": events.gaps_BN,
+                       f"age_{source.name}": events.age_B}
+        if batch.numbers_BFP.shape[1]:
+            inputs["numbers"] = batch.numbers_BFP
+        if batch.categories_BC.shape[1]:
+            inputs["categories"] = batch.categories_BC
+        return inputs
+
+
+def _network(path: Path) -> NetworkConfig:
+    try:
+        return NetworkConfig.from_json(path.read_text(encoding="utf-8"))
+    except ConfigError as error:
+        raise ReleaseError(f"{path}: {error}") from None
+
+
+class TextVectors:
+    """The vectors of the texts read last, at most `capacity`: one matrix, and which row each text has."""
+
+    def __init__(self, capacity: int, width: int) -> None:
+        self._rows: OrderedDict[str, int] = OrderedDict()
+        self._matrix = np.zeros((capacity, width), np.float32)  # its pages are taken as they are first written
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, texts: Sequence[str]) -> tuple[Floats, Ints]:
+        """Return [T, E] with the vectors known filled in and all else zero, and which texts are missing."""
+        vectors_TE = np.zeros((len(texts), self._matrix.shape[1]), np.float32)
+        row_T = np.fromiter((self._rows.get(text, -1) for text in texts), np.int64, len(texts))
+        known_T = row_T >= 0
+        vectors_TE[known_T] = self._matrix[row_T[known_T]]
+        for text in np.flatnonzero(known_T).tolist():
+            self._rows.move_to_end(texts[text])
+        return vectors_TE, np.flatnonzero(~known_T)
+
+    def put(self, texts: Sequence[str], vectors_TE: Floats) -> None:
+        """Keep these, none of which is kept already, in place of those that were not read for longest."""
+        capacity = len(self._matrix)
+        texts, vectors_TE = texts[:capacity], vectors_TE[:capacity]
+        row_T = np.empty(len(texts), np.int64)
+        for index, text in enumerate(texts):
+            row = len(self._rows) if len(self._rows) < capacity else self._rows.popitem(last=False)[1]
+            self._rows[text] = row_T[index] = row
+        self._matrix[row_T] = vectors_TE
+
+
+def open_session(path: Path, providers: Sequence[str] = (CPU,),
+                 threads: int | None = None) -> onnxruntime.InferenceSession:
+    """Open a graph on the first of the providers, or raise ReleaseError: onnxruntime would fall back to CPU."""
+    available = onnxruntime.get_available_providers()
+    unknown = [provider for provider in providers if provider not in available]
+    if unknown or not providers:
+        raise ReleaseError(f"model.providers: this onnxruntime has no {', '.join(unknown) or 'provider to use'}; "
+                           f"use {', '.join(available)}, or install the build that has it")
+    said = io.StringIO()
+    if providers[0] == "CUDAExecutionProvider":
+        onnxruntime.set_default_logger_severity(4)  # what it would print is what the error below says
+        with contextlib.redirect_stdout(said):
+            onnxruntime.preload_dlls(directory="")  # CUDA's libraries from their wheels, no torch having loaded them
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_mem_pattern = False  # shapes differ from batch to batch
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=list(providers))
+    except Exception as error:  # onnxruntime's kinds of errors share no other
+        words = re.sub(r"/onnxruntime_src/.*\) ", " ", str(error)).strip()  # where in its source, and in which function
+        raise ReleaseError(f"onnxruntime {onnxruntime.__version__} cannot open {path} ({words}); install the version "
+                           "that the release was made with, or export again") from error
+    used = session.get_providers()[0]
+    if used != providers[0]:
+        raise ReleaseError(f"model.providers: asked for {providers[0]}, onnxruntime uses {used}; mend the driver and "
+                           f"libraries that {providers[0]} needs, or ask for {used}\n{said.getvalue()}".rstrip())
+    return session
+
+
+def _by_cost(lengths: Ints, most: int) -> Iterator[Ints]:
+    """Indices in batches of like length, longest first, each at most `most` when padded to its longest."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, most // max(1, int(lengths[order[start]])))
+        yield order[start : start + size]
+        start += size
+
+
+def _check_vectors(vectors_UKH: Floats, profiles: pa.Table) -> None:
+    norms_UK = np.sqrt(np.einsum("ukh,ukh->uk", vectors_UKH, vectors_UKH))
+    bad = np.argwhere(~(np.abs(norms_UK - 1) < 1e-3))  # NaN compares as false
+    if len(bad):
+        user, scenario = bad[0]
+        name = profiles["user_id"][int(user)].as_py() if "user_id" in profiles.column_names else f"row {user}"
+        raise VectorError(f"{len(bad)} vectors are not of length 1, the first that of user {name!r} in scenario "
+                          f"number {scenario} ({norms_UK[user, scenario]}); export again, the gates test for this")

@@ -1,0 +1,1 @@
+"""Train, tune and probe a network."""

@@ -1,0 +1,142 @@
+"""Examples: a split's profiles, pairs and tokens, and the batch of any training step.
+
+The batches are a pure function of seed and step, so what a resumed run sees is what it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from model.data.config import NetworkConfig
+from model.data.pairs import PairBatch, PairError, Pairs, pair_batch, read_pairs
+from model.data.profiles import Ints, Profiles, fit_tabular, read_profiles, text_ids
+from model.data.text import TokenIds, Tokenizers
+from model.network.backbones import identities, with_tokenizers
+from model.training.training_config import TrainingConfig
+
+# Batches of profiles of like length are cut from this many batches' worth of shuffled profiles.
+WINDOW = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A batch's profiles and the pairs drawn for them (see `Pairs.draw`), before anything is laid out."""
+
+    users_B: Ints
+    row_Q: Ints
+    pair_Q: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """A split as the network reads it: profiles, pairs and the tokens of all their distinct texts."""
+
+    profiles: Profiles
+    pairs: Pairs
+    event_ids: tuple[TokenIds, ...]
+    instruction_ids: TokenIds
+    answer_ids: TokenIds
+
+    def draw(self, users_B: Ints, training: TrainingConfig, rng: np.random.Generator) -> Drawn:
+        """Draw pairs for these profiles."""
+        row_Q, pair_Q = self.pairs.draw(
+            users_B, instructed=training.instructed_pairs, general=training.general_pairs, rng=rng
+        )
+        return Drawn(users_B=users_B, row_Q=row_Q, pair_Q=pair_Q)
+
+    def lay(self, drawn: Drawn, first: int = 0, last: int | None = None) -> PairBatch:
+        """Lay out the pairs of the batch's profiles from `first` to before `last`, as a batch of their own."""
+        users_B = drawn.users_B[first:last]
+        pairs = slice(*np.searchsorted(drawn.row_Q, [first, first + len(users_B)]))
+        return pair_batch(
+            self.profiles,
+            self.pairs,
+            self.instruction_ids,
+            self.answer_ids,
+            users_B,
+            drawn.row_Q[pairs] - first,
+            drawn.pair_Q[pairs],
+        )
+
+
+def prepare(
+    profiles: pa.Table, pairs: pa.Table, config: NetworkConfig, training: TrainingConfig
+) -> tuple[NetworkConfig, Tokenizers, Examples, Examples]:
+    """Fit tokenizers and statistics on the training split; return the whole config, them and both splits."""
+    table, train_pairs = read_pairs(profiles, pairs, "train")
+    if not len(table):
+        raise PairError("no pair has the split 'train': write userqa again with a share for training")
+    config = replace(config, tabular=fit_tabular(table, config.tabular, training.quantile_bins))
+    train_profiles = read_profiles(table, config)
+    config, tokenizers = with_tokenizers(
+        config,
+        {text for source in train_profiles.sources for text in source.texts},
+        {text for text in [*train_pairs.instructions, *train_pairs.answers] if text is not None},
+    )
+    held_out_table, held_out_pairs = read_pairs(profiles, pairs, "validation")
+    held_out = read_profiles(held_out_table, config)
+
+    def examples(some_profiles: Profiles, some_pairs: Pairs) -> Examples:
+        return Examples(
+            profiles=some_profiles,
+            pairs=some_pairs,
+            event_ids=text_ids(some_profiles, config, tokenizers),
+            instruction_ids=tokenizers.instruction_ids(some_pairs.instructions),
+            answer_ids=tokenizers.answer_ids(some_pairs.answers, training.max_answer_tokens),
+        )
+
+    return config, tokenizers, examples(train_profiles, train_pairs), examples(held_out, held_out_pairs)
+
+
+class Batches:
+    """The batch of any step. Every profile comes once an epoch, beside profiles of like length."""
+
+    def __init__(self, examples: Examples, training: TrainingConfig, seed: int) -> None:
+        self.size = min(training.profiles_per_step, len(examples.profiles))
+        self._examples, self._training, self._seed = examples, training, seed
+        self._lengths_U = examples.profiles.lengths_U
+        self._epoch, self._order = -1, [np.zeros(0, dtype=np.int64)]
+
+    def drawn(self, step: int) -> Drawn:
+        """The profiles and pairs of a step, counted from 0."""
+        epoch, number = divmod(step, len(self._lengths_U) // self.size)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._shuffled(np.random.default_rng([self._seed, 0, epoch]))
+        return self._examples.draw(
+            self._order[number], self._training, np.random.default_rng([self._seed, 1, step])
+        )
+
+    def _shuffled(self, rng: np.random.Generator) -> list[Ints]:
+        users = rng.permutation(len(self._lengths_U))
+        users = users[: len(users) // self.size * self.size]  # the rest has its turn in another epoch
+        batches = []
+        for start in range(0, len(users), WINDOW * self.size):
+            window = users[start : start + WINDOW * self.size]
+            window = window[np.argsort(self._lengths_U[window], kind="stable")]
+            batches += list(window.reshape(-1, self.size))
+        return [batches[number] for number in rng.permutation(len(batches))]
+
+
+def fingerprint(config: NetworkConfig, training: TrainingConfig, seed: int, *splits: Examples) -> str:
+    """Return a hash of all that decides a training: network, pretrained weights, settings, seed and both splits."""
+    settings = [config.to_json(), asdict(training), seed, *identities(config).values()]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for array in (array for split in splits for array in _arrays(split)):
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _arrays(split: Examples) -> Iterator[np.ndarray]:
+    yield from (split.profiles.ages_SU, split.profiles.numbers_UF, split.profiles.categories_UC)
+    yield from (split.pairs.instruction_R, split.pairs.answer_R, split.pairs.offsets_U1)
+    for source in split.profiles.sources:
+        yield from (source.text_E, source.gaps_E, source.offsets_U1)
+    for tokens in (*split.event_ids, split.instruction_ids, split.answer_ids):
+        yield from (tokens.ids, tokens.offsets)

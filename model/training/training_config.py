@@ -1,0 +1,132 @@
+"""How a network is trained: steps, batches, optimiser and losses, as frozen data that survives JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import Literal, get_args
+
+from model.data.config import ConfigError
+
+AnswerNegatives = Literal["answers", "users"]
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    steps
+        Optimiser steps; 0 leaves the weights as they were initialised.
+    profiles_per_step
+        Profiles in a batch, over all processes: every pair of a batch is a negative of the others.
+    profiles_per_forward
+        How many of a batch's profiles a process reads at once; None: its whole share. Fewer need less memory and give
+        the same gradients, for a second forward (GradCache, `model.training.grad_cache`).
+    instructed_pairs, general_pairs
+        How many question-answer pairs with and without an instruction are drawn for each profile of a batch.
+    learning_rate, betas, weight_decay, warmup_steps, max_grad_norm
+        AdamW's, under a cosine schedule after a linear warm-up, with gradients clipped to that norm.
+    encoder_rate
+        The event encoders' learning rate as a share of the others'; 0 freezes them, and each distinct text is
+        then encoded once and its vector kept in memory. AdamW makes whole steps of gradients however small and
+        noisy, and theirs are: at 1, a few hundred steps undo what `warm_start` gave them.
+    weight_lm, weight_cl
+        a_lm and a_cl of eq. 5.
+    temperature, margin
+        tau of eq. 2 and the margin of eq. 4; cosines differ by 2 at most, so a margin of 2 turns eq. 4 off.
+    answer_negatives
+        What an answer is told apart from beside its user: the other `answers` (eq. 3), or the other `users`, as in
+        the follow-up's code.
+    warm_start
+        Whether fresh weights begin as a network that hands on what words say (`model.training.warm_start`).
+    tabular_attention
+        How many times the attention of another token the tabular one then begins with: more than 1 where aggregates
+        say more of the scenarios than events do.
+    mask_same_answers
+        Whether pairs with the same answer text are never each other's negatives.
+    quantile_bins
+        Bins of a number's piecewise-linear code, before equal edges fall together.
+    max_answer_tokens
+        How many tokens of an answer are read, its `<end>` included.
+    validation_profiles, validate_every, save_every
+        How many validation profiles are scored; how many steps lie between two scorings and two saved states.
+    patience
+        Training stops after so many scorings in a row without a lower validation loss, and the checkpoint holds the
+        weights of the lowest. None: it never stops early, and the checkpoint holds the last weights.
+    precision
+        `bf16` reads in bfloat16 where that is safe (autocast); weights, optimiser and losses stay in fp32.
+    gradient_checkpointing
+        Whether layers are read once more in the backward pass instead of kept: less memory, the same gradients.
+    """
+
+    steps: int = 1200
+    profiles_per_step: int = 128
+    profiles_per_forward: int | None = None
+    instructed_pairs: int = 4
+    general_pairs: int = 1
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.01
+    warmup_steps: int = 50
+    max_grad_norm: float = 1.0
+    encoder_rate: float = 1.0
+    weight_lm: float = 1.0
+    weight_cl: float = 1.0
+    temperature: float = 0.07
+    margin: float = 0.1
+    answer_negatives: AnswerNegatives = "answers"
+    warm_start: bool = True
+    tabular_attention: float = 1.0
+    mask_same_answers: bool = True
+    quantile_bins: int = 12
+    max_answer_tokens: int = 64
+    validation_profiles: int = 512
+    validate_every: int = 200
+    save_every: int = 100
+    patience: int | None = None
+    precision: Precision = "fp32"
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        for name in (
+            "profiles_per_step",
+            "quantile_bins",
+            "validation_profiles",
+            "validate_every",
+            "save_every",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: use at least 1")
+        for name in ("profiles_per_forward", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: use at least 1, or leave it out")
+        for name, words in (("answer_negatives", get_args(AnswerNegatives)), ("precision", get_args(Precision))):
+            if getattr(self, name) not in words:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}: use one of {', '.join(words)}")
+        if self.steps < 0 or self.instructed_pairs < 0 or self.general_pairs < 0:
+            raise ConfigError("steps, instructed_pairs and general_pairs cannot be negative: use 0 or more")
+        if self.instructed_pairs + self.general_pairs == 0:
+            raise ConfigError(
+                "a profile without pairs teaches nothing: raise instructed_pairs or general_pairs"
+            )
+        for name, value in asdict(self).items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(isfinite(number) for number in numbers if isinstance(number, float)):
+                raise ConfigError(f"{name} is {value}: use a finite number")
+        if self.encoder_rate < 0:
+            raise ConfigError(f"encoder_rate is {self.encoder_rate}: use 0 (frozen) or more")
+        for name in ("weight_decay", "warmup_steps", "weight_lm", "weight_cl"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}: use 0 or more")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas is {self.betas}: use two numbers from 0 to below 1, such as [0.9, 0.98]")
+        if self.max_answer_tokens < 2:
+            raise ConfigError(f"max_answer_tokens is {self.max_answer_tokens}: use at least 2")
+        if self.tabular_attention < 1:
+            raise ConfigError(f"tabular_attention is {self.tabular_attention}: use 1 (as any other token) or more")
+        for name, usual in (("temperature", 0.07), ("learning_rate", 0.001), ("max_grad_norm", 1)):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}: use a positive one, such as {usual}")

@@ -1,0 +1,48 @@
+"""Two runs at the same time: one waits and says so, and the tables end as if they had run one after the other."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+
+import pytest
+
+from jobs.lake import run_log as runs
+from jobs.lake.spark_tables import job_run
+from jobs.profiles.assemble import Assembled
+from jobs.serving.publish import PublishError, publish
+from tests.support import embedded
+from tests.support.deployment import deploy
+from tests.support.lake_history import History
+from tests.support.messy import DAY1, DAY2, day_rows
+
+
+def at_once(history: History, *days: date) -> list[Assembled]:
+    """Assemble some days at the same time."""
+    with ThreadPoolExecutor(len(days)) as pool:
+        return [*pool.map(history.run, days)]
+
+
+def test_one_day_twice(history, capfd):
+    done = at_once(history, DAY1, DAY1)
+    assert f"another assemble is running on {history.d.lake}; waiting for it" in capfd.readouterr().err
+    assert sorted(one.replaced for one in done) == [False, True]
+    assert len(day_rows(history.d, "user_profiles", DAY1)) == done[0].changed == done[1].changed
+
+
+def test_neighbouring_days(history):
+    """Whichever comes first, a day made of what was replaced since says so and is made again."""
+    at_once(history, DAY2, DAY1)
+    if runs.stale(history.d, "assemble", DAY2):
+        history.run(DAY2)
+    history.require_as_recomputed_in_order()
+
+
+def test_a_job_that_needs_a_running_one_says_why_it_stops(spark, tmp_path):
+    d = deploy(tmp_path, **embedded.CHANGES)
+    embedded.embed(spark, d, embedded.DAY1, embedded.some(1, ("u00",)))
+    with job_run(spark, d, "embed", embedded.DAY1) as run:
+        run.replacing()
+        with pytest.raises(PublishError, match=r"cannot be published: embed's last run .* did not succeed; run `instr"):
+            publish(spark, d, embedded.DAY1)
+    assert publish(spark, d, embedded.DAY1).users == 1

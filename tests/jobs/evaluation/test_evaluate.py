@@ -1,0 +1,207 @@
+"""Evaluate: the probe sees the profile as of the label and nothing later, the rivals the same profiles."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import deltalake
+import numpy as np
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from jobs.config.deployment import Deployment
+from jobs.console import output as report
+from jobs.evaluation.baselines import features
+from jobs.evaluation.evaluate import BY_HAND, METHODS, VECTORS, Evaluated, EvaluationError, evaluate
+from jobs.lake.delta import TableError
+from jobs.lake.run_log import Record
+from jobs.training.labels import LabelError
+from jobs.training.registry import folder, instructions
+from model.serving.release import ReleaseError
+from model.training.checkpoint import load_checkpoint
+from model.training.probe import probe
+from tests.jobs.training.test_export import write
+from tests.support import shop
+from tests.support.made_up import EVENT, made_up_profiles
+
+LABEL_DAY = date(2025, 3, 3)
+AT = datetime(2025, 3, 3, tzinfo=UTC)
+USERS = 120
+LABELS = pa.schema({"user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "scenario": pa.string(),
+                    "label": pa.int32()})
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory) -> tuple[Deployment, pa.Table]:
+    """A company with a release, profiles on two days, and labels that follow from the later ones."""
+    deployment = shop.company(tmp_path_factory.mktemp("labelled"))
+    shop.released(deployment, shop.checkpoint(tmp_path_factory.mktemp("checkpoint")))
+    made = made_up_profiles(USERS, seed=3)
+    stale = made_up_profiles(USERS, seed=4)
+    write(deployment, "user_profiles", stale, date(2025, 3, 1))
+    write(deployment, "user_profiles", made, date(2025, 3, 2))
+    write(deployment, "user_profiles", stale, date(2025, 3, 4))
+    labels = [label(row["user_id"], int(row["interest"] < 3)) for row in made.to_pylist()]
+    write_labels(deployment, "labels", [*labels, label("nobody")])
+    return deployment, made
+
+
+def label(user: str, value: int = 1, scenario: str = "food") -> dict:
+    return {"user_id": user, "as_of": AT, "scenario": scenario, "label": value}
+
+
+def write_labels(deployment: Deployment, table: str, rows: list[dict]) -> None:
+    deltalake.write_deltalake(deployment.table(table), pa.Table.from_pylist(rows, LABELS))
+
+
+def test_figures_are_those_of_the_profiles_as_of_the_label(labelled, tmp_path):
+    from model.network.inference import embed
+    from model.serving.export import checkpoint_hash
+    from model.serving.release import current, read
+
+    deployment, made = labelled
+    done = evaluate(deployment, rivals=False)
+    checkpoint = shop.checkpoint(tmp_path)
+    assert checkpoint_hash(checkpoint) == read(current(folder(deployment))).checkpoint
+    network, tokenizers, _ = load_checkpoint(checkpoint)
+    texts = instructions(deployment)
+    vectors = embed(network, tokenizers, made, [texts["universal"], texts["food"]])
+    label, ids = (np.array(made["interest"]) < 3).astype(int), made["user_id"].to_pylist()
+    expected = {"universal": vectors[:, 0], "instructed": vectors[:, 1], "universal and instructed":
+                np.hstack([vectors[:, 0], vectors[:, 1]])}
+    assert set(done.auc["food"]) == set(expected)
+    for method, values in expected.items():
+        result = probe(values, label, ids)
+        assert done.auc["food"][method] == pytest.approx(result.auc, abs=0.01)
+        assert done.ks_std["food"][method] == pytest.approx(result.ks_std, abs=0.02)
+    assert (done.users, done.left_out, done.as_of) == ({"food": USERS}, {"food": 1}, LABEL_DAY)
+    assert (done.over, done.best_by_hand) == ({}, {}), "no rival, nothing to be above"
+
+
+def test_the_rivals_are_scored_on_the_same_users_and_all_is_written(labelled):
+    deployment, _ = labelled
+    seen = []
+    done = evaluate(deployment, told=lambda done, total: seen.append((done, total)))
+    assert tuple(done.auc["food"]) == METHODS
+    assert done.auc["food"]["by hand, regression"] > 0.9, "the interest stands in the texts"
+    assert seen == [(number, 5) for number in range(6)]
+    written = json.loads((folder(deployment) / "evaluations" / f"{done.release}.json").read_text())
+    assert written["auc"] == done.auc
+    assert len(written["scores"]) == 5 * 5
+    assert {half["fitted"] + half["scored"] for half in written["scores"]} == {USERS}
+    run = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate")])
+    assert run.to_pylist()[0]["left_out"] == [("food: no profile", 1)]
+
+
+def test_vectors_are_held_against_the_better_rival_half_by_half(labelled):
+    deployment, _ = labelled
+    done = evaluate(deployment, halves=3)
+    written = json.loads((folder(deployment) / "evaluations" / f"{done.release}.json").read_text())
+    aucs = {method: np.array([half["auc"] for half in written["scores"] if half["method"] == method])
+            for method in METHODS}
+    assert {len(auc_S) for auc_S in aucs.values()} == {done.halves} == {3}
+    assert done.best_by_hand == {"food": max(BY_HAND, key=lambda method: aucs[method].mean())}
+    for vector in VECTORS:
+        less_S = aucs[vector] - aucs[done.best_by_hand["food"]]
+        assert done.over["food"][vector] == round(float(np.mean(less_S)), 4)
+        assert done.over_std["food"][vector] == round(float(np.std(less_S)), 4)
+    above, spread = f"{done.over['food']['universal']:+z.3f}", f" ± {done.over_std['food']['universal']:.3f}"
+    assert f"{above}{spread} " in line_of_food(done)
+    for alone in (replace(done, halves=1), replace(done, tuned={"food": 16})):
+        assert f"{above} " in line_of_food(alone)
+        assert "±" not in line_of_food(alone), "one pair of halves has no spread"
+
+
+def line_of_food(done: Evaluated) -> str:
+    """What is shown of `food` beside its better rival."""
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(report.probe(done))
+    begin = f" food       {done.best_by_hand['food']}"
+    return next(line for line in shown.get().splitlines() if line.startswith(begin))
+
+
+def test_a_scenario_that_cannot_be_probed_costs_the_others_nothing(labelled):
+    deployment, made = labelled
+    write_labels(deployment, "film_labels", [label(row["user_id"], scenario="films") for row in made.to_pylist()])
+    films = shop.SCENARIOS[1] | {"labels": "film_labels"}
+    done = evaluate(shop.company(deployment.path.parent, scenarios=[shop.SCENARIOS[0], films]), rivals=False)
+    assert done.auc.keys() == done.ks.keys() == {"food"}
+    assert list(done.not_probed) == ["films"]
+    assert "users labelled 1 and 0 labelled 0" in done.not_probed["films"]
+    run = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate")])
+    assert dict(run.to_pylist()[0]["left_out"]) == {"food: no profile": 1, "films: not probed": USERS}
+    alone = shop.company(deployment.path.parent, scenarios=[films])
+    with pytest.raises(EvaluationError, match=r"no scenario could be probed:\n  films: .*label more users"):
+        evaluate(alone, rivals=False)
+    shop.company(deployment.path.parent)
+
+
+@pytest.mark.parametrize(("column", "values", "problem"), [
+    ("user_id", pa.array([1, 2]), "column user_id is int64; write texts"),
+    ("as_of", pa.array([LABEL_DAY] * 2), "column as_of is date32.*; write UTC timestamps"),
+    ("as_of", pa.array([AT, None], pa.timestamp("us", "UTC")), "1 rows of scenario 'food' have no as_of; fill it"),
+    ("label", pa.array([1, None]), "1 rows of scenario 'food' have no label; fill it, or remove the rows"),
+    ("label", pa.array([0.2, 0.7]), "column label is double; write whole numbers, 0 and 1"),
+    ("label", pa.array([1, 3]), "scenario 'food' has labels such as 3; write 0 and 1"),
+    ("label", None, "there is no column label; write one of whole numbers"),
+])
+def test_labels_that_are_not_labels_are_refused_with_their_key(labelled, column, values, problem):
+    deployment, _ = labelled
+    table = pa.Table.from_pylist([label("a"), label("b")], LABELS)
+    at = table.column_names.index(column)
+    table = table.remove_column(at) if values is None else table.set_column(at, column, values)
+    deltalake.write_deltalake(deployment.table("odd"), table, mode="overwrite", schema_mode="overwrite")
+    odd = shop.company(deployment.path.parent, scenarios=[shop.SCENARIOS[0] | {"labels": "odd"}])
+    with pytest.raises(LabelError, match=rf"scenarios\.food\.labels = odd: {problem}"):
+        evaluate(odd)
+    shop.company(deployment.path.parent)
+
+
+def test_a_day_of_profiles_that_was_left_half_replaced_is_not_judged_on(labelled):
+    deployment, _ = labelled
+    for day in (date(2025, 3, 2), date(2025, 3, 4)):
+        with pytest.raises(KeyError), Record.kept(deployment, "assemble", day):
+            raise KeyError("killed")
+    with pytest.raises(TableError, match=r"assemble for 2025-03-02 .*run `instructue assemble --as-of 2025-03-02`"):
+        evaluate(deployment, rivals=False)
+    with Record.kept(deployment, "assemble", date(2025, 3, 2)) as run:
+        run.details["shaping"] = deployment.shaping() | {"categories": []}
+    with pytest.raises(ReleaseError, match=r"categories: \['city'\] in the deployment, \[\] in the profiles"):
+        evaluate(deployment, rivals=False)
+    with Record.kept(deployment, "assemble", date(2025, 3, 2)) as run:
+        run.details["shaping"] = deployment.shaping()
+    # The day that failed and is not done again lies after the labels.
+    assert evaluate(deployment, rivals=False).users == {"food": USERS}
+
+
+def test_without_labels_there_is_nothing_to_measure(labelled, tmp_path):
+    deployment, _ = labelled
+    bare = shop.company(tmp_path, scenarios=[{"name": "films", "instruction": "What films?"}])
+    with pytest.raises(EvaluationError, match="no scenario has labels"):
+        evaluate(bare)
+    assert deployment.scenarios
+
+
+def test_features_by_hand():
+    """Ten of eleven users bought coffee, as often as their number; a rare word is no feature."""
+    rows = [{"bill": [{"text": "Coffee, ~8"}] * user + [{"text": f"rare{user}"}], "ages": {"bill": user},
+             "tabular": {"income": None if user == 4 else float(user), "city": "a" if user % 2 else None}}
+            for user in range(11)]
+    profiles = pa.Table.from_pylist(rows, pa.schema({
+        "bill": pa.list_(EVENT), "ages": pa.struct([("bill", pa.int32())]),
+        "tabular": pa.struct([("income", pa.float64()), ("city", pa.string())])}))
+    made = features(profiles, ["bill"], ["income"], ["city"])
+    assert made.names == ("bill: events", "bill: days since, band", "bill: coffee", "bill: ~8", "tabular: income",
+                          "city: a")
+    users = np.arange(11)
+    np.testing.assert_allclose(made.values[:, 0], np.log1p(users + 1))
+    np.testing.assert_allclose(made.values[:, 2], np.log1p(users))
+    np.testing.assert_allclose(made.values[:, 5], users % 2)
+    assert np.isnan(made.values[4, 4])
+    assert made.filled.shape == (11, 7)
+    assert made.filled[4, 4] == 5.5
+    np.testing.assert_array_equal(made.filled[:, 6], users == 4)

@@ -1,0 +1,320 @@
+"""Evaluations over seeds: cells that go on where they stopped, and what each comparison really compares."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode
+from datetime import datetime, timedelta
+
+import deltalake
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from jobs.cli.main import main
+from jobs.config.deployment import Deployment
+from jobs.evaluation.scores import ALL, DIFFERENCES, comparable, line
+from jobs.evaluation.studies.figure5 import sample
+from jobs.evaluation.studies.noise import with_noise
+from jobs.evaluation.studies.precision import VAGUE
+from jobs.evaluation.studies.registry import study
+from jobs.evaluation.studies.study import Study, StudyError
+from jobs.evaluation.studies.table2 import tuned_vectors
+from jobs.evaluation.studies.unseen import nearest
+from jobs.training.labels import Labelled
+from jobs.training.registry import checkpoints, folder
+from jobs.training.train import train
+from model.data.config import EventSource
+from model.network.kv_cache import ReadProfiles
+from model.training.probe import SALTS, fit_half, nearest_class, probe
+from model.training.tuning import TuningError, start_vectors
+from tests.jobs.training.test_export import QUIET
+from tests.support.error_page import case, refused, row
+from tests.support.made_up import EVENT
+from tests.support.study_company import AT, FILMS, FOOD, FOOD_TABLE, LABELS, SCENARIOS, Log, company, means
+
+
+@pytest.fixture(scope="module")
+def opened(shopped):
+    """A study of one seed, for what is tried beneath the commands."""
+    with Study.opened(shopped, "evaluate_test", seeds=1, **QUIET) as study:
+        yield study
+
+
+def test_a_killed_run_goes_on_at_its_next_cell_and_a_finished_one_trains_nothing(shopped):
+    def kill(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    log = Log()
+    with pytest.raises(KeyboardInterrupt):
+        study(shopped, "table", **FOOD_TABLE, log=log, told=kill)
+    assert len(log.trained) == 1
+    seen, log = [], Log()
+    found, at = study(shopped, "table", **FOOD_TABLE, log=log, told=lambda *told: seen.append(told))
+    # For each seed a cell of universal and manual, and one tuned.
+    assert log[0] == "2 of 4 cells were done before"
+    assert (seen[0], seen[-1]) == ((2, 4), (4, 4))
+    assert len(log.trained) == 1, "of the second seed"
+    log = Log()
+    again, _ = study(shopped, "table", **FOOD_TABLE, log=log)
+    assert log == ["4 of 4 cells were done before"]
+    assert again == found
+    assert [*means(found, "")] == ["universal", "manual", "tuned (16)"]
+    written = json.loads((at / "table_2.json").read_text())
+    assert written["tables"][0]["columns"] == ["vectors", "food", "mean"]
+    assert (at / "table_2.md").read_text().count("\n| tuned (16) |") == 3, "AUC, KS and by prototypes"
+    run = deltalake.DeltaTable(shopped.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate_table")])
+    assert run["status"].to_pylist() == ["ok"]
+
+
+def test_a_seeds_network_is_that_of_train_and_its_figures_are_the_probes(shopped, made, opened):
+    done = train(shopped, seed=1, **QUIET)
+    before = {path.name for path in checkpoints(shopped).iterdir()}
+    found, _ = study(shopped, "table", **FOOD_TABLE, **QUIET)
+    assert {path.name for path in checkpoints(shopped).iterdir()} == before
+    assert done.checkpoint.name in before
+    vectors = opened.trained(opened.plan, 1).embed([None, FOOD], made.sort_by("user_id"))
+    label, ids = (np.array(made["interest"]) < 3).astype(int), made["user_id"].to_pylist()
+    by_seed = [np.mean([score["auc"] for score in scores if score["method"] == "manual"])
+               for scores in found.data["scores"]]
+    assert by_seed[1] == pytest.approx(probe(vectors[:, 1], label, ids).auc, abs=0.005)
+    nearest = [score["prototypes"] for score in found.data["scores"][1] if score["method"] == "manual"]
+    assert np.mean(nearest) == pytest.approx(nearest_class(vectors[:, 1], label, ids).auc, abs=1e-6)
+    assert means(found, "")["manual"]["food"].mean == pytest.approx(np.mean(by_seed))
+    assert means(found, "")["manual"]["food"].spread == pytest.approx(np.std(by_seed, ddof=1))
+    universal = [np.mean([score["auc"] for score in scores if score["method"] == "universal"])
+                 for scores in found.data["scores"]]
+    apart = means(found, DIFFERENCES)
+    assert [*apart] == ["manual - universal", "tuned (16) - universal", "tuned (16) - manual"]
+    gains = np.subtract(by_seed, universal)
+    assert apart["manual - universal"]["food"].mean == pytest.approx(np.mean(gains))
+    assert apart["manual - universal"]["food"].spread == pytest.approx(np.std(gains, ddof=1))
+
+
+def test_shuffled_labels_are_a_coin_toss(shopped, made, tmp_path):
+    rng = np.random.default_rng(1)
+    rows = [{"user_id": user, "as_of": AT, "scenario": name, "label": int(rng.random() < 0.5)}
+            for user in made["user_id"].to_pylist() for name in ("food", "films")]
+    deltalake.write_deltalake(shopped.table("shuffled"), pa.Table.from_pylist(rows, LABELS), mode="overwrite")
+    path = shopped.path.parent / "shuffled.yaml"
+    path.write_text(shopped.path.read_text().replace("labels: labels", "labels: shuffled"))
+    found, _ = study(Deployment.read(path), "table", seeds=1, shots=[16], **QUIET)
+    true, _ = study(shopped, "table", **FOOD_TABLE, **QUIET)
+    # Over two scenarios and five overlapping halves of 50 users each the mean wanders by .05.
+    assert all(abs(figures[ALL].mean - 0.5) < 0.13 for figures in means(found, "").values())
+    assert means(true, "")["universal"][ALL].mean > 0.65
+
+
+def test_tuning_sees_nothing_of_the_half_that_is_scored(opened):
+    trained, group = opened.trained(opened.plan, 0), opened.groups[0]
+    read = ReadProfiles(trained.network, trained.tokenizers, trained.profiles.take(group.row_U))
+    start_IH = start_vectors(trained.network, trained.tokenizers, FOOD)
+
+    def tuned(labels: np.ndarray) -> np.ndarray:
+        changed = Labelled(scenario="food", user_ids=group.user_ids, row_U=group.row_U, label_U=labels)
+        return tuned_vectors(read, changed, start_IH, SALTS[0], None, seed=0)
+
+    fit_U = fit_half(group.user_ids, SALTS[0])
+    vectors = tuned(group.label_U)
+    for others in (1 - group.label_U, np.zeros_like(group.label_U)):
+        np.testing.assert_array_equal(tuned(np.where(fit_U, group.label_U, others)), vectors)
+    # While labels of the other half decide: of one class alone nothing can be learned.
+    with pytest.raises(TuningError, match=r"have the labels \[0\] alone"):
+        tuned(np.where(fit_U, 0, group.label_U))
+
+
+def test_vague_and_wrong_instructions_are_other_texts(shopped, opened, made):
+    found, _ = study(shopped, "precision", seeds=1, **QUIET)
+    assert [*means(found, "")] == ["exact", "vague", "wrong", "universal"]
+    assert len({FOOD, FILMS, *VAGUE}) == 2 + len(VAGUE)
+    vectors = opened.trained(opened.plan, 0).embed([*VAGUE, FILMS], made.sort_by("user_id"))
+    label, ids = (np.array(made["interest"]) < 3).astype(int), made["user_id"].to_pylist()
+    aucs = [probe(vectors[:, number], label, ids).auc for number in range(len(VAGUE) + 1)]
+    assert means(found, "")["vague"]["food"].mean == pytest.approx(np.mean(aucs[:-1]), abs=0.005)
+    assert means(found, "")["wrong"]["food"].mean == pytest.approx(aucs[-1], abs=0.005)
+    assert aucs[0] != aucs[-1]
+    for figures in means(found, "").values():
+        assert figures[ALL].mean == pytest.approx((figures["food"].mean + figures["films"].mean) / 2)
+    for other in ("vague", "wrong", "universal"):
+        exact, less = (means(found, "")[name]["food"].mean for name in ("exact", other))
+        assert means(found, DIFFERENCES)[f"exact - {other}"]["food"].mean == pytest.approx(exact - less)
+    # Another number of steps is another cell, of another network.
+    log = Log()
+    study(shopped, "precision", seeds=1, steps=0, scenarios=["food"], log=log)
+    assert len(log.trained) == 1
+
+
+def test_the_command_prints_and_tells_a_program(shopped, capsys, monkeypatch):
+    study(shopped, "precision", seeds=1, **QUIET)  # so that nothing is left to train
+    for more, expected in (([], "AUC"), (["--json"], '{"name": "precision"')):
+        monkeypatch.setattr("sys.argv", ["instructue", "evaluate", "--precision", "--seeds", "1", "-c",
+                                         str(shopped.path), *more])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        assert exit.value.code == 0
+        said = capsys.readouterr()
+        assert expected in said.out
+        assert "1 of 1 cells were done before" in said.err
+
+
+def events(as_of: datetime, *days_and_texts: tuple[float, str]) -> list[dict]:
+    return [{"event_time": as_of - timedelta(days=days), "text": text, "gap": 0} for days, text in days_and_texts]
+
+
+def test_noise_by_hand():
+    """Each of two users has one kind of event, so what is drawn is known: as many of the other's, as long ago."""
+    later = AT + timedelta(days=100)
+    rows = [{"as_of": AT, "bill": events(AT, (40, "a"), (9.5, "b"), (9.5, "c")), "ages": {"bill": 3}},
+            {"as_of": later, "bill": events(later, (20, "x"), (20, "x"), (20, "x")), "ages": {"bill": 4}},
+            {"as_of": AT, "bill": [], "ages": {"bill": None}}]
+    table = pa.Table.from_pylist(rows, pa.schema({"as_of": pa.timestamp("us", "UTC"), "bill": pa.list_(EVENT),
+                                                  "ages": pa.struct([("bill", pa.int32())])}))
+    found = with_noise(table, [EventSource(name="bill", max_events=5, max_tokens=8)], 0.5)
+    assert found.schema == table.schema
+    first, second, nobody = found.to_pylist()
+    # Six events, of which the last five are kept: a has gone; 20 to 9.5 days are 10 whole ones, band 3.
+    assert [(event["text"], event["gap"]) for event in first["bill"]] == [("x", -1), ("x", 0), ("x", 0), ("b", 3),
+                                                                          ("c", 0)]
+    assert first["bill"][0]["event_time"] == AT - timedelta(days=20)
+    assert first["ages"] == {"bill": 3}
+    assert len(second["bill"]) == 5
+    assert [event["text"] for event in second["bill"]].count("x") == 3
+    times = [event["event_time"] for event in second["bill"]]
+    assert times == sorted(times)
+    assert {later - time for time in times} <= {timedelta(days=days) for days in (40, 20, 9.5)}
+    last = (later - times[-1]).days
+    assert second["ages"] == {"bill": int(np.log2(1 + last))}
+    assert (nobody["bill"], nobody["ages"]) == ([], {"bill": None})
+
+
+def test_noise_is_the_share_of_what_is_read_and_never_the_users_own(made):
+    sources = [EventSource(name="bill", max_events=1000, max_tokens=16)]
+    marked = made.set_column(made.column_names.index("bill"), "bill", pa.array(
+        [[event | {"text": str(number)} for event in events] for number, events in enumerate(made["bill"].to_pylist())],
+        pa.list_(EVENT)))
+    for share in (0.2, 0.6):
+        noisy = with_noise(marked, sources, share, seed=1)["bill"].to_pylist()
+        for number, (before, after) in enumerate(zip(marked["bill"].to_pylist(), noisy, strict=True)):
+            own = [event for event in after if event["text"] == str(number)]
+            assert [event["event_time"] for event in own] == [event["event_time"] for event in before]
+            assert len(after) - len(own) == round(len(before) * share / (1 - share))
+    assert with_noise(marked, sources, 0.6, seed=1).equals(with_noise(marked, sources, 0.6, seed=1))
+
+
+def test_quality_against_noise_is_a_table_and_a_curve(shopped):
+    found, _ = study(shopped, "noise", seeds=1, scenarios=["food"], **QUIET)
+    for part in ("universal", "manual"):
+        assert [*means(found, part)] == ["0%", "20%", "40%", "60%"]
+    table, _ = study(shopped, "table", seeds=1, scenarios=["food"], shots=[16], **QUIET)  # done before
+    assert means(found, "manual")["0%"] == means(table, "")["manual"]
+    assert found.pictures[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_figure_is_a_picture_and_one_page_with_its_numbers(shopped):
+    found, at = study(shopped, "figure", seeds=1, **QUIET)
+    png, page = (at / name for name in ("figure_5.png", "figure_5.html"))
+    assert found.pictures == (png, page)
+    text = page.read_text()
+    assert b64decode(re.search(r'base64,([^"]+)"', text)[1]) == png.read_bytes()
+    assert not re.search(r'(?:src|href)="(?!data:)', text)
+    assert f"{found.data['silhouette']['manual']:+.3f}" in text
+    assert -1 <= found.data["silhouette"]["universal"] < 0.1, "universal vectors do not know the scenario"
+    assert found.data["silhouette"]["manual"] > found.data["silhouette"]["universal"]
+
+
+def test_a_scenario_that_one_method_lacks_stands_in_no_mean():
+    """Else the mean over scenarios would be over others for each line."""
+    figures = {"salt": "1", "auc": 0.6, "ks": 0.1, "prototypes": 0.6}
+    scores = [{"scenario": scenario, "method": method} | figures for scenario in "ab" for method in ("manual", "tuned")]
+    scores[3] = {"scenario": "b", "method": "tuned", "why": "too few"}
+    [left] = comparable([scores])
+    assert line("manual", [left], "manual").auc.keys() == line("tuned", [left], "tuned").auc.keys() == {"a", ALL}
+
+
+def test_too_few_shots_say_so(shopped):
+    with pytest.raises(StudyError, match="2 shots are too few for 2 classes"):
+        study(shopped, "table", seeds=1, shots=[2], scenarios=["food"], **QUIET)
+
+
+def test_a_user_of_the_figure_stands_for_one_scenario():
+    groups = [Labelled(scenario=name, user_ids=[], row_U=rows, label_U=rows)
+              for name, rows in (("food", np.arange(40)), ("films", np.arange(20, 30)))]
+    rows, scenario = sample(groups, 8, seed=0)
+    assert len({*rows.tolist()}) == len(rows) == 16
+    for number, group in enumerate(groups):
+        assert {*rows[scenario == number].tolist()} <= {*group.row_U.tolist()}
+        assert (scenario == number).sum() == 8
+
+
+def test_the_nearest_questions_are_left_out_of_training_and_no_others(shopped, monkeypatch):
+    monkeypatch.setattr("jobs.evaluation.studies.unseen.NEAREST", 1)  # two questions are asked here
+    found, _ = study(shopped, "unseen", seeds=1, **QUIET)
+    left_out = found.data["left_out"]
+    assert [*left_out["films"]] == ["What does this user like?"]
+    trained = [json.loads(path.read_text()) for path in checkpoints(shopped).glob("*/inputs.json")]
+    assert ["What does this user like?"] in [one.get("left_out") for one in trained]
+    lines = means(found, "manual")
+    for name in ("food", "films", ALL):
+        full, less, lost = (figures[name].mean for figures in lines.values())
+        assert lost == pytest.approx(full - less)
+    assert not (folder(shopped) / "checkpoints" / "CURRENT").exists() or "left_out" not in json.loads(
+        (checkpoints(shopped) / (checkpoints(shopped) / "CURRENT").read_text().strip() / "inputs.json").read_text())
+
+
+def test_nearness_is_of_rare_words():
+    questions = ["Does this user like films?", "Does this user like trains?", "How old is this user?"]
+    assert [*nearest("Predict whether this user goes to films.", questions, 1)] == ["Does this user like films?"]
+
+
+def relabelled(deployment: Deployment, name: str, rows: list[dict], labels: str) -> Deployment:
+    """The same deployment with other labels of films; each scenario's table by `labels`."""
+    deltalake.write_deltalake(deployment.table(name), pa.Table.from_pylist(rows, LABELS), mode="overwrite")
+    food, films = (scenario | {"labels": table} for scenario, table in zip(SCENARIOS, labels.split(), strict=True))
+    path = deployment.path.parent / f"{name}.yaml"
+    content = yaml.safe_load(deployment.path.read_text()) | {"scenarios": [food, films]}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return Deployment.read(path)
+
+
+def films(users: list[str], label: int | None = None) -> list[dict]:
+    return [{"user_id": user, "as_of": AT, "scenario": "films", "label": number % 2 if label is None else label}
+            for number, user in enumerate(users)]
+
+
+@row("labels of one class alone, over seeds")
+def test_a_scenario_that_cannot_be_probed_is_named_and_costs_the_others_nothing(wrong, shopped, made):
+    deployment = relabelled(shopped, "ones", films(made["user_id"].to_pylist(), 1), "labels ones")
+    found, _ = study(deployment, "precision", seeds=1, **QUIET)
+    assert means(found, "")["exact"].keys() == {"food", ALL}
+    assert any(note.startswith("films was not probed: ") for note in found.notes)
+    with refused(wrong):
+        study(deployment, "precision", seeds=1, scenarios=["films"], **QUIET)
+
+
+@pytest.mark.parametrize(("wrong", "kind", "options"), [
+    case("a scenario to evaluate that has no labels", "table", {"scenarios": ["fod"]}),
+    case("a variant that there is none of", "ablations", {"only": ["no-noise"]}),
+    case("a figure of one scenario", "figure", {"scenarios": ["films"]}),
+    case("too few questions to leave some out", "unseen", {}),
+])
+def test_what_cannot_be_compared_is_refused_before_anything_is_trained(wrong, kind, options, shopped):
+    log = Log()
+    with refused(wrong):
+        study(shopped, kind, seeds=1, log=log, **options)
+    assert log == []
+
+
+@row("an evaluation over seeds where no scenario has labels")
+def test_without_labels_there_is_nothing_to_compare(wrong, tmp_path):
+    with refused(wrong):
+        study(company(tmp_path, scenarios=[{"name": "films", "instruction": FILMS}]), "table", **QUIET)
+
+
+@row("too few users for a figure")
+def test_a_figure_of_too_few_users_is_refused(wrong, shopped, made):
+    few = relabelled(shopped, "few", films(made["user_id"].to_pylist()[:3]), "labels few")
+    with refused(wrong):
+        study(few, "figure", seeds=1, **QUIET)

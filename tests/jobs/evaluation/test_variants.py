@@ -1,0 +1,81 @@
+"""Variants of a network and of its training: what each changes, and that all train."""
+
+from __future__ import annotations
+
+import yaml
+
+from jobs.config.deployment import Deployment
+from jobs.evaluation.scores import ALL
+from jobs.evaluation.studies.ablations import plans
+from jobs.evaluation.studies.registry import study
+from jobs.evaluation.studies.study import Study
+from jobs.evaluation.studies.variants import VARIANTS, Plan, as_text
+from jobs.training.registry import checkpoints
+from tests.jobs.training.test_export import QUIET
+from tests.support import shop
+from tests.support.error_page import refused, row
+from tests.support.study_company import company, means
+
+
+def test_every_variant_trains_and_embeds(shopped):
+    found, at = study(shopped, "ablations", seeds=1, scenarios=["food"], **QUIET)
+    names = {name + " *" * variant.paper for name, variant in VARIANTS.items()}
+    for part in ("manual", "universal"):
+        assert means(found, part).keys() == names
+        assert all(0 <= figures["food"].mean <= 1 for figures in means(found, part).values())
+    manual = [figures[ALL].mean for figures in means(found, "manual").values()]
+    assert manual == sorted(manual, reverse=True)
+    assert len({tuple(sorted(line.auc.items(), key=str)) for line in found.data["lines"]}) > len(VARIANTS)
+    # shop's network has a shared encoder as it is, so that variant is the full one, trained once.
+    assert len([*checkpoints(shopped).glob("*/inputs.json")]) >= len(VARIANTS) - 1
+    assert means(found, "manual")["shared-encoder"] == means(found, "manual")["full *"]
+    assert (at / "ablations.md").exists()
+
+
+def test_what_a_variant_changes(shopped):
+    aggregates = [{"name": "spent", "source": "bill", "function": "count", "window_days": 9}]
+    counted = company(shopped.path.parent / "counted", aggregates=aggregates)
+    plan = Plan.of(counted)
+    changed = {name: variant.of(plan, counted) for name, variant in VARIANTS.items()}
+    assert changed["full"] == plan
+    assert [number.name for number in plan.config.tabular.numbers] == ["bills", "income", "spent"]
+    without = changed["without-sequences"].config
+    assert (without.sources, [number.name for number in without.tabular.numbers]) == ((), ["bills", "income"])
+    assert not changed["without-tabular"].config.has_tabular
+    assert (changed["text-only"].config.reading, changed["text-only"].rendered) == ("tokens", plan.config)
+    assert (changed["without-contrastive"].training.weight_cl, changed["without-next-token"].training.weight_lm) == (
+        0, 0)
+    assert changed["average-pooling"].config.readout == "mean"
+    assert changed["without-margin"].training.margin == 2
+    # A variant whose switch the file has already is the same network: shop's encoder is shared.
+    assert [name for name, variant in changed.items() if variant == plan] == ["full", "shared-encoder"]
+
+
+def test_a_text_too_long_keeps_the_same_share_of_every_source(tmp_path):
+    long = shop.company(tmp_path, sources=[source | {"max_events": 10 * source["max_events"]}
+                                           for source in shop.CHANGES["sources"]])
+    rendered = VARIANTS["text-only"].of(Plan.of(long), long).rendered
+    # 240 events of 16 tokens and 100 of 8 are 4,640 tokens.
+    assert [source.max_events for source in rendered.sources] == [int(240 * 1024 / 4640), int(100 * 1024 / 4640)]
+
+
+def test_profiles_as_one_text(made, shopped):
+    plan = Plan.of(shopped)
+    table = as_text(made.slice(5, 1), plan.config)
+    [user] = made.slice(5, 1).to_pylist()
+    [[event]] = table["text"].to_pylist()
+    assert all(bill["text"] in event["text"] for bill in user["bill"])
+    assert f"income: {user['tabular']['income']:g}"[:12] in event["text"]
+
+
+@row("a variant that leaves nothing")
+def test_a_variant_that_leaves_nothing_is_refused_where_it_is_named_and_left_out_elsewhere(wrong, shopped):
+    path = shopped.path.parent / "bare.yaml"
+    content = yaml.safe_load(shopped.path.read_text())
+    path.write_text(yaml.safe_dump({name: value for name, value in content.items() if name != "attributes"}))
+    with Study.opened(Deployment.read(path), "evaluate_bare", seeds=1, **QUIET) as bare:
+        with refused(wrong):
+            plans(bare, ["without-sequences"])
+        made, left_out = plans(bare, [])
+    assert [*left_out] == ["without-sequences"]
+    assert made.keys() | left_out.keys() == VARIANTS.keys()

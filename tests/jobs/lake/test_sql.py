@@ -1,0 +1,175 @@
+"""SQL over the lake, against numpy; temporary in a session, kept in a metastore."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from jobs.config.deployment import Deployment
+from jobs.lake.session import session
+from jobs.lake.sql.views import SqlError, fetch, objects, rows, sql, views
+from tests.support.deployment import deploy
+from tests.support.embedded import DAY2, DAY3, copy, embed, latest, some
+
+ROOT = Path(__file__).parents[3]
+
+
+def nearest(user: str, scenario: str, k: int) -> list[tuple[str, float]]:
+    """The k most similar by numpy: of every pair of vectors, the cosine; ties by user."""
+    there = {u: vector.astype(np.float64) for (u, s), (vector, _) in latest(DAY3).items() if s == scenario}
+    own = there.pop(user)
+    cosines = {u: vector @ own / np.linalg.norm(vector) / np.linalg.norm(own) for u, vector in there.items()}
+    return sorted(cosines.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+def test_most_similar_is_what_numpy_says(published, spark):
+    for user, scenario, k in (("u03", "food", 5), ("u05", "film", 60)):
+        asked = f"SELECT * FROM most_similar('{user}', '{scenario}', {k})"
+        found = [tuple(row) for row in sql(spark, published, asked).collect()]
+        wanted = nearest(user, scenario, k)
+        assert [row[0] for row in found] == [name for name, _ in wanted]
+        assert [row[1] for row in found] == pytest.approx([cosine for _, cosine in wanted], abs=1e-6)
+        assert [row[2] for row in found] == list(range(1, len(wanted) + 1))
+    assert sql(spark, published, "SELECT * FROM most_similar('u10', 'food', 5)").count() == 0
+
+
+def test_similarity_of_two_users(published, spark):
+    [row] = sql(spark, published, "SELECT similarity('u03', 'u04', 'food'), similarity('u03', 'u10', 'food'), "
+                                  "similarity('u03', 'u03', 'film')").collect()
+    assert row[0] == pytest.approx(dict(nearest("u03", "food", 60))["u04"], abs=1e-6)
+    assert row[1] is None
+    assert row[2] == pytest.approx(1, abs=1e-6)
+
+
+def test_views_hold_the_vectors_that_stand(published, spark):
+    found = {(r.user_id, r.scenario): r.as_of.date() for r in sql(spark, published, """
+        SELECT user_id, scenario, as_of + INTERVAL 12 HOURS AS as_of FROM latest_embeddings""").collect()}
+    assert found == {key: day for key, (_, day) in latest(DAY3).items()}
+    film = {row.user_id for row in sql(spark, published, "SELECT user_id FROM embeddings_film").collect()}
+    assert film == {user for user, scenario in latest(DAY3) if scenario == "film"}
+    then = sql(spark, published, f"SELECT user_id, scenario FROM embeddings_at(DATE'{DAY2}')").collect()
+    assert sorted(map(tuple, then)) == sorted(latest(DAY2))
+    runs = sql(spark, published, "SELECT job, count(*) AS n FROM job_runs GROUP BY job ORDER BY job").collect()
+    assert [tuple(run) for run in runs] == [("embed", 3), ("publish", 3)]
+
+
+def test_a_session_knows_the_names_from_its_start(published, spark):
+    joined = session(published)
+    found = {row.user_id for row in joined.sql("SELECT user_id FROM embeddings_film").collect()}
+    assert found == {user for user, scenario in latest(DAY3) if scenario == "film"}
+    [(name, _)] = nearest("u03", "food", 1)
+    assert joined.sql("SELECT user_id FROM most_similar('u03', 'food', 1)").collect()[0].user_id == name
+
+
+def test_what_is_not_there_yet_is_left_out(published, spark, tmp_path):
+    assert "most_similar" in views(spark, published)
+    deployment = deploy(tmp_path)
+    session(deployment)
+    assert not spark.catalog.tableExists("latest_embeddings")
+    assert views(spark, deployment) == ()
+    for query in ("SELECT * FROM latest_embeddings", "SELECT * FROM most_similar('u03', 'food', 1)",
+                  "SELECT similarity('u03', 'u04', 'food')"):  # of the lake before
+        with pytest.raises(SqlError, match=r"NOT_FOUND|UNRESOLVED|RESOLVABLE"):
+            sql(spark, deployment, query)
+    assert sql(spark, deployment, "SELECT 1 AS one").collect()[0].one == 1
+    embed(spark, deployment, DAY2, some(1, ("a", "b"), ("universal",)))
+    assert views(spark, deployment) == ("embeddings_at", "embeddings_universal", "job_runs", "latest_embeddings",
+                                        "left_out", "most_similar", "similarity", "user_embeddings")
+    assert sql(spark, deployment, "SELECT * FROM embeddings_universal").count() == 2
+    embed(spark, deployment, DAY3, some(2, ("c",), ("universal",)))
+    assert sql(spark, deployment, "SELECT * FROM embeddings_universal").count() == 3
+
+
+def test_a_table_that_cannot_be_read_stops_nobody(published, spark, tmp_path):
+    deployment = copy(published, tmp_path / "copy")
+    for part in ("*.json", "*.crc"):
+        for commit in Path(deployment.table("user_embeddings"), "_delta_log").glob(part):
+            commit.unlink()
+    with pytest.warns(UserWarning, match="user_embeddings cannot be named"):
+        assert session(deployment) is spark
+    with pytest.warns(UserWarning, match="user_embeddings cannot be named"):
+        assert sql(spark, deployment, "SELECT count(*) AS n FROM user_vectors").collect()[0].n > 0
+
+
+def test_a_query_that_cannot_run_says_why(published, spark, capfd):
+    with pytest.raises(SqlError, match=r"does not parse[\s\S]*near 'selct'"):
+        sql(spark, published, "selct 1")
+    with pytest.raises(SqlError, match=r"`embeddings_fod` cannot be found[\s\S]*here: .*embeddings_food") as caught:
+        sql(spark, published, "SELECT * FROM embeddings_fod")
+    assert "JVM" not in str(caught.value)
+    assert "Py4JJavaError" not in capfd.readouterr().err
+
+
+def test_what_fails_on_the_way_says_what_to_write_instead(spark, deployment, capfd):
+    ask = lambda query: fetch(sql(spark, deployment(), query))  # noqa: E731
+    for query in ("SELECT 1/0", "SELECT 1/id FROM range(3)"):
+        with pytest.raises(SqlError, match=r"the query fails: .*by zero.*try_divide") as caught:
+            ask(query)
+        assert query in str(caught.value)  # where in the query
+        assert "\tat " not in str(caught.value)
+    with pytest.raises(SqlError, match=r"'x'[\s\S]*try_cast"):
+        ask("SELECT CAST(x AS INT) FROM VALUES ('x') AS t(x)")
+    with pytest.raises(SqlError, match=r"not supported.*CAST\(\.\.\. AS STRING\)"):
+        ask("SELECT INTERVAL '1' YEAR")
+    with pytest.raises(SqlError, match=r"^the query fails: \[DELTA_CANNOT_CREATE_LOG_PATH\] .*/proc/x/_delta_log$"):
+        ask("CREATE TABLE delta.`/proc/x` USING delta AS SELECT 1 AS one")
+    with pytest.raises(SqlError, match=r"column 't' of the answer: .*CAST\(t AS STRING\)"):
+        list(rows(ask("SELECT TIMESTAMP'+12000-01-01' AS t")))
+    assert "Py4JJavaError" not in capfd.readouterr().err
+
+
+def test_values_come_in_utc_wherever_the_machine_is(spark, deployment, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    try:
+        [row] = rows(fetch(sql(spark, deployment(), """
+            SELECT TIMESTAMP'2025-03-01 20:00:00Z', TIMESTAMP_NTZ'2025-03-01 20:00:00', DATE'2025-03-01', 1.10BD,
+                   INTERVAL '1' DAY, X'00ff', map('a', array(TIMESTAMP'2025-03-01 00:00:00Z')), NULL""")))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    moment = datetime(2025, 3, 1, 20, tzinfo=UTC)
+    assert row == (moment, moment.replace(tzinfo=None), date(2025, 3, 1), Decimal("1.10"), timedelta(days=1),
+                   b"\x00\xff", {"a": [moment.replace(hour=0)]}, None)
+    assert row[0].utcoffset() == timedelta(0)
+
+
+def test_two_columns_of_one_name(spark, deployment):
+    answer = sql(spark, deployment(), "SELECT a.id, b.id FROM range(1) AS a, range(7, 8) AS b")
+    assert list(rows(fetch(answer.limit(5)))) == [(0, 7)]
+    with pytest.raises(SqlError, match=r"two columns of the answer are named 'id'.*alias"):
+        objects(answer)
+    assert list(objects(answer.toDF("id", "other_id"))) == [{"id": 0, "other_id": 7}]
+
+
+def test_a_metastore_keeps_them_for_another_session(published, tmp_path):
+    path = copy(published, tmp_path / "copy").path
+    content = yaml.safe_load(path.read_text())
+    content["spark"]["metastore"] = "metastore"
+    path.write_text(yaml.safe_dump(content))
+    read = ("from jobs.config.deployment import Deployment; from jobs.lake.session import session;"
+            f"d = Deployment.read({str(path)!r});")
+    asks = ("rows = s.sql(\"SELECT user_id FROM shop.most_similar('u03', 'food', 3)\").collect();"
+            "print('rows', [row[0] for row in rows]);")
+
+    def run(code: str) -> list[str]:
+        done = subprocess.run([sys.executable, "-c", read + code], cwd=tmp_path, capture_output=True, text=True,
+                              env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout.splitlines()
+
+    run("session(d).stop()")
+    # This one registers nothing: what it finds, the first one has left.
+    found = run("import jobs.lake.session; jobs.lake.session.views = lambda *_: (); s = session(d);" + asks
+                + "print('tables', s.sql('SHOW TABLES IN shop').where('not isTemporary').count())")
+    assert found == [f"rows {[name for name, _ in nearest('u03', 'food', 3)]}", "tables 9"]
+    assert Deployment.read(path).spark.metastore == "metastore"

@@ -1,0 +1,316 @@
+"""Check against a plain recount in Python, on a messy lake; and that it changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from jobs.cli import main as cli
+from jobs.cli.check_report import findings
+from jobs.config.deployment import Deployment
+from jobs.console import output as report
+from jobs.lake import run_log as runs
+from jobs.lake.run_log import Record
+from jobs.lake.spark_tables import SourceError
+from jobs.operations.check import Checked, check
+from jobs.operations.cost_estimate import Spread, tokenizers_folder
+from jobs.training import registry as releases
+from jobs.training.train import network
+from model.data.text import Tokenizers, train_event_tokenizer, train_language_tokenizer
+from model.serving import release
+from tests.jobs.profiles.test_assemble import CHANGES, DAY1, DAY2, make_lake, write
+from tests.support import literal
+from tests.support.deployment import DEPLOYMENT, deploy
+
+NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
+FOOD = "Predict whether this user will order food."
+SCENARIOS = [{"name": "food", "instruction": FOOD}]
+LIMITED = [{**source, "max_tokens": most} for source, most in zip(CHANGES["sources"], (6, 4), strict=True)]
+COUNTS = ("rows_in", "used", "after", "outside", "over", "repeated", "superseded", "rejected")
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder with when it was written and how large it is."""
+    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.rglob("*"))}
+
+
+def tokenizers(folder: Path, texts: list[str], vocabulary: int) -> Tokenizers:
+    made = Tokenizers(event=train_event_tokenizer(texts, vocabulary),
+                      language=train_language_tokenizer([FOOD], vocabulary))
+    folder.mkdir(parents=True)
+    made.save(folder)
+    return made
+
+
+@pytest.fixture(scope="module")
+def lived(spark, tmp_path_factory) -> SimpleNamespace:
+    """Checked with source tables alone, then with a checkpoint, a release and runs of embed, for the next day."""
+    # An aggregate of each kind is assemble's to test, and takes Spark a second to plan.
+    changes = {"sources": LIMITED, "scenarios": SCENARIOS, "model": {"network": {"head": 96}},
+               "aggregates": CHANGES["aggregates"][-1:]}
+    d = deploy(tmp_path_factory.mktemp("check"), **CHANGES | changes)
+    lake = make_lake()
+    lake["bills"].append({**lake["bills"][0], "bill_id": "long", "user_id": None, "merchant": "x" * 1200})
+    write(d, lake)
+    seen = SimpleNamespace(d=d, lake=lake, before=listing(d.path.parent), first=check(spark, d, now=NOON))
+    seen.after = listing(d.path.parent)
+    tokenizers(releases.checkpoints(d) / "c1", ["tea"], 260)
+    releases.set_checkpoint(d, releases.checkpoints(d) / "c1")
+    seen.tokenizers = tokenizers(releases.folder(d) / "r1", [*texts(d, lake, DAY1)["bill"]], 400)
+    release.point(releases.folder(d), "r1")
+    for day, embedded in ((date(2025, 2, 1), 1000), (date(2025, 2, 2), 4)):
+        with Record.kept(d, "embed", day) as run:
+            run.details["embedded"] = embedded
+    failed = Record(deployment=d, job="embed", as_of=DAY1, details={"embedded": 14})
+    failed.write("failed", finished_at=datetime.now(UTC))
+    seen.second = check(spark, d.model_copy(update={"max_reject_share": 0.05}), DAY2, NOON)
+    return seen
+
+
+def texts(d: Deployment, lake: dict, day: date) -> dict[str, Counter]:
+    """How often each text stands in the profiles of a day, by source."""
+    found, _ = literal.profiles(d, lake, day)
+    return {source.name: Counter(text for profile in found.values() for _, text, _ in profile[source.name])
+            for source in d.sources}
+
+
+def each(lived: SimpleNamespace) -> list[tuple[Checked, date]]:
+    return [(lived.first, DAY1), (lived.second, DAY2)]
+
+
+def test_it_changes_nothing(lived):
+    assert lived.before == lived.after
+    assert not runs.read(lived.d, "check")
+
+
+def test_without_a_day_it_takes_the_one_after_the_newest_event_before_today(lived):
+    # There are bills of today and of 2090 and 2095: neither belongs to a day that is over.
+    assert max(literal.when(row["paid_at"]) for row in lived.lake["bills"] if row["paid_at"]).year > 2089
+    assert (lived.first.as_of, lived.second.as_of) == (DAY1, DAY2)
+
+
+def test_each_source_is_told_with_its_users_and_times(lived):
+    for source in lived.d.sources:
+        good = [row for row in lived.lake[source.table] if literal.judge(source, row) is None]
+        times = [literal.when(row[source.time]) for row in good]
+        told = lived.first.sources[source.name]
+        assert (told.table, told.version, told.users) == (source.table, 0, len({row["user_id"] for row in good}))
+        assert (told.first, told.last) == (min(times), max(times))
+    good = [row for row in lived.lake["attributes"] if row["user_id"] and row["valid_from"]]
+    told, times = lived.first.sources["attributes"], [row["valid_from"] for row in good]
+    assert (told.users, told.first, told.last) == (len({row["user_id"] for row in good}), min(times), max(times))
+
+
+def test_every_row_is_accounted_for_as_assemble_would(lived):
+    for found, day in each(lived):
+        _, went = literal.profiles(lived.d, lived.lake, day)
+        for name, source in found.sources.items():
+            assert {key: getattr(source.account, key) for key in COUNTS} == {
+                key: went[name][key] for key in COUNTS}, (day, name)
+
+
+def test_rejected_rows_are_told_by_reason_with_a_few_of_them(lived):
+    _, went = literal.profiles(lived.d, lived.lake, DAY1)
+    for source in lived.d.sources:
+        told = lived.first.sources[source.name].rejected
+        broken = {reason: [row for row in lived.lake[source.table] if literal.judge(source, row) == reason]
+                  for reason in told}
+        assert {reason: found.rows for reason, found in told.items()} == {
+            reason: len(rows) for reason, rows in broken.items()} == {
+            reason: n for reason, n in went[source.name].items() if reason not in COUNTS}
+        assert all(len(found.samples) == min(3, found.rows) for found in told.values())
+    told = lived.first.sources["search"].rejected["time does not parse"]
+    assert [json.loads(sample)["searched_at"] for sample in told.samples] == ["", "12:30", "2025-13-40"]
+    cut = lived.first.sources["bill"].rejected["no user id"].samples[-1]
+    assert cut.startswith('{"bill_id":"long"')
+    assert (len(cut), cut[-5:]) == (204, "x ...")
+
+
+def test_texts_are_counted_in_words_and_then_in_tokens(lived):
+    def words(text: str) -> int:
+        return len(text.split(" "))
+
+    def tokens(text: str) -> int:
+        return 1 + len(lived.tokenizers.event.encode(text, add_special_tokens=False).ids)
+
+    for (found, day), length, rest in zip(each(lived), (words, tokens), (1, 0), strict=True):
+        for name, counted in texts(lived.d, lived.lake, day).items():
+            most = lived.d.source(name).max_tokens
+            read = {text: min(length(text), most) if length is tokens else length(text) for text in counted}
+            told = found.costs.texts[name]
+            assert (told.used, told.distinct) == (counted.total(), len(counted))
+            assert told.read == sum(n * read[text] for text, n in counted.items())
+            assert told.encoded == sum(read.values())
+            assert told.saved == pytest.approx(1 - told.encoded / told.read)
+            assert told.longest == max(map(length, counted))
+            assert told.cut == sum(length(text) + rest > most for text in counted)
+    assert min(texts.cut for texts in (lived.first.costs.texts["bill"], lived.second.costs.texts["bill"])) > 0
+
+
+def test_a_day_costs_the_users_whom_it_changes(lived):
+    for found, day in each(lived):
+        now, _ = literal.profiles(lived.d, lived.lake, day)
+        then, _ = literal.profiles(lived.d, lived.lake, day - timedelta(days=1))
+        changed = {user for user, profile in now.items() if then.get(user, {}).get("profile_hash")
+                   != profile["profile_hash"]}
+        told = found.costs
+        assert (told.users, told.changed, told.new, told.ended) == (
+            len(now), len(changed), len(now.keys() - then.keys()), len(then.keys() - now.keys()))
+        wanted = {(source.name, text) for user in changed for source in lived.d.sources
+                  for _, text, _ in now[user][source.name]}
+        before = {(source.name, text) for profile in then.values() for source in lived.d.sources
+                  for _, text, _ in profile[source.name]}
+        assert (told.day.texts, told.new_texts) == (len(wanted), len(wanted - before))
+        for side, users in ((told.everyone, now.keys()), (told.day, changed)):
+            vectors = 2 * len(users)
+            assert (side.users, side.vectors) == (len(users), vectors)
+            assert side.user_embeddings_bytes == vectors * 96 * 4
+            assert side.user_vectors_bytes == side.online_bytes == vectors * 96 * 2
+            events = sum(len(now[user][source.name]) for user in users for source in lived.d.sources)
+            fixed = network(lived.d).fixed_tokens + sum(told.tokens.instructions.values())
+            assert side.language_model == len(users) * fixed + events
+    assert 0 < lived.first.costs.changed < lived.first.costs.users
+    assert lived.second.costs.ended > 0
+    limit = {source.name: source.max_tokens for source in lived.d.sources}
+    assert lived.second.costs.day.encoder == sum(
+        len(lived.tokenizers.event_ids([text], limit[name])[0]) for name, text in wanted)
+
+
+def test_the_tokens_of_a_user_are_spread_as_the_events_are(lived):
+    # How long a sequence of so many events is, tests/model/test_network.py asks the network itself.
+    for (found, day), asked in zip(each(lived), (
+            {"universal": 1, "food": 8},
+            {"universal": 1, "food": len(lived.tokenizers.instruction_ids([FOOD])[0])}), strict=True):
+        now, _ = literal.profiles(lived.d, lived.lake, day)
+        events = [sum(len(profile[source.name]) for source in lived.d.sources) for profile in now.values()]
+        assert found.costs.tokens.instructions == asked
+        for told, more in ((found.costs.tokens.profile, 0), (found.costs.tokens.whole, sum(asked.values()))):
+            fixed = network(lived.d).fixed_tokens + more
+            assert [told.mean, told.median, told.high, told.most] == pytest.approx(
+                [fixed + np.mean(events), *(fixed + np.percentile(events, [50, 95])), fixed + max(events)])
+            assert told.possible == fixed + 3 + 4
+
+
+def test_lengths_are_those_of_the_release_or_else_of_the_checkpoint(lived, deployment):
+    assert (lived.first.costs.tokens.unit, lived.first.costs.tokens.tokenizer) == ("words", None)
+    assert (lived.second.costs.tokens.unit, lived.second.costs.tokens.tokenizer) == ("tokens", "r1")
+    d = deployment()
+    assert tokenizers_folder(d) is None
+    (releases.checkpoints(d) / "c1").mkdir(parents=True)
+    releases.set_checkpoint(d, releases.checkpoints(d) / "c1")
+    assert tokenizers_folder(d) == releases.checkpoints(d) / "c1"
+    release.point(releases.folder(d), "r1")
+    assert tokenizers_folder(d) == releases.folder(d) / "r1"
+
+
+def test_seconds_come_from_the_ok_run_of_embed_whose_users_are_nearest(lived):
+    assert (lived.first.costs.day.seconds, lived.first.costs.everyone.measured) == (None, None)
+    many, few, failed = runs.read(lived.d, "embed")
+    assert (many.details["embedded"], few.details["embedded"], failed.status) == (1000, 4, "failed")
+    # Of 1,000 and 4 users, 4 are the nearer to 15; the failed run, of 14, tells nothing.
+    took = (few.finished_at - few.started_at).total_seconds()
+    for side in (lived.second.costs.everyone, lived.second.costs.day):
+        assert side.seconds == pytest.approx(side.users * took / 4)
+        assert side.measured.startswith("embed for 2025-02-02: 4 users in ")
+
+
+def test_the_sample_is_the_median_by_events(lived):
+    for found, day in each(lived):
+        now, _ = literal.profiles(lived.d, lived.lake, day)
+        ranked = sorted((sum(len(profile[source.name]) for source in lived.d.sources), user)
+                        for user, profile in now.items())
+        middle = ranked[(len(ranked) - 1) // 2][0]
+        user = next(user for events, user in ranked if events == middle)
+        profile, sample = now[user], found.profile
+        assert sample.user_id == user
+        assert {name: [(event.event_time, event.text, event.gap) for event in events]
+                for name, events in sample.events.items()} == {s.name: profile[s.name] for s in lived.d.sources}
+        assert (sample.ages, sample.tabular, sample.banded) == (
+            profile["ages"], profile["tabular"], ["since_search"])
+
+
+def test_a_person_reads_tables_and_a_program_one_object(lived, capsys):
+    report.out.print(findings(lived.second))
+    told = " ".join(capsys.readouterr().out.split())
+    profile = lived.second.profile
+    shown = [event.text for events in profile.events.values() for event in events if len(event.text) < 40]
+    costs = lived.second.costs
+    for words in ("Tables, checked as of 2025-03-02 in", f"bill bills 0 {len(lived.lake['bills'])}", *shown,
+                  "time does not parse 4", f"{costs.texts['bill'].saved:.1%}",
+                  f"user {profile.user_id}, the median with", f"users embedded {costs.users} {costs.changed}",
+                  "Tokens are those of the tokenizers in r1",
+                  "Seconds are as in embed for 2025-02-02: 4 users in"):
+        assert words in told, words
+    told = json.loads(report.as_object(lived.second))
+    assert told["sources"]["bill"]["account"]["rows_in"] == len(lived.lake["bills"])
+    assert told["costs"]["tokens"]["whole"]["possible"] == costs.tokens.whole.possible
+    assert told["profile"]["user_id"] == profile.user_id
+
+
+def test_empty_tables_are_told_as_such(spark, deployment, capsys):
+    d = deployment(sources=DEPLOYMENT["sources"][:1])
+    write(d, {"bills": []})
+    found = check(spark, d, now=NOON)
+    assert (found.as_of, found.costs.users, found.profile) == (DAY1, 0, None)
+    assert found.costs.tokens.whole == Spread(mean=None, median=None, high=None, most=None, possible=8)
+    assert (found.sources["bill"].first, found.costs.texts["bill"].saved, found.costs.day.seconds) == (None, 0.0, None)
+    report.out.print(findings(found))
+    assert "bill: no row is used as of 2025-03-01" in capsys.readouterr().out
+
+
+def test_missing_tables_are_told_all_at_once(spark, deployment):
+    with pytest.raises(SourceError) as refused:
+        check(spark, deployment())
+    assert "2 mistake(s)" in str(refused.value)
+    assert "sources.search.table = searches: there is no Delta table at" in str(refused.value)
+
+
+def test_too_many_rejected_rows_are_foretold(lived, capsys):
+    assert not any(source.refused for source in lived.first.sources.values())
+    assert {name: source.refused for name, source in lived.second.sources.items()} == {
+        name: source.account.rejected > 0.05 * source.account.rows_in for name, source in lived.second.sources.items()
+    } == {"bill": False, "search": True, "attributes": False}
+    report.out.print(findings(lived.second))
+    assert "search: 6 of 104 rows are rejected, more than max_reject_share" in capsys.readouterr().out
+
+
+def test_the_command_leaves_the_metastore_alone(lived, deployment, monkeypatch):
+    started: list[Deployment] = []
+
+    @contextmanager
+    def session(d: Deployment) -> Any:
+        started.append(d)
+        yield SimpleNamespace(sparkContext=SimpleNamespace(statusTracker=lambda: SimpleNamespace(
+            getJobIdsForGroup=lambda: ())))
+
+    days: list[date | None] = []
+    monkeypatch.setattr("jobs.cli.commands.data.spark_session", session)
+    monkeypatch.setattr("jobs.operations.check.check", lambda spark, d, as_of: days.append(as_of) or lived.first)
+    path = deployment(spark={**DEPLOYMENT["spark"], "metastore": "metastore"}).path
+    told = CliRunner().invoke(cli.app, ["check", "-c", str(path), "--as-of", "2025-03-02", "--json"])
+    assert json.loads(told.stdout) == json.loads(report.as_object(lived.first))
+    assert (days, started[0].spark.metastore) == ([DAY2], None)
+
+
+def test_an_unsafe_lake_is_refused_before_spark_starts(deployment: Callable[..., Deployment], tmp_path: Path):
+    path = deployment(lake="s3a://bucket/lake").path
+    env = {**os.environ, "PATH": str(tmp_path), "JAVA_HOME": str(tmp_path), "PYTHONPATH": os.getcwd()}
+    told = subprocess.run([sys.executable, "-m", "jobs", "check", "-c", str(path)], env=env, text=True,
+                          capture_output=True, timeout=60, cwd=tmp_path)
+    assert told.returncode == 2
+    assert told.stderr.startswith("error: ")
+    assert "spark.delta.logStore.s3a.impl: io.delta.storage.S3DynamoDBLogStore" in told.stderr
+    assert "Java" not in told.stderr

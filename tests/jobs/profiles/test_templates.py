@@ -1,0 +1,73 @@
+"""Templates: every filter against a plain Python reading of the same cell."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from pyspark.sql import functions as F
+
+from jobs.config.sections import EventSource
+from jobs.profiles import templates
+from tests.support import literal
+
+AMOUNTS = [0.0, -0.0, 0.99, 1.0, 1.999, 2.0, 9.99, 10.0, 19.999, 20.0, 999_999.99, 1_000_000.0, 3e12, -0.5, -10.0,
+           None, float("nan")]
+
+
+def source(template: str) -> EventSource:
+    return EventSource(name="bill", table="bills", time="at", template=template)
+
+
+def rendered(spark, template: str, rows: list[tuple], schema: str) -> list[str]:
+    df = spark.createDataFrame([(n, *row) for n, row in enumerate(rows)], f"n int, {schema}").coalesce(1)
+    time = templates.timestamp(F.col("at"), df.schema["at"].dataType) if "at" in df.columns else F.lit(None)
+    out = df.select("n", templates.text(source(template), df.schema, time).alias("text")).collect()
+    return [row.text for row in sorted(out)]
+
+
+def test_amount_bands(spark):
+    found = rendered(spark, "{amount:amount_band}", [(amount,) for amount in AMOUNTS], "amount double")
+    assert found == [literal.amount_band(amount) for amount in AMOUNTS]
+    assert found[:4] == ["under 1", "under 1", "under 1", "1 to 2"]
+    assert found[-4:] == ["refund under 1", "refund 10 to 20", "unknown amount", "unknown amount"]
+
+
+def test_amounts_that_are_texts(spark):
+    cells = ["12.5", " 7 ", "1e3", "", None, "free", "Infinity"]
+    assert rendered(spark, "{amount:amount_band}", [(cell,) for cell in cells], "amount string") == [
+        "10 to 20", "5 to 10", "1000 to 2000", *["unknown amount"] * 4]
+
+
+def test_times_as_weekday_hour_daypart_and_month(spark):
+    cells = [datetime(2025, 1, 5, 0, 0, tzinfo=UTC), datetime(2025, 2, 28, 5, 59, 59, tzinfo=UTC),
+             datetime(2024, 12, 31, 12, 0, tzinfo=UTC), datetime(2025, 7, 4, 23, 59, tzinfo=UTC), None]
+    found = rendered(spark, "{at:weekday}|{at:hour}|{at:daypart}|{at:month}", [(cell,) for cell in cells],
+                     "at timestamp")
+    assert found == ["Sunday|00:00|night|January", "Friday|05:00|night|February",
+                     "Tuesday|12:00|afternoon|December", "Friday|23:00|evening|July",
+                     "unknown|unknown|unknown|unknown"]
+
+
+@pytest.mark.parametrize(("cell", "meaning"), [
+    ("2025-03-01T10:00:00Z", "2025-03-01 10:00:00"), ("2025-03-01T10:00:00+08:00", "2025-03-01 02:00:00"),
+    ("2025-03-01 10:00", "2025-03-01 10:00:00"), ("2025-03-01", "2025-03-01 00:00:00"),
+    ("12:30", None), ("yesterday", None), ("", None), ("2025-02-30", None), ("31/12/2025", None), ("20250301", None),
+])
+def test_texts_as_times(cell, meaning, spark):
+    df = spark.createDataFrame([(cell,)], "at string")
+    [row] = df.select(templates.timestamp(F.col("at"), df.schema["at"].dataType).cast("string").alias("t")).collect()
+    assert row.t == meaning
+
+
+def test_texts_are_cleaned_filled_and_cut(spark):
+    rows = [("  a \t b\n", 3, True), (None, None, None), ("   ", 0, False), ("面　馆\u00a0x\u0007y", 7, True),
+            ("z" * 2000, 1, True), ("y" * 999 + " tail", 1, True)]
+    found = rendered(spark, "{{{name}}} {count} {flag}", rows, "name string, count int, flag boolean")
+    assert found[:4] == ["{ a b } 3 true", "{unknown} unknown unknown", "{unknown} 0 false", "{面 馆 x y} 7 true"]
+    assert found[4] == "{" + "z" * 999
+    assert found[5] == "{" + "y" * 999
+
+
+def test_a_column_named_with_an_odd_case_or_a_dot_free_name(spark):
+    assert rendered(spark, "{Name}", [("x",)], "Name string") == ["x"]

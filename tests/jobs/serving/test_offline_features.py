@@ -1,0 +1,83 @@
+"""Features point in time, against a literal as-of join; offline, online and the embeddings say the same."""
+
+from __future__ import annotations
+
+import deltalake
+import numpy as np
+import pandas as pd
+import pytest
+
+from feature_repo.store import StoreError
+from jobs.serving.lookup import lookup
+from jobs.serving.offline_features import REGEX_NAMES, features
+from tests.support.embedded import DAY3, SCENARIOS, USERS, latest
+
+TIMES = pd.to_datetime(["2025-02-28T23:59:59Z", "2025-03-01T00:00:00Z", "2025-03-02T12:00:00Z", "2025-03-04T00:00:00Z"])
+
+
+def asked() -> pd.DataFrame:
+    return pd.DataFrame([(user, at, number) for number, user in enumerate([*USERS, "nobody"]) for at in TIMES],
+                        columns=["user_id", "as_of", "label"])
+
+
+def literal(entities: pd.DataFrame, embeddings: pd.DataFrame, scenario: str) -> pd.DataFrame:
+    """Pandas' own as-of join of the rows of `user_embeddings`."""
+    right = embeddings[embeddings["scenario"] == scenario].sort_values("as_of")[["user_id", "as_of", "embedding"]]
+    right["made_at"] = right["as_of"]
+    return pd.merge_asof(entities.sort_values("as_of"), right, on="as_of", by="user_id")
+
+
+@pytest.mark.parametrize("kind", ["pandas", "spark"])
+def test_features_are_a_literal_as_of_join(published, spark, kind):
+    embeddings = deltalake.DeltaTable(published.table("user_embeddings")).to_pandas()
+    embeddings["as_of"] = embeddings["as_of"].astype("datetime64[ns, UTC]")
+    entities = asked()
+    before = spark.conf.get(REGEX_NAMES)
+    joined = features(spark, published, entities if kind == "pandas" else spark.createDataFrame(entities))
+    assert spark.conf.get(REGEX_NAMES) == before
+    assert joined.columns[:3] == ["user_id", "as_of", "label"]
+    found = joined.toPandas()
+    assert len(found) == len(entities)
+    found["as_of"] = found["as_of"].dt.tz_localize("UTC") if found["as_of"].dt.tz is None else found["as_of"]
+    rows = found.set_index(["user_id", "as_of"])
+    present = 0
+    for scenario in SCENARIOS:
+        for wanted in literal(entities, embeddings, scenario).itertuples():
+            row = rows.loc[(wanted.user_id, wanted.as_of)]
+            assert row["label"] == wanted.label
+            if not isinstance(wanted.embedding, np.ndarray | list):  # not yet embedded, or ended
+                assert row[scenario] is None
+                assert pd.isna(row[f"{scenario}_as_of"])
+                continue
+            present += 1
+            vector = np.asarray(row[scenario])
+            assert vector @ np.asarray(wanted.embedding) / np.linalg.norm(vector) > 0.9999
+            assert pd.Timestamp(row[f"{scenario}_as_of"]).tz_localize(None) == wanted.made_at.tz_localize(None)
+    assert present == sum(len(latest(at.date())) for at in TIMES)
+
+
+def test_offline_online_and_the_embeddings_agree(published, spark):
+    now = pd.DataFrame({"user_id": USERS, "as_of": "2025-06-01"})
+    offline = features(spark, published, now, ["film", "universal"]).toPandas().set_index("user_id")
+    assert list(offline.columns) == ["as_of", *(f"{s}{part}" for s in ("film", "universal")
+                                                for part in ("", "_model_version", "_as_of"))]
+    for answer in lookup(published, USERS):
+        for scenario in ("film", "universal"):
+            truth = latest(DAY3).get((answer.user_id, scenario))
+            packed = offline.loc[answer.user_id, scenario]
+            assert (packed is None) == (truth is None) == (scenario not in answer.vectors)
+            if truth is not None:
+                vector = answer.vectors[scenario].vector
+                assert np.array_equal(np.asarray(packed, dtype=np.float32), vector)
+                assert vector @ truth[0] / np.linalg.norm(vector) > 0.9999
+
+
+def test_mistakes_are_named(published, spark, deployment):
+    with pytest.raises(StoreError, match="no column as_of"):
+        features(spark, published, pd.DataFrame({"user_id": ["u01"]}))
+    with pytest.raises(StoreError, match="has no row"):
+        features(spark, published, asked().iloc[:0])
+    with pytest.raises(StoreError, match="scenario 'foood' was never published"):
+        features(spark, published, asked(), ["foood"])
+    with pytest.raises(StoreError, match="run `instructue publish` first"):
+        features(spark, deployment(), asked())

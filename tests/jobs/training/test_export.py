@@ -1,0 +1,233 @@
+"""Train and export on a lake, without a JVM: each takes up what the one before it left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import deltalake
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from jobs.config.deployment import Deployment
+from jobs.lake.delta import TableError
+from jobs.lake.run_log import Record
+from jobs.training.export import export
+from jobs.training.registry import NoCheckpointError, checkpoint, folder, open_release
+from jobs.training.train import INPUTS, network, settings, train
+from model.serving.onnx_runtime import load
+from model.serving.release import ReleaseError, current
+from tests.support import shop
+from tests.support.error_page import case, refused, row
+from tests.support.made_up import made_up_pairs, made_up_profiles
+from tests.support.pretrained import save_encoder
+
+CUT_OFF = date(2025, 1, 1)
+QUIET = {"log": lambda line: None}
+SMALL = {"preset": "tiny", "training": {"steps": 2, "profiles_per_step": 8},
+         "network": {"shared_encoder": True, "encoder": {"layers": 1, "width": 32, "heads": 2, "feedforward": 32},
+                     "backbone": {"layers": 1}, "head": 24}}
+
+
+def company(at, **changes) -> Deployment:
+    return shop.company(at, **{"model": SMALL} | changes)
+
+
+def write(deployment: Deployment, table: str, rows: pa.Table, day: date) -> None:
+    """Write a day of a table as the Spark jobs leave it."""
+    at = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    rows = rows.drop_columns([name for name in ("as_of", "interest") if name in rows.column_names])
+    rows = rows.append_column("as_of", pa.array([at] * len(rows), pa.timestamp("us", "UTC")))
+    deltalake.write_deltalake(deployment.table(table), rows.append_column("day", pa.array([day] * len(rows))),
+                              mode="append", partition_by=["day"])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Deployment:
+    """A deployment whose checkpoint is trained, for two steps."""
+    deployment = company(tmp_path_factory.mktemp("trained"))
+    made = made_up_profiles(40)
+    write(deployment, "training_profiles", made, CUT_OFF)
+    write(deployment, "userqa", made_up_pairs(made), CUT_OFF)
+    done = train(deployment, **QUIET)
+    assert (done.as_of, done.steps, done.profiles + 0 > 0) == (CUT_OFF, 2, True)
+    return deployment
+
+
+@pytest.fixture(scope="module")
+def released(trained) -> Deployment:
+    export(trained)
+    return trained
+
+
+def job(deployment: Deployment, name: str) -> dict:
+    found = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", name)])
+    assert len(found) == 1
+    return found.to_pylist()[0]
+
+
+@pytest.mark.parametrize(("wrong", "damage"), [
+    case("a pointer to a checkpoint that is gone", lambda folder: (folder.parent / "CURRENT").write_text("gone")),
+    case("a pointer to a checkpoint that is empty", lambda folder: (folder.parent / "CURRENT").write_text("\n")),
+    case("a checkpoint that was not trained by a job", lambda folder: (folder / INPUTS).unlink()),
+    case("a checkpoint whose inputs are no JSON", lambda folder: (folder / INPUTS).write_text("{")),
+])
+def test_a_checkpoint_that_cannot_be_taken_up_is_refused(wrong, damage, trained, tmp_path):
+    copied = Deployment.read(shutil.copytree(trained.path.parent, tmp_path / "copy") / trained.path.name)
+    damage(checkpoint(copied))
+    with refused(wrong):
+        export(copied)
+
+
+@row("training profiles that have lost a file")
+def test_training_on_a_broken_table_is_refused(wrong, trained, tmp_path):
+    copied = Deployment.read(shutil.copytree(trained.path.parent, tmp_path / "copy") / trained.path.name)
+    next(Path(copied.table("training_profiles")).rglob("*.parquet")).unlink()
+    with refused(wrong):
+        train(copied, **QUIET)
+    assert job(copied, "train")["status"] == "failed"
+
+
+def test_training_again_on_the_same_is_not_done_again(trained):
+    before = train(trained, **QUIET)
+    weights = before.checkpoint / "model.safetensors"
+    stamp = weights.stat().st_mtime_ns
+    again = train(trained, **QUIET)
+    assert again.checkpoint == before.checkpoint
+    assert weights.stat().st_mtime_ns == stamp
+    run = job(trained, "train")
+    assert (run["status"], run["day"], dict(run["versions"])) == ("ok", CUT_OFF, {"training_profiles": 0, "userqa": 0})
+    assert json.loads(run["details"])["checkpoint"] == before.checkpoint.name
+
+
+def test_another_training_takes_nothing_away(trained):
+    before = train(trained, **QUIET)
+    other = train(trained, steps=1, **QUIET)
+    assert other.checkpoint != before.checkpoint
+    assert (before.checkpoint / "model.safetensors").exists()
+    assert train(trained, **QUIET).checkpoint == before.checkpoint
+
+
+def test_other_weights_of_a_pretrained_model_are_another_training(trained, tmp_path):
+    encoder = save_encoder(tmp_path / "models" / "encoder", "bert")
+    content = yaml.safe_load(trained.path.read_text())
+    content["model"]["network"]["encoder"] = {"pretrained": "../models/encoder"}
+    copied = shutil.copytree(trained.path.parent, tmp_path / "copy")
+    (copied / trained.path.name).write_text(yaml.safe_dump(content))
+    deployment = Deployment.read(copied / trained.path.name)
+    before = train(deployment, **QUIET).checkpoint
+    assert train(deployment, **QUIET).checkpoint == before
+    save_encoder(encoder, "bert", seed=2)
+    assert train(deployment, **QUIET).checkpoint != before
+    assert export(deployment).checkpoint != before
+
+
+def test_two_processes_train_one_checkpoint(trained, tmp_path):
+    lone, shared = (
+        Deployment.read(shutil.copytree(trained.path.parent, tmp_path / name) / trained.path.name)
+        for name in ("lone", "shared"))
+    expected = train(lone, seed=3, **QUIET)
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "jobs", "train", "--config", str(shared.path), "--seed", "3", "--json"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    [told] = [json.loads(line) for line in run.stdout.splitlines()]  # the first process alone speaks
+    assert told["loss"] == pytest.approx(expected.loss, abs=1e-4)
+    assert "waiting" not in run.stderr  # for the lock that the other holds
+    assert checkpoint(shared).name == expected.checkpoint.name == Path(told["checkpoint"]).name
+    assert job(shared, "train")["status"] == "ok"
+    assert json.loads((checkpoint(shared) / "metrics.json").read_text())["processes"] == 2
+
+
+def test_the_deployment_decides_the_network_and_the_training(trained):
+    config = network(trained)
+    assert [source.name for source in config.sources] == ["bill", "search"]
+    assert (config.shared_encoder, config.encoder.width, config.backbone.layers, config.head) == (True, 32, 1, 24)
+    assert [number.name for number in config.tabular.numbers] == ["bills", "income"]
+    assert settings(trained).steps == 2
+    assert settings(trained, 5).steps == 5
+
+
+def test_without_its_tables_it_names_the_job_that_makes_them(tmp_path):
+    empty = company(tmp_path)
+    with pytest.raises(TableError, match="run `instructue userqa` first"):
+        train(empty, **QUIET)
+    write(empty, "training_profiles", made_up_profiles(3), CUT_OFF)
+    with pytest.raises(NoCheckpointError, match="run `instructue train` first"):
+        export(empty)
+    assert job(empty, "export")["status"] == "failed"
+
+
+def test_what_userqa_left_half_or_made_otherwise_is_not_trained_on(tmp_path):
+    asked = company(tmp_path)
+    made = made_up_profiles(3)
+    write(asked, "training_profiles", made, CUT_OFF)
+    write(asked, "userqa", made_up_pairs(made), CUT_OFF)
+    with pytest.raises(KeyError), Record.kept(asked, "userqa", CUT_OFF):
+        raise KeyError("killed between its two tables")
+    with pytest.raises(TableError, match=r"userqa for 2025-01-01 did not succeed .*run `instructue userqa` again"):
+        train(asked, **QUIET)
+    with Record.kept(asked, "userqa", CUT_OFF) as run:
+        run.details["shaping"] = asked.shaping()
+    sources = [source | {"template": "{interest}"} for source in shop.CHANGES["sources"]]
+    with pytest.raises(ReleaseError, match=r"(?s)sources\.bill\.template: '\{interest\}' in the deployment, 'paid .*"
+                                           r"run `instructue userqa` again"):
+        train(company(tmp_path, sources=sources), **QUIET)
+
+
+def test_a_release_is_made_checked_and_current(released):
+    made = open_release(released)
+    assert made.path == current(folder(released))
+    assert made.scenarios == ("universal", "food", "films")
+    assert (made.path / "deployment.yaml").read_text() == released.path.read_text()
+    assert load(made.path).embed(made_up_profiles(5)).shape == (5, 3, 24)
+    run = job(released, "export")
+    assert (run["status"], run["model_version"]) == ("ok", made.model_version)
+    assert min(json.loads(run["details"])["gates"].values()) > 0.9999
+
+
+def test_a_deployment_other_than_was_trained_on_is_refused(released):
+    sources = [source.model_dump() | {"window_days": 17} for source in released.sources]
+    other = company(released.path.parent, sources=sources)
+    with pytest.raises(ReleaseError, match=r"sources\.bill\.window_days: 17 in the deployment, 365 in the training"):
+        export(other)
+    company(released.path.parent)
+
+
+@pytest.mark.parametrize("instructions_only", [False, True])
+def test_a_source_that_the_profiles_lack_is_named(released, instructions_only):
+    sources = [*shop.CHANGES["sources"], shop.CHANGES["sources"][0] | {"name": "refund"}]
+    other = company(released.path.parent, sources=sources)
+    with pytest.raises(ReleaseError, match=r"sources: \['bill', 'search', 'refund'\] in the deployment"):
+        export(other, instructions_only=instructions_only)
+    company(released.path.parent)
+
+
+@pytest.mark.parametrize("instructions_only", [False, True])
+def test_profiles_that_userqa_made_otherwise_are_refused(released, instructions_only):
+    with Record.kept(released, "userqa", CUT_OFF) as run:
+        run.details["shaping"] = released.shaping() | {"numbers": []}
+    with pytest.raises(ReleaseError, match=r"numbers: .* in the deployment, \[\] in the profiles"):
+        export(released, instructions_only=instructions_only)
+    with Record.kept(released, "userqa", CUT_OFF) as run:
+        run.details["shaping"] = released.shaping()
+
+
+def test_instructions_are_added_to_the_current_release(released, tmp_path):
+    before = open_release(released)
+    more = company(released.path.parent, scenarios=[*shop.SCENARIOS, {"name": "games", "instruction": "Games?"}])
+    train(more, steps=1, **QUIET)  # the checkpoint trained last is not the release's
+    done = export(more, instructions_only=True)
+    assert done.model_version == before.model_version
+    assert done.scenarios == ("universal", "food", "films", "games")
+    after = open_release(more)
+    assert after.path == done.release
+    np.testing.assert_array_equal(after.vectors()["food"], before.vectors()["food"])

@@ -1,0 +1,151 @@
+"""Pairs joined to their profiles, drawn without repeats and laid out as each pair says."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from model.data.pairs import PairError, Pairs, pair_batch, read_pairs
+from model.data.profiles import read_profiles
+from model.data.text import Tokenizers, train_event_tokenizer, train_language_tokenizer
+from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
+
+
+@pytest.fixture(scope="module")
+def profiles() -> pa.Table:
+    return made_up_profiles(40)
+
+
+def triples(table: pa.Table, pairs: Pairs) -> list[tuple[str, str | None, str]]:
+    users = table["user_id"].to_pylist()
+    return [
+        (user, pairs.instructions[pairs.instruction_R[pair]], pairs.answers[pairs.answer_R[pair]])
+        for row, user in enumerate(users)
+        for pair in range(pairs.offsets_U1[row], pairs.offsets_U1[row + 1])
+    ]
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_pairs_join_their_profiles_whatever_the_order_of_rows(profiles: pa.Table, split: str) -> None:
+    written = made_up_pairs(profiles)
+    expected = {
+        (row["user_id"], row["instruction"], row["answer"])
+        for row in written.to_pylist()
+        if row["split"] == split
+    }
+    table, pairs = read_pairs(profiles, written, split)
+    assert set(triples(table, pairs)) == expected
+    assert len(triples(table, pairs)) == len(expected)
+
+    turn = np.random.default_rng(0)
+    table_2, pairs_2 = read_pairs(
+        profiles.take(turn.permutation(len(profiles))), written.take(turn.permutation(len(written))), split
+    )
+    assert table_2.equals(table)
+    assert triples(table_2, pairs_2) == triples(table, pairs)
+
+
+def test_the_same_user_at_two_times_keeps_pairs_apart(profiles: pa.Table) -> None:
+    late = profiles.slice(5, 1)
+    early = late.set_column(
+        1, "as_of", pc.subtract(late["as_of"], pa.scalar(10**6 * 86_400, pa.duration("us")))
+    )
+    pairs = made_up_pairs(late, validation=0)
+    of_early = pairs.set_column(
+        pairs.column_names.index("as_of"),
+        "as_of",
+        pa.chunked_array([early["as_of"].chunk(0).take([0, 0, 0])]),
+    ).set_column(pairs.column_names.index("answer"), "answer", pa.array(["then"] * 3))
+    table, read = read_pairs(pa.concat_tables([late, early]), pa.concat_tables([pairs, of_early]), "train")
+    assert table["as_of"].to_pylist() == [early["as_of"][0].as_py(), late["as_of"][0].as_py()]
+    assert [answer for _, _, answer in triples(table, read)[:3]] == ["then"] * 3
+    assert "then" not in [answer for _, _, answer in triples(table, read)[3:]]
+
+
+def test_drawn_pairs_are_the_profiles_own_and_never_twice() -> None:
+    instruction = np.array([0, 1, 1, 1, 0, 1, 1, 0, 0, 0])
+    pairs = Pairs(
+        instructions=[None, "?"],
+        answers=["a"],
+        instruction_R=instruction,
+        answer_R=np.zeros(10, dtype=np.int64),
+        offsets_U1=np.array([0, 5, 7, 7, 10]),
+    )
+    seen = set()
+    for seed in range(30):
+        row, pair = pairs.draw(np.array([3, 0, 1]), instructed=2, general=1, rng=np.random.default_rng(seed))
+        assert row.tolist() == [0, 1, 1, 1, 2, 2]
+        assert len(set(pair)) == len(pair)
+        assert pair[0] in (7, 8, 9)
+        assert sorted(instruction[pair[1:4]].tolist()) == [0, 1, 1]
+        assert set(pair[4:]) == {5, 6}
+        seen.update(pair)
+    assert seen == set(range(10))
+
+
+def test_a_batch_asks_each_user_several_things_and_many_users_each_of_them() -> None:
+    """Five users have ten questions each, a sixth only four of them, and each one general answer."""
+    few = [2, 5, 7, 8]
+    instruction = np.array([*[*range(1, 11), 0] * 5, *few, 0])
+    pairs = Pairs(
+        instructions=[None, *(f"{number}?" for number in range(10))],
+        answers=["a"],
+        instruction_R=instruction,
+        answer_R=np.zeros(len(instruction), dtype=np.int64),
+        offsets_U1=np.array([0, 11, 22, 33, 44, 55, 60]),
+    )
+    used = set()
+    for seed in range(40):
+        row, pair = pairs.draw(np.arange(6), instructed=3, general=1, rng=np.random.default_rng(seed))
+        drawn = [sorted(instruction[pair[row == user]]) for user in range(6)]
+        assert [len({*asked}) for asked in drawn] == [4] * 6  # several questions of one user
+        assert drawn[:5] == [drawn[0]] * 5  # and each over many users
+        assert {*drawn[0]} & {0, *few} <= {*drawn[5]} <= {0, *few}
+        used.update(drawn[0])
+    assert used == set(range(11))
+
+
+def test_suffixes_lie_end_to_end_and_predict_the_answer(profiles: pa.Table) -> None:
+    table, pairs = read_pairs(profiles, made_up_pairs(profiles), "train")
+    config = network_config()
+    profiles_read = read_profiles(table, config)
+    tokenizers = Tokenizers(event=train_event_tokenizer(["x"], 260),
+                            language=train_language_tokenizer(pairs.answers, 300))
+    asked, answered = tokenizers.instruction_ids(pairs.instructions), tokenizers.answer_ids(pairs.answers)
+    users = np.array([3, 0, 9])
+    row, pair = pairs.draw(users, instructed=2, general=1, rng=np.random.default_rng(0))
+    batch = pair_batch(profiles_read, pairs, asked, answered, users, row, pair)
+
+    column, suffix, before = 0, 0, -1
+    for q, (at, number) in enumerate(zip(row, pair, strict=True)):
+        if at != before:
+            column, suffix, before = 0, 0, at
+        suffix += 1
+        question = asked[pairs.instruction_R[number]].tolist()
+        answer = answered[pairs.answer_R[number]].tolist()
+        read = question + answer[:-1]
+        assert batch.ids_BL[at, column : column + len(read)].tolist() == read
+        assert set(batch.segments_BL[at, column : column + len(read)]) == {suffix}
+        targets = [-1] * (len(question) - 1) + answer
+        assert batch.targets_BL[at, column : column + len(read)].tolist() == targets
+        assert (batch.user_row_Q[q], batch.user_column_Q[q]) == (at, column + len(question) - 1)
+        assert batch.ids_BL[at, batch.user_column_Q[q]] == tokenizers.user
+        assert batch.answers_A[batch.answer_Q[q]] == pairs.answer_R[number]
+        assert targets[-1] == tokenizers.end
+        column += len(read)
+    real = (batch.segments_BL > 0).sum(1)
+    assert batch.ids_BL.shape[1] == real.max()
+    assert (batch.targets_BL != -1).sum() == answered.lengths[pairs.answer_R[pair]].sum()
+
+
+def test_pairs_that_cannot_be_trained_on_say_why(profiles: pa.Table) -> None:
+    pairs = made_up_pairs(profiles, validation=0)
+    with pytest.raises(PairError, match="no column 'answer'"):
+        read_pairs(profiles, pairs.drop(["answer"]), "train")
+    with pytest.raises(PairError, match=r"3 of 120 pairs have no profile.*user-00000"):
+        read_pairs(profiles.slice(1), pairs, "train")
+    with pytest.raises(PairError, match="same user_id and as_of"):
+        read_pairs(pa.concat_tables([profiles, profiles.slice(0, 1)]), pairs, "train")
+    empty = pairs.set_column(pairs.column_names.index("answer"), "answer", pa.array([""] * len(pairs)))
+    with pytest.raises(PairError, match="has no answer"):
+        read_pairs(profiles, empty, "train")

@@ -1,0 +1,215 @@
+"""A release folder: written whole or not at all, checked byte by byte, and refused where it would not fit."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.serving import release
+from model.serving.release import ReleaseError
+
+SHAPING = {
+    "sources": [
+        {"name": "bill", "template": "{merchant}", "max_events": 8, "max_tokens": 6, "window_days": 90},
+        {"name": "search", "template": "{query}", "max_events": 4, "max_tokens": 6, "window_days": 90},
+    ],
+    "numbers": ("age",), "categories": (), "aggregates": [], "precision": "fp32",
+}
+TEXTS = {"universal": None, "food": "Predict food."}
+
+
+def fill(folder: Path, **changed: bytes) -> None:
+    """Write the files of a draft; the graphs' bytes mean nothing to a release."""
+    contents = {"event_bill.onnx": b"bill", "event_search.onnx": b"search", "user.onnx": b"user",
+                "network.json": b"{}", "event_tokenizer.json": b"{e}", "language_tokenizer.json": b"{l}",
+                "deployment.yaml": b"name: demo", "metrics.json": b"{}", "MODEL_CARD.md": b"# card"}
+    for name, content in (contents | changed).items():
+        (folder / name).write_bytes(content)
+    release.write_vectors(folder / release.INSTRUCTIONS, vectors())
+
+
+def vectors(food: float = 1.0) -> dict[str, np.ndarray]:
+    return {"universal": np.ones((1, 4), np.float32), "food": np.full((3, 4), food, np.float32)}
+
+
+def build(releases: Path, shaping: dict = SHAPING, food: float = 1.0, **changed: bytes) -> release.Release:
+    with release.draft(releases) as folder:
+        fill(folder, **changed)
+        release.write_vectors(folder / release.INSTRUCTIONS, vectors(food))
+        release.seal(folder, checkpoint="c" * 64, precision="fp32", shaping=shaping, texts=TEXTS)
+        return release.accept(folder, releases)
+
+
+def test_an_accepted_release_reads_back_whole(tmp_path):
+    made = build(tmp_path)
+    found = release.read(tmp_path / made.name)
+    assert found == made
+    assert found.scenarios == ("universal", "food")
+    assert found.instructions["food"].text == "Predict food."
+    np.testing.assert_array_equal(found.vectors()["food"], vectors()["food"])
+    assert [entry.name for entry in tmp_path.iterdir()] == [made.name]
+
+
+def test_the_same_export_again_is_the_same_release(tmp_path):
+    first = build(tmp_path)
+    manifest = (first.path / release.MANIFEST).read_bytes()
+    assert build(tmp_path).path == first.path
+    assert (first.path / release.MANIFEST).read_bytes() == manifest
+
+
+@pytest.mark.parametrize("file", ["user.onnx", "event_bill.onnx", "network.json", "event_tokenizer.json",
+                                  "language_tokenizer.json"])
+def test_what_shapes_a_vector_changes_the_model_version(tmp_path, file):
+    assert build(tmp_path, **{file: b"other"}).model_version != build(tmp_path).model_version
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "MODEL_CARD.md", "deployment.yaml"])
+def test_what_shapes_no_vector_leaves_the_model_version(tmp_path, file):
+    assert build(tmp_path / "a", **{file: b"other"}).model_version == build(tmp_path / "b").model_version
+
+
+def test_each_key_of_the_shaping_part_changes_the_model_version(tmp_path):
+    versions = {build(tmp_path).model_version}
+    for key, value in [("template", "{item}"), ("max_events", 9), ("max_tokens", 7), ("window_days", 91),
+                       ("name", "bills")]:
+        bill = SHAPING["sources"][0] | {key: value}
+        versions.add(build(tmp_path, SHAPING | {"sources": [bill, SHAPING["sources"][1]]}).model_version)
+    versions.add(build(tmp_path, SHAPING | {"sources": SHAPING["sources"][::-1]}).model_version)
+    versions.add(build(tmp_path, SHAPING | {"numbers": ()}).model_version)
+    assert len(versions) == 8
+
+
+def test_instruction_vectors_change_their_hash_and_the_name_but_not_the_model_version(tmp_path):
+    one, two = build(tmp_path), build(tmp_path, food=2.0)
+    assert one.model_version == two.model_version
+    assert one.instructions["food"].hash != two.instructions["food"].hash
+    assert one.instructions["universal"].hash == two.instructions["universal"].hash
+    assert one.path != two.path
+
+
+def test_any_changed_byte_is_found(tmp_path):
+    made = build(tmp_path)
+    for file in sorted(made.path.iterdir()):
+        whole = file.read_bytes()
+        for position in {0, len(whole) // 2, len(whole) - 2}:
+            file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1:])
+            with pytest.raises(ReleaseError, match=file.name):
+                release.read(made.path)
+        file.write_bytes(whole)
+    release.read(made.path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    made = build(tmp_path)
+    (made.path / "user.onnx").unlink()
+    with pytest.raises(ReleaseError, match=r"lacks user\.onnx"):
+        release.read(made.path)
+
+
+@pytest.mark.parametrize("file", ["user.onnx", release.MANIFEST])
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_damaged_release_is_mended_as_the_message_says(tmp_path, file, lost):
+    """The same export again has the damaged one's name, and must not be taken for it."""
+    made = build(tmp_path)
+    (made.path / file).unlink() if lost else (made.path / file).write_bytes(b"{}")
+    with pytest.raises(ReleaseError, match=f"remove {made.path} and export again"):
+        build(tmp_path)
+    shutil.rmtree(made.path)
+    assert build(tmp_path).path == made.path
+
+
+def test_a_folder_without_a_manifest_is_no_release(tmp_path):
+    with pytest.raises(ReleaseError, match="is no release"):
+        release.read(tmp_path)
+
+
+def test_a_draft_without_its_graphs_is_refused_and_leaves_nothing(tmp_path):
+    with release.draft(tmp_path) as folder:
+        fill(folder)
+        (folder / "user.onnx").unlink()
+        with pytest.raises(ReleaseError, match=r"lacks user\.onnx"):
+            release.seal(folder, checkpoint="c", precision="fp32", shaping=SHAPING, texts=TEXTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scenarios_without_vectors_are_refused(tmp_path):
+    texts = TEXTS | {"film": "Films."}
+    with release.draft(tmp_path) as folder:
+        fill(folder)
+        with pytest.raises(ReleaseError, match="film"):
+            release.seal(folder, checkpoint="c", precision="fp32", shaping=SHAPING, texts=texts)
+
+
+def test_a_deployment_that_shapes_vectors_otherwise_is_refused_with_the_keys(tmp_path):
+    made = build(tmp_path)
+    made.check_deployment(SHAPING, TEXTS)
+    bill = SHAPING["sources"][0] | {"template": "{item}", "max_events": 9}
+    with pytest.raises(ReleaseError) as refusal:
+        made.check_deployment(SHAPING | {"sources": [bill, SHAPING["sources"][1]], "numbers": ()}, TEXTS)
+    message = str(refusal.value)
+    assert "sources.bill.template: '{item}' in the deployment, '{merchant}' in the release" in message
+    assert "sources.bill.max_events: 9 in the deployment, 8 in the release" in message
+    assert "numbers: [] in the deployment, ['age'] in the release" in message
+    assert "window_days" not in message
+
+
+def test_another_order_or_number_of_sources_is_refused(tmp_path):
+    made = build(tmp_path)
+    for sources in (SHAPING["sources"][::-1], SHAPING["sources"][:1]):
+        with pytest.raises(ReleaseError, match=r"sources: \["):
+            made.check_deployment(SHAPING | {"sources": sources}, TEXTS)
+
+
+def test_a_scenario_that_is_missing_or_reworded_is_refused(tmp_path):
+    made = build(tmp_path)
+    made.check_deployment(SHAPING, {"universal": None})
+    with pytest.raises(ReleaseError, match="does not serve film"):
+        made.check_deployment(SHAPING, TEXTS | {"film": "Films."})
+    with pytest.raises(ReleaseError, match="another instruction for food"):
+        made.check_deployment(SHAPING, TEXTS | {"food": "Predict drinks."})
+
+
+def test_current_names_a_release_that_was_checked(tmp_path):
+    with pytest.raises(ReleaseError, match="names no release"):
+        release.current(tmp_path)
+    made = build(tmp_path)
+    release.set_current(tmp_path, made.name)
+    assert release.current(tmp_path) == made.path
+    with pytest.raises(ReleaseError, match="is no release"):
+        release.set_current(tmp_path, "another")
+    assert release.current(tmp_path) == made.path
+    (tmp_path / release.CURRENT).write_text("../elsewhere\n")
+    with pytest.raises(ReleaseError, match="no release's name"):
+        release.current(tmp_path)
+
+
+def test_a_killed_export_leaves_no_release(tmp_path):
+    """The process dies with a sealed draft in hand: no release is seen, and the next export works."""
+    script = ("import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; import os, signal\n"
+              "from tests.model.serving.test_release import *\n"
+              "with release.draft(Path(sys.argv[1])) as folder:\n"
+              "    fill(folder)\n"
+              "    release.seal(folder, checkpoint='c', precision='fp32', shaping=SHAPING, texts=TEXTS)\n"
+              "    os.kill(os.getpid(), signal.SIGKILL)\n")
+    root = Path(__file__).parents[3]
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path), str(root)], check=False,
+                            env=os.environ | {"PYTHONPATH": str(root)})
+    assert killed.returncode == -9
+    assert all(entry.name.startswith(".draft-") for entry in tmp_path.iterdir())
+    made = build(tmp_path)
+    for left in tmp_path.glob(".draft-*"):
+        os.utime(left, (0, 0))
+    assert build(tmp_path) == made
+    assert list(tmp_path.iterdir()) == [made.path]
+
+
+def test_no_file_is_a_pickle_and_all_are_listed(tmp_path):
+    made = build(tmp_path)
+    manifest = json.loads((made.path / release.MANIFEST).read_text())
+    assert {entry.name for entry in made.path.iterdir()} == {*manifest["files"], release.MANIFEST}
+    assert not any(name.endswith((".pkl", ".pickle", ".pt", ".pth", ".bin")) for name in manifest["files"])

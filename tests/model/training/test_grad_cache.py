@@ -1,0 +1,216 @@
+"""A step's gradients are those of one plain forward over the whole batch, however it is read."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from model.network.network import InstructUE, PairOutputs
+from model.training.dataset import Batches, Drawn, prepare
+from model.training.grad_cache import Reader, frozen_texts, processes, same_weights
+from model.training.losses import Losses, contrastive_loss, language_loss
+from model.training.training import train
+from model.training.training_config import TrainingConfig
+from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
+
+PLAIN = TrainingConfig(profiles_per_step=7, weight_lm=0.5, weight_cl=2.0, temperature=0.2)
+SHORT = replace(PLAIN, steps=3, warmup_steps=1, validate_every=2, save_every=2, validation_profiles=6)
+
+
+def small_data() -> tuple:
+    profiles = made_up_profiles(24, events=6, searches=2)
+    config = network_config(head=24)  # an embedding of another width than the backbone
+    config = replace(
+        config, encoder=replace(config.encoder, layers=1), backbone=replace(config.backbone, layers=1)
+    )
+    return profiles, made_up_pairs(profiles), config
+
+
+def made(training: TrainingConfig, *, dropout: float = 0.0) -> tuple[Reader, Drawn]:
+    """A network and the first batch that it is trained on."""
+    config, _, examples, _ = prepare(*small_data(), training)
+    torch.manual_seed(0)
+    network = InstructUE(config)
+    for part in network.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = dropout
+        elif hasattr(part, "attention_dropout"):
+            part.attention_dropout = dropout
+    reader = Reader(network=network, examples=examples, texts=examples.event_ids, training=training, seed=0)
+    return reader, Batches(examples, training, 0).drawn(0)
+
+
+def gradients(reader: Reader, drawn: Drawn) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """The losses and gradients of a step."""
+    losses = reader.backward(drawn, 0)
+    found = {name: weight.grad.clone() for name, weight in reader.network.named_parameters()}
+    return numbers(losses), found
+
+
+def numbers(losses: Losses) -> list[float]:
+    return [losses.total.item(), losses.language.item(), losses.contrastive.item()]
+
+
+def literal(
+    reader: Reader, drawn: Drawn, outputs: list[PairOutputs]
+) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Eq. 5 over all that was read, in one graph."""
+    training, examples = reader.training, reader.examples
+    contrastive = contrastive_loss(
+        torch.cat([output.users_QH for output in outputs]),
+        torch.cat([output.answers_QH for output in outputs]),
+        torch.from_numpy(examples.pairs.answer_R[drawn.pair_Q]),
+        temperature=training.temperature,
+    )
+    language = language_loss(
+        torch.cat([output.logits_NV for output in outputs]), torch.cat([output.tokens_N for output in outputs])
+    )
+    total = training.weight_lm * language + training.weight_cl * contrastive
+    reader.network.zero_grad()
+    total.backward()
+    found = {
+        name: torch.zeros_like(weight) if weight.grad is None else weight.grad
+        for name, weight in reader.network.named_parameters()
+    }
+    return [total.item(), language.item(), contrastive.item()], found
+
+
+def same(one: tuple, other: tuple, tolerance: float = 1e-5) -> None:
+    assert one[0] == pytest.approx(other[0], abs=tolerance)
+    for name, gradient in one[1].items():
+        assert (gradient - other[1][name]).abs().max().item() < tolerance, name
+
+
+@pytest.mark.parametrize("profiles_per_forward", [None, 7, 3, 1])
+@pytest.mark.parametrize("general_pairs", [0, 1])  # without, a profile may have no pair at all
+def test_gradients_are_those_of_one_forward(profiles_per_forward: int | None, general_pairs: int) -> None:
+    training = replace(PLAIN, profiles_per_forward=profiles_per_forward, general_pairs=general_pairs)
+    reader, drawn = made(training)
+    if not general_pairs:  # the second and the last profile
+        kept = np.isin(drawn.row_Q, (1, 6), invert=True)
+        drawn = replace(drawn, row_Q=drawn.row_Q[kept], pair_Q=drawn.pair_Q[kept])
+    batch = reader.examples.lay(drawn)
+    expected = literal(reader, drawn, [reader.network(batch, reader.texts, reader.examples.answer_ids)])
+    assert max(gradient.abs().max().item() for gradient in expected[1].values()) > 0.01
+    same(gradients(reader, drawn), expected)
+    # Without gradients, as for the validation split.
+    assert numbers(reader.losses(drawn)) == pytest.approx(expected[0], abs=1e-5)
+
+
+def test_dropout_falls_on_the_same_places_in_both_readings() -> None:
+    reader, drawn = made(replace(PLAIN, profiles_per_forward=3), dropout=0.3)
+    calls = []
+    hook = reader.network.register_forward_pre_hook(
+        lambda network, given: calls.append((torch.get_rng_state(), given))
+    )
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    found = gradients(reader, drawn)
+    assert torch.equal(torch.get_rng_state(), before)  # nobody else's chance is touched
+    hook.remove()
+    assert len(calls) == 6
+    assert not torch.equal(calls[0][0], calls[1][0])
+    outputs = []
+    for chance, given in calls[:3]:
+        torch.set_rng_state(chance)
+        outputs.append(reader.network(*given))
+    same(found, literal(reader, drawn, outputs))
+    torch.manual_seed(6)
+    same(gradients(reader, drawn), found)  # a function of seed and step alone
+    other = reader.backward(drawn, 1)
+    assert abs(other.total.item() - found[0][0]) > 1e-4
+
+
+def test_half_precision_reads_nearly_the_same_and_keeps_weights_whole() -> None:
+    reader, drawn = made(replace(PLAIN, profiles_per_forward=3))
+    halved = replace(reader, training=replace(reader.training, precision="bf16"))
+    losses, whole = gradients(reader, drawn)
+    half_losses, half = gradients(halved, drawn)
+    assert half_losses == pytest.approx(losses, rel=0.02)
+    assert half_losses != losses
+    flat, half_flat = (torch.cat([part.flatten() for part in found.values()]) for found in (whole, half))
+    assert half_flat.dtype == torch.float32
+    assert torch.cosine_similarity(flat, half_flat, dim=0).item() > 0.99
+
+
+def texts_encoded(reader: Reader, _: Drawn) -> dict[str, torch.Tensor]:
+    """The vectors of all texts, and how many of them this process encoded."""
+    encode, counts = reader.network.encode_events, []
+
+    def counted(source: str, ids_TL: torch.Tensor, mask_TL: torch.Tensor) -> torch.Tensor:
+        counts.append(len(ids_TL))
+        return encode(source, ids_TL, mask_TL)
+
+    reader.network.encode_events = counted
+    bills, searches = frozen_texts(reader.network, reader.examples)
+    return {"bills": bills, "searches": searches, "encoded": torch.tensor(sum(counts))}
+
+
+def in_this_process(out: Path) -> None:
+    """What both one process and two of them do: a step's gradients, and a training."""
+    out.mkdir(parents=True, exist_ok=True)
+    main, number = processes().is_main_process, processes().process_index
+    torch.manual_seed(number)
+    layer = torch.nn.Linear(3, 3)
+    same_weights(layer)
+    save_file(layer.state_dict(), out / f"layer-{number}.safetensors")
+    encoded = texts_encoded(*made(PLAIN))
+    save_file(encoded, out / f"texts-{number}.safetensors")
+    for name, changes in {"whole": {}, "parts": {"profiles_per_forward": 2}, "lone": {"profiles_per_step": 1}}.items():
+        losses, found = gradients(*made(replace(PLAIN, **changes)))
+        if main:
+            save_file(found | {"losses": torch.tensor(losses)}, out / f"{name}.safetensors")
+    train(*small_data(), SHORT, out / "checkpoint", log=print)
+
+
+def test_two_processes_are_one(tmp_path: Path) -> None:
+    """Seven profiles do not divide by two, and one leaves a process with nothing to read."""
+    in_this_process(tmp_path / "one")
+    launched = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    run = subprocess.run(
+        [*launched, "-m", "tests.model.test_steps", str(tmp_path / "two")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    layers = [load_file(tmp_path / path)["weight"] for path in ("one/layer-0.safetensors", "two/layer-1.safetensors")]
+    assert torch.equal(*layers)
+    lone, *shared = (
+        load_file(tmp_path / path)
+        for path in ("one/texts-0.safetensors", "two/texts-0.safetensors", "two/texts-1.safetensors")
+    )
+    texts = [len(lone["bills"]), len(lone["searches"])]
+    shares = [sum(texts), sum((count + 1) // 2 for count in texts), sum(count // 2 for count in texts)]
+    assert [found["encoded"].item() for found in (lone, *shared)] == shares
+    for found, source in itertools.product(shared, ("bills", "searches")):
+        assert (found[source] - lone[source]).abs().max().item() < 1e-5
+    assert run.stdout.count("step 3 of 3") == 1  # the first process alone speaks
+    for name in ("whole", "parts", "lone"):
+        one, two = (load_file(tmp_path / folder / f"{name}.safetensors") for folder in ("one", "two"))
+        for key, expected in one.items():
+            assert (two[key] - expected).abs().max().item() < 1e-5, (name, key)
+    one, two = (
+        [json.loads(line) for line in (tmp_path / folder / "checkpoint" / "metrics.jsonl").read_text().splitlines()]
+        for folder in ("one", "two")
+    )
+    assert [line["step"] for line in one] == [2, 3]
+    assert two == [pytest.approx(line, rel=1e-5) for line in one]
+    assert json.loads((tmp_path / "two" / "checkpoint" / "metrics.json").read_text())["processes"] == 2
+    weights = [load_file(tmp_path / folder / "checkpoint" / "model.safetensors") for folder in ("one", "two")]
+    # On the mean: of a gradient that is 0 but for rounding, such as a key's bias, AdamW makes whole steps.
+    apart = torch.cat([(weights[1][key] - weight).abs().flatten() for key, weight in weights[0].items()])
+    assert apart.mean().item() < 1e-5
+
+
+if __name__ == "__main__":
+    in_this_process(Path(sys.argv[1]))

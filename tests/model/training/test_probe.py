@@ -1,0 +1,122 @@
+"""The probe against brute force, and against leaks between its halves."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
+
+from model.training.probe import SALTS, ProbeError, fit_half, kolmogorov_smirnov, nearest_class, probe, rival
+
+USERS = 600
+IDS = [f"user-{number}" for number in range(USERS)]
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(USERS, 8)) * [1, 100, 1, 1, 1, 1, 1, 1] + 5
+    labels = (features[:, 0] + 0.01 * features[:, 1] + rng.normal(size=USERS) > 5.5).astype(int)
+    return features, labels
+
+
+def test_halves_are_those_of_sha2() -> None:
+    for salt in SALTS:
+        expected = [hashlib.sha256((salt + user).encode()).hexdigest() < "8" for user in IDS]
+        assert fit_half(IDS, salt).tolist() == expected
+        assert 0.4 < np.mean(expected) < 0.6
+    assert len({fit_half(IDS, salt).tobytes() for salt in SALTS}) == len(SALTS) == 5
+
+
+def test_ks_is_the_largest_distance_over_every_threshold() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 60)
+    scores = np.round(rng.normal(size=60) + labels, 1)  # with ties
+    literal = max(
+        abs((scores[labels == 1] >= cut).mean() - (scores[labels == 0] >= cut).mean()) for cut in scores
+    )
+    assert kolmogorov_smirnov(labels, scores) == pytest.approx(literal)
+    assert kolmogorov_smirnov(labels, -scores) == pytest.approx(
+        max(abs((scores[labels == 1] <= cut).mean() - (scores[labels == 0] <= cut).mean()) for cut in scores)
+    )
+
+
+def test_each_score_is_that_of_a_regression_fitted_on_the_fit_half(
+    data: tuple[np.ndarray, np.ndarray],
+) -> None:
+    features, labels = data
+    result = probe(features, labels, IDS)
+    for score in result.scores:
+        fit = fit_half(IDS, score.salt)
+        scaler = StandardScaler().fit(features[fit])
+        regression = LogisticRegression(C=score.strength, max_iter=1000)
+        regression.fit(scaler.transform(features[fit]), labels[fit])
+        predicted = regression.predict_proba(scaler.transform(features[~fit]))[:, 1]
+        assert score.auc == pytest.approx(roc_auc_score(labels[~fit], predicted), abs=2e-3)
+        wins = np.subtract.outer(predicted[labels[~fit] == 1], predicted[labels[~fit] == 0])
+        assert score.auc == pytest.approx(((wins > 0) + 0.5 * (wins == 0)).mean(), abs=2e-3)
+        assert (score.fitted, score.scored) == (fit.sum(), (~fit).sum())
+    assert result.auc == pytest.approx(np.mean([score.auc for score in result.scores]))
+    assert result.ks_std == pytest.approx(np.std([score.ks for score in result.scores]))
+    assert result.auc > 0.7
+
+
+def test_the_nearest_class_is_by_the_cosine_to_each_classs_mean(data: tuple[np.ndarray, np.ndarray]) -> None:
+    features, labels = data
+    vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
+    result = nearest_class(vectors, labels, IDS, salts=SALTS[:2])
+    for score in result.scores:
+        fit = fit_half(IDS, score.salt)
+        prototypes = [np.mean([v for v, one, here in zip(vectors, labels, fit, strict=True) if here and one == c], 0)
+                      for c in (0, 1)]
+        nearer = [v @ prototypes[1] / np.linalg.norm(prototypes[1]) - v @ prototypes[0] / np.linalg.norm(prototypes[0])
+                  for v in vectors[~fit]]
+        assert score.auc == pytest.approx(roc_auc_score(labels[~fit], nearer))
+        assert score.ks == pytest.approx(kolmogorov_smirnov(labels[~fit], nearer))
+    assert result.auc > 0.6
+
+
+def test_noise_scores_like_noise(data: tuple[np.ndarray, np.ndarray]) -> None:
+    """Were C chosen or the regression fitted on the score half, 100 features of noise would look better."""
+    noise = np.random.default_rng(2).normal(size=(USERS, 100))
+    assert abs(probe(noise, data[1], IDS).auc - 0.5) < 0.05
+
+
+def test_a_score_does_not_depend_on_the_order_of_users(data: tuple[np.ndarray, np.ndarray]) -> None:
+    features, labels = data
+    turn = np.random.default_rng(3).permutation(USERS)
+    turned = probe(features[turn], labels[turn], [IDS[row] for row in turn], salts=SALTS[:1])
+    assert turned.auc == pytest.approx(probe(features, labels, IDS, salts=SALTS[:1]).auc, abs=0.01)
+
+
+def test_the_rival_is_scored_on_the_same_halves_and_takes_missing_values(
+    data: tuple[np.ndarray, np.ndarray],
+) -> None:
+    features, labels = data
+    features = features.copy()
+    features[::5, 3] = np.nan
+    result = rival(features, labels, IDS, salts=SALTS[:2])
+    ours = probe(np.nan_to_num(features), labels, IDS, salts=SALTS[:2])
+    assert [(s.salt, s.fitted, s.scored) for s in result.scores] == [
+        (s.salt, s.fitted, s.scored) for s in ours.scores
+    ]
+    assert result.auc > 0.65
+
+
+def test_what_cannot_be_probed_says_why(data: tuple[np.ndarray, np.ndarray]) -> None:
+    features, labels = data
+    with pytest.raises(ProbeError, match="half of salt 'probe-1' has 0 users labelled 1"):
+        probe(features, np.zeros(USERS), IDS)
+    one_sided = fit_half(IDS, "probe-1").astype(int) * labels
+    with pytest.raises(ProbeError, match="the score half of salt 'probe-1'"):
+        probe(features, one_sided, IDS)
+    with pytest.raises(ProbeError, match="0 and 1"):
+        probe(features, labels * 3, IDS)
+    with pytest.raises(ProbeError, match=r"row 7 .* NaN"):
+        probe(np.where(np.arange(USERS)[:, None] == 7, np.nan, features), labels, IDS)
+    with pytest.raises(ProbeError, match=r"row 7 .* NaN"):
+        nearest_class(np.where(np.arange(USERS)[:, None] == 7, np.nan, features), labels, IDS)
+    with pytest.raises(ProbeError, match="one row, one label"):
+        probe(features[:-1], labels, IDS)

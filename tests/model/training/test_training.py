@@ -1,0 +1,399 @@
+"""Training: it learns, it goes on where it was killed, and it fits on the training split alone."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.data.config import BackboneConfig, ConfigError, EncoderConfig, Lora, NetworkConfig
+from model.data.pairs import PairError
+from model.network.inference import embed, generate
+from model.training.checkpoint import CheckpointError, load_checkpoint
+from model.training.dataset import Batches, prepare
+from model.training.training import initialise, learning_rate, train
+from model.training.training_config import TrainingConfig
+from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
+from tests.support.pretrained import save_encoder, save_language_model
+
+SHORT = TrainingConfig(
+    steps=7, profiles_per_step=8, warmup_steps=2, validate_every=3, save_every=2, validation_profiles=6
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Batches of eight gain nothing from threads, and lose much where tests run side by side."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def profiles() -> pa.Table:
+    return made_up_profiles(40, events=6, searches=2)
+
+
+@pytest.fixture(scope="module")
+def pairs(profiles: pa.Table) -> pa.Table:
+    return made_up_pairs(profiles)
+
+
+def small() -> NetworkConfig:
+    config = network_config()
+    return replace(
+        config, encoder=replace(config.encoder, layers=1), backbone=replace(config.backbone, layers=1)
+    )
+
+
+def silent(line: str) -> None:
+    pass
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def lines_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_ten_pairs_are_learnt_to_the_letter(tmp_path: Path) -> None:
+    profiles = made_up_profiles(12, events=6, searches=2).slice(2)
+    answers = [f"Answer {number}: 用户 likes {'tea' * number}." for number in range(10)]
+    asked = "What does this user like?"
+    pairs = pa.table(
+        {
+            "user_id": profiles["user_id"],
+            "as_of": profiles["as_of"],
+            "instruction": pa.array([asked] * 10),
+            "answer": pa.array(answers),
+            "split": pa.array(["train"] * 10),
+        }
+    )
+    training = TrainingConfig(
+        steps=150, profiles_per_step=10, learning_rate=4e-3, warmup_steps=10, validate_every=1000
+    )
+    folder = train(profiles, pairs, small(), training, tmp_path / "checkpoint", log=silent)
+    network, tokenizers, _ = load_checkpoint(folder)
+    assert generate(network, tokenizers, profiles, asked) == answers
+    # The loss falls for both terms, and users stand nearest to their own answers.
+    curve = metrics(folder)["curve"]
+    assert curve["language"][-1] < 0.05 < 3 < curve["language"][0]
+    users = embed(network, tokenizers, profiles, [asked])[:, 0]
+    with torch.no_grad():
+        answer_vectors = network.encode_answers(tokenizers.answer_ids(answers), np.arange(10)).numpy()
+    assert (users @ answer_vectors.T).argmax(1).tolist() == list(range(10))
+
+
+def test_frozen_encoders_stay_and_their_vectors_are_made_once(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    """Vectors made once give the curve of encoders asked at every step, as a rate of next to nothing asks them."""
+    frozen = replace(SHORT, encoder_rate=0.0, max_grad_norm=1e9)  # clipped, gradients of encoders would count too
+    moving = replace(frozen, encoder_rate=1e-9)
+    still = train(profiles, pairs, small(), frozen, tmp_path / "frozen", log=silent)
+    asked = train(profiles, pairs, small(), moving, tmp_path / "asked", log=silent)
+    start = train(profiles, pairs, small(), replace(frozen, steps=0), tmp_path / "start", log=silent)
+    found = [json.loads((path / "metrics.json").read_text()) for path in (still, asked)]
+    np.testing.assert_allclose(*[metrics["curve"]["loss"] for metrics in found], rtol=1e-4)
+    np.testing.assert_allclose(
+        *[[part["loss"] for part in metrics["validation"]] for metrics in found], rtol=1e-4
+    )
+    (before, _, _), (after, _, _) = load_checkpoint(start), load_checkpoint(still)
+    for name, weight in before.state_dict().items():
+        assert torch.equal(weight, after.state_dict()[name]) == name.startswith("encoders."), name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"encoder_rate": 0.0}, {"profiles_per_forward": 3, "precision": "bf16", "gradient_checkpointing": True}],
+)
+def test_a_killed_run_goes_on_the_same_curve(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, changes: dict
+) -> None:
+    training = replace(SHORT, **changes)
+    whole = train(profiles, pairs, small(), training, tmp_path / "whole", log=silent)
+
+    def kill(line: str) -> None:
+        if line.startswith("step 6"):
+            raise Killed
+
+    killed = tmp_path / "killed"
+    with pytest.raises(Killed):
+        train(profiles, pairs, small(), training, killed, log=kill)
+    assert {path.name for path in killed.iterdir()} == {"state-4", "metrics.jsonl", "curve.png"}
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        load_checkpoint(killed)
+    (killed / "state.part").mkdir()  # a kill amid saving
+
+    lines: list[str] = []
+    # The tables are read again, in another order.
+    turned = profiles.take(np.arange(len(profiles))[::-1]), pairs.take(np.arange(len(pairs))[::-1])
+    steps: list[tuple[int, int]] = []
+    train(*turned, small(), training, killed, log=lines.append, told=lambda *done: steps.append(done))
+    assert any("going on after step 4" in line for line in lines)
+    assert steps == [(4, 7), (5, 7), (6, 7), (7, 7)]
+    assert not list(killed.glob("state*"))
+    assert lines_of(killed) == [pytest.approx(line, abs=1e-5) for line in lines_of(whole)]
+    for name, values in metrics(whole)["curve"].items():
+        assert len(values) == 7
+        assert metrics(killed)["curve"][name] == pytest.approx(values, abs=1e-5)
+    assert [scored["step"] for scored in metrics(killed)["validation"]] == [3, 6, 7]
+    weights, again = load_checkpoint(whole)[0].state_dict(), load_checkpoint(killed)[0].state_dict()
+    assert max((weights[name] - again[name]).abs().max().item() for name in weights) < 1e-5
+
+
+def test_a_finished_run_is_left_as_it_is_and_another_starts_afresh(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    short = replace(SHORT, steps=2)
+    folder = train(profiles, pairs, small(), short, tmp_path, log=silent)
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    lines: list[str] = []
+    train(profiles, pairs, small(), short, folder, log=lines.append)
+    assert "nothing to do" in lines[-1]
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+    train(profiles, pairs, small(), short, folder, seed=1, log=lines.append)
+    assert (folder / "model.safetensors").stat().st_mtime_ns > written
+    assert metrics(folder)["seed"] == 1
+
+
+def test_a_state_of_other_data_is_not_gone_on_from(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    def kill(line: str) -> None:
+        if line.startswith("step 3"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(profiles, pairs, small(), SHORT, tmp_path, log=kill)
+    lines: list[str] = []
+    train(
+        profiles.slice(0, 30),
+        made_up_pairs(profiles.slice(0, 30)),
+        small(),
+        SHORT,
+        tmp_path,
+        log=lines.append,
+    )
+    assert any("starting afresh" in line for line in lines)
+    assert len(metrics(tmp_path)["curve"]["loss"]) == 7
+
+
+def test_a_killed_run_of_adapted_models_goes_on_the_same_curve(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    """Dropout falls where it fell, whatever was read before; a state holds what is trained and no base weight."""
+    lora, sizes = Lora(r=2, alpha=8, dropout=0.3), {"layers": 1, "heads": 1, "feedforward": 1, "vocabulary": 1}
+    encoder, language_model = save_encoder(tmp_path / "e", "bert"), save_language_model(tmp_path / "l", "qwen2")
+    config = replace(
+        network_config(),
+        encoder=EncoderConfig(width=1, **sizes, pretrained=str(encoder), lora=lora),
+        backbone=BackboneConfig(width=1, kv_heads=1, **sizes, pretrained=str(language_model), lora=lora),
+    )
+    training = replace(SHORT, profiles_per_forward=3, gradient_checkpointing=True, patience=10)
+    whole = train(profiles, pairs, config, training, tmp_path / "whole", log=silent)
+
+    def kill(line: str) -> None:
+        if line.startswith("step 6"):
+            raise Killed
+
+    killed = tmp_path / "killed"
+    with pytest.raises(Killed):
+        train(profiles, pairs, config, training, killed, log=kill)
+    names = load_file(killed / "state-4" / "weights.safetensors")
+    assert any("lora_A" in name for name in names)
+    assert not any("base_layer" in name or "embed_tokens.weight" in name for name in names)
+    torch.manual_seed(1)
+    train(profiles, pairs, config, training, killed, log=silent)
+    assert lines_of(killed) == [pytest.approx(line, rel=1e-5) for line in lines_of(whole)]
+    plain = replace(training, gradient_checkpointing=False)
+    assert lines_of(train(profiles, pairs, config, plain, tmp_path / "plain", log=silent)) == [
+        pytest.approx(line, rel=1e-5) for line in lines_of(whole)
+    ]
+
+
+def test_training_stops_when_validation_gets_no_better_and_keeps_the_best(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    training = replace(
+        SHORT, steps=30, learning_rate=0.02, validate_every=1, save_every=1, patience=2, validation_profiles=40
+    )
+    whole = metrics(train(profiles, pairs, small(), training, tmp_path / "whole", log=silent))
+    losses = [scored["loss"] for scored in whole["validation"]]
+    best = 1 + losses.index(min(losses))
+    assert 1 < best == whole["checkpoint_step"]
+    assert len(losses) == best + 2 < 30
+
+    killed = tmp_path / "killed"
+
+    def kill_at(step: int) -> None:
+        def kill(line: str) -> None:
+            if line.startswith(f"step {step} "):
+                raise Killed
+
+        with pytest.raises(Killed):
+            train(profiles, pairs, small(), training, killed, log=kill)
+
+    kill_at(best + 1)
+    weights = load_file(killed / f"state-{best}" / "weights.safetensors")
+    kill_at(best + 2)  # the last validation: what is best is known from the saved state alone
+    train(profiles, pairs, small(), training, killed, log=silent)
+    assert metrics(killed)["curve"] == {name: pytest.approx(of, abs=1e-5) for name, of in whole["curve"].items()}
+    for folder in (tmp_path / "whole", killed):
+        kept = load_checkpoint(folder)[0].state_dict()
+        assert max((kept[name] - weight).abs().max().item() for name, weight in weights.items()) < 1e-5
+
+    with pytest.raises(ConfigError, match="patience waits for a validation loss"):
+        train(profiles, made_up_pairs(profiles, validation=0), small(), training, tmp_path / "none", log=silent)
+
+
+def test_checkpointed_layers_are_read_again_and_change_nothing(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    read: list[Counter[str]] = []
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda part, _: read[-1].update([type(part).__name__])
+    )
+    curves = []
+    for checkpointed in (False, True):
+        read.append(Counter())
+        training = replace(SHORT, steps=3, gradient_checkpointing=checkpointed)
+        folder = train(profiles, pairs, small(), training, tmp_path / str(checkpointed), log=silent)
+        curves.append(metrics(folder)["curve"])
+    hook.remove()
+    assert curves[1] == {name: pytest.approx(values, abs=1e-5) for name, values in curves[0].items()}
+    for of_a_layer in ("Qwen2MLP", "BertSelfAttention"):
+        assert read[1][of_a_layer] > read[0][of_a_layer] > 0
+
+
+def test_mlflow_is_told_each_step_once(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir(tmp_path)
+
+    def kill(line: str) -> None:
+        if line.startswith("step 6"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(profiles, pairs, small(), SHORT, tmp_path / "run", log=kill)
+    folder = train(profiles, pairs, small(), SHORT, tmp_path / "run", log=silent)
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    [run] = client.search_runs([client.get_experiment_by_name("instructue").experiment_id])
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "run")
+    assert run.data.params["temperature"] == "0.07"
+    for name in ("loss", "validation_contrastive"):
+        told = [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
+        assert told == [(line["step"], pytest.approx(line[name], abs=1e-5)) for line in lines_of(folder)]
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_training_does_without_an_mlflow_that_fails(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: bool
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://to-be-found")
+    if missing:
+        monkeypatch.setitem(sys.modules, "mlflow", None)
+    else:
+        pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    lines: list[str] = []
+    folder = train(profiles, pairs, small(), replace(SHORT, steps=1), tmp_path, log=lines.append)
+    [said] = [line for line in lines if "MLflow" in line or "mlflow" in line]
+    assert ("not installed" if missing else "nowhere://to-be-found takes no metrics") in said
+    assert [line["step"] for line in lines_of(folder)] == [1]
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_checkpoint_embeds_as_it_did_when_written(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    torch.manual_seed(123)
+    before = torch.random.get_rng_state()
+    one = initialise(profiles, pairs, small(), tmp_path / "one", log=silent)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    two = initialise(profiles, pairs, small(), tmp_path / "two", log=silent)
+    other = initialise(profiles, pairs, small(), tmp_path / "other", seed=1, log=silent)
+    files = {
+        "config.json",
+        "model.safetensors",
+        "event_tokenizer.json",
+        "language_tokenizer.json",
+        "metrics.json",
+    }
+    assert {path.name for path in one.iterdir()} == files
+    vectors = [embed(*load_checkpoint(folder)[:2], profiles, [None]) for folder in (one, two, other)]
+    assert np.array_equal(vectors[0], vectors[1])
+    assert np.abs(vectors[0] - vectors[2]).max() > 0.01
+
+
+def test_everything_is_fitted_on_the_training_split_alone(profiles: pa.Table, pairs: pa.Table) -> None:
+    split = dict(zip(pairs["user_id"].to_pylist(), pairs["split"].to_pylist(), strict=True))
+    rows = profiles.to_pylist()
+    for row in rows:
+        if split[row["user_id"]] == "validation":
+            row["tabular"] = {"bills": 1e9, "income": 1e9, "city": "elsewhere"}
+            row["bill"] = [{**event, "text": "ზზზზზზ"} for event in row["bill"]]
+    changed = pa.Table.from_pylist(rows, schema=profiles.schema)
+    config, tokenizers, _, held_out = prepare(profiles, pairs, small(), SHORT)
+    config_2, tokenizers_2, _, held_out_2 = prepare(changed, pairs, small(), SHORT)
+    assert config_2 == config
+    assert tokenizers_2.event.to_str() == tokenizers.event.to_str()
+    assert held_out_2.profiles.categories_UC.max() == 0 < held_out.profiles.categories_UC.max()
+    assert config.encoder.vocabulary == tokenizers.event.get_vocab_size()
+
+
+def test_batches_are_a_function_of_seed_and_step(profiles: pa.Table, pairs: pa.Table) -> None:
+    _, _, examples, _ = prepare(profiles, pairs, small(), SHORT)
+    one, two, other = (Batches(examples, SHORT, seed) for seed in (0, 0, 1))
+    steps = [9, 2, 5, 2]  # in any order
+    for step in steps:
+        assert np.array_equal(examples.lay(one.drawn(step)).ids_BL, examples.lay(two.drawn(step)).ids_BL)
+    assert any(not np.array_equal(examples.lay(one.drawn(step)).ids_BL, examples.lay(other.drawn(step)).ids_BL)
+               for step in steps)
+    whole = replace(SHORT, profiles_per_step=1)
+    single, users = Batches(examples, whole, 0), len(examples.profiles)
+    seen = [user for step in range(users) for user in single.drawn(step).users_B]
+    assert sorted(seen) == [*range(users)]  # every profile once an epoch
+
+
+def test_the_rate_warms_up_and_falls_to_nothing() -> None:
+    training = TrainingConfig(steps=100, warmup_steps=10, learning_rate=1.0)
+    rates = [learning_rate(step, training) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
+    assert all(before > after for before, after in pairwise(rates[10:]))
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[-1] < 0.001
+
+
+def test_pairs_without_a_training_split_are_refused(profiles: pa.Table, tmp_path: Path) -> None:
+    with pytest.raises(PairError, match="no pair has the split 'train'"):
+        train(profiles, made_up_pairs(profiles, validation=1.1), small(), SHORT, tmp_path, log=silent)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+) -> None:
+    folder = initialise(profiles, pairs, small(), tmp_path, log=silent)
+    config = load_checkpoint(folder)[2]
+    narrow = replace(config, backbone=replace(config.backbone, feedforward=64))
+    (folder / "config.json").write_text(narrow.to_json())
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        load_checkpoint(folder)

@@ -1,0 +1,107 @@
+"""Where training starts: word vectors against a literal factorisation, adapters that see differences alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+
+from model.network.inference import embed
+from model.network.network import InstructUE
+from model.training.dataset import prepare
+from model.training.training_config import TrainingConfig
+from model.training.warm_start import FACTORS, SPREAD, warm_start, word_vectors
+from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
+
+
+def test_word_vectors_are_the_singular_vectors_of_tf_idf():
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(0.7, (200, 12)) * (rng.random(12) < 0.9)
+    counts[:, 3] = 1  # everybody has it
+    counts[5:, 4] = 0  # nearly nobody has it
+    found = word_vectors(csr_matrix(counts), 12)
+    having = (counts > 0).sum(0)
+    idf = np.where((having >= 10) & (having <= 180), np.log(200 / (1 + having)), 0)
+    _, size, right = np.linalg.svd(np.log1p(counts) * idf, full_matrices=False)
+    expected = (right.T * size) * idf[:, None]
+    scale = SPREAD / np.sqrt((counts.sum(0)[:, None] * expected**2).sum() / (counts.sum() * 12))
+    # Turned at random: what stays is how words lie to one another.
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T * scale**2, rtol=1e-3, atol=1e-4)
+    assert np.linalg.matrix_rank(word_vectors(csr_matrix(rng.poisson(0.7, (200, 40))), 64)) == FACTORS
+    assert not found[[3, 4]].any()
+
+
+@pytest.mark.parametrize("switches", [{}, {"shared_encoder": True}, {"pooled_tokens": False}, {"adapter": "linear"}])
+def test_adapters_see_how_events_differ(switches):
+    profiles = made_up_profiles(80)
+    training = TrainingConfig(profiles_per_step=60)
+    config, _, examples, _ = prepare(profiles, made_up_pairs(profiles), network_config(**switches), training)
+    torch.manual_seed(0)
+    network = InstructUE(config)
+    users = np.arange(60)
+    before = network.get_parameter("encoders.0.bert.embeddings.word_embeddings.weight").clone()
+    warm_start(network, examples, users)
+    after = network.get_parameter("encoders.0.bert.embeddings.word_embeddings.weight")
+    assert (after != before).any(dim=1).sum() >= 5
+    if "adapter" in switches:
+        return
+    with torch.no_grad():
+        profile = network.eval().profile_tensors(examples.profiles.batch(users), examples.event_ids)
+        for number, (events, mask) in enumerate(zip(profile.events_BNE, profile.masks_BN, strict=True)):
+            seen = network.get_submodule(f"source_adapters.{number}.0")(events[mask > 0])
+            assert seen.mean(0).abs().max() < 1e-3
+            assert (seen.std(0) - 1).abs().max() < 1e-2
+
+
+def test_the_tabular_token_begins_as_principal_components_and_is_looked_at():
+    profiles = made_up_profiles(80)
+    config, _, examples, _ = prepare(profiles, made_up_pairs(profiles), network_config(), TrainingConfig())
+    torch.manual_seed(0)
+    network, users = InstructUE(config), np.arange(60)
+    warm_start(network, examples, users, tabular_attention=9.0)
+    with torch.no_grad():
+        profile = network.eval().profile_tensors(examples.profiles.batch(users), examples.event_ids)
+        features = network.tabular_features(profile).numpy()
+        rows = (features - features.mean(1, keepdims=True)) / np.sqrt(features.var(1, keepdims=True) + 1e-5)
+        rows = (rows - rows.mean(0)) / rows.std(0, ddof=1).clip(1e-3)
+        left, size, _ = np.linalg.svd(rows, full_matrices=False)
+        expected = (left * size)[:, : network.config.backbone.width // 2]
+        found = network.tabular_adapter(network.tabular_features(profile)).numpy()
+        found = found - found.mean(0)  # without what all have in common
+        gram = expected @ expected.T
+        np.testing.assert_allclose(found @ found.T, gram * (np.trace(found @ found.T) / np.trace(gram)), atol=0.02)
+
+        # Attention before positions are turned, of the first layer: the tabular token is the last but one.
+        tokens, mask = network.read_profile(profile)
+        layer = network.decoder.layers[0]
+        normed, head = layer.input_layernorm(tokens), layer.self_attn.head_dim
+        queries = layer.self_attn.q_proj(normed).unflatten(-1, (-1, head))
+        keys = layer.self_attn.k_proj(normed).unflatten(-1, (-1, head))
+        keys = keys.repeat_interleave(queries.shape[2] // keys.shape[2], dim=2)
+        logits = torch.einsum("bqhd,bkhd->bhqk", queries, keys) / head**0.5
+        others = logits[..., :-3].masked_fill(~(mask[:, None, None, :-3] > 0), torch.nan).nanmean(-1)
+        assert (logits[..., -2] - others).mean().exp().item() == pytest.approx(9, rel=0.25)
+
+
+def test_an_untrained_network_hands_on_what_words_say():
+    """Users who share an interest lie closer than others before a single step, and do not from random weights."""
+    profiles = made_up_profiles(120)
+    config, tokenizers, examples, _ = prepare(
+        profiles, made_up_pairs(profiles), network_config(), TrainingConfig(profiles_per_step=100))
+    torch.manual_seed(0)
+    network = InstructUE(config)
+    users = np.arange(len(examples.profiles))
+    interest = np.array(profiles["interest"].to_pylist())
+    same = (interest[:, None] == interest) & ~np.eye(len(interest), dtype=bool)
+
+    def nearest_share() -> float:
+        vectors = embed(network, tokenizers, profiles, [None])[:, 0]
+        vectors = vectors - vectors.mean(axis=0)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        close = vectors @ vectors.T - 2 * np.eye(len(vectors))
+        return float(np.take_along_axis(same, np.argsort(-close, axis=1)[:, :3], axis=1).mean())
+
+    random = nearest_share()
+    warm_start(network, examples, users)
+    assert nearest_share() > random + 0.2

@@ -1,0 +1,208 @@
+"""Profiles worked out row by row in plain Python, from what DESIGN promises: the second opinion on Spark's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+from jobs.config.deployment import Deployment
+from jobs.config.sections import EventSource
+
+BANDS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000,
+         500_000, 1_000_000]
+
+
+def when(value: Any) -> datetime | None:
+    """The time that a cell means, or None where it means none."""
+    if isinstance(value, str):
+        if not re.match(r"\s*\d{4}-\d{1,2}-\d{1,2}", value):
+            return None
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            return None
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def amount_band(value: Any) -> str:
+    if value is None or value != value:
+        return "unknown amount"
+    size = abs(value)
+    below = [edge for edge in BANDS if edge <= size]
+    if len(below) == len(BANDS):
+        band = f"{BANDS[-1]} or more"
+    else:
+        band = f"{below[-1]} to {BANDS[len(below)]}" if below else f"under {BANDS[0]}"
+    return f"refund {band}" if value < 0 else band
+
+
+def words(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    text = java_double(value) if isinstance(value, float) else str(value)
+    return text if text.strip(" ") else "unknown"
+
+
+def java_double(value: float) -> str:
+    """Java's Double.toString, for the ordinary numbers of the tests."""
+    assert value == 0 or 1e-3 <= abs(value) < 1e7, value
+    return repr(float(value))
+
+
+def daypart(time: datetime) -> str:
+    return ("night", "morning", "afternoon", "evening")[time.hour // 6]
+
+
+FILTERS = {"text": words, "amount_band": amount_band, "daypart": daypart,
+           "weekday": lambda t: f"{t:%A}", "month": lambda t: f"{t:%B}", "hour": lambda t: f"{t:%H}:00"}
+
+
+def text(source: EventSource, row: dict[str, Any]) -> str:
+    out = ""
+    for literal, column, kind in source.parts:
+        out += literal
+        if column is not None:
+            value = row[column]
+            if column == source.time and kind != "text":
+                value = when(value).astimezone(UTC)
+            out += FILTERS[kind](value)
+    blank = ("Cc", "Zs", "Zl", "Zp")
+    spaced = "".join(" " if c.isspace() or unicodedata.category(c) in blank else c for c in out)
+    return re.sub(" +", " ", spaced).strip()[:1000].rstrip()
+
+
+def band(later: datetime, earlier: datetime) -> int:
+    days = (later - earlier) // timedelta(days=1)
+    return (1 + days).bit_length() - 1
+
+
+def judge(source: EventSource, row: dict[str, Any]) -> str | None:
+    user, time = row[source.user], row[source.time]
+    if user is None:
+        return "no user id"
+    if isinstance(user, str) and not user.strip():
+        return "empty user id"
+    if time is None:
+        return "no time"
+    if when(time) is None:
+        return "time does not parse"
+    if not datetime(1970, 1, 1, tzinfo=UTC) <= when(time) < datetime(2100, 1, 1, tzinfo=UTC):
+        return "time before 1970 or after 2099"
+    return None
+
+
+def split(source: EventSource, rows: list[dict[str, Any]], as_of: datetime
+          ) -> tuple[Counter, list[dict[str, Any]]]:
+    """Where each row of a source went, but for the limit; and the good, unrepeated rows before as_of."""
+    went: Counter = Counter({"rows_in": len(rows)})
+    before = []
+    for row in rows:
+        reason = judge(source, row)
+        if reason:
+            went["rejected"] += 1
+            went[reason] += 1
+        elif when(row[source.time]) >= as_of:
+            went["after"] += 1
+        else:
+            before.append(row)
+    before.sort(key=lambda row: (when(row[source.time]), str(row[source.user])))
+    kept, seen = [], set()
+    for row in before:
+        number = row[source.id] if source.id else None
+        if number is not None and number in seen:
+            went["repeated"] += 1
+            continue
+        seen.add(number)
+        kept.append(row)
+    return went, kept
+
+
+def aggregate(declared: Any, source: EventSource, rows: list[dict[str, Any]], as_of: datetime
+              ) -> float | None:
+    since = as_of - timedelta(days=declared.window_days)
+    inside = [row for row in rows if when(row[source.time]) >= since]
+    if declared.function == "count":
+        return float(len(inside))
+    if declared.function == "days_since_last":
+        return float(band(as_of, max(when(row[source.time]) for row in inside))) if inside else None
+    values = [row[declared.column] for row in inside]
+    values = [value for value in values if value is not None and value == value]
+    if declared.function == "distinct":
+        return float(len(set(values)))
+    total = float(sum((Decimal(repr(value)) for value in values), Decimal(0)))
+    if declared.function == "mean":
+        return total / len(values) if values else None
+    return 0.0 if not inside else total if values else None
+
+
+def profiles(deployment: Deployment, lake: dict[str, list[dict[str, Any]]], day: date
+             ) -> tuple[dict[str, dict[str, Any]], dict[str, Counter]]:
+    """user_id -> profile, and source -> where its rows went."""
+    as_of = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    went, events = {}, {}
+    for source in deployment.sources:
+        went[source.name], kept = split(source, lake[source.table], as_of)
+        for row in kept:
+            events.setdefault(str(row[source.user]), {}).setdefault(source.name, []).append(row)
+    latest = {}
+    if attributes := deployment.attributes:
+        count = went["attributes"] = Counter()
+        for row in lake[attributes.table]:
+            count["rows_in"] += 1
+            if row[attributes.user] is None or row[attributes.valid_from] is None:
+                count["rejected"] += 1
+            elif when(row[attributes.valid_from]) >= as_of:
+                count["after"] += 1
+            else:
+                held = latest.get(row[attributes.user])
+                count["superseded" if held else "used"] += 1
+                if not held or held[attributes.valid_from] < row[attributes.valid_from]:
+                    latest[row[attributes.user]] = row
+    found = {}
+    for user, of in events.items():
+        profile: dict[str, Any] = {}
+        for source in deployment.sources:
+            since = as_of - timedelta(days=source.window_days)
+            rows = of.get(source.name, [])
+            inside = [row for row in rows if when(row[source.time]) >= since]
+            went[source.name]["outside"] += len(rows) - len(inside)
+            keyed = sorted((when(row[source.time]), (row[source.id] or "") if source.id else 0, text(source, row))
+                           for row in inside)
+            used = keyed[-source.max_events:]
+            went[source.name]["over"] += len(keyed) - len(used)
+            went[source.name]["used"] += len(used)
+            gaps = [-1, *(band(b[0], a[0]) for a, b in pairwise(used))]
+            profile[source.name] = [(t, words, gap) for (t, _, words), gap in zip(used, gaps, strict=False)]
+        profile["ages"] = {s.name: band(as_of, profile[s.name][-1][0]) if profile[s.name] else None
+                           for s in deployment.sources}
+        tabular: dict[str, Any] = {}
+        row = latest.get(user, {})
+        for number in attributes.numbers if attributes else ():
+            tabular[number.name] = None if row.get(number.column) is None else float(row[number.column])
+        for declared in deployment.aggregates:
+            source = deployment.source(declared.source)
+            tabular[declared.name] = aggregate(declared, source, of.get(source.name, []), as_of)
+        for category in attributes.categories if attributes else ():
+            tabular[category.name] = (row.get(category.column) or "").strip() or None
+        profile["tabular"] = tabular
+        if sum(len(profile[source.name]) for source in deployment.sources) >= deployment.eligible.min_events:
+            profile["profile_hash"] = digest(deployment, profile)
+            found[user] = profile
+    return found, went
+
+
+def digest(deployment: Deployment, profile: dict[str, Any]) -> str:
+    seen: dict[str, Any] = {
+        source.name: [{"text": words, "gap": gap} for _, words, gap in profile[source.name]]
+        for source in deployment.sources}
+    seen["ages"] = profile["ages"]
+    if profile["tabular"]:
+        seen["tabular"] = profile["tabular"]
+    return hashlib.sha256(json.dumps(seen, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()

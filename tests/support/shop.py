@@ -1,0 +1,86 @@
+"""A small company with assembled profiles and a release of an untrained network, for the jobs that read both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from jobs.config.deployment import Deployment
+from jobs.lake import spark_tables as tables
+from jobs.lake.delta import midnight
+from jobs.training.registry import folder, instructions
+from model.data.config import EventSource
+from model.serving.release import Release, set_current
+from tests.support.deployment import deploy
+from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
+
+DAY1, DAY2, DAY3, DAY4 = (date(2025, 3, day) for day in (1, 2, 3, 4))
+SCENARIOS = [{"name": "food", "instruction": "Predict whether this user will order food.", "labels": "labels"},
+             {"name": "films", "instruction": "What films?"}]
+CHANGES: dict[str, Any] = {
+    "sources": [
+        {"name": "bill", "table": "bills", "time": "paid_at", "template": "paid {band} for {interest} at {place}",
+         "max_events": 24, "max_tokens": 16},
+        {"name": "search", "table": "searches", "time": "searched_at", "template": "{interest} {place}",
+         "max_events": 10, "max_tokens": 8},
+    ],
+    "attributes": {"table": "attributes", "static": True, "numbers": ["bills", "income"], "categories": ["city"]},
+    "scenarios": SCENARIOS,
+}
+
+
+def company(at: Path, **changes: Any) -> Deployment:
+    return deploy(at, **CHANGES | changes)
+
+
+def profiles(users: int, seed: int = 0) -> pa.Table:
+    """Rows of `user_profiles` without a day; each has a hash of its own."""
+    made = made_up_profiles(users, seed=seed).drop_columns(["interest", "as_of"])
+    hashes = pa.array([f"{seed}-{user}" for user in range(users)])
+    return made.set_column(made.column_names.index("profile_hash"), "profile_hash", hashes)
+
+
+def ended(user_ids: list[str]) -> pa.Table:
+    """What assemble leaves of users who fell out."""
+    names = profiles(1).schema
+    row: Mapping[str, Any] = {"bill": [], "search": [], "ages": {}, "tabular": {}, "profile_hash": None}
+    return pa.Table.from_pylist([{"user_id": user, **row} for user in user_ids], names)
+
+
+def assembled(spark: Any, deployment: Deployment, day: date, rows: pa.Table) -> None:
+    """Write a day of `user_profiles` as assemble does, its run recorded."""
+    as_of = pa.array([midnight(day)] * len(rows), pa.timestamp("us", "UTC"))
+    with tables.job_run(spark, deployment, "assemble", day) as run:
+        run.replace(spark.createDataFrame(rows.append_column("as_of", as_of)).coalesce(1), "user_profiles",
+                    same=["user_id", "profile_hash"])
+        stored = DeltaTable(deployment.table("user_profiles")).to_pyarrow_table().to_pylist()
+        latest = {row["user_id"]: row["profile_hash"] for row in sorted(stored, key=lambda row: row["day"])
+                  if row["day"] <= day}
+        run.details["users"] = sum(found is not None for found in latest.values())
+
+
+def checkpoint(at: Path, seed: int = 0) -> Path:
+    """An untrained network of this company, small enough to export in seconds."""
+    from model.training.training import initialise
+
+    whole = network_config(shared_encoder=True)
+    config = replace(whole, encoder=replace(whole.encoder, layers=1), backbone=replace(whole.backbone, layers=1),
+                     sources=(EventSource(name="bill", max_events=24, max_tokens=16), whole.sources[1]))
+    some = made_up_profiles(60)
+    return initialise(some, made_up_pairs(some), config, at, seed=seed, log=lambda line: None)
+
+
+def released(deployment: Deployment, trained: Path) -> Release:
+    """Export the checkpoint and make it the current release."""
+    from model.serving.export import export
+
+    made = export(trained, folder(deployment), scenarios=instructions(deployment), shaping=deployment.shaping(),
+                  deployment=deployment.path.read_text(), profiles=made_up_profiles(20))
+    set_current(folder(deployment), made.path.name)
+    return made
