@@ -1,6 +1,6 @@
 """Every benchmark in turn, each in a process of its own; an hour or two.
 
-    python -m benchmarks
+python -m benchmarks
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Assemble against a bare Spark group-by that only collects the same events, at several sizes.
 
-    python -m benchmarks.assemble_job --millions 1 10 50
+python -m benchmarks.assemble_job --millions 1 10 50
 """
 
 from __future__ import annotations
@@ -37,10 +37,20 @@ SKEWED_USERS, SKEWED_EVENTS = 100, 200_000
 
 def deployment(at: Path, *, ids: bool) -> Deployment:
     """One source of bills, with or without event ids, and an aggregate over it."""
-    source: dict[str, Any] = {"name": "bill", "table": "bills", "time": "paid_at", "max_events": 64, "max_tokens": 16,
-                              "template": "{merchant}, {amount:amount_band}", "window_days": WINDOW_DAYS}
+    source: dict[str, Any] = {
+        "name": "bill",
+        "table": "bills",
+        "time": "paid_at",
+        "max_events": 64,
+        "max_tokens": 16,
+        "template": "{merchant}, {amount:amount_band}",
+        "window_days": WINDOW_DAYS,
+    }
     content = {
-        "name": "bench", "lake": "lake", "releases": "releases", "store": {"folder": "store"},
+        "name": "bench",
+        "lake": "lake",
+        "releases": "releases",
+        "store": {"folder": "store"},
         "sources": [source | ({"id": "bill_id"} if ids else {})],
         "aggregates": [{"name": "bills_30d", "source": "bill", "function": "count", "window_days": 30}],
         "userqa": {"questions": "none.yaml", "as_of": ["2025-06-01"]},
@@ -54,6 +64,7 @@ def deployment(at: Path, *, ids: bool) -> Deployment:
 
 def bills(spark: SparkSession, path: str, rows: int, users: int) -> None:
     """Write the source table: each row's user, time, merchant and amount drawn by a hash of its number."""
+
     def draw(salt: int, below: int) -> Any:
         return F.pmod(F.xxhash64("id", F.lit(salt)), F.lit(below))
 
@@ -62,7 +73,9 @@ def bills(spark: SparkSession, path: str, rows: int, users: int) -> None:
         F.format_string("u%08d", draw(1, users)).alias("user_id"),
         F.timestamp_seconds(F.lit(last) - draw(2, WINDOW_DAYS * 86_400)).alias("paid_at"),
         F.format_string("merchant %d", draw(3, MERCHANTS)).alias("merchant"),
-        (draw(4, 100_000) / 100).alias("amount"), F.format_string("b%012d", "id").alias("bill_id"))
+        (draw(4, 100_000) / 100).alias("amount"),
+        F.format_string("b%012d", "id").alias("bill_id"),
+    )
     made.write.format("delta").mode("overwrite").save(path)
 
 
@@ -84,7 +97,7 @@ def measure(spark: SparkSession, at: Path, rows: int) -> dict[str, float]:
     plain, named = deployment(at, ids=False), deployment(at, ids=True)
     bills(spark, plain.table("bills"), rows, rows // EVENTS_PER_USER)
     took = {"bare": seconds(lambda: collected(spark, plain.table("bills"), str(at / "collected")))}
-    for name, one in (("plain", plain), ("ids", named))[:2 if rows <= MOST_WITH_IDS else 1]:
+    for name, one in (("plain", plain), ("ids", named))[: 2 if rows <= MOST_WITH_IDS else 1]:
         took[name] = seconds(lambda one=one: assemble(spark, one, DAY))  # type: ignore[misc]
         shutil.rmtree(plain.table("user_profiles"))
     print(f"{rows:,} rows: " + ", ".join(f"{name} {one:.1f} s" for name, one in took.items()), flush=True)
@@ -121,12 +134,18 @@ def main() -> None:
         rows += [Row(name=f"{NAMES[name]}, {size}", value=value, unit="rows/s") for name, value in rate.items()]
         rows += [Row(name=f"assemble over bare, {size}", value=rate["plain"] / rate["bare"], goal=">= 0.5")]
     rates = [rate["plain"] for rate in found.values()]
-    rows += [Row(name="assemble: slowest size over the fastest", value=min(rates) / max(rates), goal=">= 0.85"),
-             Row(name=f"{SKEWED_USERS} users with {SKEWED_EVENTS:,} events each", value=few, unit="rows/s"),
-             Row(name="these over the slowest size", value=few / min(rates), goal=">= 0.85")]
-    write("assemble_job", rows, f"One source of {EVENTS_PER_USER} events a user, {MERCHANTS:,} merchants, "
-          f"{WINDOW_DAYS} days; local Spark on two cores, a Delta table in and one out either way. With event ids the "
-          "job also finds repeats, which needs every row beside those of its id: a shuffle and a sort more.")
+    rows += [
+        Row(name="assemble: slowest size over the fastest", value=min(rates) / max(rates), goal=">= 0.85"),
+        Row(name=f"{SKEWED_USERS} users with {SKEWED_EVENTS:,} events each", value=few, unit="rows/s"),
+        Row(name="these over the slowest size", value=few / min(rates), goal=">= 0.85"),
+    ]
+    write(
+        "assemble_job",
+        rows,
+        f"One source of {EVENTS_PER_USER} events a user, {MERCHANTS:,} merchants, "
+        f"{WINDOW_DAYS} days; local Spark on two cores, a Delta table in and one out either way. With event ids the "
+        "job also finds repeats, which needs every row beside those of its id: a shuffle and a sort more.",
+    )
 
 
 if __name__ == "__main__":

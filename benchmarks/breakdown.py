@@ -1,6 +1,6 @@
 """Where the time of each job of the line goes: Spark's jobs, Delta's reading of its own logs, and all the rest.
 
-    python -m benchmarks.breakdown --users 2000
+python -m benchmarks.breakdown --users 2000
 """
 
 from __future__ import annotations
@@ -36,9 +36,17 @@ class SparkJob:
 
 def logged(at: Path, logs: Path) -> Deployment:
     """The line that chaos runs, with Spark's event log switched on."""
-    return company.changed(chaos.deployment(at), spark={"conf": {
-        "spark.eventLog.enabled": "true", "spark.eventLog.dir": str(logs), "spark.eventLog.compress": "false",
-        "spark.eventLog.rolling.enabled": "false"}})
+    return company.changed(
+        chaos.deployment(at),
+        spark={
+            "conf": {
+                "spark.eventLog.enabled": "true",
+                "spark.eventLog.dir": str(logs),
+                "spark.eventLog.compress": "false",
+                "spark.eventLog.rolling.enabled": "false",
+            }
+        },
+    )
 
 
 def spark_jobs(logs: Path) -> list[SparkJob]:
@@ -60,9 +68,16 @@ def spark_jobs(logs: Path) -> list[SparkJob]:
                 took = event["Task Info"]["Finish Time"] - event["Task Info"]["Launch Time"]
                 job = of_stage[event["Stage ID"]]
                 spent[job] = spent.get(job, 0.0) + took / 1000
-    return [SparkJob(begin=event["Submission Time"] / 1000, end=ended[job], task_seconds=spent.get(job, 0.0),
-                     of_delta="Delta" in event.get("Properties", {}).get("spark.job.description", ""))
-            for job, event in begun.items() if job in ended]
+    return [
+        SparkJob(
+            begin=event["Submission Time"] / 1000,
+            end=ended[job],
+            task_seconds=spent.get(job, 0.0),
+            of_delta="Delta" in event.get("Properties", {}).get("spark.job.description", ""),
+        )
+        for job, event in begun.items()
+        if job in ended
+    ]
 
 
 def covered(intervals: Sequence[Interval]) -> float:
@@ -99,14 +114,20 @@ def main() -> None:
         inside = [job for job in found if begin <= job.begin < end]
         running = covered([(job.begin, job.end) for job in inside])
         delta = covered([(job.begin, job.end) for job in inside if job.of_delta])
-        rows += [Row(name=f"{name}: whole", value=end - begin, unit="s"),
-                 Row(name=f"{name}: Spark jobs", value=len(inside)),
-                 Row(name=f"{name}: while a Spark job runs", value=running, unit="s"),
-                 Row(name=f"{name}: of that, Delta's own", value=delta, unit="s"),
-                 Row(name=f"{name}: planning, Python, commits", value=end - begin - running, unit="s"),
-                 Row(name=f"{name}: tasks", value=sum(job.task_seconds for job in inside), unit="core s")]
-    write("breakdown", rows, f"A line of two days over {arguments.users:,} users of the demo, one question an axis "
-          "and 12 training steps, one session for all of it, from Spark's event log. The first job also warms the JVM.")
+        rows += [
+            Row(name=f"{name}: whole", value=end - begin, unit="s"),
+            Row(name=f"{name}: Spark jobs", value=len(inside)),
+            Row(name=f"{name}: while a Spark job runs", value=running, unit="s"),
+            Row(name=f"{name}: of that, Delta's own", value=delta, unit="s"),
+            Row(name=f"{name}: planning, Python, commits", value=end - begin - running, unit="s"),
+            Row(name=f"{name}: tasks", value=sum(job.task_seconds for job in inside), unit="core s"),
+        ]
+    write(
+        "breakdown",
+        rows,
+        f"A line of two days over {arguments.users:,} users of the demo, one question an axis "
+        "and 12 training steps, one session for all of it, from Spark's event log. The first job also warms the JVM.",
+    )
 
 
 if __name__ == "__main__":

@@ -40,10 +40,25 @@ from jobs.training.registry import checkpoints, folder
 
 ROOT = Path(__file__).resolve().parents[1]
 DAY1, DAY2 = date(2026, 1, 1), date(2026, 1, 2)
-LINE = (("assemble", DAY1), ("userqa", None), ("train", None), ("export", None), ("embed", DAY1), ("publish", DAY1),
-        ("assemble", DAY2), ("embed", DAY2), ("publish", DAY2))
-WRITES = {"assemble": ("user_profiles",), "userqa": ("training_profiles", "userqa"), "embed": ("user_embeddings",),
-          "publish": ("user_vectors", "online_users"), "train": (), "export": ()}
+LINE = (
+    ("assemble", DAY1),
+    ("userqa", None),
+    ("train", None),
+    ("export", None),
+    ("embed", DAY1),
+    ("publish", DAY1),
+    ("assemble", DAY2),
+    ("embed", DAY2),
+    ("publish", DAY2),
+)
+WRITES = {
+    "assemble": ("user_profiles",),
+    "userqa": ("training_profiles", "userqa"),
+    "embed": ("user_embeddings",),
+    "publish": ("user_vectors", "online_users"),
+    "train": (),
+    "export": (),
+}
 VICTIMS = ("all of it", "its JVM", "its Python")
 START_SECONDS = 12.0
 """What a fresh process takes before its job begins, about: moments of chance are drawn over this and the job."""
@@ -83,8 +98,9 @@ class ChaosError(Exception):
     """A run that did not end after its kill, or that failed when nobody disturbed it."""
 
 
-def chaos(spark: SparkSession, at: Path, *, kills: int, seed: int, users: int,
-          jobs: Sequence[tuple[str, date | None]] = LINE) -> tuple[list[Step], list[Compared]]:
+def chaos(
+    spark: SparkSession, at: Path, *, kills: int, seed: int, users: int, jobs: Sequence[tuple[str, date | None]] = LINE
+) -> tuple[list[Step], list[Compared]]:
     """Run the line twice, in `at/calm` and in `at/struck`, killing `jobs` in the second; what differs at the end."""
     rng = random.Random(seed)
     calm, struck = (deployment(at / name) for name in ("calm", "struck"))
@@ -169,8 +185,11 @@ def points(deployment: Deployment, step: Step) -> list[Point]:
     if step.job == "export":
         releases = folder(deployment)
         found.append(Point(name="a graph of the draft written", reached=lambda: any(releases.glob(".draft-*/*.onnx"))))
-        found.append(Point(name="the release accepted, not yet current",
-                           reached=lambda: any(releases.glob("[!.]*/manifest.json"))))
+        found.append(
+            Point(
+                name="the release accepted, not yet current", reached=lambda: any(releases.glob("[!.]*/manifest.json"))
+            )
+        )
     return found
 
 
@@ -194,9 +213,12 @@ def _advanced(path: Path, name: str) -> Point:
 def _training_points(folder: Path) -> Iterator[Point]:
     yield Point(name="a state half written", reached=lambda: any(folder.glob("*/state.part/*")))
     yield Point(name="a state saved", reached=lambda: any(folder.glob("*/state-*")))
-    yield Point(name="weights written, no config",
-                reached=lambda: any(not (weights.parent / "config.json").exists()
-                                    for weights in folder.glob("*/model.safetensors")))
+    yield Point(
+        name="weights written, no config",
+        reached=lambda: any(
+            not (weights.parent / "config.json").exists() for weights in folder.glob("*/model.safetensors")
+        ),
+    )
 
 
 def _online(store: Path) -> int:
@@ -219,8 +241,13 @@ def _by_chance(step: Step, rng: random.Random) -> Point:
 
 def _killed_at(deployment: Deployment, step: Step, point: Point, victim: str) -> bool:
     """Whether the run came to the point and was killed there; False where it ended before."""
-    process = psutil.Popen([sys.executable, "-m", "jobs", *step.words, "--config", str(deployment.path)], cwd=ROOT,
-                           start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = psutil.Popen(
+        [sys.executable, "-m", "jobs", *step.words, "--config", str(deployment.path)],
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     try:
         while not point.reached():
             if process.poll() is not None:
@@ -232,8 +259,10 @@ def _killed_at(deployment: Deployment, step: Step, point: Point, victim: str) ->
         _kill(family, victim)
         _, alive = psutil.wait_procs(family, timeout=DEAD_SECONDS)
         if alive:
-            raise ChaosError(f"{' '.join(step.words)}: {alive} still ran {DEAD_SECONDS:.0f} s after {victim} was "
-                             f"killed at: {point.name}")
+            raise ChaosError(
+                f"{' '.join(step.words)}: {alive} still ran {DEAD_SECONDS:.0f} s after {victim} was "
+                f"killed at: {point.name}"
+            )
     finally:
         _kill_group(process.pid)
         process.stderr.close()
@@ -286,12 +315,16 @@ def main() -> None:
     for table in told(steps, compared):
         out.print(table)
     differences = sum(one.differences for one in compared)
-    write("chaos", [
-        Row(name="kills", value=sum(step.kills.total() for step in steps), goal=">= 60"),
-        *(Row(name=f"differences in {one.name}, {one.rows:,} rows", value=one.differences) for one in compared),
-        Row(name="differences", value=differences, goal="<= 0"),
-    ], f"Every job of a line of two days over {arguments.users:,} users, killed with SIGKILL and run again, against a "
-       f"twin that nobody disturbed; seed {arguments.seed}.")
+    write(
+        "chaos",
+        [
+            Row(name="kills", value=sum(step.kills.total() for step in steps), goal=">= 60"),
+            *(Row(name=f"differences in {one.name}, {one.rows:,} rows", value=one.differences) for one in compared),
+            Row(name="differences", value=differences, goal="<= 0"),
+        ],
+        f"Every job of a line of two days over {arguments.users:,} users, killed with SIGKILL and run again, against a "
+        f"twin that nobody disturbed; seed {arguments.seed}.",
+    )
     sys.exit(bool(differences))
 
 

@@ -1,6 +1,6 @@
 """What the project's own commands take: minutes from call to return, and the most memory that they held.
 
-    python -m benchmarks.commands demo      # or test, or ci; `make setup` first
+python -m benchmarks.commands demo      # or test, or ci; `make setup` first
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ class Command:
     gib: int | None = None
 
 
-COMMANDS = {"demo": Command(words=("make", "demo"), minutes=12, gib=8),
-            "test": Command(words=("make", "test"), minutes=20), "ci": Command(words=(".ci/run",), minutes=45)}
+COMMANDS = {
+    "demo": Command(words=("make", "demo"), minutes=12, gib=8),
+    "test": Command(words=("make", "test"), minutes=20),
+    "ci": Command(words=(".ci/run",), minutes=45),
+}
 
 
 def measure(words: tuple[str, ...]) -> tuple[float, int]:
@@ -67,11 +70,15 @@ def main() -> None:
     name = parser.parse_args().command
     command = COMMANDS[name]
     seconds, most = measure(command.words)
-    write(name, [
-        Row(name="time", value=seconds / 60, unit="minutes", goal=f"<= {command.minutes}"),
-        Row(name="most memory held", value=most / GIB, unit="GiB", goal=f"<= {command.gib}" if command.gib else ""),
-    ], f"`{' '.join(command.words)}` with its defaults after `make setup`; memory is the sum over all its processes, "
-       "looked at every second, shared pages split among those that share them.")
+    write(
+        name,
+        [
+            Row(name="time", value=seconds / 60, unit="minutes", goal=f"<= {command.minutes}"),
+            Row(name="most memory held", value=most / GIB, unit="GiB", goal=f"<= {command.gib}" if command.gib else ""),
+        ],
+        f"`{' '.join(command.words)}` with its defaults after `make setup`; memory is the sum over all its processes, "
+        "looked at every second, shared pages split among those that share them.",
+    )
 
 
 if __name__ == "__main__":

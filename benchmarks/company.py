@@ -22,8 +22,30 @@ ROOT = Path(__file__).resolve().parents[1]
 # Events a user and distinct texts that `instructue generate` makes of the demo's sources, 4,000 users.
 EVENTS = {"bill": 36, "mini_program": 20, "page_path": 18, "search": 9}
 TEXTS = {"bill": 1150, "mini_program": 610, "page_path": 680, "search": 680}
-WORDS = ["coffee", "station", "mall", "lunch", "tram", "ticket", "film", "forest", "game", "delivery", "market",
-         "phone", "book", "doctor", "rent", "paid", "opened", "viewed", "wallet", "order", "search", "hotel"]
+WORDS = [
+    "coffee",
+    "station",
+    "mall",
+    "lunch",
+    "tram",
+    "ticket",
+    "film",
+    "forest",
+    "game",
+    "delivery",
+    "market",
+    "phone",
+    "book",
+    "doctor",
+    "rent",
+    "paid",
+    "opened",
+    "viewed",
+    "wallet",
+    "order",
+    "search",
+    "hotel",
+]
 
 
 def deployment(at: Path) -> Deployment:
@@ -59,11 +81,13 @@ def profiles(company: Deployment, users: int, seed: int = 0, times: float = 1) -
     for source in company.sources:
         count_U = np.minimum(rng.poisson(times * EVENTS[source.name] * rng.gamma(4, 1 / 4, users)), source.max_events)
         columns[source.name] = _events(rng, source.name, count_U)
-    columns["ages"] = _struct({source.name: pa.array(rng.integers(0, 6, users), pa.int32())
-                               for source in company.sources})
+    columns["ages"] = _struct(
+        {source.name: pa.array(rng.integers(0, 6, users), pa.int32()) for source in company.sources}
+    )
     tabular: dict[str, pa.Array] = {name: pa.array(rng.lognormal(3, 1, users)) for name in company.numbers}
-    tabular |= {name: pa.array([f"value {value}" for value in rng.integers(0, 6, users)])
-                for name in company.categories}
+    tabular |= {
+        name: pa.array([f"value {value}" for value in rng.integers(0, 6, users)]) for name in company.categories
+    }
     columns["tabular"] = _struct(tabular)
     columns["profile_hash"] = pa.array([f"{seed}-{user}" for user in range(users)])
     return pa.table(columns)
@@ -77,26 +101,53 @@ def release(company: Deployment, seed: int = 0) -> Release:
     some = profiles(company, 200, seed=99)
     at = pa.array([datetime(2025, 1, 1, tzinfo=UTC)] * len(some), pa.timestamp("us", "UTC"))
     texts = [text for text in instructions(company).values() if text is not None]
-    pairs = [{"user_id": user, "as_of": at[0].as_py(), "question": "q", "instruction": texts[row % len(texts)],
-              "answer": "Yes.", "axis": "future", "split": "train"}
-             for row, user in enumerate(some["user_id"].to_pylist())]
+    pairs = [
+        {
+            "user_id": user,
+            "as_of": at[0].as_py(),
+            "question": "q",
+            "instruction": texts[row % len(texts)],
+            "answer": "Yes.",
+            "axis": "future",
+            "split": "train",
+        }
+        for row, user in enumerate(some["user_id"].to_pylist())
+    ]
     schema = pa.schema({name: at.type if name == "as_of" else pa.string() for name in pairs[0]})
-    checkpoint = initialise(some.append_column("as_of", at), pa.Table.from_pylist(pairs, schema), network(company),
-                            folder(company) / "checkpoints" / "untrained", seed=seed, log=lambda line: None)
-    made = export(checkpoint, folder(company), scenarios=instructions(company), shaping=company.shaping(),
-                  deployment=company.path.read_text(encoding="utf-8"), profiles=some.slice(0, 40))
+    checkpoint = initialise(
+        some.append_column("as_of", at),
+        pa.Table.from_pylist(pairs, schema),
+        network(company),
+        folder(company) / "checkpoints" / "untrained",
+        seed=seed,
+        log=lambda line: None,
+    )
+    made = export(
+        checkpoint,
+        folder(company),
+        scenarios=instructions(company),
+        shaping=company.shaping(),
+        deployment=company.path.read_text(encoding="utf-8"),
+        profiles=some.slice(0, 40),
+    )
     set_current(folder(company), made.path.name)
     return made
 
 
 def _events(rng: np.random.Generator, source: str, count_U: np.ndarray) -> pa.Array:
-    texts = [" ".join(rng.choice(WORDS, 8 if source == "bill" else 4)) + f" {number}"
-             for number in range(TEXTS[source])]
+    texts = [
+        " ".join(rng.choice(WORDS, 8 if source == "bill" else 4)) + f" {number}" for number in range(TEXTS[source])
+    ]
     total = int(count_U.sum())
     chosen = (len(texts) * rng.random(total) ** 2).astype(np.int64)  # some texts far more often than others
     gaps = rng.integers(0, 5, total).astype(np.int32)
-    events = _struct({"event_time": pa.array(np.full(total, datetime(2025, 1, 1)), pa.timestamp("us", "UTC")),
-                      "text": pa.array(texts).take(chosen), "gap": pa.array(gaps)})
+    events = _struct(
+        {
+            "event_time": pa.array(np.full(total, datetime(2025, 1, 1)), pa.timestamp("us", "UTC")),
+            "text": pa.array(texts).take(chosen),
+            "gap": pa.array(gaps),
+        }
+    )
     return pa.ListArray.from_arrays(np.concatenate([[0], np.cumsum(count_U)]).astype(np.int32), events)
 
 

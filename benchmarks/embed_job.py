@@ -1,6 +1,6 @@
 """The embed job's function in Spark, against the pandas form of it and a bare loop over onnxruntime.
 
-    python -m benchmarks.embed_job --users 20000
+python -m benchmarks.embed_job --users 20000
 """
 
 from __future__ import annotations
@@ -55,9 +55,12 @@ def pandas_form(deployment: Deployment) -> Column:
     """The same in pandas, with a source's texts and gaps as columns of their own: arrays of structs cost more."""
     release = str(open_release(deployment).path)
     sources = [source.name for source in deployment.sources]
-    columns = [*(f"{source}.{part}" for source in sources for part in ("text", "gap")),
-               *(f"ages.{source}" for source in sources),
-               *(f"tabular.{name}" for name in (*deployment.numbers, *deployment.categories)), "scenarios"]
+    columns = [
+        *(f"{source}.{part}" for source in sources for part in ("text", "gap")),
+        *(f"ages.{source}" for source in sources),
+        *(f"tabular.{name}" for name in (*deployment.numbers, *deployment.categories)),
+        "scenarios",
+    ]
     numbers, categories = deployment.numbers, deployment.categories
 
     def vectors(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.Series]:
@@ -66,8 +69,10 @@ def pandas_form(deployment: Deployment) -> Column:
             given = dict(zip(columns, series, strict=True))
             table = {source: _events(given[f"{source}.text"], given[f"{source}.gap"]) for source in sources}
             table["ages"] = _struct({name: _array(given[f"ages.{name}"], pa.int32()) for name in sources})
-            table["tabular"] = _struct({name: _array(given[f"tabular.{name}"], pa.float64()) for name in numbers}
-                                       | {name: _array(given[f"tabular.{name}"], pa.string()) for name in categories})
+            table["tabular"] = _struct(
+                {name: _array(given[f"tabular.{name}"], pa.float64()) for name in numbers}
+                | {name: _array(given[f"tabular.{name}"], pa.string()) for name in categories}
+            )
             made = embed_rows(runtime, pa.table(table), given["scenarios"].tolist())
             yield pd.Series(pd.arrays.ArrowExtensionArray(made))
 
@@ -99,8 +104,9 @@ def measure(spark: SparkSession, deployment: Deployment, users: int) -> dict[str
     company.release(deployment)
     path = deployment.table("user_profiles")
     tables.replace_day(spark.createDataFrame(company.profiles(deployment, users)).repartition(2), path, DAY)
-    profiles: DataFrame = spark.read.format("delta").load(path).withColumn(
-        "scenarios", F.lit(",".join(deployment.scenario_names)))
+    profiles: DataFrame = (
+        spark.read.format("delta").load(path).withColumn("scenarios", F.lit(",".join(deployment.scenario_names)))
+    )
     forms = {"arrow": arrow_form(spark, deployment), "pandas": pandas_form(deployment)}
     took: dict[str, list[float]] = {name: [] for name in (*forms, "bare")}
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool, batched(spark):
@@ -129,14 +135,18 @@ def main() -> None:
             found = measure(spark, deployment, arguments.users)
         finally:
             spark.stop()
-    write("embed_job", [
-        Row(name="bare loop over onnxruntime, two processes", value=found["bare"], unit="users/s"),
-        Row(name="Arrow UDF in Spark, the job's", value=found["arrow"], unit="users/s"),
-        Row(name="pandas UDF in Spark", value=found["pandas"], unit="users/s"),
-        Row(name="Arrow UDF over the bare loop", value=found["arrow"] / found["bare"], goal=">= 0.7"),
-        Row(name="Arrow UDF over pandas UDF", value=found["arrow"] / found["pandas"]),
-    ], f"{arguments.users:,} users of the demo's shape in 7 scenarios, the preset tiny on onnxruntime's CPU provider, "
-       f"batches of {ROWS} users, two cores each way; the best of {REPEATS} turns after one that warms caches.")
+    write(
+        "embed_job",
+        [
+            Row(name="bare loop over onnxruntime, two processes", value=found["bare"], unit="users/s"),
+            Row(name="Arrow UDF in Spark, the job's", value=found["arrow"], unit="users/s"),
+            Row(name="pandas UDF in Spark", value=found["pandas"], unit="users/s"),
+            Row(name="Arrow UDF over the bare loop", value=found["arrow"] / found["bare"], goal=">= 0.7"),
+            Row(name="Arrow UDF over pandas UDF", value=found["arrow"] / found["pandas"]),
+        ],
+        f"{arguments.users:,} users of the demo's shape in 7 scenarios, the preset tiny on onnxruntime's CPU provider, "
+        f"batches of {ROWS} users, two cores each way; the best of {REPEATS} turns after one that warms caches.",
+    )
 
 
 if __name__ == "__main__":

@@ -54,16 +54,25 @@ class Speed:
 
 def language_model(small: bool) -> Qwen2ForCausalLM:
     """Qwen2.5-0.5B."""
-    return Qwen2ForCausalLM(Qwen2Config(
-        vocab_size=1000 if small else 151936, hidden_size=896, intermediate_size=4864,
-        num_hidden_layers=2 if small else 24, num_attention_heads=14, num_key_value_heads=2,
-        max_position_embeddings=32768, tie_word_embeddings=True))
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=1000 if small else 151936,
+            hidden_size=896,
+            intermediate_size=4864,
+            num_hidden_layers=2 if small else 24,
+            num_attention_heads=14,
+            num_key_value_heads=2,
+            max_position_embeddings=32768,
+            tie_word_embeddings=True,
+        )
+    )
 
 
 def encoder(small: bool) -> BertModel:
     """gte-base."""
-    return BertModel(BertConfig(num_hidden_layers=2 if small else 12, vocab_size=1000 if small else 30522),
-                     add_pooling_layer=False)
+    return BertModel(
+        BertConfig(num_hidden_layers=2 if small else 12, vocab_size=1000 if small else 30522), add_pooling_layer=False
+    )
 
 
 def read_pairs(network: PreTrainedModel, shape: Shape) -> Tensor:
@@ -73,12 +82,13 @@ def read_pairs(network: PreTrainedModel, shape: Shape) -> Tensor:
     segment_S = torch.full((shape.length,), PROFILE, device=device)
     for pair in range(PAIRS):
         end = shape.length - pair * SUFFIX
-        segment_S[end - SUFFIX:end] = PAIRS - pair
+        segment_S[end - SUFFIX : end] = PAIRS - pair
     embeds_BSH = network.get_input_embeddings()(ids_BS)
     mask, positions_BS = pack(segment_S.expand(shape.batch, -1), embeds_BSH.dtype)
-    hidden_BSH = network.base_model(inputs_embeds=embeds_BSH, attention_mask=mask, position_ids=positions_BS,
-                                    use_cache=False).last_hidden_state
-    users_BKH = hidden_BSH[:, shape.length - PAIRS * SUFFIX + 2 * SUFFIX // 3 - 1::SUFFIX]
+    hidden_BSH = network.base_model(
+        inputs_embeds=embeds_BSH, attention_mask=mask, position_ids=positions_BS, use_cache=False
+    ).last_hidden_state
+    users_BKH = hidden_BSH[:, shape.length - PAIRS * SUFFIX + 2 * SUFFIX // 3 - 1 :: SUFFIX]
     loss = users_BKH.float().square().mean()
     if shape.training:
         answers = _answers(shape.length)
@@ -130,8 +140,11 @@ def measure(network: PreTrainedModel, read: Callable[[PreTrainedModel, Shape], T
         if repeat:  # the first compiles and allocates
             best = min(best, _now(device) - begin)
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
-    return Speed(tokens_per_second=shape.batch * shape.length / best,
-                 flops_per_second=flops(network, shape) / best, memory=memory)
+    return Speed(
+        tokens_per_second=shape.batch * shape.length / best,
+        flops_per_second=flops(network, shape) / best,
+        memory=memory,
+    )
 
 
 def peak(device: torch.device, size: int) -> float:
@@ -184,19 +197,23 @@ def main() -> None:
             except torch.OutOfMemoryError:
                 rows.append(Row(name=f"{name}, {shape}: out of memory", value=0.0, unit="tokens/s"))
             else:
-                rows += [Row(name=f"{name}, {shape}", value=found.tokens_per_second, unit="tokens/s"),
-                         Row(name="its share of the peak", value=found.flops_per_second / most)]
+                rows += [
+                    Row(name=f"{name}, {shape}", value=found.tokens_per_second, unit="tokens/s"),
+                    Row(name="its share of the peak", value=found.flops_per_second / most),
+                ]
                 rows += [Row(name="its memory", value=found.memory, unit="GiB")] if device.type == "cuda" else []
             network.zero_grad()
             if device.type == "cuda":
                 torch.cuda.empty_cache()
         del network
     layers = "two layers of " if arguments.small else ""
-    text = (f"On {where}: forward and backward of {layers}the paper's networks, random fp32 weights read in bf16, "
-            f"batch x tokens, the best of {REPEATS}. A sequence of the language model is a profile with {PAIRS} packed "
-            f"suffixes of {SUFFIX} tokens under the packed mask. The share counts two operations for each weight and "
-            "token, attention over the whole square, and the backward pass as twice the forward one; layers read again "
-            "for checkpointing do not count.")
+    text = (
+        f"On {where}: forward and backward of {layers}the paper's networks, random fp32 weights read in bf16, "
+        f"batch x tokens, the best of {REPEATS}. A sequence of the language model is a profile with {PAIRS} packed "
+        f"suffixes of {SUFFIX} tokens under the packed mask. The share counts two operations for each weight and "
+        "token, attention over the whole square, and the backward pass as twice the forward one; layers read again "
+        "for checkpointing do not count."
+    )
     with tempfile.TemporaryDirectory() as folder:
         write("gpu", rows, text, Path(folder) if arguments.small else RESULTS)
 

@@ -1,6 +1,6 @@
 """Six scenarios of a user in one forward, against six forwards of the same graph.
 
-    python -m benchmarks.one_forward --users 1000
+python -m benchmarks.one_forward --users 1000
 """
 
 from __future__ import annotations
@@ -48,14 +48,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         deployment = company.deployment(Path(folder))
         one, six, cosine, shapes = measure(Runtime(company.release(deployment)), deployment, arguments.users)
-    write("one_forward", [
-        Row(name="six scenarios in one forward", value=one, unit="users/s"),
-        Row(name="six forwards of the same graph", value=six, unit="users/s"),
-        Row(name="ratio", value=one / six, goal=">= 3"),
-        Row(name="least cosine between the two", value=cosine, goal=">= 0.9999"),
-    ], f"{arguments.users:,} users of the demo's shape, {shapes['events']:.0f} events and six instructions of "
-       f"{shapes['instruction']:.0f} tokens each, the preset tiny on onnxruntime's CPU provider; the best of {REPEATS} "
-       "runs each way, in turn. Event texts are encoded beforehand in both.")
+    write(
+        "one_forward",
+        [
+            Row(name="six scenarios in one forward", value=one, unit="users/s"),
+            Row(name="six forwards of the same graph", value=six, unit="users/s"),
+            Row(name="ratio", value=one / six, goal=">= 3"),
+            Row(name="least cosine between the two", value=cosine, goal=">= 0.9999"),
+        ],
+        f"{arguments.users:,} users of the demo's shape, {shapes['events']:.0f} events and six instructions of "
+        f"{shapes['instruction']:.0f} tokens each, the preset tiny on onnxruntime's CPU; the best of {REPEATS} "
+        "runs each way, in turn. Event texts are encoded beforehand in both.",
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Training on several question-answer pairs packed behind each profile, against a copy of the profile for each pair.
 
-    python -m benchmarks.packed_training --profiles 16
+python -m benchmarks.packed_training --profiles 16
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ from model.training.training_config import TrainingConfig
 
 STEPS = 4
 """Of each kind, in turn; the first warms up."""
-QUESTIONS = ("How many coffees will this user buy within the next month?", "Does this user travel by train?",
-             "What does this user spend most on?", "When will this user next order a meal?")
+QUESTIONS = (
+    "How many coffees will this user buy within the next month?",
+    "Does this user travel by train?",
+    "What does this user spend most on?",
+    "When will this user next order a meal?",
+)
 LEVELS = ("never", "once or twice", "every week", "nearly every day")
 AT = datetime(2025, 1, 1, tzinfo=UTC)
 LONG = 7
@@ -66,8 +70,10 @@ def measure(deployment: Deployment, training: TrainingConfig, times: float) -> M
     network.encoders.requires_grad_(not frozen)
     with torch.no_grad():
         texts = network.encode_texts(examples.event_ids) if frozen else examples.event_ids
-    readers = [Reader(network=of, examples=examples, texts=texts, training=training, seed=0)
-               for of in (network, copy.deepcopy(network))]
+    readers = [
+        Reader(network=of, examples=examples, texts=texts, training=training, seed=0)
+        for of in (network, copy.deepcopy(network))
+    ]
     optimizers = [torch.optim.AdamW(reader.network.parameters(), lr=1e-4) for reader in readers]
     batches, took, losses = Batches(examples, training, 0), np.zeros((STEPS, 2)), np.zeros((STEPS, 2))
     for step in range(STEPS):
@@ -79,18 +85,31 @@ def measure(deployment: Deployment, training: TrainingConfig, times: float) -> M
             took[step, kind] = time.perf_counter() - begin
     packed, alone = (len(together.pair_Q) / float(seconds) for seconds in took[1:].min(axis=0))
     batch = examples.lay(together)
-    return Measured(packed=packed, apart=alone, difference=float(np.ptp(losses, axis=1).max()),
-                    profile=config.fixed_tokens + float(examples.profiles.lengths_U.mean()),
-                    suffix=float((batch.segments_BL > 0).sum() / len(together.pair_Q)))
+    return Measured(
+        packed=packed,
+        apart=alone,
+        difference=float(np.ptp(losses, axis=1).max()),
+        profile=config.fixed_tokens + float(examples.profiles.lengths_U.mean()),
+        suffix=float((batch.segments_BL > 0).sum() / len(together.pair_Q)),
+    )
 
 
 def pairs(profiles: pa.Table) -> pa.Table:
     """Four questions of each profile with an answer by chance, and one description."""
     rng = np.random.default_rng(0)
-    rows = [{"user_id": user, "as_of": AT, "instruction": question, "split": "train",
-             "answer": f"The user does it {LEVELS[int(rng.integers(4))]}." if question
-             else f"A user who pays {LEVELS[int(rng.integers(4))]} and travels {LEVELS[int(rng.integers(4))]}."}
-            for user in profiles["user_id"].to_pylist() for question in (*QUESTIONS, None)]
+    rows = [
+        {
+            "user_id": user,
+            "as_of": AT,
+            "instruction": question,
+            "split": "train",
+            "answer": f"The user does it {LEVELS[int(rng.integers(4))]}."
+            if question
+            else f"A user who pays {LEVELS[int(rng.integers(4))]} and travels {LEVELS[int(rng.integers(4))]}.",
+        }
+        for user in profiles["user_id"].to_pylist()
+        for question in (*QUESTIONS, None)
+    ]
     schema = {name: pa.timestamp("us", "UTC") if name == "as_of" else pa.string() for name in rows[0]}
     return pa.Table.from_pylist(rows, pa.schema(schema))
 
@@ -109,17 +128,25 @@ def main() -> None:
             for rate, encoders in ((0.0, "frozen"), (1.0, "trained")):
                 training = TrainingConfig(profiles_per_step=arguments.profiles, encoder_rate=rate)
                 found = measure(longer, training, times)
-                rows += [Row(name=f"{name}, encoders {encoders}, packed", value=found.packed, unit="pairs/s"),
-                         Row(name=f"{name}, encoders {encoders}, apart", value=found.apart, unit="pairs/s"),
-                         Row(name=f"{name}, encoders {encoders}, ratio", value=found.packed / found.apart, goal=">= 3"),
-                         Row(name=f"{name}, encoders {encoders}, largest difference of a step's loss",
-                             value=found.difference, goal="<= 0.0001")]
+                rows += [
+                    Row(name=f"{name}, encoders {encoders}, packed", value=found.packed, unit="pairs/s"),
+                    Row(name=f"{name}, encoders {encoders}, apart", value=found.apart, unit="pairs/s"),
+                    Row(name=f"{name}, encoders {encoders}, ratio", value=found.packed / found.apart, goal=">= 3"),
+                    Row(
+                        name=f"{name}, encoders {encoders}, largest difference of a step's loss",
+                        value=found.difference,
+                        goal="<= 0.0001",
+                    ),
+                ]
             shapes.append(f"{name} have {found.profile:.0f} tokens and a pair {found.suffix:.0f}")
-    write("packed_training", rows,
-          f"Steps of {arguments.profiles} profiles with five pairs each, the preset tiny from fresh weights on the "
-          f"CPU: {' and '.join(shapes)}. Packed, a profile is read once for its five pairs; apart, once for each. Both "
-          f"train from the same weights on the same pairs for {STEPS} steps, in turn, and encode each distinct event "
-          "text of a step once, or never where the encoders are frozen; the best step after the first.")
+    write(
+        "packed_training",
+        rows,
+        f"Steps of {arguments.profiles} profiles with five pairs each, the preset tiny from fresh weights on the "
+        f"CPU: {' and '.join(shapes)}. Packed, a profile is read once for its five pairs; apart, once for each. Both "
+        f"train from the same weights on the same pairs for {STEPS} steps, in turn, and encode each distinct event "
+        "text of a step once, or never where the encoders are frozen; the best step after the first.",
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the demo's vectors know of its labels, beside what a person builds by hand; after `make demo`.
 
-    python -m benchmarks.probe
+python -m benchmarks.probe
 """
 
 from __future__ import annotations
@@ -27,16 +27,25 @@ def main() -> None:
     auc = evaluated["auc"]
     mean = {method: float(np.mean([auc[scenario][method] for scenario in auc])) for method in METHODS}
     rival = max(mean["by hand, regression"], mean["by hand, LightGBM"])
-    rows = [Row(name=f"{scenario}, {method}", value=auc[scenario][method], unit="AUC")
-            for scenario in auc for method in METHODS]
+    rows = [
+        Row(name=f"{scenario}, {method}", value=auc[scenario][method], unit="AUC")
+        for scenario in auc
+        for method in METHODS
+    ]
     rows += [Row(name=f"mean, {method}", value=mean[method], unit="AUC") for method in METHODS]
-    rows += [Row(name="instructed above universal", value=mean["instructed"] - mean["universal"], goal=">= 0"),
-             Row(name="universal above the better by hand", value=mean["universal"] - rival, goal=">= 0"),
-             Row(name="instructed above the better by hand", value=mean["instructed"] - rival, goal=">= 0")]
+    rows += [
+        Row(name="instructed above universal", value=mean["instructed"] - mean["universal"], goal=">= 0"),
+        Row(name="universal above the better by hand", value=mean["universal"] - rival, goal=">= 0"),
+        Row(name="instructed above the better by hand", value=mean["instructed"] - rival, goal=">= 0"),
+    ]
     halves = evaluated["halves"]
-    write("probe", rows, f"{sum(evaluated['users'].values()):,} labels of {len(auc)} scenarios; logistic regression on "
-          f"frozen vectors, half the users to fit and half to score, the mean over {halves} salted halves. By hand: "
-          "words, counts, recency and tabular values of the same profiles, on the same halves.")
+    write(
+        "probe",
+        rows,
+        f"{sum(evaluated['users'].values()):,} labels of {len(auc)} scenarios; logistic regression on "
+        f"frozen vectors, half the users to fit and half to score, the mean over {halves} salted halves. By hand: "
+        "words, counts, recency and tabular values of the same profiles, on the same halves.",
+    )
 
 
 if __name__ == "__main__":

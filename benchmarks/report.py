@@ -45,11 +45,14 @@ def machine() -> str:
     """What the numbers were measured on."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-                 platform.machine())
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
     memory = psutil.virtual_memory().total / 2**30
-    return (f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB of memory, {platform.system()}, "
-            f"Python {platform.python_version()}")
+    return (
+        f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB of memory, {platform.system()}, "
+        f"Python {platform.python_version()}"
+    )
 
 
 def write(name: str, rows: Sequence[Row], text: str, folder: Path = RESULTS) -> str:
@@ -73,16 +76,23 @@ def write(name: str, rows: Sequence[Row], text: str, folder: Path = RESULTS) -> 
     """
     described = machine()
     table = [("", "value", "unit", "goal", "")]
-    table += [(row.name, f"{row.value:,.6g}", row.unit, row.goal,
-               {None: "", True: "reached", False: "missed"}[row.reached]) for row in rows]
+    table += [
+        (row.name, f"{row.value:,.6g}", row.unit, row.goal, {None: "", True: "reached", False: "missed"}[row.reached])
+        for row in rows
+    ]
     widths = [max(len(line[column]) for line in table) for column in range(5)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-             for line in table]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in table
+    ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     markdown = f"# {name}\n\n{text.strip()}\n\n" + "\n".join(lines) + f"\n\nMeasured on {described}.\n"
-    content = {"name": name, "text": text.strip(), "machine": described,
-               "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-               "rows": [{**asdict(row), "reached": row.reached} for row in rows]}
+    content = {
+        "name": name,
+        "text": text.strip(),
+        "machine": described,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rows": [{**asdict(row), "reached": row.reached} for row in rows],
+    }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.md").write_text(markdown, encoding="utf-8")
     text = json.dumps(content, indent=2, ensure_ascii=False)

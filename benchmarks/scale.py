@@ -1,6 +1,6 @@
 """The line at several numbers of users: rate and most memory of generate, assemble, embed and publish.
 
-    python -m benchmarks.scale --users 10000 100000 1000000
+python -m benchmarks.scale --users 10000 100000 1000000
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ class Measured:
 def deployment(at: Path) -> Deployment:
     """A small shape: bills alone, one scenario beside universal, the preset tiny."""
     food = {"name": "food", "instruction": "Predict whether this user will order food."}
-    return company.changed(assemble_job.deployment(at, ids=False), scenarios=[food],
-                           spark={"conf": {"spark.driver.memory": "4g"}})
+    return company.changed(
+        assemble_job.deployment(at, ids=False), scenarios=[food], spark={"conf": {"spark.driver.memory": "4g"}}
+    )
 
 
 @contextmanager
@@ -76,7 +77,8 @@ def measure(spark: SparkSession, at: Path, users: int) -> dict[str, Measured]:
         "generate": lambda: assemble_job.bills(spark, made.table("bills"), users * EVENTS_PER_USER, users),
         "assemble": lambda: assemble(spark, made, DAY),
         "embed": lambda: embed(spark, made, DAY),
-        "publish": lambda: publish(spark, made, DAY)}
+        "publish": lambda: publish(spark, made, DAY),
+    }
     found = {}
     for name, job in jobs.items():
         with most() as bytes_held:
@@ -103,14 +105,22 @@ def main() -> None:
     rows = []
     for name in JOBS:
         for users, measured in found.items():
-            rows += [Row(name=f"{name}, {users:,} users", value=users / measured[name].seconds, unit="users/s"),
-                     Row(name=f"{name}, {users:,} users, most memory", value=measured[name].gib, unit="GiB")]
+            rows += [
+                Row(name=f"{name}, {users:,} users", value=users / measured[name].seconds, unit="users/s"),
+                Row(name=f"{name}, {users:,} users, most memory", value=measured[name].gib, unit="GiB"),
+            ]
         rates = [users / measured[name].seconds for users, measured in found.items()]
-        rows += [Row(name=f"{name}: slowest size over the fastest", value=min(rates) / max(rates), goal=">= 0.85"),
-                 Row(name=f"{name}: the largest size over the fastest", value=rates[-1] / max(rates), goal=">= 0.85")]
-    write("scale", rows, f"{EVENTS_PER_USER} events a user in one source, two scenarios, the preset tiny; local Spark "
-          "on two cores with 4 GiB for the driver. Each job's rate holds all that it does: starting tasks, reading, "
-          "writing, recording the run. Memory is the driver's, the JVM's and the Python workers' together.")
+        rows += [
+            Row(name=f"{name}: slowest size over the fastest", value=min(rates) / max(rates), goal=">= 0.85"),
+            Row(name=f"{name}: the largest size over the fastest", value=rates[-1] / max(rates), goal=">= 0.85"),
+        ]
+    write(
+        "scale",
+        rows,
+        f"{EVENTS_PER_USER} events a user in one source, two scenarios, the preset tiny; local Spark "
+        "on two cores with 4 GiB for the driver. Each job's rate holds all that it does: starting tasks, reading, "
+        "writing, recording the run. Memory is the driver's, the JVM's and the Python workers' together.",
+    )
 
 
 if __name__ == "__main__":

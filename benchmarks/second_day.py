@@ -1,6 +1,6 @@
 """The first day of embedding everybody, against a second day on which one user in twenty has changed.
 
-    python -m benchmarks.second_day --users 20000
+python -m benchmarks.second_day --users 20000
 """
 
 from __future__ import annotations
@@ -67,15 +67,19 @@ def main() -> None:
             spark.stop()
     (first, first_seconds), (second, second_seconds), (_, again_seconds) = days
     vectors = sum(first.vectors.values())
-    write("second_day", [
-        Row(name=f"first day, {first.embedded:,} users", value=first_seconds, unit="s"),
-        Row(name="vectors on the first day", value=vectors / first_seconds, unit="vectors/s"),
-        Row(name=f"second day, {second.embedded:,} users changed", value=second_seconds, unit="s"),
-        Row(name="ratio", value=second_seconds / first_seconds, goal="<= 0.1"),
-        Row(name="the second day again, nothing to write", value=again_seconds, unit="s"),
-    ], f"The embed job on {arguments.users:,} users of the demo's shape in {len(first.vectors)} scenarios, the preset "
-       "tiny on onnxruntime's CPU provider, local Spark. The session has started and embedded before; reading what is "
-       "new, comparing, embedding, writing and recording the run are all in the seconds.")
+    write(
+        "second_day",
+        [
+            Row(name=f"first day, {first.embedded:,} users", value=first_seconds, unit="s"),
+            Row(name="vectors on the first day", value=vectors / first_seconds, unit="vectors/s"),
+            Row(name=f"second day, {second.embedded:,} users changed", value=second_seconds, unit="s"),
+            Row(name="ratio", value=second_seconds / first_seconds, goal="<= 0.1"),
+            Row(name="the second day again, nothing to write", value=again_seconds, unit="s"),
+        ],
+        f"The embed job on {arguments.users:,} users of the demo's shape in {len(first.vectors)} scenarios, the preset "
+        "tiny on onnxruntime's CPU provider, local Spark. The session has started and embedded before; reading what is "
+        "new, comparing, embedding, writing and recording the run are all in the seconds.",
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Publish and lookup: vectors per second, and milliseconds of a lookup beside a raw read of the same bytes.
 
-    python -m benchmarks.serve --users 10000
+python -m benchmarks.serve --users 10000
 """
 
 from __future__ import annotations
@@ -47,11 +47,16 @@ def embedded(spark: SparkSession, company: Deployment, users: int) -> None:
     vectors = np.random.default_rng(0).normal(size=(users * len(names), WIDTH)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     same = {name: [name] * len(vectors) for name in ("model_version", "instruction_hash", "profile_hash")}
-    rows = pa.table({
-        "user_id": np.repeat([f"u{user:07d}" for user in range(users)], len(names)), "scenario": [*names] * users,
-        "as_of": pa.array([midnight(DAY)] * len(vectors), pa.timestamp("us", "UTC")),
-        "embedding": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), WIDTH).cast(pa.list_(pa.float32())), **same,
-        "created_at": pa.array([datetime.now(UTC)] * len(vectors), pa.timestamp("us", "UTC"))})
+    rows = pa.table(
+        {
+            "user_id": np.repeat([f"u{user:07d}" for user in range(users)], len(names)),
+            "scenario": [*names] * users,
+            "as_of": pa.array([midnight(DAY)] * len(vectors), pa.timestamp("us", "UTC")),
+            "embedding": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), WIDTH).cast(pa.list_(pa.float32())),
+            **same,
+            "created_at": pa.array([datetime.now(UTC)] * len(vectors), pa.timestamp("us", "UTC")),
+        }
+    )
     with tables.job_run(spark, company, "embed", DAY) as run:
         run.replace(spark.createDataFrame(rows), "user_embeddings", ["user_id", "scenario"])
 
@@ -85,8 +90,9 @@ def raw(deployment: Deployment, at: Path) -> Read:
     return read
 
 
-def milliseconds(read: Read, users: Sequence[str], scenarios: Sequence[str],
-                 size: tuple[int, int]) -> tuple[float, float]:
+def milliseconds(
+    read: Read, users: Sequence[str], scenarios: Sequence[str], size: tuple[int, int]
+) -> tuple[float, float]:
     """The median and the 99th percentile of one call for so many users and scenarios."""
     rng = random.Random(0)
     took = []
@@ -121,13 +127,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, servers.redis() as address:
         spark = session(company.deployment(Path(folder)), named=False)
         try:
-            rows = [row for online in ({"type": "sqlite"}, {"type": "redis", "connection_string": address})
-                    for row in measure(spark, Path(folder) / online["type"], online, arguments.users)]
+            rows = [
+                row
+                for online in ({"type": "sqlite"}, {"type": "redis", "connection_string": address})
+                for row in measure(spark, Path(folder) / online["type"], online, arguments.users)
+            ]
         finally:
             spark.stop()
-    write("serve", rows, f"{arguments.users:,} users in 7 scenarios of {WIDTH} values each, {CALLS} lookups of each "
-          "shape in one process, users and scenarios drawn by chance. The raw read fetches the same bytes by key "
-          "from a table of its own, without metadata and without decoding them.")
+    write(
+        "serve",
+        rows,
+        f"{arguments.users:,} users in 7 scenarios of {WIDTH} values each, {CALLS} lookups of each "
+        "shape in one process, users and scenarios drawn by chance. The raw read fetches the same bytes by key "
+        "from a table of its own, without metadata and without decoding them.",
+    )
 
 
 if __name__ == "__main__":

@@ -42,11 +42,16 @@ def postgresql() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as data:
         if owner:
             shutil.chown(data, "postgres")
-        subprocess.run([*owner, programs["initdb"], "-D", data, "-U", "instructue", "-A", "trust", "-E", "UTF8"],
-                       check=True, capture_output=True, cwd="/")
+        subprocess.run(
+            [*owner, programs["initdb"], "-D", data, "-U", "instructue", "-A", "trust", "-E", "UTF8"],
+            check=True,
+            capture_output=True,
+            cwd="/",
+        )
         port = _free_port()
-        with _running([*owner, programs["postgres"], "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", "", "-F"],
-                      port):
+        with _running(
+            [*owner, programs["postgres"], "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", "", "-F"], port
+        ):
             yield f"postgresql+psycopg://instructue@127.0.0.1:{port}/postgres"
 
 

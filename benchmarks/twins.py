@@ -73,10 +73,16 @@ def _vectors(name: str, one: Sequence[dict[str, Any]], other: Sequence[dict[str,
     """Rows by their key: each once, everything but the vectors equal, and the vectors alike."""
     keys = [Counter(tuple(row[key] for key in KEYS[name]) for row in rows) for rows in (one, other)]
     named = [{tuple(row[key] for key in KEYS[name]): row for row in rows} for rows in (one, other)]
-    apart = [f"{key}: {keys[0][key]} and {keys[1][key]} rows" for key in keys[0] | keys[1]
-             if (keys[0][key], keys[1][key]) != (1, 1)]
-    apart += [f"{key}: {difference}" for key in named[0].keys() & named[1].keys()
-              if (difference := _row(named[0][key], named[1][key]))]
+    apart = [
+        f"{key}: {keys[0][key]} and {keys[1][key]} rows"
+        for key in keys[0] | keys[1]
+        if (keys[0][key], keys[1][key]) != (1, 1)
+    ]
+    apart += [
+        f"{key}: {difference}"
+        for key in named[0].keys() & named[1].keys()
+        if (difference := _row(named[0][key], named[1][key]))
+    ]
     return Compared(name=name, rows=len(one), differences=len(apart), example=_first(apart))
 
 
@@ -88,8 +94,11 @@ def _row(one: dict[str, Any], other: dict[str, Any]) -> str:
             continue
         if isinstance(mine, list) and isinstance(theirs, list) and _cosine(np.array(mine), np.array(theirs)) >= COSINE:
             continue
-        if isinstance(mine, bytes) and isinstance(theirs, bytes) and (
-                _cosine(np.frombuffer(mine, DTYPE), np.frombuffer(theirs, DTYPE)) >= PACKED_COSINE):
+        if (
+            isinstance(mine, bytes)
+            and isinstance(theirs, bytes)
+            and (_cosine(np.frombuffer(mine, DTYPE), np.frombuffer(theirs, DTYPE)) >= PACKED_COSINE)
+        ):
             continue
         return f"{key} is {str(mine)[:60]} and {str(theirs)[:60]}"
     return ""
@@ -113,8 +122,10 @@ def _online(one: Deployment, other: Deployment) -> Compared:
             if not (here and there):
                 apart.append(f"{mine.user_id} in {scenario}: in one store only")
             elif (here.as_of, here.model_version) != (there.as_of, there.model_version):
-                apart.append(f"{mine.user_id} in {scenario}: as of {here.as_of:%F} and {there.as_of:%F}, "
-                             f"model {here.model_version:.12} and {there.model_version:.12}")
+                apart.append(
+                    f"{mine.user_id} in {scenario}: as of {here.as_of:%F} and {there.as_of:%F}, "
+                    f"model {here.model_version:.12} and {there.model_version:.12}"
+                )
             elif _cosine(here.vector, there.vector) < PACKED_COSINE:
                 apart.append(f"{mine.user_id} in {scenario}: other vectors")
     return Compared(name="online store", rows=len(users), differences=len(apart), example=_first(apart))
@@ -122,10 +133,15 @@ def _online(one: Deployment, other: Deployment) -> Compared:
 
 def _curve(one: Deployment, other: Deployment) -> Compared:
     """Each step's training loss."""
-    curves = [json.loads((checkpoint(lake) / METRICS_FILE).read_text(encoding="utf-8"))["curve"]["loss"]
-              for lake in (one, other)]
-    apart = [f"step {step}: {mine} and {theirs}" for step, (mine, theirs) in enumerate(zip(*curves, strict=False))
-             if abs(mine - theirs) > LOSS]
+    curves = [
+        json.loads((checkpoint(lake) / METRICS_FILE).read_text(encoding="utf-8"))["curve"]["loss"]
+        for lake in (one, other)
+    ]
+    apart = [
+        f"step {step}: {mine} and {theirs}"
+        for step, (mine, theirs) in enumerate(zip(*curves, strict=False))
+        if abs(mine - theirs) > LOSS
+    ]
     apart += ["not as many steps"] * abs(len(curves[0]) - len(curves[1]))
     return Compared(name="training curve", rows=len(curves[0]), differences=len(apart), example=_first(apart))
 

@@ -71,18 +71,22 @@ with DAG(
     },
     tags=["instructue"],
 ) as dag:
-    chain(*(
-        SparkSubmitOperator(
-            task_id=job,
-            name=f"instructue-{job}",
-            application=os.environ.get("INSTRUCTUE_APPLICATION", str(CHECKOUT / "jobs" / "__main__.py")),
-            application_args=[
-                job,
-                "--config", "{{ params.config }}",
-                "--as-of", "{{ params.as_of or (data_interval_end | ds) }}",
-            ],
-            conf={"spark.driver.memory": "{{ params.driver_memory }}", "spark.log.level": "WARN"},
-            outlets=[Asset("user_vectors")] if job == "publish" else [],
+    chain(
+        *(
+            SparkSubmitOperator(
+                task_id=job,
+                name=f"instructue-{job}",
+                application=os.environ.get("INSTRUCTUE_APPLICATION", str(CHECKOUT / "jobs" / "__main__.py")),
+                application_args=[
+                    job,
+                    "--config",
+                    "{{ params.config }}",
+                    "--as-of",
+                    "{{ params.as_of or (data_interval_end | ds) }}",
+                ],
+                conf={"spark.driver.memory": "{{ params.driver_memory }}", "spark.log.level": "WARN"},
+                outlets=[Asset("user_vectors")] if job == "publish" else [],
+            )
+            for job in ("assemble", "embed", "publish")
         )
-        for job in ("assemble", "embed", "publish")
-    ))
+    )

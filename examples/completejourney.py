@@ -29,18 +29,38 @@ from jobs.cli import exit_codes as exits
 from jobs.config.deployment import Deployment
 
 COUPON_AS_OF, YEAR_END = date(2017, 7, 1), date(2018, 1, 1)
-FILES = ("transactions_sample", "products", "campaigns", "campaign_descriptions", "coupons",
-         "coupon_redemptions", "demographics")
+FILES = (
+    "transactions_sample",
+    "products",
+    "campaigns",
+    "campaign_descriptions",
+    "coupons",
+    "coupon_redemptions",
+    "demographics",
+)
 OLD = ("55-64", "65+")
 RICH = ("75-99K", "100-124K", "125-149K", "150-174K", "175-199K", "200-249K", "250K+")
 GOODS = {
-    "produce": "^produce", "meat": "^meat|^seafood", "deli": "^deli|^pastry|^salad bar|^chef", "drug": "^drug|^cosm",
-    "nutrition": "^nutrition", "fuel": "^fuel", "alcohol": "beers|wine|spirits|liquor|coolers",
-    "tobacco": "cigar|tobacco", "soft_drinks": "soft drinks|isotonic|crystl", "sweets": "candy|cookie|cakes|ice cream",
-    "snacks": "bag snacks|cracker|popcorn|nuts", "frozen": "frzn|frozen", "dairy": "milk|cheese|yogurt|eggs|butter",
-    "baby": "baby|diaper", "pets": r"cat food|dog food|\bpet\b|cat litter", "cleaning": "paper|tissue|detergent|clean",
-    "reading": "magazine|newspaper|greeting", "cooking": "spice|baking|vegetables|onion|sugar|flour|oil|rice|beans",
-    "ready": "dinner mxs|convenien|heat/serve|prepared|pizza|soup", "coffee": "coffee|tea",
+    "produce": "^produce",
+    "meat": "^meat|^seafood",
+    "deli": "^deli|^pastry|^salad bar|^chef",
+    "drug": "^drug|^cosm",
+    "nutrition": "^nutrition",
+    "fuel": "^fuel",
+    "alcohol": "beers|wine|spirits|liquor|coolers",
+    "tobacco": "cigar|tobacco",
+    "soft_drinks": "soft drinks|isotonic|crystl",
+    "sweets": "candy|cookie|cakes|ice cream",
+    "snacks": "bag snacks|cracker|popcorn|nuts",
+    "frozen": "frzn|frozen",
+    "dairy": "milk|cheese|yogurt|eggs|butter",
+    "baby": "baby|diaper",
+    "pets": r"cat food|dog food|\bpet\b|cat litter",
+    "cleaning": "paper|tissue|detergent|clean",
+    "reading": "magazine|newspaper|greeting",
+    "cooking": "spice|baking|vegetables|onion|sugar|flour|oil|rice|beans",
+    "ready": "dinner mxs|convenien|heat/serve|prepared|pizza|soup",
+    "coffee": "coffee|tea",
     "health": "organic|vitamin|fruit",
 }
 """What is found in `department category` of the goods that have a column of their own: their share of the purchases."""
@@ -76,12 +96,15 @@ def load(deployment: Deployment, data: Path, label: str) -> dict[str, int]:
         A file is missing from the folder.
     """
     frames = run.read(data, FILES)
-    return run.write(deployment, {
-        "purchases": purchases(frames["transactions_sample"], frames["products"]),
-        "campaign_log": campaign_log(frames),
-        "demographics": frames["demographics"].astype("string"),
-        "labels": LABELS[label](frames),
-    })
+    return run.write(
+        deployment,
+        {
+            "purchases": purchases(frames["transactions_sample"], frames["products"]),
+            "campaign_log": campaign_log(frames),
+            "demographics": frames["demographics"].astype("string"),
+            "labels": LABELS[label](frames),
+        },
+    )
 
 
 def purchases(transactions: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:
@@ -91,27 +114,29 @@ def purchases(transactions: pd.DataFrame, products: pd.DataFrame) -> pd.DataFram
     discount = lines.retail_disc > 0
     time = lines.transaction_timestamp.dt
     shelf = run.words(lines.department) + " " + run.words(lines.product_category)
-    return pd.DataFrame({
-        "household_id": lines.household_id,
-        "bought_at": run.utc(lines.transaction_timestamp),
-        "department": run.words(lines.department),
-        "category": run.words(lines.product_category),
-        "product": run.words(lines.product_type),
-        "brand": lines.brand.astype("string").str.lower(),
-        "store": lines.store_id,
-        "quantity": lines.quantity,
-        "amount": lines.sales_value,
-        "price": pd.Series("at full price", lines.index).mask(discount, "on offer").mask(coupon, "with a coupon"),
-        "discount": lines.retail_disc,
-        "with_coupon": coupon.astype("int64"),
-        "on_offer": discount.astype("int64"),
-        "private_brand": (lines.brand == "Private").astype("int64"),
-        "weekend": (time.dayofweek >= 5).astype("int64"),
-        "morning": (time.hour < 12).astype("int64"),
-        "evening": (time.hour >= 18).astype("int64"),
-        "basket_id": lines.basket_id,
-        **{name: shelf.str.contains(found, regex=True).astype("int64") for name, found in GOODS.items()},
-    })
+    return pd.DataFrame(
+        {
+            "household_id": lines.household_id,
+            "bought_at": run.utc(lines.transaction_timestamp),
+            "department": run.words(lines.department),
+            "category": run.words(lines.product_category),
+            "product": run.words(lines.product_type),
+            "brand": lines.brand.astype("string").str.lower(),
+            "store": lines.store_id,
+            "quantity": lines.quantity,
+            "amount": lines.sales_value,
+            "price": pd.Series("at full price", lines.index).mask(discount, "on offer").mask(coupon, "with a coupon"),
+            "discount": lines.retail_disc,
+            "with_coupon": coupon.astype("int64"),
+            "on_offer": discount.astype("int64"),
+            "private_brand": (lines.brand == "Private").astype("int64"),
+            "weekend": (time.dayofweek >= 5).astype("int64"),
+            "morning": (time.hour < 12).astype("int64"),
+            "evening": (time.hour >= 18).astype("int64"),
+            "basket_id": lines.basket_id,
+            **{name: shelf.str.contains(found, regex=True).astype("int64") for name, found in GOODS.items()},
+        }
+    )
 
 
 def campaign_log(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -121,24 +146,28 @@ def campaign_log(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     redeemed = frames["coupon_redemptions"].merge(descriptions, on="campaign_id")
     redeemed = redeemed.merge(shelves(frames["coupons"], frames["products"]), on="coupon_upc", how="left")
     rows = [
-        pd.DataFrame({
-            "household_id": received.household_id,
-            "logged_at": run.utc(received.start_date),
-            "program": "campaign " + received.campaign_type.astype("string").str.lower(),
-            "action": "received",
-            "received": 1,
-            "redeemed": 0,
-        }),
-        pd.DataFrame({
-            "household_id": redeemed.household_id,
-            "logged_at": run.utc(redeemed.redemption_date),
-            "program": "campaign " + redeemed.campaign_type.astype("string").str.lower(),
-            "action": "redeemed a coupon for " + run.words(redeemed.shelf),
-            "received": 0,
-            "redeemed": 1,
-            "redeemed_on": redeemed.redemption_date.astype("string"),
-            "redeemed_for": run.words(redeemed.shelf),
-        }),
+        pd.DataFrame(
+            {
+                "household_id": received.household_id,
+                "logged_at": run.utc(received.start_date),
+                "program": "campaign " + received.campaign_type.astype("string").str.lower(),
+                "action": "received",
+                "received": 1,
+                "redeemed": 0,
+            }
+        ),
+        pd.DataFrame(
+            {
+                "household_id": redeemed.household_id,
+                "logged_at": run.utc(redeemed.redemption_date),
+                "program": "campaign " + redeemed.campaign_type.astype("string").str.lower(),
+                "action": "redeemed a coupon for " + run.words(redeemed.shelf),
+                "received": 0,
+                "redeemed": 1,
+                "redeemed_on": redeemed.redemption_date.astype("string"),
+                "redeemed_for": run.words(redeemed.shelf),
+            }
+        ),
     ]
     return pd.concat(rows, ignore_index=True)
 
@@ -166,8 +195,9 @@ def coupon(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def demographic(frames: dict[str, pd.DataFrame], column: str, values: tuple[str, ...]) -> pd.DataFrame:
     """Whether a column of the demographics has one of these values; the label has the column's name."""
     households = frames["demographics"].dropna(subset=[column])
-    return run.labelled(column, dict(zip(households.household_id, households[column].isin(values).astype(int),
-                                         strict=True)), YEAR_END)
+    return run.labelled(
+        column, dict(zip(households.household_id, households[column].isin(values).astype(int), strict=True)), YEAR_END
+    )
 
 
 LABELS: dict[str, Callable[[dict[str, pd.DataFrame]], pd.DataFrame]] = {

@@ -26,8 +26,10 @@ AS_OF = date(2011, 9, 10)
 DAYS = 90
 FILE = "online_retail"
 KINDS = {
-    "kitchen": "cake|mug|bowl|plate|jar|tea|kitchen|spoon|lunch|baking|bottle|tin", "bags": r"\bbag|purse|shopper",
-    "christmas": "christmas|xmas|advent|santa|reindeer", "light": "light|candle|lantern|lamp",
+    "kitchen": "cake|mug|bowl|plate|jar|tea|kitchen|spoon|lunch|baking|bottle|tin",
+    "bags": r"\bbag|purse|shopper",
+    "christmas": "christmas|xmas|advent|santa|reindeer",
+    "light": "light|candle|lantern|lamp",
     "paper": "card|paper|wrap|notebook|pencil|tissue|sticker|ribbon",
     "children": "child|doll|toy|baby|game|spaceboy|dolly|circus|playhouse",
 }
@@ -56,15 +58,17 @@ def load(deployment: Deployment, data: Path) -> dict[str, int]:
         The file is missing from the folder.
     """
     rows = run.read(data, [FILE])[FILE].dropna(subset=["CustomerID"])
-    lines = pd.DataFrame({
-        "customer_id": rows.CustomerID.astype("int64").astype(str),
-        "invoice": rows.InvoiceNo.astype(str),
-        "ordered_at": run.utc(rows.InvoiceDate),
-        "code": rows.StockCode.astype(str),
-        "article": run.words(rows.Description),
-        "quantity": rows.Quantity,
-        "amount": rows.Quantity * rows.UnitPrice,
-    })
+    lines = pd.DataFrame(
+        {
+            "customer_id": rows.CustomerID.astype("int64").astype(str),
+            "invoice": rows.InvoiceNo.astype(str),
+            "ordered_at": run.utc(rows.InvoiceDate),
+            "code": rows.StockCode.astype(str),
+            "article": run.words(rows.Description),
+            "quantity": rows.Quantity,
+            "amount": rows.Quantity * rows.UnitPrice,
+        }
+    )
     found = orders(lines)
     return run.write(deployment, {"orders": found, "goods": goods(lines), "labels": labels(found)})
 
@@ -74,16 +78,29 @@ def orders(lines: pd.DataFrame) -> pd.DataFrame:
 
     `since_order` is in days: from the customer's order before to this one, missing for the first and for returns.
     """
-    counted = lines.groupby(["customer_id", "invoice"], sort=True).agg(
-        ordered_at=("ordered_at", "min"), articles=("code", "nunique"), pieces=("quantity", "sum"),
-        amount=("amount", "sum")).reset_index()
+    counted = (
+        lines.groupby(["customer_id", "invoice"], sort=True)
+        .agg(
+            ordered_at=("ordered_at", "min"),
+            articles=("code", "nunique"),
+            pieces=("quantity", "sum"),
+            amount=("amount", "sum"),
+        )
+        .reset_index()
+    )
     returned = counted.invoice.str.startswith("C")
     kind = pd.Series("order", counted.index).mask(returned, "return")
     bought_at = counted.ordered_at.where(~returned)
     since_order = bought_at.sort_values(kind="stable").groupby(counted.customer_id).diff().dt.total_seconds() / 86_400
-    return counted.assign(kind=kind, bought=(~returned).astype("int64"), returned=returned.astype("int64"),
-                          paid=counted.amount.clip(lower=0), ordered_week=bought_at.dt.strftime("%G-%V"),
-                          ordered_month=bought_at.dt.strftime("%Y-%m"), since_order=since_order)
+    return counted.assign(
+        kind=kind,
+        bought=(~returned).astype("int64"),
+        returned=returned.astype("int64"),
+        paid=counted.amount.clip(lower=0),
+        ordered_week=bought_at.dt.strftime("%G-%V"),
+        ordered_month=bought_at.dt.strftime("%Y-%m"),
+        since_order=since_order,
+    )
 
 
 def goods(lines: pd.DataFrame) -> pd.DataFrame:
@@ -92,7 +109,8 @@ def goods(lines: pd.DataFrame) -> pd.DataFrame:
     kinds = {name: bought.article.str.contains(found, regex=True).astype("int64") for name, found in KINDS.items()}
     known = bought.duplicated(["customer_id", "article"]).astype("int64")
     return bought[["customer_id", "ordered_at", "article", "quantity", "amount"]].assign(
-        price=bought.amount / bought.quantity, known=known, **kinds)
+        price=bought.amount / bought.quantity, known=known, **kinds
+    )
 
 
 def labels(found: pd.DataFrame) -> pd.DataFrame:

@@ -95,20 +95,26 @@ def read(data: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
 def write(deployment: Deployment, tables: Mapping[str, pd.DataFrame]) -> dict[str, int]:
     """Write tables into the lake under their names; rows of each."""
     for name, frame in tables.items():
-        write_deltalake(deployment.table(name), pa.Table.from_pandas(frame, preserve_index=False),
-                        mode="overwrite", schema_mode="overwrite")
+        write_deltalake(
+            deployment.table(name),
+            pa.Table.from_pandas(frame, preserve_index=False),
+            mode="overwrite",
+            schema_mode="overwrite",
+        )
     return {name: len(frame) for name, frame in tables.items()}
 
 
 def labelled(scenario: str, labels: Mapping[str, int], as_of: date) -> pd.DataFrame:
     """Rows of a label table: one per user of `labels`, in order."""
     users = sorted(labels)
-    return pd.DataFrame({
-        "user_id": users,
-        "as_of": pd.Series(pd.Timestamp(as_of, tz="UTC"), index=range(len(users))).astype("datetime64[us, UTC]"),
-        "scenario": scenario,
-        "label": [labels[user] for user in users],
-    })
+    return pd.DataFrame(
+        {
+            "user_id": users,
+            "as_of": pd.Series(pd.Timestamp(as_of, tz="UTC"), index=range(len(users))).astype("datetime64[us, UTC]"),
+            "scenario": scenario,
+            "label": [labels[user] for user in users],
+        }
+    )
 
 
 def utc(times: pd.Series) -> pd.Series:

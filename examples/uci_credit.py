@@ -25,8 +25,16 @@ AS_OF = date(2005, 10, 1)
 FILE = "uci_credit_card"
 MONTHS = {4: "6", 5: "5", 6: "4", 7: "3", 8: "2", 9: "1"}
 """A month, and what ends its columns' names; the standing of September ends in 0."""
-USE = {-np.inf: "in credit", 0: "nothing", 1: "under 10", 10: "10 to 30", 30: "30 to 60", 60: "60 to 90",
-       90: "90 to 100", 100: "over 100"}
+USE = {
+    -np.inf: "in credit",
+    0: "nothing",
+    1: "under 10",
+    10: "10 to 30",
+    30: "30 to 60",
+    60: "60 to 90",
+    90: "90 to 100",
+    100: "over 100",
+}
 """Percent of the limit from which a statement says so."""
 SHARE = {-np.inf: "nothing", 0.01: "under 5", 5: "5 to 10", 10: "10 to 50", 50: "50 to 99", 99: "all"}
 """Percent of the bill before that was paid."""
@@ -58,11 +66,14 @@ def load(deployment: Deployment, data: Path) -> dict[str, int]:
     """
     clients = run.read(data, [FILE])[FILE]
     clients.insert(0, "client_id", clients.ID.astype(str))
-    return run.write(deployment, {
-        "statements": statements(clients),
-        "clients": attributes(clients),
-        "labels": run.labelled("default", dict(zip(clients.client_id, clients.Default, strict=True)), AS_OF),
-    })
+    return run.write(
+        deployment,
+        {
+            "statements": statements(clients),
+            "clients": attributes(clients),
+            "labels": run.labelled("default", dict(zip(clients.client_id, clients.Default, strict=True)), AS_OF),
+        },
+    )
 
 
 def statements(clients: pd.DataFrame) -> pd.DataFrame:
@@ -76,26 +87,28 @@ def statements(clients: pd.DataFrame) -> pd.DataFrame:
         missing = pd.Series(np.nan, clients.index)
         owed = missing if before is None else before.bill.where(before.bill > 0)
         repaid = (100 * paid / owed).clip(upper=200)
-        before = pd.DataFrame({
-            "client_id": clients.client_id,
-            "closed_at": pd.Timestamp(2005, month, 20, tz="UTC"),
-            "standing": status.map(_standing),
-            "status": status,
-            "status_before": missing if before is None else before.status.astype(float),
-            "late": (status > 0).astype("int64"),
-            "arrears": (status > 1).astype("int64"),
-            "unpaid": (paid <= 0).astype("int64"),
-            "partly": (status == 0).astype("int64"),
-            "duly": (status == -1).astype("int64"),
-            "idle": (status == -2).astype("int64"),
-            "bill": bill,
-            "paid": paid,
-            "used": used,
-            "use": _band(used, USE),
-            "repaid": repaid,
-            "share": _band(repaid, SHARE).fillna("no bill"),
-            "growth": missing if before is None else used - before.used,
-        })
+        before = pd.DataFrame(
+            {
+                "client_id": clients.client_id,
+                "closed_at": pd.Timestamp(2005, month, 20, tz="UTC"),
+                "standing": status.map(_standing),
+                "status": status,
+                "status_before": missing if before is None else before.status.astype(float),
+                "late": (status > 0).astype("int64"),
+                "arrears": (status > 1).astype("int64"),
+                "unpaid": (paid <= 0).astype("int64"),
+                "partly": (status == 0).astype("int64"),
+                "duly": (status == -1).astype("int64"),
+                "idle": (status == -2).astype("int64"),
+                "bill": bill,
+                "paid": paid,
+                "used": used,
+                "use": _band(used, USE),
+                "repaid": repaid,
+                "share": _band(repaid, SHARE).fillna("no bill"),
+                "growth": missing if before is None else used - before.used,
+            }
+        )
         rows.append(before)
     table = pd.concat(rows, ignore_index=True)
     return table.astype({"closed_at": "datetime64[us, UTC]"})
@@ -103,14 +116,16 @@ def statements(clients: pd.DataFrame) -> pd.DataFrame:
 
 def attributes(clients: pd.DataFrame) -> pd.DataFrame:
     """The five attributes; rare and unexplained codes are `other`."""
-    return pd.DataFrame({
-        "client_id": clients.client_id,
-        "credit_limit": clients.LIMIT_BAL,
-        "age": clients.AGE,
-        "sex": clients.SEX.map(SEX),
-        "education": clients.EDUCATION.map(EDUCATION).fillna("other"),
-        "marriage": clients.MARRIAGE.map(MARRIAGE).fillna("other"),
-    })
+    return pd.DataFrame(
+        {
+            "client_id": clients.client_id,
+            "credit_limit": clients.LIMIT_BAL,
+            "age": clients.AGE,
+            "sex": clients.SEX.map(SEX),
+            "education": clients.EDUCATION.map(EDUCATION).fillna("other"),
+            "marriage": clients.MARRIAGE.map(MARRIAGE).fillna("other"),
+        }
+    )
 
 
 def _standing(status: int) -> str:

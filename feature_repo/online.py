@@ -51,21 +51,30 @@ class OnlineView:
         """The rows of `users`, in their order; without values where there is none."""
         # The store may add a name of its own to the list of features.
         found = self.online.online_read(self.config, self.view, [_key(user) for user in users], [*self.features])
-        return [OnlineRow(user_id=user, as_of=as_of, values=self._values(values or {}))
-                for user, (as_of, values) in zip(users, found, strict=True)]
+        return [
+            OnlineRow(user_id=user, as_of=as_of, values=self._values(values or {}))
+            for user, (as_of, values) in zip(users, found, strict=True)
+        ]
 
     def write(self, rows: Sequence[OnlineRow]) -> None:
         """Write whole rows: a feature that a row does not have becomes null."""
         now = datetime.now(UTC)
         self.online.online_write_batch(
-            self.config, self.view,
-            [(_key(row.user_id), {name: row.values.get(name, NULL) for name in self.features}, row.as_of or now, now)
-             for row in rows],
-            None)
+            self.config,
+            self.view,
+            [
+                (_key(row.user_id), {name: row.values.get(name, NULL) for name in self.features}, row.as_of or now, now)
+                for row in rows
+            ],
+            None,
+        )
 
     def _values(self, values: dict[str, Value]) -> dict[str, Value]:
-        return {name: values[name] for name in self.features
-                if name in values and values[name].WhichOneof("val") is not None}
+        return {
+            name: values[name]
+            for name in self.features
+            if name in values and values[name].WhichOneof("val") is not None
+        }
 
 
 def online_row(user_id: str, as_of: int, features: Mapping[str, bytes | str | int | None]) -> OnlineRow:

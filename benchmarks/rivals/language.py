@@ -42,23 +42,42 @@ class LanguageSettings:
     learning_rate: float = 2e-3
 
 
-def own_vectors(training: Sequence[str], texts: Sequence[str], settings: LanguageSettings, *, seed: int,
-                trained: bool, log: Callable[[str], None] = lambda line: None) -> Floats:
+def own_vectors(
+    training: Sequence[str],
+    texts: Sequence[str],
+    settings: LanguageSettings,
+    *,
+    seed: int,
+    trained: bool,
+    log: Callable[[str], None] = lambda line: None,
+) -> Floats:
     """Return the texts' `hidden_states` by a language model trained on the training texts, or by its first weights."""
     tokenizer = train_language_tokenizer(training, settings.vocabulary)
     end = tokenizer.encode("").ids
 
     def tokens(some: Sequence[str]) -> TokenIds:
         # An empty text is its end alone.
-        return TokenIds.of([text.ids[-settings.longest:] or end
-                            for text in tokenizer.encode_batch_fast(list(some), add_special_tokens=False)])
+        return TokenIds.of(
+            [
+                text.ids[-settings.longest :] or end
+                for text in tokenizer.encode_batch_fast(list(some), add_special_tokens=False)
+            ]
+        )
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(Qwen2Config(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=settings.width, num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads, num_key_value_heads=settings.heads,
-        intermediate_size=settings.feedforward, max_position_embeddings=settings.longest + 1,
-        tie_word_embeddings=True, initializer_range=settings.width**-0.5))
+    model = AutoModelForCausalLM.from_config(
+        Qwen2Config(
+            vocab_size=tokenizer.get_vocab_size(),
+            hidden_size=settings.width,
+            num_hidden_layers=settings.layers,
+            num_attention_heads=settings.heads,
+            num_key_value_heads=settings.heads,
+            intermediate_size=settings.feedforward,
+            max_position_embeddings=settings.longest + 1,
+            tie_word_embeddings=True,
+            initializer_range=settings.width**-0.5,
+        )
+    )
     if trained:
         _train(model, tokens(training), end, settings, seed, log)
     return hidden_states(model, tokens(texts))
@@ -80,8 +99,10 @@ def pretrained_vectors(texts: Sequence[str], name: str, *, seed: int, trained: b
             torch.manual_seed(seed)
             model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(name))
     except (OSError, ValueError) as error:
-        raise RivalError(f"there is no causal language model {name!r} ({str(error).splitlines()[0]}): fetch one such "
-                         f"as {PRETRAINED} into a folder, and name the folder with --lm") from error
+        raise RivalError(
+            f"there is no causal language model {name!r} ({str(error).splitlines()[0]}): fetch one such "
+            f"as {PRETRAINED} into a folder, and name the folder with --lm"
+        ) from error
     limit = min(LONGEST, getattr(model.config, "max_position_embeddings", LONGEST))
     return hidden_states(model, TokenIds.of([tokenizer(text)["input_ids"][-limit:] for text in texts]))
 
@@ -103,13 +124,20 @@ def hidden_states(model: PreTrainedModel, ids: TokenIds, batch_size: int = 16) -
     return vectors_U2H
 
 
-def _train(model: PreTrainedModel, ids: TokenIds, end: list[int], settings: LanguageSettings, seed: int,
-           log: Callable[[str], None]) -> None:
+def _train(
+    model: PreTrainedModel,
+    ids: TokenIds,
+    end: list[int],
+    settings: LanguageSettings,
+    seed: int,
+    log: Callable[[str], None],
+) -> None:
     """Next-token prediction, each text followed by its end; batches of texts of like length, in random order."""
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=settings.steps + 1,
-                                                   pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=settings.steps + 1, pct_start=0.1
+    )
     closed = TokenIds.of([[*ids[text].tolist(), *end] for text in range(len(ids))])
     batches: list[NDArray[np.int64]] = []
     model.train()

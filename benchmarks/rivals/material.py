@@ -64,15 +64,22 @@ class Material:
         earliest = min(pc.min(table["as_of"]).as_py() for table in labels.values())
         training = lake.rows(tables["training_profiles"], filters=pc.field("as_of") < earliest)
         if not len(training):
-            raise RivalError(f"{path}: no training profile is older than the labels of {earliest:%Y-%m-%d}: name "
-                             "earlier days under userqa.as_of, and run `instructue userqa`")
+            raise RivalError(
+                f"{path}: no training profile is older than the labels of {earliest:%Y-%m-%d}: name "
+                "earlier days under userqa.as_of, and run `instructue userqa`"
+            )
         tables |= {scenario.labels: lake.opened(deployment, scenario.labels) for scenario in judged if scenario.labels}
         # A table's own id too: made afresh, it counts its versions from 0 again.
         made_of = {name: (str(table.metadata().id), table.version()) for name, table in sorted(tables.items())}
         text = json.dumps([made_of, deployment.shaping()], sort_keys=True, default=str)
-        return cls(deployment=deployment, config=network(deployment), training=training, profiles=profiles,
-                   groups=tuple(groups),
-                   key=hashlib.sha256(text.encode()).hexdigest()[:16])
+        return cls(
+            deployment=deployment,
+            config=network(deployment),
+            training=training,
+            profiles=profiles,
+            groups=tuple(groups),
+            key=hashlib.sha256(text.encode()).hexdigest()[:16],
+        )
 
     @cached_property
     def training_texts(self) -> list[str]:

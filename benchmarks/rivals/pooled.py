@@ -49,8 +49,16 @@ class PooledSettings:
     weight_decay: float = 0.01
 
 
-def vectors(training: pa.Table, profiles: pa.Table, config: NetworkConfig, settings: PooledSettings, *, seed: int,
-            trained: bool, log: Callable[[str], None] = lambda line: None) -> Floats:
+def vectors(
+    training: pa.Table,
+    profiles: pa.Table,
+    config: NetworkConfig,
+    settings: PooledSettings,
+    *,
+    seed: int,
+    trained: bool,
+    log: Callable[[str], None] = lambda line: None,
+) -> Floats:
     """Return `[U, vector]` of the profiles by a network trained on the training profiles, or by its first weights.
 
     Raises
@@ -61,8 +69,9 @@ def vectors(training: pa.Table, profiles: pa.Table, config: NetworkConfig, setti
     read = Inputs.fit(training, config, settings, seed)
     torch.manual_seed(seed)
     first_UD = torch.from_numpy(read(training))
-    body = nn.Sequential(nn.Linear(first_UD.shape[1], settings.width), nn.GELU(),
-                         nn.Linear(settings.width, settings.vector), nn.GELU())
+    body = nn.Sequential(
+        nn.Linear(first_UD.shape[1], settings.width), nn.GELU(), nn.Linear(settings.width, settings.vector), nn.GELU()
+    )
     if trained:
         row_P, next_PV = following(training, [source.name for source in config.sources], settings.fewest_texts)
         _train(body, first_UD[torch.from_numpy(row_P)], next_PV, settings, seed, log)
@@ -111,8 +120,7 @@ class Inputs:
         return np.asarray((raw_UD - self.mean_D) / self.scale_D, dtype=np.float32)
 
 
-def following(training: pa.Table, sources: Sequence[str],
-              fewest_texts: int) -> tuple[NDArray[np.int64], csr_matrix]:
+def following(training: pa.Table, sources: Sequence[str], fewest_texts: int) -> tuple[NDArray[np.int64], csr_matrix]:
     """Return `row_P`, the rows of profiles that events follow, and `next_PV`, those events' words, each row's sum 1.
 
     The events that follow a profile are those of the same user's next cut-off that are not before this one.
@@ -131,14 +139,18 @@ def following(training: pa.Table, sources: Sequence[str],
         column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
         count_U = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         events = pc.list_flatten(column)
-        for row, time, text in zip(np.repeat(np.arange(len(count_U)), count_U).tolist(),
-                                   pc.struct_field(events, "event_time").to_pylist(),
-                                   pc.struct_field(events, "text").to_pylist(), strict=True):
+        for row, time, text in zip(
+            np.repeat(np.arange(len(count_U)), count_U).tolist(),
+            pc.struct_field(events, "event_time").to_pylist(),
+            pc.struct_field(events, "text").to_pylist(),
+            strict=True,
+        ):
             if row in after and time >= after[row][1]:
                 texts.setdefault(after[row][0], []).append(text)
     if not texts:
-        raise RivalError("no user has profiles at two cut-offs with an event between them: give userqa.as_of two days "
-                         "or more")
+        raise RivalError(
+            "no user has profiles at two cut-offs with an event between them: give userqa.as_of two days or more"
+        )
     row_P = np.array(sorted(texts), dtype=np.int64)
     words = CountVectorizer(token_pattern=WORD, min_df=fewest_texts)
     counts_PV = words.fit_transform([" ".join(texts[row]) for row in row_P.tolist()]).astype(np.float32)
@@ -147,12 +159,19 @@ def following(training: pa.Table, sources: Sequence[str],
     return row_P[some_P], csr_matrix(counts_PV.multiply(1 / counts_PV.sum(1)))
 
 
-def _train(body: nn.Sequential, input_PD: torch.Tensor, next_PV: csr_matrix, settings: PooledSettings, seed: int,
-           log: Callable[[str], None]) -> None:
+def _train(
+    body: nn.Sequential,
+    input_PD: torch.Tensor,
+    next_PV: csr_matrix,
+    settings: PooledSettings,
+    seed: int,
+    log: Callable[[str], None],
+) -> None:
     rng = np.random.default_rng(seed)
     head = nn.Linear(settings.vector, next_PV.shape[1])
-    optimizer = torch.optim.AdamW([*body.parameters(), *head.parameters()], lr=settings.learning_rate,
-                                  weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        [*body.parameters(), *head.parameters()], lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     for step in range(settings.steps):
         drawn_B = rng.choice(len(input_PD), min(settings.users_per_step, len(input_PD)), replace=False)

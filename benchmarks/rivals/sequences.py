@@ -74,8 +74,9 @@ class Sequences:
             kept_E = np.repeat(np.cumsum(count_U), count_U) - np.arange(len(events)) <= source.max_events
             events = events.filter(pa.array(kept_E))
             text = pc.struct_field(events, "text").dictionary_encode()
-            codes_TC = np.array([_codes(number + 1, text) for text in text.dictionary.to_pylist()],
-                                dtype=np.int64).reshape(-1, 2 + PARTS)
+            codes_TC = np.array(
+                [_codes(number + 1, text) for text in text.dictionary.to_pylist()], dtype=np.int64
+            ).reshape(-1, 2 + PARTS)
             codes.append(codes_TC[text.indices.to_numpy(zero_copy_only=False)])
             users.append(np.repeat(np.arange(len(count_U)), np.minimum(count_U, source.max_events)))
             times.append(_microseconds(pc.struct_field(events, "event_time")))
@@ -89,13 +90,25 @@ class Sequences:
         user_E, time_E, codes_EC = user_E[sorted_E], time_E[sorted_E], codes_EC[sorted_E]
         gap_E = np.diff(time_E, prepend=time_E[:1]) / DAY
         gap_E[np.diff(user_E, prepend=-1) != 0] = 0
-        return cls(codes_EC=codes_EC, gap_E=gap_E.astype(np.float32),
-                   age_E=((as_of_U[user_E] - time_E) / DAY).astype(np.float32),
-                   offsets_U1=np.concatenate([[0], np.cumsum(np.bincount(user_E, minlength=len(profiles)))]))
+        return cls(
+            codes_EC=codes_EC,
+            gap_E=gap_E.astype(np.float32),
+            age_E=((as_of_U[user_E] - time_E) / DAY).astype(np.float32),
+            offsets_U1=np.concatenate([[0], np.cumsum(np.bincount(user_E, minlength=len(profiles)))]),
+        )
 
 
-def vectors(training: pa.Table, profiles: pa.Table, config: NetworkConfig, settings: SequenceSettings, *, method: str,
-            python: str | Path, seed: int, trained: bool) -> NDArray[np.float32]:
+def vectors(
+    training: pa.Table,
+    profiles: pa.Table,
+    config: NetworkConfig,
+    settings: SequenceSettings,
+    *,
+    method: str,
+    python: str | Path,
+    seed: int,
+    trained: bool,
+) -> NDArray[np.float32]:
     """Return `[U, hidden]` of the profiles.
 
     Parameters
@@ -111,22 +124,35 @@ def vectors(training: pa.Table, profiles: pa.Table, config: NetworkConfig, setti
         There is no such interpreter, or the library failed; its last words are told.
     """
     if not Path(python).exists():
-        raise RivalError(f"there is no {python}, the interpreter of an environment with pytorch-lifestream: make it by "
-                         f"`uv venv --python 3.11 {DEFAULT_PYTHON.parents[1]}` and `uv pip install --python "
-                         f"{DEFAULT_PYTHON} -r {FOLDER / 'requirements.txt'}`, or name one with --lifestream")
+        raise RivalError(
+            f"there is no {python}, the interpreter of an environment with pytorch-lifestream: make it by "
+            f"`uv venv --python 3.11 {DEFAULT_PYTHON.parents[1]}` and `uv pip install --python "
+            f"{DEFAULT_PYTHON} -r {FOLDER / 'requirements.txt'}`, or name one with --lifestream"
+        )
     with tempfile.TemporaryDirectory() as folder:
         for name, table in (("training", training), ("profiles", profiles)):
             np.savez(Path(folder) / f"{name}.npz", **vars(Sequences.of(table, config)))
-        asked = asdict(settings) | {"method": method, "seed": seed, "trained": trained, "buckets": BUCKETS,
-                                    "sources": len(config.sources)}
+        asked = asdict(settings) | {
+            "method": method,
+            "seed": seed,
+            "trained": trained,
+            "buckets": BUCKETS,
+            "sources": len(config.sources),
+        }
         (Path(folder) / "settings.json").write_text(json.dumps(asked), encoding="utf-8")
         # Its own packages only: what this process was started with belongs to another environment.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        done = subprocess.run([str(python), "-W", "ignore", str(FOLDER / "encode.py"), folder], env=environment,
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            [str(python), "-W", "ignore", str(FOLDER / "encode.py"), folder],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
-            raise RivalError(f"{method} of pytorch-lifestream failed under {python}: "
-                             + " / ".join(done.stderr.strip().splitlines()[-3:]))
+            raise RivalError(
+                f"{method} of pytorch-lifestream failed under {python}: "
+                + " / ".join(done.stderr.strip().splitlines()[-3:])
+            )
         return np.asarray(np.load(Path(folder) / "vectors.npy"), dtype=np.float32)
 
 

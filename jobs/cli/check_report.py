@@ -31,8 +31,18 @@ def findings(found: Checked) -> RenderableType:
 
 
 def _tables(found: Checked) -> RenderableType:
-    rows = [(name, source.table, source.version, source.account.rows_in, source.users, _time(source.first),
-             _time(source.last)) for name, source in found.sources.items()]
+    rows = [
+        (
+            name,
+            source.table,
+            source.version,
+            source.account.rows_in,
+            source.users,
+            _time(source.first),
+            _time(source.last),
+        )
+        for name, source in found.sources.items()
+    ]
     columns = ("source", "table", "version", "rows", "users", "first", "last, UTC")
     return table(f"Tables, checked as of {found.as_of} in {elapsed(found.seconds)}", columns, rows)
 
@@ -42,10 +52,30 @@ def _rows(found: Checked) -> RenderableType:
     for name, source in found.sources.items():
         account = source.account
         # Events are repeated, attributes superseded: never both.
-        rows.append((name, account.rows_in, account.used, account.after, account.outside, account.over,
-                     account.repeated + account.superseded, account.rejected, account.later))
-    columns = ("source", "rows in", "used", "at or after as_of", "outside the window", "over the limit",
-               "repeated, superseded", "rejected", "later than now")
+        rows.append(
+            (
+                name,
+                account.rows_in,
+                account.used,
+                account.after,
+                account.outside,
+                account.over,
+                account.repeated + account.superseded,
+                account.rejected,
+                account.later,
+            )
+        )
+    columns = (
+        "source",
+        "rows in",
+        "used",
+        "at or after as_of",
+        "outside the window",
+        "over the limit",
+        "repeated, superseded",
+        "rejected",
+        "later than now",
+    )
     return table("Where the rows go: the columns from used to rejected add up to the rows in", columns, rows)
 
 
@@ -60,19 +90,42 @@ def _rejected(found: Checked) -> RenderableType:
 
 def _texts(found: Checked) -> RenderableType:
     unit = found.costs.tokens.unit
-    rows = [(name, texts.used, texts.distinct, texts.read, texts.encoded, f"{texts.saved:.1%}", texts.longest,
-             texts.max_tokens, texts.cut) for name, texts in found.costs.texts.items()]
-    columns = ("source", "used", "distinct", unit, f"{unit} of the distinct", "reuse saves", f"longest, {unit}",
-               "max_tokens", "cut by it" if unit == "tokens" else "cut by it, at least")
+    rows = [
+        (
+            name,
+            texts.used,
+            texts.distinct,
+            texts.read,
+            texts.encoded,
+            f"{texts.saved:.1%}",
+            texts.longest,
+            texts.max_tokens,
+            texts.cut,
+        )
+        for name, texts in found.costs.texts.items()
+    ]
+    columns = (
+        "source",
+        "used",
+        "distinct",
+        unit,
+        f"{unit} of the distinct",
+        "reuse saves",
+        f"longest, {unit}",
+        "max_tokens",
+        "cut by it" if unit == "tokens" else "cut by it, at least",
+    )
     return table("Event texts: each distinct one is encoded once", columns, rows)
 
 
 def _tokens(found: Checked) -> RenderableType:
     tokens = found.costs.tokens
     asked = sum(tokens.instructions.values())
-    rows = [("profile: boundaries, events, pooled and tabular", *_spread(tokens.profile)),
-            (f"{len(tokens.instructions)} instructions, each with <USER>", *[asked] * 5),
-            ("read in one forward", *_spread(tokens.whole))]
+    rows = [
+        ("profile: boundaries, events, pooled and tabular", *_spread(tokens.profile)),
+        (f"{len(tokens.instructions)} instructions, each with <USER>", *[asked] * 5),
+        ("read in one forward", *_spread(tokens.whole)),
+    ]
     columns = ("tokens of a user", "mean", "median", "95 % have at most", "most", "most possible")
     return table("What the language model reads", columns, rows)
 
@@ -96,9 +149,13 @@ def _costs(found: Checked) -> RenderableType:
         ("bytes of vectors in user_embeddings", *(side.user_embeddings_bytes for side in sides)),
         ("bytes of vectors in user_vectors", *(side.user_vectors_bytes for side in sides)),
         ("bytes of vectors written online", *(side.online_bytes for side in sides)),
-        ("seconds of embed", *(side.seconds for side in sides))]
-    return table(f"What it costs: every user once, then what {found.as_of} changes of the day before",
-                 ("", "every user", "a day"), rows)
+        ("seconds of embed", *(side.seconds for side in sides)),
+    ]
+    return table(
+        f"What it costs: every user once, then what {found.as_of} changes of the day before",
+        ("", "every user", "a day"),
+        rows,
+    )
 
 
 def _profile(sample: Sample) -> Iterator[RenderableType]:
@@ -106,23 +163,39 @@ def _profile(sample: Sample) -> Iterator[RenderableType]:
     rows: list[tuple[Any, ...]] = []
     for name, events in sample.events.items():
         age = sample.ages[name]
-        rows.append((f"<{name}>", f"{len(events)} events" if len(events) != 1 else "1 event", "",
-                     "" if age is None else f"last event {_days(age)} ago"))
-        rows += [("", _time(event.event_time), "" if event.gap < 0 else _days(event.gap), event.text)
-                 for event in events[-LAST:]]
+        rows.append(
+            (
+                f"<{name}>",
+                f"{len(events)} events" if len(events) != 1 else "1 event",
+                "",
+                "" if age is None else f"last event {_days(age)} ago",
+            )
+        )
+        rows += [
+            ("", _time(event.event_time), "" if event.gap < 0 else _days(event.gap), event.text)
+            for event in events[-LAST:]
+        ]
     columns = ("source", "time, UTC", "after the one before", "text")
-    yield table(f"A profile: user {sample.user_id}, the median with {many} events; the last {LAST} of each source",
-                columns, rows)
+    yield table(
+        f"A profile: user {sample.user_id}, the median with {many} events; the last {LAST} of each source",
+        columns,
+        rows,
+    )
     if sample.tabular:
-        yield table("", ("<tabular>", "value"), [(name, _value(value, name in sample.banded))
-                                                for name, value in sample.tabular.items()])
+        yield table(
+            "",
+            ("<tabular>", "value"),
+            [(name, _value(value, name in sample.banded)) for name, value in sample.tabular.items()],
+        )
 
 
 def _notes(found: Checked) -> Iterator[str]:
     costs = found.costs
     if costs.tokens.tokenizer is None:
-        yield ("There is no tokenizer before the first training: texts and instructions are counted in words, and a "
-               "word is a token or more.")
+        yield (
+            "There is no tokenizer before the first training: texts and instructions are counted in words, and a "
+            "word is a token or more."
+        )
     else:
         yield f"Tokens are those of the tokenizers in {costs.tokens.tokenizer}."
     told = dict.fromkeys(side.measured for side in (costs.everyone, costs.day) if side.measured)
@@ -131,8 +204,10 @@ def _notes(found: Checked) -> Iterator[str]:
         yield "attributes carry no time and hold for every as_of: what they say may have been learned later."
     for name, source in found.sources.items():
         if source.refused:
-            yield (f"{name}: {source.account.rejected:,} of {source.account.rows_in:,} rows are rejected, more than "
-                   "max_reject_share: assemble would fail; mend the source, or raise max_reject_share.")
+            yield (
+                f"{name}: {source.account.rejected:,} of {source.account.rows_in:,} rows are rejected, more than "
+                "max_reject_share: assemble would fail; mend the source, or raise max_reject_share."
+            )
         if not source.account.used:
             yield f"{name}: no row is used as of {found.as_of}."
 

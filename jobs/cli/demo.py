@@ -76,18 +76,29 @@ def second_day(deployment: Deployment, step: Steps) -> None:
 
 def airflow_environment(deployment: Deployment) -> dict[str, str]:
     """An Airflow of the demo's own: its database below demo/, an embedded Spark behind its connection."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "AIRFLOW_HOME": str(FOLDER / "airflow"), "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "INSTRUCTUE_CONFIG": str(deployment.path),
-            "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}',
-            # As in conf/demo.yaml, whose driver options come too late for a JVM that spark-submit has started.
-            "SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1"}
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "AIRFLOW_HOME": str(FOLDER / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "INSTRUCTUE_CONFIG": str(deployment.path),
+        "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}',
+        # As in conf/demo.yaml, whose driver options come too late for a JVM that spark-submit has started.
+        "SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1",
+    }
 
 
 def _airflow(environment: dict[str, str], *arguments: str) -> None:
     with AIRFLOW_LOG.open("ab") as log:
-        done = subprocess.run([sys.executable, "-m", "airflow", *arguments], env=environment, cwd=ROOT, stdout=log,
-                              stderr=log, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=environment,
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
     if done.returncode:
         raise LineError(f"`airflow {' '.join(arguments)}` failed; the end of {AIRFLOW_LOG} says why")
 
@@ -101,13 +112,19 @@ def _start_afresh() -> None:
 
 
 def _where(deployment: Deployment) -> RenderableType:
-    shown = {"tables (Delta)": deployment.resolve(deployment.lake), "releases": deployment.resolve(deployment.releases),
-             "online store": deployment.resolve(deployment.store.folder), "logs": str(LOG.parent)}
+    shown = {
+        "tables (Delta)": deployment.resolve(deployment.lake),
+        "releases": deployment.resolve(deployment.releases),
+        "online store": deployment.resolve(deployment.store.folder),
+        "logs": str(LOG.parent),
+    }
     places = [f"  {name:<16} {os.path.relpath(place, ROOT)}" for name, place in shown.items()]
-    tries = ["  .venv/bin/instructue lookup u0000012 --scenario food --json",
-             "  .venv/bin/instructue sql \"SELECT * FROM left_out\"",
-             "  .venv/bin/instructue --help",
-             "  the DAG in Airflow's page: docs/airflow.md"]
+    tries = [
+        "  .venv/bin/instructue lookup u0000012 --scenario food --json",
+        '  .venv/bin/instructue sql "SELECT * FROM left_out"',
+        "  .venv/bin/instructue --help",
+        "  the DAG in Airflow's page: docs/airflow.md",
+    ]
     return Text("\n".join(["Written", *places, "Try next", *tries]))
 
 

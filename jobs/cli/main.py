@@ -1,6 +1,6 @@
 """The command line: each job as a command, the same call from the shell and from Airflow.
 
-    instructue assemble --config conf/demo.yaml --as-of 2026-01-02
+instructue assemble --config conf/demo.yaml --as-of 2026-01-02
 """
 
 from __future__ import annotations
@@ -12,9 +12,14 @@ import typer
 from jobs.cli.commands import answers, daily, data, model
 from jobs.cli.exit_codes import run
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
-                  context_settings={"help_option_names": ["-h", "--help"]},
-                  help="User embeddings that follow an instruction: from Delta tables to an online lookup.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="User embeddings that follow an instruction: from Delta tables to an online lookup.",
+)
 
 for panel, commands in (
     ("Data", (data.generate, data.check, data.userqa)),

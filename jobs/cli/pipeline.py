@@ -49,8 +49,9 @@ class Steps:
 
     def table(self) -> RenderableType:
         rows = [*self.seconds, ("all", time.monotonic() - self.begin)]
-        return report.table("Seconds of each step", ("step", "seconds"),
-                            [(name, round(seconds, 1)) for name, seconds in rows])
+        return report.table(
+            "Seconds of each step", ("step", "seconds"), [(name, round(seconds, 1)) for name, seconds in rows]
+        )
 
 
 def first_day(deployment: Deployment, as_of: date, step: Steps, *, train_steps: int | None = None) -> Evaluated:

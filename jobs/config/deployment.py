@@ -129,10 +129,16 @@ class Deployment(Block):
     def shaping(self) -> dict[str, Any]:
         """The parts that shape a vector whatever the instruction: hashed into `model_version`."""
         dump = self.model_dump(mode="json")
-        sources = [{k: s[k] for k in ("name", "template", "max_events", "max_tokens", "window_days")}
-                   for s in dump["sources"]]
-        return {"sources": sources, "numbers": self.numbers, "categories": self.categories,
-                "aggregates": dump["aggregates"], "precision": self.model.precision}
+        sources = [
+            {k: s[k] for k in ("name", "template", "max_events", "max_tokens", "window_days")} for s in dump["sources"]
+        ]
+        return {
+            "sources": sources,
+            "numbers": self.numbers,
+            "categories": self.categories,
+            "aggregates": dump["aggregates"],
+            "precision": self.model.precision,
+        }
 
 
 def _name_mistakes(content: dict[str, Any]) -> list[str]:
@@ -142,19 +148,34 @@ def _name_mistakes(content: dict[str, Any]) -> list[str]:
     aggregates = [block for block in _list(content.get("aggregates")) if isinstance(block, dict)]
     columns = _names([*_list(attributes.get("numbers")), *_list(attributes.get("categories")), *aggregates])
     groups = {"sources": sources, "scenarios": [UNIVERSAL, *scenarios], "tabular columns": columns}
-    mistakes = [f"{group}: {name!r} is named twice; rename one"
-                for group, names in groups.items() for name in dict.fromkeys(names) if names.count(name) > 1]
+    mistakes = [
+        f"{group}: {name!r} is named twice; rename one"
+        for group, names in groups.items()
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    ]
     mistakes += ["path: unknown key; remove it"] if "path" in content else []
-    mistakes += [f"sources: {name!r} is a column of every profile; rename the source"
-                 for name in sources if name in RESERVED_NAMES]
-    mistakes += [f"sources: {name!r} is a name that the jobs give to something else; rename the source"
-                 for name in sources if name in JOBS_NAMES]
-    mistakes += [f"scenarios: {name!r} would name two columns of user_vectors; rename the scenario"
-                 for name in scenarios if name in _taken([UNIVERSAL, *scenarios])]
-    mistakes += [f"aggregates[{index}].source = {block.get('source')!r}: no such source; "
-                 f"use one of {', '.join(map(str, sources))}"
-                 for index, block in enumerate(aggregates)
-                 if sources and "source" in block and block["source"] not in sources]
+    mistakes += [
+        f"sources: {name!r} is a column of every profile; rename the source"
+        for name in sources
+        if name in RESERVED_NAMES
+    ]
+    mistakes += [
+        f"sources: {name!r} is a name that the jobs give to something else; rename the source"
+        for name in sources
+        if name in JOBS_NAMES
+    ]
+    mistakes += [
+        f"scenarios: {name!r} would name two columns of user_vectors; rename the scenario"
+        for name in scenarios
+        if name in _taken([UNIVERSAL, *scenarios])
+    ]
+    mistakes += [
+        f"aggregates[{index}].source = {block.get('source')!r}: no such source; "
+        f"use one of {', '.join(map(str, sources))}"
+        for index, block in enumerate(aggregates)
+        if sources and "source" in block and block["source"] not in sources
+    ]
     return mistakes
 
 
@@ -178,5 +199,7 @@ def _names(blocks: Any) -> list[str]:
     return [name for name in names if isinstance(name, str)]
 
 
-KEYS = sorted({key for block in Block.__subclasses__() for key in block.model_fields}
-              | {field.name for part in (EncoderConfig, BackboneConfig, TrainingConfig) for field in fields(part)})
+KEYS = sorted(
+    {key for block in Block.__subclasses__() for key in block.model_fields}
+    | {field.name for part in (EncoderConfig, BackboneConfig, TrainingConfig) for field in fields(part)}
+)

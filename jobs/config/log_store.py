@@ -15,8 +15,13 @@ from model.errors import InstructUEError
 SAFE = frozenset({"", "file", "hdfs", "abfs", "abfss", "adl", "wasb", "wasbs", "gs"})
 """Schemes that Delta itself picks a safe LogStore for. On a local disk the lock of each job keeps writers apart."""
 S3 = "io.delta.storage.S3DynamoDBLogStore"
-LOG_STORES = {"s3": S3, "s3a": S3, "s3n": S3, "oci": "io.delta.storage.OracleCloudLogStore",
-              "cos": "io.delta.storage.IBMCOSLogStore"}
+LOG_STORES = {
+    "s3": S3,
+    "s3a": S3,
+    "s3n": S3,
+    "oci": "io.delta.storage.OracleCloudLogStore",
+    "cos": "io.delta.storage.IBMCOSLogStore",
+}
 """Delta's own LogStore for a scheme that needs to be told."""
 EVERY_SCHEME = "spark.delta.logStore.class"
 
@@ -33,13 +38,19 @@ def mistakes(deployment: Deployment) -> list[str]:
         return []
     where = f"lake = {deployment.lake}: "
     if scheme not in LOG_STORES:
-        return [f"{where}Delta knows no LogStore of {scheme}:// and would rename files as on HDFS, which loses commits "
-                f"where the store does not refuse to rename over a file; write under spark.conf `{key}: <class>`, the "
-                "class that the store's maker names (io.delta.storage.HDFSLogStore where such a rename is refused)"]
-    unsafe = ("of two jobs that commit at once, one would overwrite the other's rows" if LOG_STORES[scheme] == S3
-              else f"Delta picks no LogStore of {scheme}:// by itself")
-    return [f"{where}{unsafe}; write under spark.conf `{key}: {LOG_STORES[scheme]}`, and put its jar on Spark's class "
-            "path"]
+        return [
+            f"{where}Delta knows no LogStore of {scheme}:// and would rename files as on HDFS, which loses commits "
+            f"where the store does not refuse to rename over a file; write under spark.conf `{key}: <class>`, the "
+            "class that the store's maker names (io.delta.storage.HDFSLogStore where such a rename is refused)"
+        ]
+    unsafe = (
+        "of two jobs that commit at once, one would overwrite the other's rows"
+        if LOG_STORES[scheme] == S3
+        else f"Delta picks no LogStore of {scheme}:// by itself"
+    )
+    return [
+        f"{where}{unsafe}; write under spark.conf `{key}: {LOG_STORES[scheme]}`, and put its jar on Spark's class path"
+    ]
 
 
 def require(deployment: Deployment) -> None:
@@ -53,5 +64,6 @@ def require(deployment: Deployment) -> None:
     found = mistakes(deployment)
     if found:
         lines = "\n".join(f"  {words}" for words in found)
-        raise LogStoreError(f"{deployment.path}: {len(found)} mistake(s)\n{lines}\n"
-                            "docs/deployment.md says more under `Object stores`")
+        raise LogStoreError(
+            f"{deployment.path}: {len(found)} mistake(s)\n{lines}\ndocs/deployment.md says more under `Object stores`"
+        )

@@ -93,8 +93,10 @@ def _mapped(column: Any) -> Any:
     if not isinstance(column, str):
         return column
     if not re.fullmatch(NAME, column):
-        raise ValueError("a profile's column has lower-case letters, digits and _, starting with a letter; write "
-                         f"{{name: <such a name>, column: {column}}}")
+        raise ValueError(
+            "a profile's column has lower-case letters, digits and _, starting with a letter; write "
+            f"{{name: <such a name>, column: {column}}}"
+        )
     return {"name": column, "column": column}
 
 
@@ -277,8 +279,9 @@ class Model(Block):
             return given
         preset = PRESETS[info.data.get("preset", "tiny")]  # an unknown one is told by itself
         sizes = {part: asdict(getattr(preset, part)) for part in ("encoder", "backbone")}
-        return given | {part: size | given.get(part, {}) for part, size in sizes.items()
-                        if isinstance(given.get(part, {}), dict)}
+        return given | {
+            part: size | given.get(part, {}) for part, size in sizes.items() if isinstance(given.get(part, {}), dict)
+        }
 
 
 class Spark(Block):

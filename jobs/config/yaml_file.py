@@ -29,9 +29,11 @@ def content(path: Path, name: str, fix: str, error: type[InstructUEError]) -> An
     except OSError as unread:
         raise error(f"{name} {path}: {unread.strerror}; {fix}") from None
     except UnicodeDecodeError as undecoded:
-        line = undecoded.object[:undecoded.start].count(b"\n") + 1
-        raise error(f"{name} {path} is not UTF-8: line {line} has the byte {undecoded.object[undecoded.start]:#04x}; "
-                    "save it as UTF-8") from None
+        line = undecoded.object[: undecoded.start].count(b"\n") + 1
+        raise error(
+            f"{name} {path} is not UTF-8: line {line} has the byte {undecoded.object[undecoded.start]:#04x}; "
+            "save it as UTF-8"
+        ) from None
     except RecursionError:
         raise error(f"{name} {path} is not YAML: it is nested too deeply; write it flatter") from None
     except (yaml.YAMLError, ValueError) as unparsed:
@@ -42,12 +44,16 @@ class _Strict(yaml.SafeLoader):
     """YAML without the two things that it says nothing about: equal keys, and dates that are none."""
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
-        own = [key for key, _ in node.value if isinstance(key, ScalarNode)
-               and node.start_mark.index <= key.start_mark.index < node.end_mark.index]  # the others are merged
+        own = [
+            key
+            for key, _ in node.value
+            if isinstance(key, ScalarNode) and node.start_mark.index <= key.start_mark.index < node.end_mark.index
+        ]  # the others are merged
         for number, key in enumerate(own):
             if key.value in [earlier.value for earlier in own[:number]]:
-                raise ConstructorError(None, None, f"the key {key.value!r} is written twice; remove one",
-                                       key.start_mark)
+                raise ConstructorError(
+                    None, None, f"the key {key.value!r} is written twice; remove one", key.start_mark
+                )
         return super().construct_mapping(node, deep)
 
     def construct_yaml_timestamp(self, node: ScalarNode) -> Any:

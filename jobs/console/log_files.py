@@ -30,5 +30,7 @@ def new_log(name: str) -> Path:
         except OSError:
             continue
         return (folder / file).resolve()
-    raise LogError(f"no log file can be written: make {Path('logs').resolve()} or {tempfile.gettempdir()} writable, "
-                   "or name another temporary folder in TMPDIR")
+    raise LogError(
+        f"no log file can be written: make {Path('logs').resolve()} or {tempfile.gettempdir()} writable, "
+        "or name another temporary folder in TMPDIR"
+    )

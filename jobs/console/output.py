@@ -62,9 +62,17 @@ def _drawn(name: str) -> Iterator[Told]:
     """A line of a terminal that is drawn again and again, and leaves nothing behind."""
     # Where our console has a file of its own, what others print has been sent elsewhere on purpose.
     shared = err.file is sys.stderr
-    bar = Progress(SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
-                   MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True,
-                   redirect_stdout=shared, redirect_stderr=shared)
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        redirect_stdout=shared,
+        redirect_stderr=shared,
+    )
     with bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -155,9 +163,18 @@ def vectors(answers: Sequence[Answer], milliseconds: float) -> RenderableType:
     """What a lookup found: a line per user and scenario."""
     rows: list[tuple[Any, ...]] = []
     for answer in answers:
-        rows += [(answer.user_id, name, f"{found.as_of:%Y-%m-%d}", f"{found.age:,} day{'s' * (found.age != 1)}",
-                  found.model_version[:12], len(found.vector),
-                  " ".join(f"{x:+.3f}" for x in found.vector[:4]) + " ...") for name, found in answer.vectors.items()]
+        rows += [
+            (
+                answer.user_id,
+                name,
+                f"{found.as_of:%Y-%m-%d}",
+                f"{found.age:,} day{'s' * (found.age != 1)}",
+                found.model_version[:12],
+                len(found.vector),
+                " ".join(f"{x:+.3f}" for x in found.vector[:4]) + " ...",
+            )
+            for name, found in answer.vectors.items()
+        ]
         if not answer.found:
             rows.append((answer.user_id, "not online", "", "", "", None, ""))
     columns = ("user", "scenario", "as of", "age", "model version", "width", "vector")
@@ -169,29 +186,54 @@ def answers(instruction: str, found: Sequence[Said]) -> RenderableType:
     rows = []
     for said in found:
         nearest = max(said.similar, key=said.similar.__getitem__)
-        rows.append((said.user_id, f"{said.as_of:%Y-%m-%d}", said.answer, f"{nearest} {said.similar[nearest]:.3f}",
-                     " ".join(f"{x:+.3f}" for x in said.embedding[:4]) + " ..."))
+        rows.append(
+            (
+                said.user_id,
+                f"{said.as_of:%Y-%m-%d}",
+                said.answer,
+                f"{nearest} {said.similar[nearest]:.3f}",
+                " ".join(f"{x:+.3f}" for x in said.embedding[:4]) + " ...",
+            )
+        )
     return table(instruction, ("user", "as of", "answer", "nearest scenario", "embedding"), rows)
 
 
 def probe(found: Evaluated) -> RenderableType:
     """AUC and KS of each scenario: the vectors' and the rivals', and how far the vectors are above the better rival."""
     methods = list(dict.fromkeys(method for scores in found.auc.values() for method in scores))
-    rows = [(scenario, found.users[scenario],
-             *(f"{scores[method]:.3f} / {found.ks[scenario][method]:.3f}" if method in scores else ""
-               for method in methods)) for scenario, scores in found.auc.items()]
+    rows = [
+        (
+            scenario,
+            found.users[scenario],
+            *(
+                f"{scores[method]:.3f} / {found.ks[scenario][method]:.3f}" if method in scores else ""
+                for method in methods
+            ),
+        )
+        for scenario, scores in found.auc.items()
+    ]
     means = ("mean", None, *(f"{mean(scores[method] for scores in found.auc.values()):.3f}" for method in methods))
     title = f"What the vectors of release {found.release} know of the labels: AUC / KS over {found.halves} halves"
     shown = [table(title, ("scenario", "users", *methods), [*rows, means])]
     if found.over:
         vectors = next(iter(found.over.values()))
-        rows = [(scenario, found.best_by_hand[scenario],
-                 *(f"{over[vector]:+z.3f}" + _spread(found, scenario, vector) for vector in vectors))
-                for scenario, over in found.over.items()]
+        rows = [
+            (
+                scenario,
+                found.best_by_hand[scenario],
+                *(f"{over[vector]:+z.3f}" + _spread(found, scenario, vector) for vector in vectors),
+            )
+            for scenario, over in found.over.items()
+        ]
         shown.append(table("AUC over the better rival's on the same halves", ("scenario", "rival", *vectors), rows))
-    return Group(*shown, *(Text(f"{scenario} was not probed: {why}") for scenario, why in found.not_probed.items()),
-                 *(Text(f"{scenario} was tuned on {users} users: probed on one pair of halves, which keeps them apart")
-                   for scenario, users in found.tuned.items()))
+    return Group(
+        *shown,
+        *(Text(f"{scenario} was not probed: {why}") for scenario, why in found.not_probed.items()),
+        *(
+            Text(f"{scenario} was tuned on {users} users: probed on one pair of halves, which keeps them apart")
+            for scenario, users in found.tuned.items()
+        ),
+    )
 
 
 def _spread(found: Evaluated, scenario: str, vector: str) -> str:
@@ -230,9 +272,14 @@ def plain(value: Any, *, finite: bool = True) -> Any:
 
 def _is_table(value: Any) -> bool:
     """A mapping of mappings of numbers: rows and columns."""
-    return isinstance(value, Mapping) and len(value) > 0 and all(
-        isinstance(row, Mapping) and row and all(isinstance(cell, int | float | None) for cell in row.values())
-        for row in value.values())
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(
+            isinstance(row, Mapping) and row and all(isinstance(cell, int | float | None) for cell in row.values())
+            for row in value.values()
+        )
+    )
 
 
 def _lines(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -61,8 +61,9 @@ def features(profiles: pa.Table, sources: Sequence[str], numbers: Sequence[str],
     for name in categories:
         values = _field(profiles, "tabular", name).cast(pa.string())
         for value in sorted(pc.unique(values).drop_null().to_pylist()):
-            parts[f"{name}: {value}"] = pc.fill_null(pc.equal(values, value), False).to_numpy(
-                zero_copy_only=False).astype(float)
+            parts[f"{name}: {value}"] = (
+                pc.fill_null(pc.equal(values, value), False).to_numpy(zero_copy_only=False).astype(float)
+            )
     return Features(names=tuple(parts), values=np.stack(list(parts.values()), axis=1))
 
 
@@ -73,16 +74,23 @@ def _source(profiles: pa.Table, source: str) -> dict[str, NDArray[np.float64]]:
     user_E = np.repeat(np.arange(len(count_U)), count_U)
     counts = _words(user_E, text.indices.to_numpy(zero_copy_only=False), text.dictionary.to_pylist(), len(count_U))
     age_U = _field(profiles, "ages", source).cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return {f"{source}: events": np.log1p(count_U), f"{source}: days since, band": age_U,
-            **{f"{source}: {word}": np.log1p(column) for word, column in counts.items()}}
+    return {
+        f"{source}: events": np.log1p(count_U),
+        f"{source}: days since, band": age_U,
+        **{f"{source}: {word}": np.log1p(column) for word, column in counts.items()},
+    }
 
 
-def _words(user_E: NDArray[np.int64], text_E: NDArray[np.int64], texts: list[str],
-           users: int) -> dict[str, NDArray[np.float64]]:
+def _words(
+    user_E: NDArray[np.int64], text_E: NDArray[np.int64], texts: list[str], users: int
+) -> dict[str, NDArray[np.float64]]:
     """How often each user has each of the words that most users have."""
     vocabulary: dict[str, int] = {}
-    pairs = [(number, vocabulary.setdefault(word, len(vocabulary)))
-             for number, text in enumerate(texts) for word in WORD.findall(text.lower())]
+    pairs = [
+        (number, vocabulary.setdefault(word, len(vocabulary)))
+        for number, text in enumerate(texts)
+        for word in WORD.findall(text.lower())
+    ]
     row, column = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     words_TW = csr_matrix((np.ones(len(row)), (row, column)), (len(texts), len(vocabulary)))
     texts_UT = csr_matrix((np.ones(len(user_E)), (user_E, text_E)), (users, len(texts)))

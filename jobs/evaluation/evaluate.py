@@ -74,8 +74,14 @@ class Evaluated:
     seconds: float
 
 
-def evaluate(deployment: Deployment, *, release: str | Path | None = None, rivals: bool = True,
-             halves: int = HALVES, told: Callable[[int, int], None] = lambda done, total: None) -> Evaluated:
+def evaluate(
+    deployment: Deployment,
+    *,
+    release: str | Path | None = None,
+    rivals: bool = True,
+    halves: int = HALVES,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluated:
     """Probe every scenario that has labels; the figures are also written beside the releases.
 
     Parameters
@@ -110,42 +116,60 @@ def evaluate(deployment: Deployment, *, release: str | Path | None = None, rival
         profiles, groups = labelled_profiles(deployment, run.open("user_profiles"), labels)
         left_out = {group.scenario: len(labels[group.scenario]) - len(group.user_ids) for group in groups}
         vectors_UKH = Runtime(found, providers=deployment.model.providers).embed(
-            profiles, [UNIVERSAL, *(scenario.name for scenario in judged)])
+            profiles, [UNIVERSAL, *(scenario.name for scenario in judged)]
+        )
         learned = tuned(found)
         salts = {group.scenario: salts_of(halves) for group in groups}
         salts |= {name: (facts["salt"],) for name, facts in learned.items()}
         results, failed = _probe_all(
-            groups, vectors_UKH, _by_hand(deployment, profiles) if rivals else None, salts, told)
+            groups, vectors_UKH, _by_hand(deployment, profiles) if rivals else None, salts, told
+        )
         run.model_version, run.rows_in = found.model_version, sum(len(table) for table in labels.values())
         run.left_out = {f"{name}: no profile": count for name, count in left_out.items() if count}
-        run.left_out |= {f"{group.scenario}: not probed": len(group.user_ids) for group in groups
-                         if group.scenario in failed}
+        run.left_out |= {
+            f"{group.scenario}: not probed": len(group.user_ids) for group in groups if group.scenario in failed
+        }
         run.details = {"release": found.path.name, "not_probed": failed}
         if not results:
-            raise EvaluationError("no scenario could be probed:\n"
-                                  + "\n".join(f"  {name}: {why}" for name, why in failed.items()))
+            raise EvaluationError(
+                "no scenario could be probed:\n" + "\n".join(f"  {name}: {why}" for name, why in failed.items())
+            )
         best, over, over_std = _over(results)
         done = Evaluated(
-            as_of=as_of, halves=halves, release=found.path.name, model_version=found.model_version,
-            users={group.scenario: len(group.user_ids) for group in groups}, left_out=left_out, not_probed=failed,
+            as_of=as_of,
+            halves=halves,
+            release=found.path.name,
+            model_version=found.model_version,
+            users={group.scenario: len(group.user_ids) for group in groups},
+            left_out=left_out,
+            not_probed=failed,
             tuned={group.scenario: learned[group.scenario]["users"] for group in groups if group.scenario in learned},
-            auc=_figures(results, "auc"), auc_std=_figures(results, "auc_std"),
-            ks=_figures(results, "ks"), ks_std=_figures(results, "ks_std"),
-            best_by_hand=best, over=over, over_std=over_std, seconds=run.seconds())
+            auc=_figures(results, "auc"),
+            auc_std=_figures(results, "auc_std"),
+            ks=_figures(results, "ks"),
+            ks_std=_figures(results, "ks_std"),
+            best_by_hand=best,
+            over=over,
+            over_std=over_std,
+            seconds=run.seconds(),
+        )
         run.details |= {"auc": done.auc, "ks": done.ks}
         _write(deployment, done, results)
         return done
 
 
 def _by_hand(deployment: Deployment, profiles: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    made = features(profiles, [source.name for source in deployment.sources], deployment.numbers,
-                    deployment.categories)
+    made = features(profiles, [source.name for source in deployment.sources], deployment.numbers, deployment.categories)
     return made.filled, made.values
 
 
-def _probe_all(groups: list[Labelled], vectors_UKH: NDArray[np.float32],
-               by_hand: tuple[NDArray[np.float64], NDArray[np.float64]] | None, salts: dict[str, tuple[str, ...]],
-               told: Callable[[int, int], None]) -> tuple[Results, dict[str, str]]:
+def _probe_all(
+    groups: list[Labelled],
+    vectors_UKH: NDArray[np.float32],
+    by_hand: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    salts: dict[str, tuple[str, ...]],
+    told: Callable[[int, int], None],
+) -> tuple[Results, dict[str, str]]:
     """By scenario and method, each on a core of its own; and why, for each scenario that could not be probed."""
     work = []
     for number, group in enumerate(groups, start=1):
@@ -158,7 +182,8 @@ def _probe_all(groups: list[Labelled], vectors_UKH: NDArray[np.float32],
     results: Results = {}
     failed: dict[str, str] = {}
     fitted = Parallel(n_jobs=-1, return_as="generator", max_nbytes="1M")(
-        delayed(_tried)(fit, features, group, salts[group.scenario]) for group, _, fit, features in work)
+        delayed(_tried)(fit, features, group, salts[group.scenario]) for group, _, fit, features in work
+    )
     for done, ((group, method, _, _), result) in enumerate(zip(work, fitted, strict=True), start=1):
         if isinstance(result, ProbeResult):
             results[group.scenario, method] = result
@@ -168,8 +193,7 @@ def _probe_all(groups: list[Labelled], vectors_UKH: NDArray[np.float32],
     return {key: result for key, result in results.items() if key[0] not in failed}, failed
 
 
-def _tried(fit: Fit, features: NDArray[np.floating[Any]], group: Labelled,
-           salts: tuple[str, ...]) -> ProbeResult | str:
+def _tried(fit: Fit, features: NDArray[np.floating[Any]], group: Labelled, salts: tuple[str, ...]) -> ProbeResult | str:
     """The figures, or why there are none: one scenario with too few labels must not cost the others theirs."""
     try:
         return fit(features, group.label_U, group.user_ids, salts=salts)
@@ -203,7 +227,10 @@ def _over(results: Results) -> tuple[dict[str, str], Table, Table]:
 def _write(deployment: Deployment, done: Evaluated, results: Results) -> None:
     """Write every half's score beside the releases: a release itself never changes."""
     path = folder(deployment) / "evaluations" / f"{done.release}.json"
-    scores = [{"scenario": scenario, "method": method, **asdict(score)}
-              for (scenario, method), result in results.items() for score in result.scores]
+    scores = [
+        {"scenario": scenario, "method": method, **asdict(score)}
+        for (scenario, method), result in results.items()
+        for score in result.scores
+    ]
     with whole(path) as file:
         file.write_text(json.dumps(asdict(done) | {"scores": scores}, indent=2, default=str) + "\n", encoding="utf-8")

@@ -54,8 +54,9 @@ class Cell:
         return folder / f"{self.digest}.json"
 
 
-def run(cells: Sequence[Cell], folder: Path, *, log: Callable[[str], None],
-        told: Callable[[int, int], None]) -> list[Any]:
+def run(
+    cells: Sequence[Cell], folder: Path, *, log: Callable[[str], None], told: Callable[[int, int], None]
+) -> list[Any]:
     """What every cell found, in their order; those that were done before are read, the others done one by one."""
     found = [cell.read(folder) for cell in cells]
     done = sum(one is not None for one in found)

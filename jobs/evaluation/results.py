@@ -64,11 +64,17 @@ class Result:
 
     def shown(self, folder: Path) -> RenderableType:
         """What a person sees in a terminal."""
-        files = [*(str(picture) for picture in self.pictures), *(str(folder / f"{self.name}{end}")
-                                                                for end in (".md", ".json"))]
-        return Group(Text(self.title, style="bold"), *(Text(note, style="dim") for note in self.notes), Text(),
-                     *(report.table(table.title, table.columns, table.rows) for table in self.tables),
-                     Text("written: " + ", ".join(files), style="dim"))
+        files = [
+            *(str(picture) for picture in self.pictures),
+            *(str(folder / f"{self.name}{end}") for end in (".md", ".json")),
+        ]
+        return Group(
+            Text(self.title, style="bold"),
+            *(Text(note, style="dim") for note in self.notes),
+            Text(),
+            *(report.table(table.title, table.columns, table.rows) for table in self.tables),
+            Text("written: " + ", ".join(files), style="dim"),
+        )
 
 
 def _escaped(cell: str) -> str:

@@ -86,8 +86,10 @@ def _scored(one: Probe) -> list[dict[str, Any]]:
         fitted, nearest = probe(*users, salts=one.salts), nearest_class(*users, salts=one.salts)
     except ProbeError as error:
         return [head | {"why": str(error)}]
-    return [head | {"salt": half.salt, "auc": half.auc, "ks": half.ks, "prototypes": near.auc}
-            for half, near in zip(fitted.scores, nearest.scores, strict=True)]
+    return [
+        head | {"salt": half.salt, "auc": half.auc, "ks": half.ks, "prototypes": near.auc}
+        for half, near in zip(fitted.scores, nearest.scores, strict=True)
+    ]
 
 
 def line(name: str, seeds_N: Sequence[Sequence[Score]], method: str, *, part: str = "") -> Line:
@@ -95,13 +97,21 @@ def line(name: str, seeds_N: Sequence[Sequence[Score]], method: str, *, part: st
     return _line(part, name, lambda measure: [_means(scores, method, measure) for scores in seeds_N])
 
 
-def difference(name: str, more: tuple[Sequence[Sequence[Score]], str], less: tuple[Sequence[Sequence[Score]], str], *,
-               part: str = "") -> Line:
+def difference(
+    name: str,
+    more: tuple[Sequence[Sequence[Score]], str],
+    less: tuple[Sequence[Sequence[Score]], str],
+    *,
+    part: str = "",
+) -> Line:
     """How much more one method's figures are than another's, seed by seed: what all methods share falls out."""
+
     def differences(measure: Measure) -> list[dict[str, float]]:
         (more_N, more_method), (less_N, less_method) = more, less
-        pairs = [(_means(high, more_method, measure), _means(low, less_method, measure))
-                 for high, low in zip(more_N, less_N, strict=True)]
+        pairs = [
+            (_means(high, more_method, measure), _means(low, less_method, measure))
+            for high, low in zip(more_N, less_N, strict=True)
+        ]
         return [{key: high[key] - low[key] for key in high.keys() & low.keys()} for high, low in pairs]
 
     return _line(part, name, differences)
@@ -118,15 +128,19 @@ def comparable(scores_N: Sequence[Sequence[Score]]) -> list[list[Score]]:
     return [[found for found in scores if "why" in found or found["scenario"] not in failed] for scores in scores_N]
 
 
-def tables(lines: Sequence[Line], scenarios: Sequence[str], first: str,
-           measures: Sequence[Measure] = ("auc", "ks")) -> tuple[Table, ...]:
+def tables(
+    lines: Sequence[Line], scenarios: Sequence[str], first: str, measures: Sequence[Measure] = ("auc", "ks")
+) -> tuple[Table, ...]:
     """For each part and measure: lines down, scenarios across, and their mean."""
     made = []
     names = [name for name in scenarios if any(name in line.auc for line in lines)]
     for part in dict.fromkeys(line.part for line in lines):
         for measure in measures:
-            rows = [(line.name, *(str(getattr(line, measure).get(name, "")) for name in (*names, ALL)))
-                    for line in lines if line.part == part]
+            rows = [
+                (line.name, *(str(getattr(line, measure).get(name, "")) for name in (*names, ALL)))
+                for line in lines
+                if line.part == part
+            ]
             title = ", ".join(words for words in (TITLES[measure], part) if words)
             made.append(Table(title=title, columns=(first, *names, "mean"), rows=tuple(rows)))
     return tuple(made)

@@ -59,8 +59,10 @@ def delta(path: str) -> DeltaTable:
     with opening(path):
         for commit in Path(path, LOG).glob("*.json") if "://" not in path else ():
             if commit.stat().st_size == 0:
-                raise TableError(f"the table at {path} has an empty commit, {commit.name}, as a full disk or a broken "
-                                 f"copy leaves behind; {fix(path, log=True)}")
+                raise TableError(
+                    f"the table at {path} has an empty commit, {commit.name}, as a full disk or a broken "
+                    f"copy leaves behind; {fix(path, log=True)}"
+                )
         return DeltaTable(path)
 
 
@@ -85,8 +87,10 @@ def missing(deployment: Deployment, table: str) -> MissingTableError:
     """The error that there is no such table; names the job that makes it."""
     job = MADE_BY.get(table)
     first = f"run `instructue {job}` first, or" if job else "create it, or"
-    return MissingTableError(f"{deployment.path}: lake = {deployment.lake}: there is no Delta table {table} at "
-                             f"{deployment.table(table)}{_instead(deployment.table(table))}; {first} correct `lake`")
+    return MissingTableError(
+        f"{deployment.path}: lake = {deployment.lake}: there is no Delta table {table} at "
+        f"{deployment.table(table)}{_instead(deployment.table(table))}; {first} correct `lake`"
+    )
 
 
 def absent(path: str) -> str:
@@ -137,8 +141,10 @@ def locked(deployment: Deployment, job: str) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TableError(f"{deployment.path}: lake = {deployment.lake}: {folder} cannot be made ({error.strerror}); "
-                         "name a folder that may be written to") from None
+        raise TableError(
+            f"{deployment.path}: lake = {deployment.lake}: {folder} cannot be made ({error.strerror}); "
+            "name a folder that may be written to"
+        ) from None
     lock = FileLock(folder / f"{job}.lock")
     try:
         lock.acquire(timeout=0)

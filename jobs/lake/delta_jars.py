@@ -68,14 +68,24 @@ def _fetch(home: Path, coordinates: str) -> list[Path]:
     with tempfile.TemporaryDirectory() as folder:
         application = Path(folder, "tell_jars.py")
         application.write_text(TELL_JARS)
-        command = [str(home / "bin" / "spark-submit"), "--master", "local[1]", "--packages", coordinates,
-                   "--exclude-packages", SHIPPED_WITH_SPARK, str(application)]
+        command = [
+            str(home / "bin" / "spark-submit"),
+            "--master",
+            "local[1]",
+            "--packages",
+            coordinates,
+            "--exclude-packages",
+            SHIPPED_WITH_SPARK,
+            str(application),
+        ]
         run = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     told = [line.removeprefix("jars:") for line in run.stdout.splitlines() if line.startswith("jars:")]
     if run.returncode or not told:
-        raise DeltaJarsError(f"Delta's jars ({coordinates}) could not be fetched; Ivy needs the network once, or "
-                             "spark.jars.ivySettings in Spark's defaults naming a mirror. It said:\n"
-                             f"{run.stderr[-2000:]}")
+        raise DeltaJarsError(
+            f"Delta's jars ({coordinates}) could not be fetched; Ivy needs the network once, or "
+            "spark.jars.ivySettings in Spark's defaults naming a mirror. It said:\n"
+            f"{run.stderr[-2000:]}"
+        )
     return [Path(jar.removeprefix("file:")) for jar in told[0].split(",") if jar]
 
 

@@ -22,12 +22,17 @@ from model.errors import InstructUEError
 if TYPE_CHECKING:
     from jobs.config.deployment import Deployment
 
-OURS = re.compile(r"^((?:model|jobs|feature_repo)\.[\w.]+)\.(\w+): (.*?)"
-                  r"(?=\n\s+at |\n\n|\nCaused by: |\n ?SQLSTATE: |\s*\Z)", re.MULTILINE | re.DOTALL)
+OURS = re.compile(
+    r"^((?:model|jobs|feature_repo)\.[\w.]+)\.(\w+): (.*?)"
+    r"(?=\n\s+at |\n\n|\nCaused by: |\n ?SQLSTATE: |\s*\Z)",
+    re.MULTILINE | re.DOTALL,
+)
 """An error of ours at the end of a Python worker's traceback, in which a class stands with its module."""
 FULL = re.compile(r"no space left on device|disk quota exceeded|database or disk is full", re.IGNORECASE)
-UNREAD = re.compile(r"(?:reading file|Object at location) (?:file:/*(?=/))?(?P<file>.+?\.(?:parquet|json|crc))[\s.:]+"
-                    r"(?P<why>[^\n]*?)[\s.]*(?:SQLSTATE|\n|$)")
+UNREAD = re.compile(
+    r"(?:reading file|Object at location) (?:file:/*(?=/))?(?P<file>.+?\.(?:parquet|json|crc))[\s.:]+"
+    r"(?P<why>[^\n]*?)[\s.]*(?:SQLSTATE|\n|$)"
+)
 """How Spark and Delta name the file that they could not read, and why."""
 LOG = "_delta_log"
 ROOM = 64_000_000
@@ -36,9 +41,16 @@ SECONDS_TO_END = 2.0
 """A JVM that was killed is gone by then; its socket closes first."""
 OTHERS = ("pyspark", "py4j", "_internal", "deltalake", "pyarrow")
 """Modules whose errors tell of tables; `_internal` is deltalake's."""
-MADE_BY = {"user_profiles": "assemble", "training_profiles": "userqa", "userqa": "userqa",
-           "rejected_rows": "assemble", "user_embeddings": "embed", "user_vectors": "publish",
-           "online_users": "publish", "labels": "generate"}
+MADE_BY = {
+    "user_profiles": "assemble",
+    "training_profiles": "userqa",
+    "userqa": "userqa",
+    "rejected_rows": "assemble",
+    "user_embeddings": "embed",
+    "user_vectors": "publish",
+    "online_users": "publish",
+    "labels": "generate",
+}
 """The job that makes each table, named in the error where a table is missing or broken."""
 
 
@@ -74,8 +86,9 @@ def opening(table: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, InstructUEError) or not (_of_a_table(error) or isinstance(error, OSError)):
             raise
-        raise mendable(error) or TableError(f"the table at {table} cannot be read ({_why(error, table)}); "
-                                            f"{fix(table, log=True)}") from error
+        raise mendable(error) or TableError(
+            f"the table at {table} cannot be read ({_why(error, table)}); {fix(table, log=True)}"
+        ) from error
 
 
 def mendable(error: BaseException, deployment: Deployment | None = None) -> InstructUEError | None:
@@ -143,8 +156,10 @@ def _full(messages: list[str], deployment: Deployment | None) -> DiskError | Non
     disk = "a disk that it writes to"
     if free[fullest] < ROOM:
         disk = f"the disk of {fullest}, which has {free[fullest] / 1e6:.1f} MB free"
-    return DiskError(f"no space is left on {disk}: free some, then run the command again; a day's rows are replaced "
-                     "whole or not at all")
+    return DiskError(
+        f"no space is left on {disk}: free some, then run the command again; a day's rows are replaced "
+        "whole or not at all"
+    )
 
 
 def _unread(messages: list[str]) -> TableError | None:
@@ -155,15 +170,19 @@ def _unread(messages: list[str]) -> TableError | None:
             lost = re.search(r"does not exist|not found", message)
             why = f" ({found['why']})" if found["why"] and not lost else ""
             table = re.sub(rf"(/{LOG}|(/[^/=]+=[^/]*)+)$", "", str(file.parent))  # without the partitions' folders
-            return TableError(f"the file {file.name} of the table at {table} is {'lost' if lost else 'broken'}{why}; "
-                              f"{fix(table, log=file.parent.name == LOG)}")
+            return TableError(
+                f"the file {file.name} of the table at {table} is {'lost' if lost else 'broken'}{why}; "
+                f"{fix(table, log=file.parent.name == LOG)}"
+            )
     return None
 
 
 def _without_jvm(error: BaseException) -> JVMError | None:
     """Whether an error comes of the JVM that this process started, and that is no more."""
-    cut_off = any(isinstance(cause, ConnectionError) or type(cause).__name__ in ("Py4JError", "Py4JNetworkError")
-                  for cause in _causes(error))
+    cut_off = any(
+        isinstance(cause, ConnectionError) or type(cause).__name__ in ("Py4JError", "Py4JNetworkError")
+        for cause in _causes(error)
+    )
     if not cut_off or "pyspark" not in sys.modules:
         return None
     from pyspark import SparkContext
@@ -175,9 +194,11 @@ def _without_jvm(error: BaseException) -> JVMError | None:
         jvm.wait(SECONDS_TO_END)
     except subprocess.TimeoutExpired:
         return None
-    return JVMError(f"Spark's JVM has ended (exit code {jvm.returncode}), killed or out of memory: run the command "
-                    "again, where memory was short with a larger spark.driver.memory; the newest logs/spark-*.log may "
-                    "say more")
+    return JVMError(
+        f"Spark's JVM has ended (exit code {jvm.returncode}), killed or out of memory: run the command "
+        "again, where memory was short with a larger spark.driver.memory; the newest logs/spark-*.log may "
+        "say more"
+    )
 
 
 def _why(error: BaseException, table: str) -> str:

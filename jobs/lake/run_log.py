@@ -22,13 +22,24 @@ from jobs.lake.errors import TableError, in_words, mendable, reason
 TABLE = "job_runs"
 HORIZON = "horizon"
 """In the details of a maintain: the day up to which it dropped rows that later ones replace."""
-SCHEMA = pa.schema({
-    "job": pa.string(), "as_of": pa.timestamp("us", "UTC"), "status": pa.string(),
-    "started_at": pa.timestamp("us", "UTC"), "finished_at": pa.timestamp("us", "UTC"),
-    "replaced_at": pa.timestamp("us", "UTC"), "rows_in": pa.int64(), "rows_out": pa.int64(),
-    "left_out": pa.map_(pa.string(), pa.int64()), "seconds": pa.float64(), "model_version": pa.string(),
-    "versions": pa.map_(pa.string(), pa.int64()), "details": pa.string(), "day": pa.date32(),
-})
+SCHEMA = pa.schema(
+    {
+        "job": pa.string(),
+        "as_of": pa.timestamp("us", "UTC"),
+        "status": pa.string(),
+        "started_at": pa.timestamp("us", "UTC"),
+        "finished_at": pa.timestamp("us", "UTC"),
+        "replaced_at": pa.timestamp("us", "UTC"),
+        "rows_in": pa.int64(),
+        "rows_out": pa.int64(),
+        "left_out": pa.map_(pa.string(), pa.int64()),
+        "seconds": pa.float64(),
+        "model_version": pa.string(),
+        "versions": pa.map_(pa.string(), pa.int64()),
+        "details": pa.string(),
+        "day": pa.date32(),
+    }
+)
 INPUTS = {"assemble": (), "userqa": (), "embed": ("assemble",), "publish": ("embed", "assemble")}
 """The daily jobs whose day an earlier or equal day of these jobs feeds."""
 
@@ -70,8 +81,10 @@ class Run:
         """
         if self.status != "ok":
             why = self.details.get("error", "it was killed, or still runs").splitlines()[0]
-            raise TableError(f"{self.job} for {self.day} did not succeed ({why[:200]}), so its rows cannot be trusted; "
-                             f"run `{self.command}` again")
+            raise TableError(
+                f"{self.job} for {self.day} did not succeed ({why[:200]}), so its rows cannot be trusted; "
+                f"run `{self.command}` again"
+            )
 
 
 def read(deployment: Deployment, *jobs: str, first: date = date.min, last: date = date.max) -> list[Run]:
@@ -79,12 +92,24 @@ def read(deployment: Deployment, *jobs: str, first: date = date.min, last: date 
     path = deployment.table(TABLE)
     if not exists(path):
         return []
-    columns = ["job", "day", "status", "started_at", "finished_at", "replaced_at", "model_version", "versions",
-               "details"]
+    columns = [
+        "job",
+        "day",
+        "status",
+        "started_at",
+        "finished_at",
+        "replaced_at",
+        "model_version",
+        "versions",
+        "details",
+    ]
     found = rows(delta(path), columns=columns, filters=[("job", "in", list(jobs))])
     ordered = sorted(found.to_pylist(), key=lambda row: (row["day"], row["job"]))
-    return [Run(**row | {"versions": dict(row["versions"]), "details": json.loads(row["details"] or "{}")})
-            for row in ordered if first <= row["day"] <= last]
+    return [
+        Run(**row | {"versions": dict(row["versions"]), "details": json.loads(row["details"] or "{}")})
+        for row in ordered
+        if first <= row["day"] <= last
+    ]
 
 
 def stale(deployment: Deployment, job: str, as_of: date) -> str | None:
@@ -131,8 +156,10 @@ def require_kept(deployment: Deployment, job: str, as_of: date) -> None:
     """
     horizons = [str(run.details[HORIZON]) for run in read(deployment, "maintain") if HORIZON in run.details]
     if horizons and as_of.isoformat() <= max(horizons):
-        raise TableError(f"{job} for {as_of}: maintain has dropped rows of the days up to {max(horizons)}, so that day "
-                         "cannot be made again; later ones can (`retention.rows` says how many are kept)")
+        raise TableError(
+            f"{job} for {as_of}: maintain has dropped rows of the days up to {max(horizons)}, so that day "
+            "cannot be made again; later ones can (`retention.rows` says how many are kept)"
+        )
 
 
 @dataclass(kw_only=True)
@@ -173,8 +200,10 @@ class Record:
         """
         noted = self.former.versions if self.former else {}
         if unknown := [table for table in tables if table not in noted]:
-            raise TableError(f"no run of {self.job} for {self.as_of} has noted the versions of {', '.join(unknown)}, "
-                             "so there is nothing to repeat; run it without --source-versions")
+            raise TableError(
+                f"no run of {self.job} for {self.as_of} has noted the versions of {', '.join(unknown)}, "
+                "so there is nothing to repeat; run it without --source-versions"
+            )
         self.versions |= {table: noted[table] for table in tables}
 
     def replacing(self) -> None:
@@ -194,17 +223,33 @@ class Record:
         # What failed before it replaced anything has left the rows of the run before it, which read other versions.
         stands = None if self.replaced or status == "ok" else self.former
         versions = stands.versions if stands else self.versions
-        row = {"job": self.job, "as_of": midnight(self.as_of), "status": status, "started_at": self.started_at,
-               "finished_at": finished_at, "replaced_at": datetime.now(UTC) if self.replaced or killed else before,
-               "rows_in": self.rows_in, "rows_out": self.rows_out, "left_out": [*self.left_out.items()],
-               "seconds": self.seconds(), "model_version": self.model_version, "versions": [*versions.items()],
-               "details": json.dumps(self.details, ensure_ascii=False, default=str), "day": self.as_of}
+        row = {
+            "job": self.job,
+            "as_of": midnight(self.as_of),
+            "status": status,
+            "started_at": self.started_at,
+            "finished_at": finished_at,
+            "replaced_at": datetime.now(UTC) if self.replaced or killed else before,
+            "rows_in": self.rows_in,
+            "rows_out": self.rows_out,
+            "left_out": [*self.left_out.items()],
+            "seconds": self.seconds(),
+            "model_version": self.model_version,
+            "versions": [*versions.items()],
+            "details": json.dumps(self.details, ensure_ascii=False, default=str),
+            "day": self.as_of,
+        }
         # Different jobs share this table: one at a time, each replacing a partition of its own.
         with locked(self.deployment, TABLE):
             path = self.deployment.table(TABLE)
             where = f"day = '{self.as_of.isoformat()}' AND job = '{self.job}'"
-            write_deltalake(path, pa.Table.from_pylist([row], SCHEMA), mode="overwrite", partition_by=["day", "job"],
-                            predicate=where if exists(path) else None)
+            write_deltalake(
+                path,
+                pa.Table.from_pylist([row], SCHEMA),
+                mode="overwrite",
+                partition_by=["day", "job"],
+                predicate=where if exists(path) else None,
+            )
 
     @classmethod
     @contextmanager

@@ -38,8 +38,12 @@ DEFAULTS = {
     # A user's events are collected from rows that are sorted already: hashing them would lose their order.
     "spark.sql.execution.useObjectHashAggregateExec": "false",
 }
-PER_SESSION = ("spark.sql.session.timeZone", "spark.sql.execution.arrow.pyspark.enabled",
-               "spark.sql.codegen.hugeMethodLimit", "spark.sql.execution.useObjectHashAggregateExec")
+PER_SESSION = (
+    "spark.sql.session.timeZone",
+    "spark.sql.execution.arrow.pyspark.enabled",
+    "spark.sql.codegen.hugeMethodLimit",
+    "spark.sql.execution.useObjectHashAggregateExec",
+)
 
 
 class SparkError(InstructUEError):
@@ -119,8 +123,10 @@ def _start(deployment: Deployment) -> SparkSession:
             builder = builder.config(key, value)
         return builder.getOrCreate()
     except PySparkRuntimeError as error:
-        raise SparkError(f"Spark did not start ({error.getCondition()}): Java 17 or later is needed, "
-                         f"see what `java -version` says and the end of {log}") from None
+        raise SparkError(
+            f"Spark did not start ({error.getCondition()}): Java 17 or later is needed, "
+            f"see what `java -version` says and the end of {log}"
+        ) from None
 
 
 def _settings(deployment: Deployment) -> dict[str, str]:
@@ -133,15 +139,18 @@ def _settings(deployment: Deployment) -> dict[str, str]:
         if "://" not in warehouse:
             settings["spark.sql.catalogImplementation"] = "hive"
             settings["spark.hadoop.javax.jdo.option.ConnectionURL"] = (
-                f"jdbc:derby:;databaseName={warehouse}/metastore_db;create=true")
+                f"jdbc:derby:;databaseName={warehouse}/metastore_db;create=true"
+            )
     return {**settings, **deployment.spark.conf}
 
 
 def _require_java() -> None:
     home = os.environ.get("JAVA_HOME")
     if not ((home and Path(home, "bin", "java").exists()) or shutil.which("java")):
-        raise SparkError("Spark needs Java and none was found: install Java 17 (for example the Debian "
-                         "package openjdk-17-jre-headless), or point JAVA_HOME at it")
+        raise SparkError(
+            "Spark needs Java and none was found: install Java 17 (for example the Debian "
+            "package openjdk-17-jre-headless), or point JAVA_HOME at it"
+        )
 
 
 def _require_delta(spark: SparkSession) -> None:
@@ -151,6 +160,7 @@ def _require_delta(spark: SparkSession) -> None:
     try:
         jvm.org.apache.spark.util.Utils.classForName(DELTA_EXTENSION, False, False)
     except Py4JJavaError:
-        raise SparkError("Delta's jars are not on Spark's class path: run `make setup` (it puts them into "
-                         "pyspark's jars folder), or name them in spark-submit's --packages") from None
-
+        raise SparkError(
+            "Delta's jars are not on Spark's class path: run `make setup` (it puts them into "
+            "pyspark's jars folder), or name them in spark-submit's --packages"
+        ) from None

@@ -36,8 +36,7 @@ def user_profiles(deployment: Deployment) -> StructType:
     sources = [source.name for source in deployment.sources]
     events = [f"{name} array<struct<event_time: timestamp, text: string, gap: int>>" for name in sources]
     ages = ", ".join(f"{name}: int" for name in sources)
-    tabular = ", ".join([f"{n}: double" for n in deployment.numbers]
-                        + [f"{c}: string" for c in deployment.categories])
+    tabular = ", ".join([f"{n}: double" for n in deployment.numbers] + [f"{c}: string" for c in deployment.categories])
     columns = ["user_id string", "as_of timestamp", *events, f"ages struct<{ages}>"]
     columns += [f"tabular struct<{tabular}>"] if tabular else []
     return _schema(", ".join([*columns, "profile_hash string", "day date"]))
@@ -83,8 +82,10 @@ def read(spark: SparkSession, deployment: Deployment, table: str, *, at: int | N
         except AnalysisException as error:
             if at is None or "VERSION" not in (error.getCondition() or ""):
                 raise
-            raise TableError(f"{table} at {path} no longer has version {at}: its log was cleaned or the table was made "
-                             "anew; read it as it is now") from None
+            raise TableError(
+                f"{table} at {path} no longer has version {at}: its log was cleaned or the table was made "
+                "anew; read it as it is now"
+            ) from None
 
 
 def pinned(spark: SparkSession, deployment: Deployment, table: str, versions: dict[str, int]) -> DataFrame:
@@ -122,8 +123,15 @@ def replace_day(df: DataFrame, path: str, as_of: date) -> None:
         df = df.withColumn("as_of", moment(as_of))
     where = f"day = '{as_of.isoformat()}'"
     # A source added to the deployment file adds its column; one removed leaves it null.
-    (df.withColumn("day", F.lit(as_of)).write.format("delta").mode("overwrite").option("replaceWhere", where)
-       .option("mergeSchema", "true").partitionBy("day").save(path))
+    (
+        df.withColumn("day", F.lit(as_of))
+        .write.format("delta")
+        .mode("overwrite")
+        .option("replaceWhere", where)
+        .option("mergeSchema", "true")
+        .partitionBy("day")
+        .save(path)
+    )
 
 
 def has_day(spark: SparkSession, path: str, as_of: date) -> bool:
@@ -174,8 +182,9 @@ class JobRun(Record):
         """Read a table at its newest version and note that version."""
         return pinned(self.spark, self.deployment, table, self.versions)
 
-    def replace(self, df: DataFrame, table: str, same: Sequence[str], as_of: date | None = None,
-                known: DataFrame | None = None) -> bool:
+    def replace(
+        self, df: DataFrame, table: str, same: Sequence[str], as_of: date | None = None, known: DataFrame | None = None
+    ) -> bool:
         """Replace a day of `table` unless it holds the same rows by the columns `same`; True where written.
 
         `df` is read twice: cache it, or pass as `known` those columns of its rows, where they are cheaper to have.

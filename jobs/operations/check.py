@@ -94,8 +94,9 @@ class Checked:
     seconds: float
 
 
-def check(spark: SparkSession, deployment: Deployment, as_of: date | None = None,
-          now: datetime | None = None) -> Checked:
+def check(
+    spark: SparkSession, deployment: Deployment, as_of: date | None = None, now: datetime | None = None
+) -> Checked:
     """Find out what assemble and embed would make of the tables as of a day, and write nothing.
 
     Parameters
@@ -132,21 +133,34 @@ def check(spark: SparkSession, deployment: Deployment, as_of: date | None = None
 
     def source(name: str, table: str) -> Source:
         account, span = accounts[name], spans[name]
-        return Source(table=table, version=versions[table], users=span["users"], first=span["first"],
-                      last=span["last"], account=account, rejected=rejected.get(name, {}),
-                      refused=account.too_many_rejected(deployment.max_reject_share))
+        return Source(
+            table=table,
+            version=versions[table],
+            users=span["users"],
+            first=span["first"],
+            last=span["last"],
+            account=account,
+            rejected=rejected.get(name, {}),
+            refused=account.too_many_rejected(deployment.max_reject_share),
+        )
 
     named = [(events.name, events.table) for events in deployment.sources]
     attributes = deployment.attributes
     if attributes:
         named.append((sources.ATTRIBUTES, attributes.table))
-    return Checked(as_of=as_of, sources={name: source(name, table) for name, table in named},
-                   static=attributes is not None and attributes.static, costs=expected, profile=sample,
-                   seconds=time.monotonic() - started)
+    return Checked(
+        as_of=as_of,
+        sources={name: source(name, table) for name, table in named},
+        static=attributes is not None and attributes.static,
+        costs=expected,
+        profile=sample,
+        seconds=time.monotonic() - started,
+    )
 
 
 def _spans(judged: Mapping[str, DataFrame], today: date) -> dict[str, dict[str, Any]]:
     """By source: distinct users of the good rows, and the times of the first, the last and the last before today."""
+
     def good(name: str) -> DataFrame:
         rows = judged[name].where(F.col("__rejected").isNull())
         return rows.select(F.lit(name).alias("source"), F.col("__user").alias("user"), F.col("__time").alias("time"))
@@ -157,8 +171,11 @@ def _spans(judged: Mapping[str, DataFrame], today: date) -> dict[str, dict[str, 
         rows = rows.unionByName(other)
     past = F.when(F.col("time") < moment(today), F.col("time"))
     counts = rows.groupBy("source").agg(
-        F.count_distinct("user").alias("users"), F.min("time").alias("first"), F.max("time").alias("last"),
-        F.max(past).alias("past"))
+        F.count_distinct("user").alias("users"),
+        F.min("time").alias("first"),
+        F.max("time").alias("last"),
+        F.max(past).alias("past"),
+    )
     # By Arrow, for collect() would tell times in this machine's time zone.
     found = {row["source"]: row for row in counts.toArrow().to_pylist()}
     nothing: dict[str, Any] = {"users": 0, "first": None, "last": None, "past": None}
@@ -175,12 +192,16 @@ def _rejected(found: Profiles, accounts: Mapping[str, Account]) -> dict[str, dic
     """Refused rows by source and reason, with the first few of them in the order of their JSON."""
     if not any(account.rejected for account in accounts.values()):
         return {}
-    rows = found.rejected().groupBy("source", "reason").agg(
-        F.count(F.lit(1)).alias("rows"), F.sort_array(F.min_by("row", "row", SAMPLES)).alias("samples"))
+    rows = (
+        found.rejected()
+        .groupBy("source", "reason")
+        .agg(F.count(F.lit(1)).alias("rows"), F.sort_array(F.min_by("row", "row", SAMPLES)).alias("samples"))
+    )
     told: dict[str, dict[str, Rejected]] = {}
     for row in rows.orderBy(F.desc("rows"), "reason").collect():
-        samples = [text if len(text) <= SAMPLE_CHARACTERS else text[:SAMPLE_CHARACTERS] + " ..."
-                   for text in row["samples"]]
+        samples = [
+            text if len(text) <= SAMPLE_CHARACTERS else text[:SAMPLE_CHARACTERS] + " ..." for text in row["samples"]
+        ]
         told.setdefault(row["source"], {})[row["reason"]] = Rejected(rows=row["rows"], samples=samples)
     return told
 
@@ -193,6 +214,10 @@ def _sample(rows: DataFrame, deployment: Deployment) -> Sample | None:
     if middle is None or middle["events"] is None:
         return None
     [row] = counted.where(F.col("__events") == middle["events"]).orderBy("user_id").limit(1).toArrow().to_pylist()
-    return Sample(user_id=row["user_id"], events={name: [Event(**event) for event in row[name]] for name in names},
-                  ages=row["ages"], tabular=row.get("tabular") or {},
-                  banded=[a.name for a in deployment.aggregates if a.function == "days_since_last"])
+    return Sample(
+        user_id=row["user_id"],
+        events={name: [Event(**event) for event in row[name]] for name in names},
+        ages=row["ages"],
+        tabular=row.get("tabular") or {},
+        banded=[a.name for a in deployment.aggregates if a.function == "days_since_last"],
+    )

@@ -150,17 +150,30 @@ def costs(rows: DataFrame, deployment: Deployment, before: date, as_of: date) ->
         vectors = users * len(deployment.scenario_names)
         values = vectors * width
         seconds, measured = _seconds(users, done)
-        return Cost(users=users, vectors=vectors, texts=sum(row[texts] for row in read.values()),
-                    encoder=sum(row[length] for row in read.values()), language_model=users * fixed + events,
-                    user_embeddings_bytes=values * FLOAT32, user_vectors_bytes=values * DTYPE.itemsize,
-                    online_bytes=values * DTYPE.itemsize, seconds=seconds, measured=measured)
+        return Cost(
+            users=users,
+            vectors=vectors,
+            texts=sum(row[texts] for row in read.values()),
+            encoder=sum(row[length] for row in read.values()),
+            language_model=users * fixed + events,
+            user_embeddings_bytes=values * FLOAT32,
+            user_vectors_bytes=values * DTYPE.itemsize,
+            online_bytes=values * DTYPE.itemsize,
+            seconds=seconds,
+            measured=measured,
+        )
 
-    return Costs(users=count["users"], changed=count["changed"], new=count["new"], ended=count["ended"],
-                 texts={source.name: _source_texts(read[source.name], source.max_tokens)
-                        for source in deployment.sources},
-                 new_texts=sum(row["new"] for row in read.values()), tokens=tokens,
-                 everyone=cost(count["users"], count["events"], "distinct", "encoded"),
-                 day=cost(count["changed"], count["changed_events"], "wanted", "wanted_length"))
+    return Costs(
+        users=count["users"],
+        changed=count["changed"],
+        new=count["new"],
+        ended=count["ended"],
+        texts={source.name: _source_texts(read[source.name], source.max_tokens) for source in deployment.sources},
+        new_texts=sum(row["new"] for row in read.values()),
+        tokens=tokens,
+        everyone=cost(count["users"], count["events"], "distinct", "encoded"),
+        day=cost(count["changed"], count["changed_events"], "wanted", "wanted_length"),
+    )
 
 
 def tokenizers_folder(deployment: Deployment) -> Path | None:
@@ -185,38 +198,57 @@ def _compared(rows: DataFrame, deployment: Deployment, before: date, as_of: date
     """Each user of either day with both profiles' texts, `then` and `now`, null on a day without a profile."""
     names = [source.name for source in deployment.sources]
     profile = F.struct("profile_hash", *[F.col(f"{name}.text").alias(name) for name in names])
-    sides = [F.any_value(F.when(F.col("as_of") == moment(day), profile), True).alias(side)
-             for side, day in (("then", before), ("now", as_of))]
+    sides = [
+        F.any_value(F.when(F.col("as_of") == moment(day), profile), True).alias(side)
+        for side, day in (("then", before), ("now", as_of))
+    ]
     here = F.col("now").isNotNull()
-    return rows.groupBy("user_id").agg(*sides).withColumns({
-        "here": here,
-        "changed": here & ~F.col("now.profile_hash").eqNullSafe(F.col("then.profile_hash")),
-        "events": F.when(here, sum((F.size(f"now.{name}") for name in names), F.lit(0)))})
+    return (
+        rows.groupBy("user_id")
+        .agg(*sides)
+        .withColumns(
+            {
+                "here": here,
+                "changed": here & ~F.col("now.profile_hash").eqNullSafe(F.col("then.profile_hash")),
+                "events": F.when(here, sum((F.size(f"now.{name}") for name in names), F.lit(0))),
+            }
+        )
+    )
 
 
 def _counted(users: DataFrame) -> dict[str, Any]:
     row = users.agg(
-        F.count_if("here").alias("users"), F.count_if("changed").alias("changed"),
-        F.count_if(F.col("here") & F.col("then").isNull()).alias("new"), F.count_if(~F.col("here")).alias("ended"),
+        F.count_if("here").alias("users"),
+        F.count_if("changed").alias("changed"),
+        F.count_if(F.col("here") & F.col("then").isNull()).alias("new"),
+        F.count_if(~F.col("here")).alias("ended"),
         F.coalesce(F.sum("events"), F.lit(0)).alias("events"),
         F.coalesce(F.sum(F.when(F.col("changed"), F.col("events"))), F.lit(0)).alias("changed_events"),
-        F.avg("events").alias("mean"), F.max("events").alias("most"),
-        F.percentile("events", [0.5, 0.95]).alias("shares")).first()
+        F.avg("events").alias("mean"),
+        F.max("events").alias("most"),
+        F.percentile("events", [0.5, 0.95]).alias("shares"),
+    ).first()
     assert row is not None
     return row.asDict()
 
 
 def _distinct(users: DataFrame, deployment: Deployment) -> DataFrame:
     """Each distinct text of a source: how often the day has it, whether the day before does, whether a changed user."""
+
     def each(side: str, name: str) -> Column:
         texts = F.coalesce(F.col(f"{side}.{name}"), F.array().cast("array<string>"))
-        return F.transform(texts, lambda text: F.struct(
-            F.lit(name).alias("source"), text.alias("text"), F.lit(side == "now").alias("now")))
+        return F.transform(
+            texts,
+            lambda text: F.struct(F.lit(name).alias("source"), text.alias("text"), F.lit(side == "now").alias("now")),
+        )
 
     every = F.concat(*[each(side, source.name) for side in ("then", "now") for source in deployment.sources])
     now, changed = F.col("now"), F.col("changed")
-    return users.select("changed", F.inline(every)).groupBy("source", "text").agg(
-        F.count_if(now).alias("used"), F.bool_or(~now).alias("before"), F.bool_or(now & changed).alias("wanted"))
+    return (
+        users.select("changed", F.inline(every))
+        .groupBy("source", "text")
+        .agg(F.count_if(now).alias("used"), F.bool_or(~now).alias("before"), F.bool_or(now & changed).alias("wanted"))
+    )
 
 
 def _measured(texts: DataFrame, folder: Path | None) -> DataFrame:
@@ -230,21 +262,30 @@ def _measured(texts: DataFrame, folder: Path | None) -> DataFrame:
             ids = tokenizers.event_ids(batch["text"].to_pylist(), sys.maxsize)
             yield batch.append_column("length", pa.array(ids.lengths, pa.int32()))
 
-    return texts.mapInArrow(measured, "source string, text string, used bigint, before boolean, wanted boolean, "
-                                      "length int")
+    return texts.mapInArrow(
+        measured, "source string, text string, used bigint, before boolean, wanted boolean, length int"
+    )
 
 
 def _read(texts: DataFrame, deployment: Deployment, folder: Path | None) -> dict[str, dict[str, int]]:
     """By source: how many texts, and their lengths as the encoder reads them."""
-    limits = F.create_map(*[F.lit(value) for source in deployment.sources
-                            for value in (source.name, source.max_tokens)])
+    limits = F.create_map(
+        *[F.lit(value) for source in deployment.sources for value in (source.name, source.max_tokens)]
+    )
     limit, length, used, wanted = limits[F.col("source")], F.col("length"), F.col("used") > 0, F.col("wanted")
     # Every word is a token, and a text has its `<cls>` besides.
     read, cut = (length, length + 1 > limit) if folder is None else (F.least(length, limit), length > limit)
-    counts = {"used": F.sum("used"), "distinct": F.count_if(used), "read": F.sum(F.col("used") * read),
-              "encoded": F.sum(F.when(used, read)), "longest": F.max(F.when(used, length)),
-              "cut": F.count_if(used & cut), "new": F.count_if(used & ~F.col("before")),
-              "wanted": F.count_if(wanted), "wanted_length": F.sum(F.when(wanted, read))}
+    counts = {
+        "used": F.sum("used"),
+        "distinct": F.count_if(used),
+        "read": F.sum(F.col("used") * read),
+        "encoded": F.sum(F.when(used, read)),
+        "longest": F.max(F.when(used, length)),
+        "cut": F.count_if(used & cut),
+        "new": F.count_if(used & ~F.col("before")),
+        "wanted": F.count_if(wanted),
+        "wanted_length": F.sum(F.when(wanted, read)),
+    }
     rows = texts.groupBy("source").agg(*[F.coalesce(value, F.lit(0)).alias(name) for name, value in counts.items()])
     found = {row["source"]: {name: int(row[name]) for name in counts} for row in rows.collect()}
     return {source.name: found.get(source.name, dict.fromkeys(counts, 0)) for source in deployment.sources}
@@ -252,8 +293,11 @@ def _read(texts: DataFrame, deployment: Deployment, folder: Path | None) -> dict
 
 def _source_texts(read: Mapping[str, int], max_tokens: int) -> Texts:
     saved = 1 - read["encoded"] / read["read"] if read["read"] else 0.0
-    return Texts(**{name: read[name] for name in ("used", "distinct", "read", "encoded", "longest", "cut")},
-                 saved=saved, max_tokens=max_tokens)
+    return Texts(
+        **{name: read[name] for name in ("used", "distinct", "read", "encoded", "longest", "cut")},
+        saved=saved,
+        max_tokens=max_tokens,
+    )
 
 
 def _tokens(deployment: Deployment, count: Mapping[str, Any], folder: Path | None) -> Tokens:
@@ -269,18 +313,30 @@ def _tokens(deployment: Deployment, count: Mapping[str, Any], folder: Path | Non
         if not count["users"]:
             return Spread(mean=None, median=None, high=None, most=None, possible=possible)
         median, high = count["shares"]
-        return Spread(mean=more + count["mean"], median=more + median, high=more + high, most=more + count["most"],
-                      possible=possible)
+        return Spread(
+            mean=more + count["mean"],
+            median=more + median,
+            high=more + high,
+            most=more + count["most"],
+            possible=possible,
+        )
 
-    return Tokens(unit="words" if folder is None else "tokens", tokenizer=None if folder is None else folder.name,
-                  profile=spread(laid_out.fixed_tokens), instructions=dict(zip(texts, lengths, strict=True)),
-                  whole=spread(laid_out.fixed_tokens + sum(lengths)))
+    return Tokens(
+        unit="words" if folder is None else "tokens",
+        tokenizer=None if folder is None else folder.name,
+        profile=spread(laid_out.fixed_tokens),
+        instructions=dict(zip(texts, lengths, strict=True)),
+        whole=spread(laid_out.fixed_tokens + sum(lengths)),
+    )
 
 
 def _seconds(users: int, done: Sequence[Run]) -> tuple[float | None, str | None]:
     """As long for each user as the run took whose number of users is nearest: a run also has costs of its own."""
-    told = [(run.details["embedded"], (run.finished_at - run.started_at).total_seconds(), run.day)
-            for run in done if run.finished_at]
+    told = [
+        (run.details["embedded"], (run.finished_at - run.started_at).total_seconds(), run.day)
+        for run in done
+        if run.finished_at
+    ]
     if not users or not told:
         return None, None
     embedded, took, day = min(reversed(told), key=lambda run: abs(math.log(run[0] / users)))

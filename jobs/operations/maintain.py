@@ -63,8 +63,9 @@ class Maintained:
     seconds: float
 
 
-def maintain(session: Callable[[], AbstractContextManager[SparkSession]], deployment: Deployment,
-             as_of: date | None = None) -> Maintained:
+def maintain(
+    session: Callable[[], AbstractContextManager[SparkSession]], deployment: Deployment, as_of: date | None = None
+) -> Maintained:
     """Drop, compact and remove what the deployment's retention lets go; recorded in `job_runs` under `as_of`.
 
     A job that is running is waited for, table by table, and waits for its table in turn.
@@ -86,17 +87,24 @@ def maintain(session: Callable[[], AbstractContextManager[SparkSession]], deploy
     horizon = as_of - timedelta(days=keep.rows) if keep.rows else None
     with Record.kept(deployment, "maintain", as_of) as run:
         dropped = _drop_superseded(session, deployment, horizon, run) if horizon else {}
-        found = {table: _tidy(deployment, table, dropped.get(table, 0), as_of) for table in TABLES
-                 if exists(deployment.table(table))}
+        found = {
+            table: _tidy(deployment, table, dropped.get(table, 0), as_of)
+            for table in TABLES
+            if exists(deployment.table(table))
+        }
         run.rows_out = sum(tidied.rows_dropped for tidied in found.values())
         return Maintained(as_of=as_of, horizon=horizon, tables=found, seconds=run.seconds())
 
 
-def _drop_superseded(session: Callable[[], AbstractContextManager[SparkSession]], deployment: Deployment,
-                     horizon: date, run: Record) -> dict[str, int]:
+def _drop_superseded(
+    session: Callable[[], AbstractContextManager[SparkSession]], deployment: Deployment, horizon: date, run: Record
+) -> dict[str, int]:
     """Rows dropped by table: those of a key that a later row, at or before the horizon, follows."""
-    old = [table for table in KEYS if exists(path := deployment.table(table))
-           and any(day < horizon for day in days(delta(path)))]
+    old = [
+        table
+        for table in KEYS
+        if exists(path := deployment.table(table)) and any(day < horizon for day in days(delta(path)))
+    ]
     if not old:
         return {}
     for job in DAILY:
@@ -112,8 +120,10 @@ def _require_settled(deployment: Deployment, job: str, horizon: date) -> None:
     before = [run.day for run in runs.read(deployment, job, last=horizon) if run.left_rows]
     if before and (reason := runs.stale(deployment, job, before[-1])):
         first = runs.first_stale(deployment, job, before[-1])
-        raise TableError(f"rows before {horizon} cannot be dropped, for {before[-1]} is stale: {reason}; run "
-                         f"`instructue {job} --as-of {first} --through {before[-1]}` first")
+        raise TableError(
+            f"rows before {horizon} cannot be dropped, for {before[-1]} is stale: {reason}; run "
+            f"`instructue {job} --as-of {first} --through {before[-1]}` first"
+        )
 
 
 def _drop(spark: SparkSession, deployment: Deployment, table: str, horizon: date) -> int:
@@ -125,8 +135,13 @@ def _drop(spark: SparkSession, deployment: Deployment, table: str, horizon: date
         try:
             gone = past.count() - kept.count()
             if gone:
-                (kept.write.format("delta").mode("overwrite").option("replaceWhere", f"day <= '{horizon}'")
-                     .partitionBy("day").save(path))
+                (
+                    kept.write.format("delta")
+                    .mode("overwrite")
+                    .option("replaceWhere", f"day <= '{horizon}'")
+                    .partitionBy("day")
+                    .save(path)
+                )
         finally:
             kept.unpersist()
         return gone
@@ -147,8 +162,13 @@ def _tidy(deployment: Deployment, table: str, dropped: int, as_of: date) -> Tidi
         found.create_checkpoint()
         found.cleanup_metadata()
         files = _files(found)
-        return Tidied(rows_dropped=dropped, files_before=before, files_after=len(files),
-                      megabytes=sum(file["size_bytes"] for file in files) / MEGABYTE, files_removed=len(removed))
+        return Tidied(
+            rows_dropped=dropped,
+            files_before=before,
+            files_after=len(files),
+            megabytes=sum(file["size_bytes"] for file in files) / MEGABYTE,
+            files_removed=len(removed),
+        )
 
 
 def _files(table: DeltaTable) -> list[dict[str, Any]]:

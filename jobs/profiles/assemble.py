@@ -38,8 +38,7 @@ class Assembled:
     seconds: float
 
 
-def assemble(spark: SparkSession, deployment: Deployment, as_of: date, *,
-             source_versions: bool = False) -> Assembled:
+def assemble(spark: SparkSession, deployment: Deployment, as_of: date, *, source_versions: bool = False) -> Assembled:
     """Replace the day's rows of `user_profiles` by the users whose profile changed, point in time.
 
     Parameters
@@ -69,8 +68,16 @@ def assemble(spark: SparkSession, deployment: Deployment, as_of: date, *,
             found.release()
         gone = run.rows_out - kept
         run.details |= {"users": totals.users, "changed": kept, "ended": gone}
-        return Assembled(as_of=as_of, accounts=totals.accounts, rejected=rejected, users=totals.users,
-                         changed=kept, ended=gone, replaced=replaced, seconds=run.seconds())
+        return Assembled(
+            as_of=as_of,
+            accounts=totals.accounts,
+            rejected=rejected,
+            users=totals.users,
+            changed=kept,
+            ended=gone,
+            replaced=replaced,
+            seconds=run.seconds(),
+        )
 
 
 def _account(run: JobRun, found: Profiles) -> dict[str, dict[str, int]]:
@@ -81,8 +88,10 @@ def _account(run: JobRun, found: Profiles) -> dict[str, dict[str, int]]:
     for name, account in totals.accounts.items():
         run.left_out |= {f"{name}: {reason}": count for reason, count in account.left_out().items()}
         run.left_out |= {f"{name}: rejected, {reason}": n for reason, n in rejected.get(name, {}).items()}
-    run.details |= {"accounts": {name: asdict(account) for name, account in totals.accounts.items()},
-                    "aggregates": totals.aggregate_rows}
+    run.details |= {
+        "accounts": {name: asdict(account) for name, account in totals.accounts.items()},
+        "aggregates": totals.aggregate_rows,
+    }
     note_static(run)
     refuse_too_many(run, totals)
     return rejected
@@ -97,11 +106,16 @@ def note_static(run: JobRun) -> None:
 def refuse_too_many(run: JobRun, totals: Totals) -> None:
     """Raise SourceError where a source lost more than `max_reject_share` of its rows."""
     share = run.deployment.max_reject_share
-    bad = [f"{name}: {account.rejected} of {account.rows_in}" for name, account in totals.accounts.items()
-           if account.too_many_rejected(share)]
+    bad = [
+        f"{name}: {account.rejected} of {account.rows_in}"
+        for name, account in totals.accounts.items()
+        if account.too_many_rejected(share)
+    ]
     if bad:
-        raise SourceError(f"more than max_reject_share = {share} of the rows were refused: {'; '.join(bad)}. "
-                          f"See rejected_rows of assemble; mend the source, or raise max_reject_share")
+        raise SourceError(
+            f"more than max_reject_share = {share} of the rows were refused: {'; '.join(bad)}. "
+            f"See rejected_rows of assemble; mend the source, or raise max_reject_share"
+        )
 
 
 def keep_rejected(run: JobRun, found: Profiles, totals: Totals) -> dict[str, dict[str, int]]:
@@ -124,11 +138,11 @@ def _changed(run: JobRun, rows: DataFrame) -> DataFrame:
         return rows
     past = run.read(TABLE).select("user_id", "as_of", "day", "profile_hash")
     before = tables.latest(past, ["user_id"], run.as_of, strictly_before=True).select(
-        F.col("user_id").alias("__user"), F.col("profile_hash").alias("__hash"))
+        F.col("user_id").alias("__user"), F.col("profile_hash").alias("__hash")
+    )
     both = rows.join(before, rows["user_id"] == before["__user"], "full_outer")
     differs = ~F.col("profile_hash").eqNullSafe(F.col("__hash"))
     gone = F.col("user_id").isNull()
-    values = {column: F.when(gone, empty).otherwise(F.col(column))
-              for column, empty in ended(run.deployment).items()}
+    values = {column: F.when(gone, empty).otherwise(F.col(column)) for column, empty in ended(run.deployment).items()}
     whole = {"user_id": F.coalesce("user_id", "__user"), "as_of": moment(run.as_of), **values}
     return both.where(differs).select(*[value.alias(name) for name, value in whole.items()])

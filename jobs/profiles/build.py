@@ -45,8 +45,13 @@ class Account:
 
     def left_out(self) -> dict[str, int]:
         """What was not used, by reason; `rejected` is told apart by the rejected rows' own reasons."""
-        named = {"at or after as_of": self.after, "outside the window": self.outside,
-                 "over the limit": self.over, "repeated": self.repeated, "superseded": self.superseded}
+        named = {
+            "at or after as_of": self.after,
+            "outside the window": self.outside,
+            "over the limit": self.over,
+            "repeated": self.repeated,
+            "superseded": self.superseded,
+        }
         return {reason: count for reason, count in named.items() if count}
 
     def too_many_rejected(self, share: float) -> bool:
@@ -92,8 +97,13 @@ class Profiles:
         self.cached.unpersist()
 
 
-def profiles(spark: SparkSession, deployment: Deployment, cut_offs: Sequence[date],
-             read: Callable[[str], DataFrame] | None = None, clock: datetime | None = None) -> Profiles:
+def profiles(
+    spark: SparkSession,
+    deployment: Deployment,
+    cut_offs: Sequence[date],
+    read: Callable[[str], DataFrame] | None = None,
+    clock: datetime | None = None,
+) -> Profiles:
     """Profiles as of the midnights (UTC) of some days, each source read once for all of them.
 
     Parameters
@@ -114,9 +124,13 @@ def profiles(spark: SparkSession, deployment: Deployment, cut_offs: Sequence[dat
     users = histories(judged, deployment, cut_offs, clock)
     cached = _shaped(users, deployment).persist(StorageLevel.MEMORY_AND_DISK)
     columns = [name for name in tables.user_profiles(deployment).names if name != "day"]
-    return Profiles(rows=cached.where("__eligible").select(*columns),
-                    totals=_totals(cached, deployment, cut_offs), judged=judged,
-                    raw={name: df.columns for name, df in opened.items()}, cached=cached)
+    return Profiles(
+        rows=cached.where("__eligible").select(*columns),
+        totals=_totals(cached, deployment, cut_offs),
+        judged=judged,
+        raw={name: df.columns for name, df in opened.items()},
+        cached=cached,
+    )
 
 
 def _shaped(users: DataFrame, deployment: Deployment) -> DataFrame:
@@ -125,10 +139,14 @@ def _shaped(users: DataFrame, deployment: Deployment) -> DataFrame:
     # Collected from the latest on; what a person and the model read goes from the oldest.
     users = users.withColumns({name: F.reverse(name) for name in events})
     used = sum((F.size(name) for name in events), F.lit(0))
-    users = users.withColumns({
-        "user_id": F.col("__user"), "as_of": F.col("__as_of"),
-        "ages": F.struct(*[_age(name).alias(name) for name in events]),
-        "__eligible": F.col("__user").isNotNull() & (used >= deployment.eligible.min_events)})
+    users = users.withColumns(
+        {
+            "user_id": F.col("__user"),
+            "as_of": F.col("__as_of"),
+            "ages": F.struct(*[_age(name).alias(name) for name in events]),
+            "__eligible": F.col("__user").isNotNull() & (used >= deployment.eligible.min_events),
+        }
+    )
     seen = [F.arrays_zip(F.col(f"{name}.text"), F.col(f"{name}.gap")).alias(name) for name in events]
     seen.append(F.col("ages"))
     if tabular := _tabular(deployment):
@@ -178,10 +196,16 @@ def _totals(users: DataFrame, deployment: Deployment, cut_offs: Sequence[date]) 
 
     def totals(cut_off: date) -> Totals:
         # Where every table is empty there is no group at all.
-        count = {name: int(found[cut_off][name] or 0) for name in found[cut_off] if name != "day"} if (
-            cut_off in found) else defaultdict(int)
-        return Totals(users=count["users"], accounts=_accounts(count, deployment),
-                      aggregate_rows={a.name: count[read_by(a)] for a in deployment.aggregates})
+        count = (
+            {name: int(found[cut_off][name] or 0) for name in found[cut_off] if name != "day"}
+            if (cut_off in found)
+            else defaultdict(int)
+        )
+        return Totals(
+            users=count["users"],
+            accounts=_accounts(count, deployment),
+            aggregate_rows={a.name: count[read_by(a)] for a in deployment.aggregates},
+        )
 
     return {cut_off: totals(cut_off) for cut_off in cut_offs}
 
@@ -189,22 +213,40 @@ def _totals(users: DataFrame, deployment: Deployment, cut_offs: Sequence[date]) 
 def _accounts(count: Mapping[str, int], deployment: Deployment) -> dict[str, Account]:
     def events(name: str) -> Account:
         kept, within, used = (count[f"{name}.{key}"] for key in ("kept", "within", "used"))
-        return Account(rows_in=count[f"{name}.rows_in"], used=used, after=count[f"{name}.after"],
-                       outside=kept - within, over=within - used, repeated=count[f"{name}.repeated"],
-                       superseded=0, rejected=count[f"{name}.rejected"], later=count[f"{name}.later"])
+        return Account(
+            rows_in=count[f"{name}.rows_in"],
+            used=used,
+            after=count[f"{name}.after"],
+            outside=kept - within,
+            over=within - used,
+            repeated=count[f"{name}.repeated"],
+            superseded=0,
+            rejected=count[f"{name}.rejected"],
+            later=count[f"{name}.later"],
+        )
 
     found = {source.name: events(source.name) for source in deployment.sources}
     if deployment.attributes:
         kept, used = count["attributes.kept"], count["attributes.used"]
         found[sources.ATTRIBUTES] = Account(
-            rows_in=count["attributes.rows_in"], used=used, after=count["attributes.after"], outside=0, over=0,
-            repeated=0, superseded=kept - used, rejected=count["attributes.rejected"],
-            later=count["attributes.later"])
+            rows_in=count["attributes.rows_in"],
+            used=used,
+            after=count["attributes.after"],
+            outside=0,
+            over=0,
+            repeated=0,
+            superseded=kept - used,
+            rejected=count["attributes.rejected"],
+            later=count["attributes.later"],
+        )
     return found
 
 
 def ended(deployment: Deployment) -> dict[str, Column]:
     """The values of a user who fell out, for every column of `user_profiles` but user_id, as_of and day."""
     empty = {source.name: F.array() for source in deployment.sources}
-    return {column.name: empty.get(column.name, F.lit(None)).cast(column.dataType)
-            for column in tables.user_profiles(deployment) if column.name not in ("user_id", "as_of", "day")}
+    return {
+        column.name: empty.get(column.name, F.lit(None)).cast(column.dataType)
+        for column in tables.user_profiles(deployment)
+        if column.name not in ("user_id", "as_of", "day")
+    }

@@ -27,8 +27,9 @@ EXACT = "decimal(28,8)"
 """Sums are exact decimals: a float sum would depend on the order of rows, and a hash on its last bit."""
 
 
-def histories(judged: Mapping[str, DataFrame], deployment: Deployment, cut_offs: Sequence[date],
-              clock: datetime) -> DataFrame:
+def histories(
+    judged: Mapping[str, DataFrame], deployment: Deployment, cut_offs: Sequence[date], clock: datetime
+) -> DataFrame:
     """One row per user and cut-off, those without a user (refused rows) among them.
 
     Returns
@@ -74,25 +75,36 @@ def plain(value: Column) -> Column:
     return value.cast("double") + F.lit(0.0)
 
 
-def _event_rows(judged: DataFrame, source: EventSource, aggregates: Sequence[Aggregate],
-                cut_offs: Sequence[date]) -> DataFrame:
+def _event_rows(
+    judged: DataFrame, source: EventSource, aggregates: Sequence[Aggregate], cut_offs: Sequence[date]
+) -> DataFrame:
     own = [a for a in aggregates if a.source == source.name and a.column]
     columns = sorted({str(a.column) for a in own})
     # The earliest copy of an id is kept, so whoever is a repeat at the last cut-off is one at any earlier.
     texts_since = min(cut_offs) - timedelta(days=source.window_days)
     rows = sources.events(judged, source, max(cut_offs), columns, texts_since)
     # Ids and values may be of any type, so no two sources share a column of them.
-    values = {_value(a): named(str(a.column)) if a.function == "distinct" else
-              templates.number(named(str(a.column)), judged.schema[str(a.column)].dataType) for a in own}
+    values = {
+        _value(a): named(str(a.column))
+        if a.function == "distinct"
+        else templates.number(named(str(a.column)), judged.schema[str(a.column)].dataType)
+        for a in own
+    }
     ids = {f"__id_{source.name}": F.col("__id")} if source.id else {}
-    return _bounded(rows, source.window_days * DAY_MICROS, source.max_events, {
-        "__text": F.col("__text"), "__repeated": F.col("__repeated"), **ids, **values})
+    return _bounded(
+        rows,
+        source.window_days * DAY_MICROS,
+        source.max_events,
+        {"__text": F.col("__text"), "__repeated": F.col("__repeated"), **ids, **values},
+    )
 
 
 def _attribute_rows(judged: DataFrame, attributes: Attributes) -> DataFrame:
     schema = judged.schema
-    numbers = [plain(templates.number(named(number.column), schema[number.column].dataType)).alias(number.name)
-               for number in attributes.numbers]
+    numbers = [
+        plain(templates.number(named(number.column), schema[number.column].dataType)).alias(number.name)
+        for number in attributes.numbers
+    ]
     categories = [templates.words(named(category.column)).alias(category.name) for category in attributes.categories]
     # Two rows valid from the same moment: the values themselves decide, so that the order of rows cannot.
     values = F.struct("__time", *numbers, *categories)
@@ -102,8 +114,13 @@ def _attribute_rows(judged: DataFrame, attributes: Attributes) -> DataFrame:
 def _bounded(rows: DataFrame, window: int | None, limit: int, more: Mapping[str, Column]) -> DataFrame:
     """A source's rows with what a profile takes of it: `__window` microseconds (null: all time), `__limit` rows."""
     bounds = F.lit(window).cast("bigint").alias("__window"), F.lit(limit).alias("__limit")
-    return rows.select("__user", "__time", F.col("__rejected").isNull().alias("__good"), *bounds,
-                       *[value.alias(name) for name, value in more.items()])
+    return rows.select(
+        "__user",
+        "__time",
+        F.col("__rejected").isNull().alias("__good"),
+        *bounds,
+        *[value.alias(name) for name, value in more.items()],
+    )
 
 
 def _value(aggregate: Aggregate) -> str:
@@ -173,6 +190,12 @@ def _collected(rows: DataFrame, deployment: Deployment, clock: datetime) -> Data
 def _rules(clock: datetime) -> dict[str, Column]:
     """Which rows of a source each count of an account holds."""
     good, before = F.col("__good"), F.col("__before")
-    return {"rows_in": F.lit(True), "after": good & ~before, "repeated": before & F.col("__repeated"),
-            "rejected": ~good, "kept": F.col("__kept"), "within": F.col("__within"),
-            "later": good & (F.col("__time") > F.lit(clock))}
+    return {
+        "rows_in": F.lit(True),
+        "after": good & ~before,
+        "repeated": before & F.col("__repeated"),
+        "rejected": ~good,
+        "kept": F.col("__kept"),
+        "within": F.col("__within"),
+        "later": good & (F.col("__time") > F.lit(clock)),
+    }

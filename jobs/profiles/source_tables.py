@@ -54,8 +54,9 @@ class Need:
     """user, time, id, text or number."""
 
 
-def opened(deployment: Deployment, read: Callable[[str], DataFrame],
-           more: Mapping[str, Sequence[Need]] | None = None) -> dict[str, DataFrame]:
+def opened(
+    deployment: Deployment, read: Callable[[str], DataFrame], more: Mapping[str, Sequence[Need]] | None = None
+) -> dict[str, DataFrame]:
     """Every source's table by the source's name, and `attributes` where declared.
 
     `more` are needs beside the deployment file's own, per source.
@@ -83,23 +84,31 @@ def _wanted(deployment: Deployment) -> dict[str, tuple[str, str, list[Need]]]:
     wanted = {}
     for source in deployment.sources:
         key = f"sources.{source.name}"
-        needs = [Need(key=f"{key}.user", column=source.user, kind="user"),
-                 Need(key=f"{key}.time", column=source.time, kind="time")]
+        needs = [
+            Need(key=f"{key}.user", column=source.user, kind="user"),
+            Need(key=f"{key}.time", column=source.time, kind="time"),
+        ]
         needs += [Need(key=f"{key}.id", column=source.id, kind="id")] if source.id else []
-        needs += [Need(key=f"{key}.template", column=column, kind=TEMPLATE_KINDS.get(kind, "time"))
-                  for column, kind in source.fields]
-        needs += [Need(key=f"aggregates.{a.name}.column", column=a.column,
-                       kind="id" if a.function == "distinct" else "number")
-                  for a in deployment.aggregates if a.source == source.name and a.column]
+        needs += [
+            Need(key=f"{key}.template", column=column, kind=TEMPLATE_KINDS.get(kind, "time"))
+            for column, kind in source.fields
+        ]
+        needs += [
+            Need(
+                key=f"aggregates.{a.name}.column", column=a.column, kind="id" if a.function == "distinct" else "number"
+            )
+            for a in deployment.aggregates
+            if a.source == source.name and a.column
+        ]
         wanted[source.name] = (key, source.table, needs)
     if (attributes := deployment.attributes) is not None:
         needs = [Need(key="attributes.user", column=attributes.user, kind="user")]
         if attributes.valid_from:
             needs.append(Need(key="attributes.valid_from", column=attributes.valid_from, kind="time"))
-        needs += [Need(key="attributes.numbers", column=number.column, kind="number")
-                  for number in attributes.numbers]
-        needs += [Need(key="attributes.categories", column=category.column, kind="text")
-                  for category in attributes.categories]
+        needs += [Need(key="attributes.numbers", column=number.column, kind="number") for number in attributes.numbers]
+        needs += [
+            Need(key="attributes.categories", column=category.column, kind="text") for category in attributes.categories
+        ]
         wanted[ATTRIBUTES] = ("attributes", attributes.table, needs)
     return wanted
 
@@ -111,11 +120,13 @@ def _mistakes(schema: StructType, table: str, needs: Iterable[Need]) -> list[str
     found: list[str] = []
     for need in needs:
         if need.column not in schema.names:
-            found.append(f"  {need.key} = {need.column}: table {table} has no such column; "
-                         f"use one of {', '.join(schema.names)}")
+            found.append(
+                f"  {need.key} = {need.column}: table {table} has no such column; use one of {', '.join(schema.names)}"
+            )
         elif not FITS[need.kind](dtype := schema[need.column].dataType):
-            found.append(f"  {need.key} = {need.column}: column of {table} is {dtype.simpleString()}; "
-                         f"{FIXES[need.kind]}")
+            found.append(
+                f"  {need.key} = {need.column}: column of {table} is {dtype.simpleString()}; {FIXES[need.kind]}"
+            )
     return list(dict.fromkeys(found))
 
 
@@ -143,8 +154,11 @@ def judged(deployment: Deployment, opened: Mapping[str, DataFrame]) -> dict[str,
     """Every opened table with each row judged, by the source's name."""
     found = {}
     for source in deployment.sources:
-        numbers = [a.column for a in deployment.aggregates
-                   if a.source == source.name and a.column and a.function in ("sum", "mean")]
+        numbers = [
+            a.column
+            for a in deployment.aggregates
+            if a.source == source.name and a.column and a.function in ("sum", "mean")
+        ]
         found[source.name] = judged_events(opened[source.name], source, numbers)
     if deployment.attributes:
         found[ATTRIBUTES] = judged_attributes(opened[ATTRIBUTES], deployment.attributes)
@@ -159,26 +173,30 @@ def judged_events(df: DataFrame, source: EventSource, numbers: Sequence[str] = (
     schema = df.schema
     numbers = [*numbers, *(column for column, kind in source.fields if kind == "amount_band")]
     wrong = [(_not_a_number(name, schema), f"{name} is not a number") for name in dict.fromkeys(numbers)]
-    return df.withColumns({
-        "__user": _user(source.user, schema),
-        "__time": templates.timestamp(named(source.time), schema[source.time].dataType),
-        "__id": _id(source.id, schema) if source.id else F.lit(None).cast("string"),
-    }).withColumn("__rejected", _reason(source.user, source.time, schema, wrong))
+    return df.withColumns(
+        {
+            "__user": _user(source.user, schema),
+            "__time": templates.timestamp(named(source.time), schema[source.time].dataType),
+            "__id": _id(source.id, schema) if source.id else F.lit(None).cast("string"),
+        }
+    ).withColumn("__rejected", _reason(source.user, source.time, schema, wrong))
 
 
 def judged_attributes(df: DataFrame, attributes: Attributes) -> DataFrame:
     """The attributes' rows with `__user`, `__time` (valid from; null where static) and `__rejected`."""
     schema, time = df.schema, attributes.valid_from
-    wrong = [(_not_a_number(number.column, schema), f"{number.column} is not a number")
-             for number in attributes.numbers]
-    parsed = (templates.timestamp(named(time), schema[time].dataType) if time
-              else F.lit(None).cast("timestamp"))
-    return (df.withColumns({"__user": _user(attributes.user, schema), "__time": parsed})
-            .withColumn("__rejected", _reason(attributes.user, time, schema, wrong)))
+    wrong = [
+        (_not_a_number(number.column, schema), f"{number.column} is not a number") for number in attributes.numbers
+    ]
+    parsed = templates.timestamp(named(time), schema[time].dataType) if time else F.lit(None).cast("timestamp")
+    return df.withColumns({"__user": _user(attributes.user, schema), "__time": parsed}).withColumn(
+        "__rejected", _reason(attributes.user, time, schema, wrong)
+    )
 
 
-def events(df: DataFrame, source: EventSource, before: date, columns: Sequence[str] = (),
-           texts_since: date | None = None) -> DataFrame:
+def events(
+    df: DataFrame, source: EventSource, before: date, columns: Sequence[str] = (), texts_since: date | None = None
+) -> DataFrame:
     """Judged rows cut to `columns` beside our own, with `__text` and `__repeated`.
 
     A repeat is a good row before the midnight of `before` whose declared id an earlier such row has: rows at
@@ -188,13 +206,21 @@ def events(df: DataFrame, source: EventSource, before: date, columns: Sequence[s
     good = F.col("__rejected").isNull() & (F.col("__time") < moment(before))
     text = F.lit(None).cast("string")
     if texts_since is not None:
-        text = F.when(good & (F.col("__time") >= moment(texts_since)),
-                      templates.text(source, df.schema, F.col("__time")))
+        text = F.when(
+            good & (F.col("__time") >= moment(texts_since)), templates.text(source, df.schema, F.col("__time"))
+        )
     # What else tells two rows apart decides between copies of one id, so that the order of rows cannot.
     content = dict.fromkeys([*raw, *(column for column, _ in source.fields)])
     rest = F.xxhash64("__user", "__time", *[named(column) for column in content])
-    kept = df.select("__user", "__time", "__id", "__rejected", text.alias("__text"), rest.alias("__rest"),
-                     *[named(column) for column in raw])
+    kept = df.select(
+        "__user",
+        "__time",
+        "__id",
+        "__rejected",
+        text.alias("__text"),
+        rest.alias("__rest"),
+        *[named(column) for column in raw],
+    )
     if source.id is None:
         return kept.withColumn("__repeated", F.lit(False))
     contest = good & F.col("__id").isNotNull()
@@ -207,8 +233,9 @@ def events(df: DataFrame, source: EventSource, before: date, columns: Sequence[s
 def rejected_rows(df: DataFrame, source: str, raw: Sequence[str]) -> DataFrame:
     """The refused rows of a judged table as (source, reason, row): the row's own columns as JSON."""
     row = F.to_json(F.struct(*[named(column) for column in raw]), {"ignoreNullFields": "false"})
-    return (df.where(F.col("__rejected").isNotNull())
-            .select(F.lit(source).alias("source"), F.col("__rejected").alias("reason"), row.alias("row")))
+    return df.where(F.col("__rejected").isNotNull()).select(
+        F.lit(source).alias("source"), F.col("__rejected").alias("reason"), row.alias("row")
+    )
 
 
 def _user(column: str, schema: StructType) -> Column:
@@ -246,10 +273,14 @@ def _reason(user: str, time: str | None, schema: StructType, wrong: Sequence[tup
             reason = reason.when(~F.is_valid_utf8(value), "user id is not UTF-8")
         reason = reason.when(F.col("__user").isNull(), "empty user id")
     if time is not None:
-        reason = (reason.when(named(time).isNull(), "no time")
-                  .when(parsed.isNull(), "time does not parse")
-                  .when((parsed < moment(FIRST_DAY)) | (parsed >= moment(LAST_DAY + timedelta(days=1))),
-                        f"time before {FIRST_DAY.year} or after {LAST_DAY.year}"))
+        reason = (
+            reason.when(named(time).isNull(), "no time")
+            .when(parsed.isNull(), "time does not parse")
+            .when(
+                (parsed < moment(FIRST_DAY)) | (parsed >= moment(LAST_DAY + timedelta(days=1))),
+                f"time before {FIRST_DAY.year} or after {LAST_DAY.year}",
+            )
+        )
     for condition, words in wrong:
         reason = reason.when(condition, words)
     return reason

@@ -103,7 +103,8 @@ def amount_band(amount: Column) -> Column:
     reached = sum(((F.abs(amount) >= edge).cast("int") for edge in AMOUNTS), F.lit(0))
     position = reached + F.when(amount < 0, len(bands)).otherwise(0)
     return F.when(amount.isNull() | F.isnan(amount), UNKNOWN_AMOUNT).otherwise(
-        F.get(F.array(*map(F.lit, names)), position))
+        F.get(F.array(*map(F.lit, names)), position)
+    )
 
 
 def weekday(time: Column) -> Column:

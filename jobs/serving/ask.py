@@ -29,10 +29,17 @@ from model.serving.release import Release
 USERS_PER_BATCH = 256
 LONGEST = 64
 """Tokens of an answer at most: as many as training reads of one."""
-SCHEMA = pa.schema({
-    "user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "instruction": pa.string(), "answer": pa.string(),
-    "embedding": pa.list_(pa.float32()), "model_version": pa.string(), "day": pa.date32(),
-})
+SCHEMA = pa.schema(
+    {
+        "user_id": pa.string(),
+        "as_of": pa.timestamp("us", "UTC"),
+        "instruction": pa.string(),
+        "answer": pa.string(),
+        "embedding": pa.list_(pa.float32()),
+        "model_version": pa.string(),
+        "day": pa.date32(),
+    }
+)
 """The table that `--all` writes."""
 ASKED = "(asked)"
 """Stands for the instruction among the scenarios, none of which can have this name."""
@@ -68,8 +75,9 @@ class AllAsked:
     seconds: float
 
 
-def ask(deployment: Deployment, instruction: str, users: Sequence[str], *,
-        release: str | Path | None = None) -> list[Answer]:
+def ask(
+    deployment: Deployment, instruction: str, users: Sequence[str], *, release: str | Path | None = None
+) -> list[Answer]:
     """Answer an instruction for these users' latest profiles.
 
     Raises
@@ -87,21 +95,36 @@ def ask(deployment: Deployment, instruction: str, users: Sequence[str], *,
     profiles = _latest(deployment, lake.last_day(lake.opened(deployment, "user_profiles")), [*dict.fromkeys(users)])
     missing = [user for user in users if user not in set(profiles["user_id"].to_pylist())]
     if missing:
-        raise AskError(f"no profile of {', '.join(map(repr, missing[:10]))}: name users of user_profiles, or run "
-                       "`instructue assemble` for a day on which they have events")
+        raise AskError(
+            f"no profile of {', '.join(map(repr, missing[:10]))}: name users of user_profiles, or run "
+            "`instructue assemble` for a day on which they have events"
+        )
     words, vectors_UKH = asking(profiles, asking.runtime.scenarios)
     cosines_UK = np.einsum("ukh,uh->uk", vectors_UKH[:, :-1], vectors_UKH[:, -1])
     names = asking.runtime.scenarios
-    return [Answer(user_id=user, as_of=as_of, answer=answer, embedding=vectors_KH[-1],
-                   similar={name: round(float(cosine), 4) for name, cosine in zip(names, cosines_K, strict=True)})
-            for user, as_of, answer, vectors_KH, cosines_K in zip(
-                profiles["user_id"].to_pylist(), profiles["as_of"].to_pylist(), words, vectors_UKH, cosines_UK,
-                strict=True)]
+    return [
+        Answer(
+            user_id=user,
+            as_of=as_of,
+            answer=answer,
+            embedding=vectors_KH[-1],
+            similar={name: round(float(cosine), 4) for name, cosine in zip(names, cosines_K, strict=True)},
+        )
+        for user, as_of, answer, vectors_KH, cosines_K in zip(
+            profiles["user_id"].to_pylist(), profiles["as_of"].to_pylist(), words, vectors_UKH, cosines_UK, strict=True
+        )
+    ]
 
 
-def ask_all(deployment: Deployment, instruction: str, table: str, *, as_of: date | None = None,
-            release: str | Path | None = None,
-            told: Callable[[int, int], None] = lambda done, total: None) -> AllAsked:
+def ask_all(
+    deployment: Deployment,
+    instruction: str,
+    table: str,
+    *,
+    as_of: date | None = None,
+    release: str | Path | None = None,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> AllAsked:
     """Write every user's answer and embedding into a Delta table; the same instruction and day replace their rows.
 
     Parameters
@@ -136,8 +159,14 @@ def ask_all(deployment: Deployment, instruction: str, table: str, *, as_of: date
         lake.replace(path, rows, f"day = '{day.isoformat()}' AND instruction = '{quoted}'")
         run.rows_in = run.rows_out = len(rows)
         run.details = {"release": found.path.name, "table": table, "instruction": asking.instruction}
-        return AllAsked(as_of=day, table=table, users=len(rows), release=found.path.name,
-                        model_version=found.model_version, seconds=run.seconds())
+        return AllAsked(
+            as_of=day,
+            table=table,
+            users=len(rows),
+            release=found.path.name,
+            model_version=found.model_version,
+            seconds=run.seconds(),
+        )
 
 
 class _Asking:
@@ -182,9 +211,18 @@ def _rows(asking: _Asking, profiles: pa.Table, day: date, told: Callable[[int, i
         words, vectors_UKH = asking(part)
         users, width = len(part), vectors_UKH.shape[2]
         embedding = pa.ListArray.from_arrays(np.arange(users + 1, dtype=np.int32) * width, vectors_UKH.reshape(-1))
-        yield pa.table([part["user_id"].cast(pa.string()), [lake.midnight(day)] * users,
-                        [asking.instruction] * users, words, embedding,
-                        [asking.runtime.release.model_version] * users, [day] * users], schema=SCHEMA)
+        yield pa.table(
+            [
+                part["user_id"].cast(pa.string()),
+                [lake.midnight(day)] * users,
+                [asking.instruction] * users,
+                words,
+                embedding,
+                [asking.runtime.release.model_version] * users,
+                [day] * users,
+            ],
+            schema=SCHEMA,
+        )
         told(start + users, len(profiles))
 
 
@@ -192,7 +230,8 @@ def _answers(deployment: Deployment, table: str) -> str:
     """The path of the table to write to."""
     path = deployment.table(table)
     others = {deployment.table(name) for name in (*MADE_BY, "job_runs", *deployment.source_tables)}
-    if path in others or (lake.exists(path) and {field.name for field in lake.delta(path).schema().fields}
-                          != set(SCHEMA.names)):
+    if path in others or (
+        lake.exists(path) and {field.name for field in lake.delta(path).schema().fields} != set(SCHEMA.names)
+    ):
         raise AskError(f"--table {table}: the table at {path} is there for something else; name a new one")
     return path

@@ -82,8 +82,10 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
         stale = runs.stale(deployment, "assemble", as_of)
         if stale:
             first = runs.first_stale(deployment, "assemble", as_of)
-            raise EmbedError(f"the profiles of {as_of} cannot be embedded: {stale}; "
-                             f"run `instructue assemble --as-of {first} --through {as_of}` first")
+            raise EmbedError(
+                f"the profiles of {as_of} cannot be embedded: {stale}; "
+                f"run `instructue assemble --as-of {first} --through {as_of}` first"
+            )
         [assembled] = runs.read(deployment, "assemble", first=as_of, last=as_of)
         check_shaping(deployment, assembled)
         hashes = {name: found.instructions[name].hash for name in deployment.scenario_names}
@@ -107,11 +109,23 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
             work.unpersist()
         run.rows_in, run.rows_out = lives + counts.ended, sum(counts.vectors.values()) + counts.ended_rows
         run.left_out = {"unchanged": lives - counts.embedded}
-        run.details |= {"release": found.path.name, "embedded": counts.embedded, "ended": counts.ended,
-                        "vectors": counts.vectors}
-        return Embedded(as_of=as_of, release=found.path.name, model_version=found.model_version, users=lives,
-                        embedded=counts.embedded, vectors=counts.vectors, ended=counts.ended, replaced=replaced,
-                        seconds=run.seconds())
+        run.details |= {
+            "release": found.path.name,
+            "embedded": counts.embedded,
+            "ended": counts.ended,
+            "vectors": counts.vectors,
+        }
+        return Embedded(
+            as_of=as_of,
+            release=found.path.name,
+            model_version=found.model_version,
+            users=lives,
+            embedded=counts.embedded,
+            vectors=counts.vectors,
+            ended=counts.ended,
+            replaced=replaced,
+            seconds=run.seconds(),
+        )
 
 
 def _settled(deployment: Deployment, as_of: date, model_version: str, hashes: Mapping[str, str]) -> date | None:
@@ -144,25 +158,40 @@ def wanted(profiles: DataFrame, before: DataFrame, hashes: Mapping[str, str], mo
         user_id, day, profile_hash, and `wanted`, an array of struct<scenario, instruction_hash> in the file's order:
         what to embed, or, for a user who ended, what to end. It is empty for a user of whom all stands.
     """
-    current = F.array(*[F.struct(F.lit(scenario).alias("scenario"), F.lit(hash).alias("instruction_hash"))
-                        for scenario, hash in hashes.items()])
+    current = F.array(
+        *[
+            F.struct(F.lit(scenario).alias("scenario"), F.lit(hash).alias("instruction_hash"))
+            for scenario, hash in hashes.items()
+        ]
+    )
     was = F.struct("profile_hash", "instruction_hash", "model_version")
     former = before.groupBy("user_id").agg(
-        F.map_from_entries(F.collect_list(F.struct("scenario", was))).alias("former"))
+        F.map_from_entries(F.collect_list(F.struct("scenario", was))).alias("former")
+    )
 
     def changed(one: Column) -> Column:
         was = F.try_element_at("former", one["scenario"])
-        return ~(F.col("profile_hash").eqNullSafe(was["profile_hash"])
-                 & one["instruction_hash"].eqNullSafe(was["instruction_hash"])
-                 & F.lit(model_version).eqNullSafe(was["model_version"]))
+        return ~(
+            F.col("profile_hash").eqNullSafe(was["profile_hash"])
+            & one["instruction_hash"].eqNullSafe(was["instruction_hash"])
+            & F.lit(model_version).eqNullSafe(was["model_version"])
+        )
 
     # Whoever ends does so in every scenario that he has a vector in, also in one that the file no longer names.
     stands = F.map_entries(F.map_filter("former", lambda _, was: was["profile_hash"].isNotNull()))
-    to_end = F.transform(stands, lambda entry: F.struct(
-        entry["key"].alias("scenario"), entry["value"]["instruction_hash"].alias("instruction_hash")))
+    to_end = F.transform(
+        stands,
+        lambda entry: F.struct(
+            entry["key"].alias("scenario"), entry["value"]["instruction_hash"].alias("instruction_hash")
+        ),
+    )
     lives = F.col("profile_hash").isNotNull()
-    return profiles.join(former, "user_id", "left").select("user_id", "day", "profile_hash", F.when(
-        lives, F.filter(current, changed)).otherwise(F.coalesce(to_end, F.slice(current, 1, 0))).alias("wanted"))
+    return profiles.join(former, "user_id", "left").select(
+        "user_id",
+        "day",
+        "profile_hash",
+        F.when(lives, F.filter(current, changed)).otherwise(F.coalesce(to_end, F.slice(current, 1, 0))).alias("wanted"),
+    )
 
 
 def _latest_hashes(run: JobRun, profiles: DataFrame, since: date | None) -> DataFrame:
@@ -200,14 +229,24 @@ class _Counts:
 def _count(work: DataFrame, scenarios: Sequence[str]) -> _Counts:
     lives, busy = F.col("profile_hash").isNotNull(), F.size("wanted") > 0
     vectors = [F.count_if(lives & F.array_contains("wanted.scenario", name)).alias(f"to {name}") for name in scenarios]
-    row = work.agg(F.count_if(lives).alias("lives"), F.count_if(lives & busy).alias("embedded"),
-                   F.count_if(~lives & busy).alias("ended"),
-                   F.coalesce(F.sum(F.when(~lives, F.size("wanted"))), F.lit(0)).alias("ended_rows"),
-                   F.collect_set(F.when(lives & busy, F.col("day"))).alias("days"), *vectors).first()
+    row = work.agg(
+        F.count_if(lives).alias("lives"),
+        F.count_if(lives & busy).alias("embedded"),
+        F.count_if(~lives & busy).alias("ended"),
+        F.coalesce(F.sum(F.when(~lives, F.size("wanted"))), F.lit(0)).alias("ended_rows"),
+        F.collect_set(F.when(lives & busy, F.col("day"))).alias("days"),
+        *vectors,
+    ).first()
     assert row is not None
     found = {name: row[f"to {name}"] for name in scenarios}
-    return _Counts(lives=row["lives"], embedded=row["embedded"], ended=row["ended"], ended_rows=row["ended_rows"],
-                   vectors={name: count for name, count in found.items() if count}, days=row["days"])
+    return _Counts(
+        lives=row["lives"],
+        embedded=row["embedded"],
+        ended=row["ended"],
+        ended_rows=row["ended_rows"],
+        vectors={name: count for name, count in found.items() if count},
+        days=row["days"],
+    )
 
 
 def _rows(profiles: DataFrame, work: DataFrame, embedder: Embedder, users: int) -> DataFrame:
@@ -216,24 +255,32 @@ def _rows(profiles: DataFrame, work: DataFrame, embedder: Embedder, users: int) 
     lives = busy.where(F.col("profile_hash").isNotNull()).drop("profile_hash")
     tasks = max(profiles.sparkSession.sparkContext.defaultParallelism, math.ceil(users / USERS_PER_TASK))
     vectors = F.arrow_udf(embedder.function(), RETURNS)  # type: ignore[call-overload]
-    embedded = (profiles.join(lives, ["user_id", "day"]).repartition(tasks, "user_id")
-                .withColumn("scenarios", F.array_join("wanted.scenario", ","))
-                .select("user_id", "profile_hash", "wanted", vectors(*map(F.col, embedder.columns)).alias("vectors"))
-                .select("user_id", "profile_hash", "vectors", F.posexplode("wanted").alias("position", "one"))
-                .withColumn("embedding", F.col("vectors")[F.col("position")]))
-    ended = (busy.where(F.col("profile_hash").isNull())
-             .select("user_id", "profile_hash", F.explode("wanted").alias("one"))
-             .withColumn("embedding", F.lit(None).cast("array<float>")))
+    embedded = (
+        profiles.join(lives, ["user_id", "day"])
+        .repartition(tasks, "user_id")
+        .withColumn("scenarios", F.array_join("wanted.scenario", ","))
+        .select("user_id", "profile_hash", "wanted", vectors(*map(F.col, embedder.columns)).alias("vectors"))
+        .select("user_id", "profile_hash", "vectors", F.posexplode("wanted").alias("position", "one"))
+        .withColumn("embedding", F.col("vectors")[F.col("position")])
+    )
+    ended = (
+        busy.where(F.col("profile_hash").isNull())
+        .select("user_id", "profile_hash", F.explode("wanted").alias("one"))
+        .withColumn("embedding", F.lit(None).cast("array<float>"))
+    )
     columns = ["user_id", "one.scenario", "embedding", "one.instruction_hash", "profile_hash"]
     return embedded.select(*columns).unionByName(ended.select(*columns))
 
 
 def embedder_of(spark: SparkSession, deployment: Deployment, release: Release) -> Embedder:
     """The function that workers embed with, and the columns that it takes."""
-    return Embedder(release=str(release.path), providers=deployment.model.providers,
-                    threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
-                    sources=tuple(source.name for source in deployment.sources),
-                    tabular=bool(deployment.numbers or deployment.categories))
+    return Embedder(
+        release=str(release.path),
+        providers=deployment.model.providers,
+        threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
+        sources=tuple(source.name for source in deployment.sources),
+        tabular=bool(deployment.numbers or deployment.categories),
+    )
 
 
 @contextmanager

@@ -50,6 +50,7 @@ class Embedder:
 
     def function(self) -> Callable[[Batches], Iterator[pa.Array]]:
         """An iterator Arrow function of `columns`: for each user the vectors of the scenarios asked for, in order."""
+
         def vectors(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
             runtime = opened(self.release, self.providers, self.threads)
             for *columns, scenarios in batches:
@@ -83,6 +84,7 @@ def embed_rows(runtime: Runtime, profiles: pa.Table, scenarios: Sequence[str]) -
         vectors_UKH = runtime.embed(profiles.take(users), wanted)
         for position in range(len(wanted)):
             vectors_VH[starts_U[users] + position] = vectors_UKH[:, position]
-    vectors = pa.ListArray.from_arrays(np.arange(len(vectors_VH) + 1, dtype=np.int32) * runtime.width,
-                                       pa.array(vectors_VH.reshape(-1)))
+    vectors = pa.ListArray.from_arrays(
+        np.arange(len(vectors_VH) + 1, dtype=np.int32) * runtime.width, pa.array(vectors_VH.reshape(-1))
+    )
     return pa.ListArray.from_arrays(np.concatenate([[0], ends_U]).astype(np.int32), vectors)

@@ -82,8 +82,9 @@ class Lookup:
         """The scenarios that can be asked for."""
         return tuple(self._widths)
 
-    def __call__(self, users: Sequence[str], scenarios: Sequence[str] | None = None, *,
-                 now: datetime | None = None) -> list[Answer]:
+    def __call__(
+        self, users: Sequence[str], scenarios: Sequence[str] | None = None, *, now: datetime | None = None
+    ) -> list[Answer]:
         """Look `users` up, in their order.
 
         Parameters
@@ -110,7 +111,7 @@ class Lookup:
         answers = []
         with reaching(self._deployment):
             for start in range(0, len(users), BATCH):
-                answers += self._read(users[start:start + BATCH], wanted, scenarios, now)
+                answers += self._read(users[start : start + BATCH], wanted, scenarios, now)
         return answers
 
     def _checked(self, scenarios: Sequence[str] | None) -> tuple[str, ...]:
@@ -123,8 +124,9 @@ class Lookup:
             raise StoreError(f"scenario {unknown[0]!r} was never published; use one of {', '.join(self.scenarios)}")
         return tuple(scenarios)
 
-    def _read(self, users: Sequence[str], wanted: tuple[str, ...], asked: Sequence[str] | None,
-              now: datetime) -> list[Answer]:
+    def _read(
+        self, users: Sequence[str], wanted: tuple[str, ...], asked: Sequence[str] | None, now: datetime
+    ) -> list[Answer]:
         single = wanted[0] if len(wanted) == 1 else None
         features: Any = self._services[single]
         if asked is not None and single is None:
@@ -138,10 +140,12 @@ class Lookup:
             rows = unpack([packed[position].bytes_val for position in there], self._widths[scenario])
             for position, row in zip(there, rows, strict=True):
                 as_of, age = _time(times[position].unix_timestamp_val, now)
-                vectors[position][scenario] = Vector(vector=row, model_version=model_versions[position].string_val,
-                                                     as_of=as_of, age=age)
-        return [Answer(user_id=user, found=bool(found), vectors=found)
-                for user, found in zip(users, vectors, strict=True)]
+                vectors[position][scenario] = Vector(
+                    vector=row, model_version=model_versions[position].string_val, as_of=as_of, age=age
+                )
+        return [
+            Answer(user_id=user, found=bool(found), vectors=found) for user, found in zip(users, vectors, strict=True)
+        ]
 
 
 @lru_cache(maxsize=1024)

@@ -22,8 +22,12 @@ from jobs.config.deployment import Deployment
 REGEX_NAMES = "spark.sql.parser.quotedRegexColumnNames"
 
 
-def features(spark: SparkSession, deployment: Deployment, entity_df: pd.DataFrame | DataFrame,
-             scenarios: Sequence[str] | None = None) -> DataFrame:
+def features(
+    spark: SparkSession,
+    deployment: Deployment,
+    entity_df: pd.DataFrame | DataFrame,
+    scenarios: Sequence[str] | None = None,
+) -> DataFrame:
     """Join each row of `entity_df` to its user's vectors as of the row's time.
 
     Parameters
@@ -48,8 +52,10 @@ def features(spark: SparkSession, deployment: Deployment, entity_df: pd.DataFram
     rows = entity_df.toPandas() if isinstance(entity_df, DataFrame) else entity_df
     missing = [name for name in ("user_id", "as_of") if name not in rows.columns]
     if missing or rows.empty:
-        raise StoreError(f"entity_df has {f'no column {missing[0]}' if missing else 'no row'}; give it user_id and "
-                         "as_of, one row for each vector wanted")
+        raise StoreError(
+            f"entity_df has {f'no column {missing[0]}' if missing else 'no row'}; give it user_id and "
+            "as_of, one row for each vector wanted"
+        )
     store = open_store(deployment)
     known = {field.name for field in store.get_feature_view(VIEW).features}
     wanted = tuple(scenarios) if scenarios is not None else deployment.scenario_names
@@ -73,13 +79,19 @@ def features(spark: SparkSession, deployment: Deployment, entity_df: pd.DataFram
 
 def _unpacked(joined: DataFrame, scenarios: Sequence[str]) -> DataFrame:
     """The packed columns as arrays of floats."""
-    schema = ", ".join(f"`{field.name}` {'array<float>' if field.name in scenarios else field.dataType.simpleString()}"
-                       for field in joined.schema.fields)
+    schema = ", ".join(
+        f"`{field.name}` {'array<float>' if field.name in scenarios else field.dataType.simpleString()}"
+        for field in joined.schema.fields
+    )
 
     def unpacked(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             yield pa.RecordBatch.from_arrays(
-                [unpack_all(column.cast(pa.binary())) if name in scenarios else column
-                 for name, column in zip(batch.schema.names, batch.columns, strict=True)], names=batch.schema.names)
+                [
+                    unpack_all(column.cast(pa.binary())) if name in scenarios else column
+                    for name, column in zip(batch.schema.names, batch.columns, strict=True)
+                ],
+                names=batch.schema.names,
+            )
 
     return joined.mapInArrow(unpacked, schema)

@@ -58,8 +58,12 @@ class Published:
     seconds: float
 
 
-def publish(spark: SparkSession, deployment: Deployment, as_of: date,
-            told: Callable[[int, int], None] = lambda done, total: None) -> Published:
+def publish(
+    spark: SparkSession,
+    deployment: Deployment,
+    as_of: date,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Published:
     """Write a day of `user_vectors` and bring the online store to the table's latest rows.
 
     The online store is left alone, and `held_back` says why, while a later day was made from the day as it was
@@ -90,8 +94,9 @@ def publish(spark: SparkSession, deployment: Deployment, as_of: date,
         with reaching(deployment):
             done = {} if held_back else serve(spark, deployment, told)
         run.details |= {"held_back": held_back, **done}
-    return Published(as_of=as_of, users=users, replaced=replaced, held_back=held_back,
-                     seconds=time.monotonic() - started, **done)
+    return Published(
+        as_of=as_of, users=users, replaced=replaced, held_back=held_back, seconds=time.monotonic() - started, **done
+    )
 
 
 def whole_rows(embeddings: DataFrame, deployment: Deployment, as_of: date) -> DataFrame:
@@ -100,30 +105,37 @@ def whole_rows(embeddings: DataFrame, deployment: Deployment, as_of: date) -> Da
     `rows_in`, beside the table's columns, counts the user's embeddings of the day.
     """
     touched = embeddings.where(F.col("day") == F.lit(as_of)).select("user_id").distinct()
-    past = (embeddings.where(F.col("scenario").isin(*deployment.scenario_names))
-            .select("user_id", "scenario", "as_of", "embedding", "model_version", "day")
-            .join(touched, "user_id", "left_semi"))
+    past = (
+        embeddings.where(F.col("scenario").isin(*deployment.scenario_names))
+        .select("user_id", "scenario", "as_of", "embedding", "model_version", "day")
+        .join(touched, "user_id", "left_semi")
+    )
     newest = tables.latest(past, ("user_id", "scenario"), as_of).select(
-        "user_id", "scenario", "as_of", "model_version", "embedding")
+        "user_id", "scenario", "as_of", "model_version", "embedding"
+    )
 
     def packed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # Inside, so that a worker imports the packing alone and not Feast.
         for batch in batches:
             yield batch.drop_columns(["embedding"]).append_column("vector", pack(batch["embedding"]))
 
-    vectors = newest.mapInArrow(packed, "user_id string, scenario string, as_of timestamp, model_version string, "
-                                        "vector binary")
+    vectors = newest.mapInArrow(
+        packed, "user_id string, scenario string, as_of timestamp, model_version string, vector binary"
+    )
     cells = []
     for scenario in deployment.scenario_names:
         there = (F.col("scenario") == scenario) & F.col("vector").isNotNull()
-        cells += [F.max(F.when(there, F.col(value))).alias(name)
-                  for name, value in zip(columns(scenario), ("vector", "model_version", "as_of"), strict=True)]
+        cells += [
+            F.max(F.when(there, F.col(value))).alias(name)
+            for name, value in zip(columns(scenario), ("vector", "model_version", "as_of"), strict=True)
+        ]
     rows_in = F.count_if(F.col("as_of") == tables.moment(as_of)).alias("rows_in")
     return vectors.groupBy("user_id").agg(*cells, rows_in).withColumn("as_of", tables.moment(as_of))
 
 
-def serve(spark: SparkSession, deployment: Deployment,
-          told: Callable[[int, int], None] = lambda done, total: None) -> dict[str, int]:
+def serve(
+    spark: SparkSession, deployment: Deployment, told: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, int]:
     """Bring the online store to the latest rows of `user_vectors`; counts of users online, written and cleared.
 
     Raises
@@ -136,8 +148,12 @@ def serve(spark: SparkSession, deployment: Deployment,
     scenarios = [scenario for scenario in deployment.scenario_names if scenario in names]
     rows = tables.latest(vectors.select("user_id", "as_of", "day", *names), ("user_id",), date.max)
     times = ["as_of", *(columns(scenario)[2] for scenario in scenarios)]
-    rows = (rows.where(F.coalesce(*scenarios).isNotNull()).drop("day")
-            .withColumns({name: F.unix_seconds(name) for name in times}).persist())
+    rows = (
+        rows.where(F.coalesce(*scenarios).isNotNull())
+        .drop("day")
+        .withColumns({name: F.unix_seconds(name) for name in times})
+        .persist()
+    )
     try:
         total, width = _width(deployment, rows, scenarios)
         view = _view(deployment, width)
@@ -149,8 +165,12 @@ def serve(spark: SparkSession, deployment: Deployment,
         written = _write(view, _online_rows(rows, names), total, told)
         cleared = _clear(view, gone)
         if gone:
-            (users.write.format("delta").mode("overwrite").option("replaceWhere", f"project = '{project}'")
-                  .save(deployment.table(ONLINE_USERS)))
+            (
+                users.write.format("delta")
+                .mode("overwrite")
+                .option("replaceWhere", f"project = '{project}'")
+                .save(deployment.table(ONLINE_USERS))
+            )
         return {"online": total, "written": written, "cleared": cleared}
     finally:
         rows.unpersist()
@@ -163,9 +183,11 @@ def _width(deployment: Deployment, rows: DataFrame, scenarios: list[str]) -> tup
     ends = F.min(F.least(nothing, *lengths)), F.max(F.greatest(nothing, *lengths))
     total, shortest, longest = rows.agg(F.count(F.lit(1)), *ends).collect()[0]
     if shortest != longest:
-        raise PublishError(f"{deployment.table(TABLE)}: the latest rows hold vectors of {shortest // DTYPE.itemsize} "
-                           f"and of {longest // DTYPE.itemsize} values; embed every user with one release, then "
-                           "publish")
+        raise PublishError(
+            f"{deployment.table(TABLE)}: the latest rows hold vectors of {shortest // DTYPE.itemsize} "
+            f"and of {longest // DTYPE.itemsize} values; embed every user with one release, then "
+            "publish"
+        )
     return total, None if longest is None else longest // DTYPE.itemsize
 
 
@@ -186,8 +208,12 @@ def _list_first(spark: SparkSession, users: DataFrame, project: str, ledger: str
         return []
     listed = spark.read.format("delta").load(ledger).where(F.col("project") == project).select("user_id")
     wanted, there = users.select("user_id", F.lit(True).alias("wanted")), listed.withColumn("listed", F.lit(True))
-    differing = (wanted.join(there, "user_id", "full_outer")
-                 .where(F.col("wanted").isNull() | F.col("listed").isNull()).select("user_id", "wanted").collect())
+    differing = (
+        wanted.join(there, "user_id", "full_outer")
+        .where(F.col("wanted").isNull() | F.col("listed").isNull())
+        .select("user_id", "wanted")
+        .collect()
+    )
     new = [(project, row.user_id) for row in differing if row.wanted]
     if new:
         spark.createDataFrame(new, "project string, user_id string").write.format("delta").mode("append").save(ledger)
@@ -196,12 +222,17 @@ def _list_first(spark: SparkSession, users: DataFrame, project: str, ledger: str
 
 def _online_rows(rows: DataFrame, names: list[str]) -> Iterator[OnlineRow]:
     for user_id, as_of, *cells in rows.select("user_id", "as_of", *names).toLocalIterator(prefetchPartitions=True):
-        yield online_row(user_id, as_of, {name: bytes(cell) if isinstance(cell, bytearray) else cell
-                                          for name, cell in zip(names, cells, strict=True)})
+        yield online_row(
+            user_id,
+            as_of,
+            {
+                name: bytes(cell) if isinstance(cell, bytearray) else cell
+                for name, cell in zip(names, cells, strict=True)
+            },
+        )
 
 
-def _write(view: OnlineView, wanted: Iterator[OnlineRow], total: int,
-           told: Callable[[int, int], None]) -> int:
+def _write(view: OnlineView, wanted: Iterator[OnlineRow], total: int, told: Callable[[int, int], None]) -> int:
     """Write the rows that differ from what is online; their number."""
     compared = written = 0
     for batch in _batches(wanted):
@@ -230,9 +261,11 @@ def _write_and_read_back(view: OnlineView, rows: list[OnlineRow]) -> None:
     there = view.read([row.user_id for row in rows])
     lost = [row.user_id for row, online in zip(rows, there, strict=True) if not row.same(online)]
     if lost:
-        raise PublishError(f"the online store does not hold what was written for {len(lost)} of {len(rows)} users "
-                           f"({', '.join(lost[:3])}, ...): see that nothing else writes to project "
-                           f"{view.config.project!r} and that the store has room, then publish again")
+        raise PublishError(
+            f"the online store does not hold what was written for {len(lost)} of {len(rows)} users "
+            f"({', '.join(lost[:3])}, ...): see that nothing else writes to project "
+            f"{view.config.project!r} and that the store has room, then publish again"
+        )
 
 
 def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
@@ -246,14 +279,18 @@ def _require_fresh(spark: SparkSession, deployment: Deployment, as_of: date) -> 
     reason = runs.stale(deployment, "embed", as_of)
     if reason:
         first = runs.first_stale(deployment, "embed", as_of)
-        raise PublishError(f"{as_of} cannot be published: {reason}; run `instructue embed --as-of {first} "
-                           f"--through {as_of}`, and `assemble` before it where it is stale too")
+        raise PublishError(
+            f"{as_of} cannot be published: {reason}; run `instructue embed --as-of {first} "
+            f"--through {as_of}`, and `assemble` before it where it is stale too"
+        )
     earlier = [run.day for run in done if run.job == "embed" and run.day < as_of]
     reason = runs.stale(deployment, "publish", earlier[-1]) if earlier else None
     if reason:
         first = runs.first_stale(deployment, "publish", earlier[-1])
-        raise PublishError(f"{as_of} cannot be published before {earlier[-1]} is: {reason}; run `instructue publish "
-                           f"--as-of {first} --through {as_of}`")
+        raise PublishError(
+            f"{as_of} cannot be published before {earlier[-1]} is: {reason}; run `instructue publish "
+            f"--as-of {first} --through {as_of}`"
+        )
     return [run.day for run in done if run.job == "publish" and run.day > as_of]
 
 
@@ -262,5 +299,7 @@ def _held_back(spark: SparkSession, deployment: Deployment, later: list[date]) -
     reason = runs.stale(deployment, "publish", later[-1]) if later else None
     if reason is None:
         return None
-    return (f"{later[-1]} is stale ({reason}), so the online store was left as it was; run `instructue publish "
-            f"--as-of {later[0]} --through {later[-1]}`")
+    return (
+        f"{later[-1]} is stale ({reason}), so the online store was left as it was; run `instructue publish "
+        f"--as-of {later[0]} --through {later[-1]}`"
+    )

@@ -10,18 +10,43 @@ from jobs.synthetic.company import AFTER, DAY, PAST, PERIOD, Chunk
 from jobs.synthetic.event_texts import TRAITS
 
 TIME = pa.timestamp("us", tz="UTC")
-ATTRIBUTES = pa.schema([("user_id", pa.string()), ("valid_from", TIME), ("age", pa.int32()), ("gender", pa.string()),
-                        ("city_tier", pa.string()), ("phone_brand", pa.string()), ("membership_days", pa.int32()),
-                        ("occupation", pa.string())])
-MISSING = {"age": 0.08, "gender": 0.05, "city_tier": 0.06, "phone_brand": 0.1, "membership_days": 0.02,
-           "occupation": 0.2}
+ATTRIBUTES = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("valid_from", TIME),
+        ("age", pa.int32()),
+        ("gender", pa.string()),
+        ("city_tier", pa.string()),
+        ("phone_brand", pa.string()),
+        ("membership_days", pa.int32()),
+        ("occupation", pa.string()),
+    ]
+)
+MISSING = {
+    "age": 0.08,
+    "gender": 0.05,
+    "city_tier": 0.06,
+    "phone_brand": 0.1,
+    "membership_days": 0.02,
+    "occupation": 0.2,
+}
 MOVED = 0.15
 """Share of users with a second row that supersedes the first."""
 BROKEN = 0.003
 PHONES = ("Huawei", "Apple", "Xiaomi", "Oppo", "Vivo", "Honor", "Samsung")
 PHONE_SHARES = (0.24, 0.16, 0.2, 0.14, 0.12, 0.09, 0.05)
-OCCUPATIONS = ("office", "student", "teacher", "engineer", "driver", "nurse", "shop owner", "retired", "artist",
-               "civil servant")
+OCCUPATIONS = (
+    "office",
+    "student",
+    "teacher",
+    "engineer",
+    "driver",
+    "nurse",
+    "shop owner",
+    "retired",
+    "artist",
+    "civil servant",
+)
 
 
 def attribute_rows(chunk: Chunk, cut: int) -> pa.Table:
@@ -58,8 +83,10 @@ def _written(chunk: Chunk, rng: np.random.Generator, again: bool) -> pa.Table:
         "occupation": np.array(OCCUPATIONS)[np.where(work > 1.2, 3, rng.integers(len(OCCUPATIONS), size=n))],
     }
     numbers = pc.utf8_lpad(pa.array(chunk.start + np.arange(n)).cast(pa.string()), 7, "0")
-    columns = {"user_id": pc.binary_join_element_wise("u", numbers, ""),
-               "valid_from": pa.array(day * DAY + rng.integers(3600, 80_000, n) * 1_000_000, TIME)}
+    columns = {
+        "user_id": pc.binary_join_element_wise("u", numbers, ""),
+        "valid_from": pa.array(day * DAY + rng.integers(3600, 80_000, n) * 1_000_000, TIME),
+    }
     for name, value in values.items():
         columns[name] = pa.array(value, ATTRIBUTES.field(name).type, mask=rng.random(n) < MISSING[name])
     rows = pa.table(columns, schema=ATTRIBUTES)

@@ -141,8 +141,9 @@ class Chunk:
         rng = self.random("joined")
         begin = self.company.midnight // DAY - PAST * PERIOD
         later = rng.random(self.users) < JOINED_LATER
-        return np.where(later, begin + rng.integers(0, (PAST - 1) * PERIOD, self.users),
-                        begin - rng.integers(1, 3000, self.users))
+        return np.where(
+            later, begin + rng.integers(0, (PAST - 1) * PERIOD, self.users), begin - rng.integers(1, 3000, self.users)
+        )
 
     def changed(self) -> np.ndarray:
         """Users who may change on the first day, bool [U]; the others are quiet."""
@@ -175,8 +176,9 @@ class Chunk:
         """What the users did in one source over the whole simulated time."""
         rng = self.random(f"events {source}")
         count_UPG = rng.poisson(self.rates(source))
-        user, period, group = (np.repeat(index, count_UPG.ravel())
-                               for index in (axis.ravel() for axis in np.indices(count_UPG.shape)))
+        user, period, group = (
+            np.repeat(index, count_UPG.ravel()) for index in (axis.ravel() for axis in np.indices(count_UPG.shape))
+        )
         day = self.company.midnight // DAY + (period - PAST) * PERIOD + rng.integers(0, PERIOD, len(user))
         user, group, day = self._on_the_first_day(source, user, group, day, rng)
         text = self._texts(source, user, group, rng)
@@ -192,12 +194,18 @@ class Chunk:
         def pick(values: np.ndarray) -> np.ndarray:
             return np.asarray(values[keep][order])
 
-        return Events(user_E=pick(user) + self.start, text_E=pick(text), time_E=pick(time),
-                      arrived_E=pick(time + delay), late_E=pick(late),
-                      amount_E=np.round(pick(texts(source).price_T[text] * rebate), 2))
+        return Events(
+            user_E=pick(user) + self.start,
+            text_E=pick(text),
+            time_E=pick(time),
+            arrived_E=pick(time + delay),
+            late_E=pick(late),
+            amount_E=np.round(pick(texts(source).price_T[text] * rebate), 2),
+        )
 
-    def _on_the_first_day(self, source: str, user: np.ndarray, group: np.ndarray, day: np.ndarray,
-                          rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _on_the_first_day(
+        self, source: str, user: np.ndarray, group: np.ndarray, day: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One more bill on the first day for each user who is to change then, so that he does."""
         if self.company.changed_share is None or source != "bills":
             return user, group, day
@@ -222,8 +230,9 @@ class Chunk:
             want_dearer = rng.random(len(group_N)) < 1 / (1 + np.exp(-0.4 * wealth_N))
             return np.where(dearer == want_dearer, second, first)
 
-        habit_UGH = draw(np.tile(np.repeat(np.arange(len(GROUPS)), HABITS), self.users),
-                         np.repeat(wealth, len(GROUPS) * HABITS)).reshape(self.users, len(GROUPS), HABITS)
+        habit_UGH = draw(
+            np.tile(np.repeat(np.arange(len(GROUPS)), HABITS), self.users), np.repeat(wealth, len(GROUPS) * HABITS)
+        ).reshape(self.users, len(GROUPS), HABITS)
         habitual = habit_UGH[user, group, rng.choice(HABITS, p=[0.6, 0.3, 0.1], size=len(user))]
         return np.where(rng.random(len(user)) < HABIT, habitual, draw(group, wealth[user]))
 
@@ -239,8 +248,10 @@ class Chunk:
         """Labels as of the first day, bool [U] each; `events` of the sources of FUTURE_LABELS, if at hand."""
         if events is None:
             events = {source: self.events(source) for source in {source for source, _, _ in FUTURE_LABELS.values()}}
-        return {name: self.attribute_label(name) if name in ATTRIBUTE_LABELS else self.future_label(name, events)
-                for name in LABELS}
+        return {
+            name: self.attribute_label(name) if name in ATTRIBUTE_LABELS else self.future_label(name, events)
+            for name in LABELS
+        }
 
     def attribute_label(self, name: str) -> np.ndarray:
         """What a user is: a mixture of traits, plus noise, above a threshold."""
@@ -256,6 +267,9 @@ class Chunk:
         source, theme, least = FUTURE_LABELS[name]
         done = events[source]
         begin = self.company.midnight
-        counted = (texts(source).group_T[done.text_E] == NAMES.index(theme)) & (done.time_E >= begin) & (
-            done.time_E < begin + PERIOD * DAY)
+        counted = (
+            (texts(source).group_T[done.text_E] == NAMES.index(theme))
+            & (done.time_E >= begin)
+            & (done.time_E < begin + PERIOD * DAY)
+        )
         return np.bincount(done.user_E[counted] - self.start, minlength=self.users) >= least

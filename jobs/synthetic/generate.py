@@ -33,28 +33,67 @@ if TYPE_CHECKING:
 FIRST_DAY = date(2026, 1, 1)
 TIME = pa.timestamp("us", tz="UTC")
 SCHEMAS = {
-    "bills": pa.schema([("bill_id", pa.string()), ("user_id", pa.string()), ("paid_at", TIME),
-                        ("merchant", pa.string()), ("category", pa.string()), ("item", pa.string()),
-                        ("amount", pa.float64()), ("channel", pa.string()), ("arrived_at", TIME)]),
-    "mini_program_logs": pa.schema([("log_id", pa.string()), ("user_id", pa.string()), ("opened_at", TIME),
-                                    ("program", pa.string()), ("action", pa.string()), ("arrived_at", TIME)]),
-    "page_paths": pa.schema([("user_id", pa.string()), ("viewed_at", TIME), ("path", pa.string()),
-                             ("arrived_at", TIME)]),
-    "searches": pa.schema([("search_id", pa.string()), ("user_id", pa.string()), ("searched_at", pa.string()),
-                           ("query", pa.string()), ("arrived_at", TIME)]),
+    "bills": pa.schema(
+        [
+            ("bill_id", pa.string()),
+            ("user_id", pa.string()),
+            ("paid_at", TIME),
+            ("merchant", pa.string()),
+            ("category", pa.string()),
+            ("item", pa.string()),
+            ("amount", pa.float64()),
+            ("channel", pa.string()),
+            ("arrived_at", TIME),
+        ]
+    ),
+    "mini_program_logs": pa.schema(
+        [
+            ("log_id", pa.string()),
+            ("user_id", pa.string()),
+            ("opened_at", TIME),
+            ("program", pa.string()),
+            ("action", pa.string()),
+            ("arrived_at", TIME),
+        ]
+    ),
+    "page_paths": pa.schema(
+        [("user_id", pa.string()), ("viewed_at", TIME), ("path", pa.string()), ("arrived_at", TIME)]
+    ),
+    "searches": pa.schema(
+        [
+            ("search_id", pa.string()),
+            ("user_id", pa.string()),
+            ("searched_at", pa.string()),
+            ("query", pa.string()),
+            ("arrived_at", TIME),
+        ]
+    ),
     "attributes": ATTRIBUTES,
-    "labels": pa.schema([("user_id", pa.string()), ("as_of", TIME), ("scenario", pa.string()),
-                         ("label", pa.int32())]),
+    "labels": pa.schema([("user_id", pa.string()), ("as_of", TIME), ("scenario", pa.string()), ("label", pa.int32())]),
 }
 TIMES = {"bills": "paid_at", "mini_program_logs": "opened_at", "page_paths": "viewed_at", "searches": "searched_at"}
 """The time column of each source; that of searches is a string, with other UTC offsets and garbage."""
 IDS = {"bills": "bill_id", "mini_program_logs": "log_id", "searches": "search_id"}
 
-BROKEN = {"no user": 0.0006, "empty user": 0.0004, "no time": 0.001, "far future": 0.0008, "repeated": 0.001,
-          "unreadable time": 0.0015, "amount not a number": 0.0005, "amount negative": 0.0006, "amount huge": 0.0003}
+BROKEN = {
+    "no user": 0.0006,
+    "empty user": 0.0004,
+    "no time": 0.001,
+    "far future": 0.0008,
+    "repeated": 0.001,
+    "unreadable time": 0.0015,
+    "amount not a number": 0.0005,
+    "amount negative": 0.0006,
+    "amount huge": 0.0003,
+}
 """Rows added per kind of breakage, as a share of a source's rows, where the source can have it."""
-ONLY_IN = {"unreadable time": ("searches",), "repeated": tuple(IDS), "amount not a number": ("bills",),
-           "amount negative": ("bills",), "amount huge": ("bills",)}
+ONLY_IN = {
+    "unreadable time": ("searches",),
+    "repeated": tuple(IDS),
+    "amount not a number": ("bills",),
+    "amount negative": ("bills",),
+    "amount huge": ("bills",),
+}
 UNREADABLE = ("yesterday", "31/12/2025 25:61", "", "2025-13-40T00:00:00Z", "N/A")
 OTHER_OFFSET = 0.1
 """Share of searches whose time is written with China's offset."""
@@ -87,14 +126,23 @@ class Report:
 
     def lines(self) -> list[tuple[str, str]]:
         """Name and value of everything, for printing."""
-        told = [("users", f"{self.users:,}"), *((f"rows {name}", f"{n:,}") for name, n in self.rows.items()),
-                *((f"late {name}", f"{n:,}") for name, n in self.late.items()),
-                *((f"broken {name}", f"{n:,}") for name, n in self.broken.items())]
+        told = [
+            ("users", f"{self.users:,}"),
+            *((f"rows {name}", f"{n:,}") for name, n in self.rows.items()),
+            *((f"late {name}", f"{n:,}") for name, n in self.late.items()),
+            *((f"broken {name}", f"{n:,}") for name, n in self.broken.items()),
+        ]
         return [*told, *(self.signal.lines() if self.signal else []), ("seconds", f"{self.seconds:.1f}")]
 
 
-def generate(deployment: Deployment, as_of: date, users: int = 2000, seed: int = 0,
-             changed_share: float | None = 0.05, first_day: date = FIRST_DAY) -> Report:
+def generate(
+    deployment: Deployment,
+    as_of: date,
+    users: int = 2000,
+    seed: int = 0,
+    changed_share: float | None = 0.05,
+    first_day: date = FIRST_DAY,
+) -> Report:
     """Bring the source tables to what had arrived before `as_of`, and write the labels of `first_day`.
 
     Parameters
@@ -117,18 +165,25 @@ def generate(deployment: Deployment, as_of: date, users: int = 2000, seed: int =
     if changed_share is not None and not 0 <= changed_share <= 1:
         raise GenerateError(f"changed_share = {changed_share}: use a share from 0 to 1, or None")
     _refuse_others(deployment)
-    company = Company(users=users, seed=seed, first_day=first_day, changed_share=changed_share,
-                      quiet_ages=quiet_ages(deployment))
+    company = Company(
+        users=users, seed=seed, first_day=first_day, changed_share=changed_share, quiet_ages=quiet_ages(deployment)
+    )
     cut = (as_of - date(1970, 1, 1)).days * DAY
     counts: dict[str, Counter[str]] = {source: Counter() for source in SOURCES}
-    rows = {source: _write(deployment, source, _source_batches(company, source, cut, counts[source]))
-            for source in SOURCES}
+    rows = {
+        source: _write(deployment, source, _source_batches(company, source, cut, counts[source])) for source in SOURCES
+    }
     rows["attributes"] = _write(deployment, "attributes", (attribute_rows(c, cut) for c in company.chunks()))
     rows["labels"] = _write(deployment, "labels", (_label_rows(chunk) for chunk in company.chunks()))
-    return Report(as_of=as_of, users=users, rows=rows,
-                  late={source: counts[source].pop("late") for source in SOURCES},
-                  broken={f"{source}: {kind}": n for source in SOURCES for kind, n in counts[source].items()},
-                  signal=_signal(company) if as_of <= first_day else None, seconds=time.monotonic() - begin)
+    return Report(
+        as_of=as_of,
+        users=users,
+        rows=rows,
+        late={source: counts[source].pop("late") for source in SOURCES},
+        broken={f"{source}: {kind}": n for source in SOURCES for kind, n in counts[source].items()},
+        signal=_signal(company) if as_of <= first_day else None,
+        seconds=time.monotonic() - begin,
+    )
 
 
 def _signal(company: Company) -> Signal:
@@ -153,8 +208,10 @@ def _refuse_others(deployment: Deployment) -> None:
     for table in SCHEMAS:
         path = deployment.table(table)
         if exists(path) and delta(path).metadata().description != MADE_UP:
-            raise GenerateError(f"{deployment.path}: lake = {deployment.lake}: the table {table} at {path} was not "
-                                "made by `generate`, which would overwrite it; name another `lake`")
+            raise GenerateError(
+                f"{deployment.path}: lake = {deployment.lake}: the table {table} at {path} was not "
+                "made by `generate`, which would overwrite it; name another `lake`"
+            )
 
 
 def _write(deployment: Deployment, table: str, batches: Iterator[pa.Table]) -> int:
@@ -170,8 +227,7 @@ def _write(deployment: Deployment, table: str, batches: Iterator[pa.Table]) -> i
 
     reader = pa.RecordBatchReader.from_batches(SCHEMAS[table], stream())
     with in_words(deployment):
-        write_deltalake(deployment.table(table), reader, mode="overwrite", schema_mode="overwrite",
-                        description=MADE_UP)
+        write_deltalake(deployment.table(table), reader, mode="overwrite", schema_mode="overwrite", description=MADE_UP)
     return written
 
 
@@ -258,8 +314,11 @@ def _break(source: str, kind: str, rows: pa.Table, rng: np.random.Generator) -> 
     if kind == "far future":
         future = FAR_FUTURE + rng.integers(0, 300 * DAY, n)
         text = np.strings.add(np.datetime_as_string(future.astype("datetime64[us]"), unit="s"), "Z")
-        return _replace(rows, time_column, pa.array(text if source == "searches" else future).cast(
-            rows.schema.field(time_column).type))
+        return _replace(
+            rows,
+            time_column,
+            pa.array(text if source == "searches" else future).cast(rows.schema.field(time_column).type),
+        )
     amount = rows["amount"].to_numpy()
     wrong = {"amount not a number": np.full(n, np.nan), "amount negative": -amount, "amount huge": amount * 1e12}
     return _replace(rows, "amount", pa.array(wrong[kind]))
@@ -273,7 +332,14 @@ def _label_rows(chunk: Chunk) -> pa.Table:
     labels = chunk.labels()
     users = user_ids(chunk.start + np.arange(chunk.users))
     return pa.concat_tables(
-        pa.table({"user_id": users, "as_of": pa.array(np.full(chunk.users, chunk.company.midnight), TIME),
-                  "scenario": pa.array([name] * chunk.users), "label": pa.array(labels[name].astype(np.int32))},
-                 schema=SCHEMAS["labels"])
-        for name in LABELS)
+        pa.table(
+            {
+                "user_id": users,
+                "as_of": pa.array(np.full(chunk.users, chunk.company.midnight), TIME),
+                "scenario": pa.array([name] * chunk.users),
+                "label": pa.array(labels[name].astype(np.int32)),
+            },
+            schema=SCHEMAS["labels"],
+        )
+        for name in LABELS
+    )

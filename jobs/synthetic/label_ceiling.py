@@ -33,9 +33,15 @@ class Signal:
 
     def lines(self) -> list[tuple[str, str]]:
         """Name and value of everything, for printing."""
-        return [(f"label {name}", f"share {self.share[name]:.3f}, best text {self.text[name][1]:.3f} "
-                 f"({self.text[name][0]}), best column {self.column[name][1]:.3f} ({self.column[name][0]}), "
-                 f"ceiling {self.ceiling[name]:.3f}") for name in self.share]
+        return [
+            (
+                f"label {name}",
+                f"share {self.share[name]:.3f}, best text {self.text[name][1]:.3f} "
+                f"({self.text[name][0]}), best column {self.column[name][1]:.3f} ({self.column[name][0]}), "
+                f"ceiling {self.ceiling[name]:.3f}",
+            )
+            for name in self.share
+        ]
 
 
 def measure(chunk: Chunk) -> Signal:

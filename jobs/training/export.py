@@ -49,8 +49,13 @@ class Exported:
     seconds: float
 
 
-def export(deployment: Deployment, *, from_checkpoint: Path | None = None, instructions_only: bool = False,
-           decoder: bool = False) -> Exported:
+def export(
+    deployment: Deployment,
+    *,
+    from_checkpoint: Path | None = None,
+    instructions_only: bool = False,
+    decoder: bool = False,
+) -> Exported:
     """Make a release that passes its gates, and point the jobs at it.
 
     Parameters
@@ -88,32 +93,54 @@ def export(deployment: Deployment, *, from_checkpoint: Path | None = None, instr
         check_training(deployment)
         profiles = sample(run.open("training_profiles"), deployment, as_of)
         if instructions_only:
-            made = exporter.add_instructions(before, source, scenarios, deployment=text, profiles=profiles,
-                                             decoder=decoder)
+            made = exporter.add_instructions(
+                before, source, scenarios, deployment=text, profiles=profiles, decoder=decoder
+            )
         else:
-            made = exporter.export(source, folder(deployment), scenarios=scenarios, shaping=deployment.shaping(),
-                                   deployment=text, profiles=profiles, decoder=decoder)
+            made = exporter.export(
+                source,
+                folder(deployment),
+                scenarios=scenarios,
+                shaping=deployment.shaping(),
+                deployment=text,
+                profiles=profiles,
+                decoder=decoder,
+            )
         releases.set_current(folder(deployment), made.path.name)
         gates = json.loads((made.path / "metrics.json").read_text(encoding="utf-8"))["gates"]["cosines"]
         run.model_version, run.rows_in = made.model_version, len(profiles)
-        run.details = {"release": made.path.name, "checkpoint": source.name, "gates": gates,
-                       "scenarios": list(made.scenarios), "manual_again": lost}
+        run.details = {
+            "release": made.path.name,
+            "checkpoint": source.name,
+            "gates": gates,
+            "scenarios": list(made.scenarios),
+            "manual_again": lost,
+        }
         size = sum(file.stat().st_size for file in made.path.rglob("*") if file.is_file()) / 1e6
-        return Exported(as_of=as_of, release=made.path, model_version=made.model_version, checkpoint=source,
-                        scenarios=made.scenarios, gates=gates, manual_again=_again(lost),
-                        megabytes=round(size, 1), seconds=run.seconds())
+        return Exported(
+            as_of=as_of,
+            release=made.path,
+            model_version=made.model_version,
+            checkpoint=source,
+            scenarios=made.scenarios,
+            gates=gates,
+            manual_again=_again(lost),
+            megabytes=round(size, 1),
+            seconds=run.seconds(),
+        )
 
 
 def sample(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
     """Some dozens of a day's profiles, those with most and with fewest events among them."""
     with opening(table.table_uri):
         rows = table.to_pyarrow_dataset().head(16 * SAMPLE, filter=pc.field("day") == as_of)
-    lengths = np.sum([pc.fill_null(pc.list_value_length(rows[source.name]), 0).to_numpy()
-                      for source in deployment.sources], axis=0)
+    lengths = np.sum(
+        [pc.fill_null(pc.list_value_length(rows[source.name]), 0).to_numpy() for source in deployment.sources], axis=0
+    )
     order = np.argsort(lengths, kind="stable")
     few = min(SAMPLE // 4, len(order))
     spread = order[np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(np.int64)]
-    return rows.take(np.unique(np.concatenate([order[:few], spread, order[len(order) - few:]])))
+    return rows.take(np.unique(np.concatenate([order[:few], spread, order[len(order) - few :]])))
 
 
 def _tuned(deployment: Deployment) -> list[str]:
@@ -139,20 +166,30 @@ def _check_inputs(source: Path, deployment: Deployment) -> None:
         raise NoCheckpointError(f"{source / INPUTS} cannot be read ({error}); run `instructue train` again") from None
     varied = [key for key in ("rendered", "left_out") if key in inputs]
     if varied:
-        raise ReleaseError(f"{source} was trained to be compared, without what an evaluation left out ({varied[0]}): "
-                           "export the checkpoint of `instructue train`")
+        raise ReleaseError(
+            f"{source} was trained to be compared, without what an evaluation left out ({varied[0]}): "
+            "export the checkpoint of `instructue train`"
+        )
     found = releases.differences(deployment.shaping(), trained, "training")
     if "network" in inputs:
-        found += releases.differences(_network(json.loads(network(deployment).to_json())), _network(inputs["network"]),
-                                      "training", "model.network")
+        found += releases.differences(
+            _network(json.loads(network(deployment).to_json())),
+            _network(inputs["network"]),
+            "training",
+            "model.network",
+        )
     if found:
-        raise ReleaseError(f"the deployment differs from what {source.name} was trained on:\n"
-                           + "\n".join(f"  {difference}" for difference in found)
-                           + "\nrestore these keys, or run userqa and train again")
+        raise ReleaseError(
+            f"the deployment differs from what {source.name} was trained on:\n"
+            + "\n".join(f"  {difference}" for difference in found)
+            + "\nrestore these keys, or run userqa and train again"
+        )
 
 
 def _network(config: dict[str, Any]) -> dict[str, Any]:
     """What two networks are compared by: not where pretrained models lie, nor what a default has become since."""
-    parts = {part: {key: value for key, value in config[part].items() if key != "pretrained"}
-             for part in ("encoder", "backbone")}
+    parts = {
+        part: {key: value for key, value in config[part].items() if key != "pretrained"}
+        for part in ("encoder", "backbone")
+    }
     return {key: value for key, value in config.items() if key not in ("sources", "tabular")} | parts

@@ -46,9 +46,9 @@ class Labelled:
     label_U: NDArray[np.int64]
 
 
-def read_labels(deployment: Deployment, scenarios: Sequence[Scenario],
-                *,
-                yes_or_no: bool = True) -> dict[str, pa.Table]:
+def read_labels(
+    deployment: Deployment, scenarios: Sequence[Scenario], *, yes_or_no: bool = True
+) -> dict[str, pa.Table]:
     """Each scenario's labels, every scenario one that names a table of them; 0 and 1 alone, or any whole numbers.
 
     Raises
@@ -67,8 +67,9 @@ def read_labels(deployment: Deployment, scenarios: Sequence[Scenario],
             whole = labels.to_pyarrow_dataset()
             wrong = _wrong_columns(whole.schema)
             if not wrong:
-                tables[scenario.name] = table = whole.to_table(columns=[*COLUMNS],
-                                                               filter=pc.field("scenario") == scenario.name)
+                tables[scenario.name] = table = whole.to_table(
+                    columns=[*COLUMNS], filter=pc.field("scenario") == scenario.name
+                )
                 wrong = _wrong_rows(table, scenario.name, yes_or_no)
         mistakes += [f"  {key}: {words}" for words in wrong]
     if mistakes:
@@ -76,8 +77,9 @@ def read_labels(deployment: Deployment, scenarios: Sequence[Scenario],
     return tables
 
 
-def labelled_profiles(deployment: Deployment, table: DeltaTable,
-                      labels: dict[str, pa.Table]) -> tuple[pa.Table, list[Labelled]]:
+def labelled_profiles(
+    deployment: Deployment, table: DeltaTable, labels: dict[str, pa.Table]
+) -> tuple[pa.Table, list[Labelled]]:
     """The rows of `user_profiles` that the labels need, and each scenario's users who have one.
 
     Raises
@@ -94,24 +96,33 @@ def labelled_profiles(deployment: Deployment, table: DeltaTable,
 
 
 def _wrong_columns(schema: pa.Schema) -> list[str]:
-    missing = [f"there is no column {name}; write one of {kind}" for name, (_, kind) in COLUMNS.items()
-               if name not in schema.names]
-    return missing + [f"column {name} is {schema.field(name).type}; write {kind}"
-                      for name, (fits, kind) in COLUMNS.items()
-                      if name in schema.names and not fits(schema.field(name).type)]
+    missing = [
+        f"there is no column {name}; write one of {kind}"
+        for name, (_, kind) in COLUMNS.items()
+        if name not in schema.names
+    ]
+    return missing + [
+        f"column {name} is {schema.field(name).type}; write {kind}"
+        for name, (fits, kind) in COLUMNS.items()
+        if name in schema.names and not fits(schema.field(name).type)
+    ]
 
 
 def _wrong_rows(table: pa.Table, scenario: str, yes_or_no: bool) -> list[str]:
     if not len(table):
         return [f"there is no row of scenario {scenario!r}; name another table, or remove the key"]
-    empty = [f"{table[name].null_count} rows of scenario {scenario!r} have no {name}; fill it, or remove the rows"
-             for name in ("user_id", "as_of", "label") if table[name].null_count]
+    empty = [
+        f"{table[name].null_count} rows of scenario {scenario!r} have no {name}; fill it, or remove the rows"
+        for name in ("user_id", "as_of", "label")
+        if table[name].null_count
+    ]
     values = sorted({*pc.unique(table["label"]).to_pylist()} - {0, 1, None}) if yes_or_no else []
     return empty + [f"scenario {scenario!r} has labels such as {value}; write 0 and 1" for value in values[:1]]
 
 
-def _profiles(deployment: Deployment, table: DeltaTable,
-              labels: dict[str, pa.Table]) -> tuple[pa.Table, dict[tuple[str, object], int]]:
+def _profiles(
+    deployment: Deployment, table: DeltaTable, labels: dict[str, pa.Table]
+) -> tuple[pa.Table, dict[tuple[str, object], int]]:
     """The profiles that the labels need, and the row of each (user, as_of) that has one."""
     wanted = {as_of for table in labels.values() for as_of in pc.unique(table["as_of"]).to_pylist()}
     users = pa.concat_arrays([pc.unique(table["user_id"]) for table in labels.values()])
@@ -119,15 +130,24 @@ def _profiles(deployment: Deployment, table: DeltaTable,
     check_assembled(deployment, {day for day in lake.days(table) if day <= last}, last)
     there = lake.rows(table, filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
     order = pc.sort_indices(there, [("as_of", "ascending")])
-    keys = list(zip(there["user_id"].take(order).to_pylist(), there["as_of"].take(order).to_pylist(),
-                    there["profile_hash"].take(order).is_valid().to_pylist(), order.to_pylist(), strict=True))
+    keys = list(
+        zip(
+            there["user_id"].take(order).to_pylist(),
+            there["as_of"].take(order).to_pylist(),
+            there["profile_hash"].take(order).is_valid().to_pylist(),
+            order.to_pylist(),
+            strict=True,
+        )
+    )
     rows: dict[tuple[str, object], int] = {}
     for as_of in wanted:
         latest = {user: row if valid else None for user, at, valid, row in keys if at <= as_of}
         rows |= {(user, as_of): row for user, row in latest.items() if row is not None}
     if not rows:
-        raise LabelError(f"no labelled user has a profile at {min(wanted):%Y-%m-%d}: run "
-                         f"`instructue assemble --as-of {min(wanted):%Y-%m-%d}`")
+        raise LabelError(
+            f"no labelled user has a profile at {min(wanted):%Y-%m-%d}: run "
+            f"`instructue assemble --as-of {min(wanted):%Y-%m-%d}`"
+        )
     kept = sorted(set(rows.values()))
     place = {row: position for position, row in enumerate(kept)}
     return there.take(kept), {key: place[row] for key, row in rows.items()}
@@ -144,9 +164,16 @@ def check_assembled(deployment: Deployment, days: set[date], last: date) -> None
 
 
 def _labelled(scenario: str, labels: pa.Table, row: dict[tuple[str, object], int]) -> Labelled:
-    found = [(user, row[user, as_of], label) for user, as_of, label in zip(
-        labels["user_id"].to_pylist(), labels["as_of"].to_pylist(), labels["label"].to_pylist(), strict=True)
-        if (user, as_of) in row]
-    return Labelled(scenario=scenario, user_ids=[user for user, _, _ in found],
-                    row_U=np.array([at for _, at, _ in found], np.int64),
-                    label_U=np.array([label for _, _, label in found], np.int64))
+    found = [
+        (user, row[user, as_of], label)
+        for user, as_of, label in zip(
+            labels["user_id"].to_pylist(), labels["as_of"].to_pylist(), labels["label"].to_pylist(), strict=True
+        )
+        if (user, as_of) in row
+    ]
+    return Labelled(
+        scenario=scenario,
+        user_ids=[user for user, _, _ in found],
+        row_U=np.array([at for _, at, _ in found], np.int64),
+        label_U=np.array([label for _, _, label in found], np.int64),
+    )

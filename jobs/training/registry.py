@@ -22,8 +22,10 @@ def folder(deployment: Deployment) -> Path:
     """The folder of releases, which every worker must see under this path."""
     location = urlparse(deployment.resolve(deployment.releases))
     if location.scheme not in ("", "file"):
-        raise ReleaseError(f"releases = {deployment.releases}: releases are read as files; name a folder that every "
-                           "worker sees, such as a mounted one")
+        raise ReleaseError(
+            f"releases = {deployment.releases}: releases are read as files; name a folder that every "
+            "worker sees, such as a mounted one"
+        )
     return Path(location.path)
 
 
@@ -56,9 +58,11 @@ def check_shaping(deployment: Deployment, run: Run) -> None:
     made = run.details.get("shaping")
     found = releases.differences(deployment.shaping(), made, "profiles") if made else []
     if found:
-        raise ReleaseError(f"the deployment differs from what {run.job} made the profiles of {run.day} with:\n"
-                           + "\n".join(f"  {difference}" for difference in found)
-                           + f"\nrun `{run.command}` again, or restore these keys")
+        raise ReleaseError(
+            f"the deployment differs from what {run.job} made the profiles of {run.day} with:\n"
+            + "\n".join(f"  {difference}" for difference in found)
+            + f"\nrun `{run.command}` again, or restore these keys"
+        )
 
 
 def instructions(deployment: Deployment) -> dict[str, str | None]:
@@ -87,8 +91,10 @@ def checkpoint(deployment: Deployment) -> Path:
         raise NoCheckpointError(f"{pointer} names no checkpoint; run `instructue train` first") from None
     path = pointer.parent / Path(name).name
     if not name or not path.is_dir():
-        raise NoCheckpointError(f"{pointer} holds {name!r}, and there is no such folder; run `instructue train` again, "
-                                "or name a checkpoint with --checkpoint")
+        raise NoCheckpointError(
+            f"{pointer} holds {name!r}, and there is no such folder; run `instructue train` again, "
+            "or name a checkpoint with --checkpoint"
+        )
     return path
 
 
@@ -111,8 +117,10 @@ def came_from(deployment: Deployment, release: Release) -> Path:
     for config in sorted(checkpoints(deployment).glob("*/config.json")):
         if checkpoint_hash(config.parent) == release.checkpoint:
             return config.parent
-    raise NoCheckpointError(f"none in {checkpoints(deployment)} is the checkpoint {release.checkpoint[:12]} that the "
-                            "current release came from: name it with --checkpoint, or train and export whole")
+    raise NoCheckpointError(
+        f"none in {checkpoints(deployment)} is the checkpoint {release.checkpoint[:12]} that the "
+        "current release came from: name it with --checkpoint, or train and export whole"
+    )
 
 
 def set_checkpoint(deployment: Deployment, path: Path) -> None:

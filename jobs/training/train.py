@@ -55,8 +55,14 @@ class Trained:
     seconds: float
 
 
-def train(deployment: Deployment, *, steps: int | None = None, seed: int = 0, log: Callable[[str], None] = print,
-          told: Callable[[int, int], None] = lambda done, total: None) -> Trained:
+def train(
+    deployment: Deployment,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    log: Callable[[str], None] = print,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Trained:
     """Train a network as the deployment file says, or go on where a killed run stopped.
 
     Parameters
@@ -90,27 +96,47 @@ def train(deployment: Deployment, *, steps: int | None = None, seed: int = 0, lo
         check_training(deployment)
         tables = {name: run.open(name) for name in TABLES}
         folder = checkpoint_of(deployment, inputs(deployment, config, training, run.versions, seed), write=first)
-        fit(lake.rows(tables["training_profiles"]), lake.rows(tables["userqa"]), config, training, folder, seed=seed,
-            log=log, told=told)
+        fit(
+            lake.rows(tables["training_profiles"]),
+            lake.rows(tables["userqa"]),
+            config,
+            training,
+            folder,
+            seed=seed,
+            log=log,
+            told=told,
+        )
         if first:
             set_checkpoint(deployment, folder)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         curve = metrics["curve"]["loss"]
         kept = [scored for scored in metrics["validation"] if scored["step"] == metrics["checkpoint_step"]]
-        done = Trained(as_of=as_of, checkpoint=folder, profiles=metrics["profiles"], pairs=metrics["pairs"],
-                       steps=len(curve), loss=curve[-1] if curve else None, validation=kept[-1] if kept else {},
-                       seconds=run.seconds())
+        done = Trained(
+            as_of=as_of,
+            checkpoint=folder,
+            profiles=metrics["profiles"],
+            pairs=metrics["pairs"],
+            steps=len(curve),
+            loss=curve[-1] if curve else None,
+            validation=kept[-1] if kept else {},
+            seconds=run.seconds(),
+        )
         run.rows_in, run.rows_out = done.pairs, None
-        run.details = {"checkpoint": folder.name, "steps": done.steps, "loss": done.loss,
-                       "validation": done.validation}
+        run.details = {"checkpoint": folder.name, "steps": done.steps, "loss": done.loss, "validation": done.validation}
         return done
 
 
-def inputs(deployment: Deployment, config: NetworkConfig, training: TrainingConfig, versions: Mapping[str, int],
-           seed: int) -> dict[str, Any]:
+def inputs(
+    deployment: Deployment, config: NetworkConfig, training: TrainingConfig, versions: Mapping[str, int], seed: int
+) -> dict[str, Any]:
     """Everything that decides a training, as JSON knows it."""
-    decides = {"shaping": deployment.shaping(), "versions": {name: versions[name] for name in TABLES}, "seed": seed,
-               "network": json.loads(config.to_json()), "training": asdict(training)}
+    decides = {
+        "shaping": deployment.shaping(),
+        "versions": {name: versions[name] for name in TABLES},
+        "seed": seed,
+        "network": json.loads(config.to_json()),
+        "training": asdict(training),
+    }
     if config.encoder.pretrained or config.backbone.pretrained:
         from model.network.backbones import identities  # transformers, which fresh models need not wait for
 
@@ -139,15 +165,26 @@ def check_training(deployment: Deployment) -> None:
 def network(deployment: Deployment) -> NetworkConfig:
     """The network of a deployment: its sources and columns, and the sizes and switches of `model.network`."""
     chosen = deployment.model.network
-    sources = tuple(EventSource(name=source.name, max_events=source.max_events, max_tokens=source.max_tokens)
-                    for source in deployment.sources)
-    tabular = Tabular(numbers=tuple(Number(name=name) for name in deployment.numbers),
-                      categories=tuple(Category(name=name) for name in deployment.categories))
-    return NetworkConfig(sources=sources, tabular=tabular, encoder=_located(chosen.encoder, deployment),
-                         backbone=_located(chosen.backbone, deployment),
-                         shared_encoder=chosen.shared_encoder, adapter=chosen.adapter,
-                         pooled_tokens=chosen.pooled_tokens, time_bands=chosen.time_bands, readout=chosen.readout,
-                         head=chosen.head)
+    sources = tuple(
+        EventSource(name=source.name, max_events=source.max_events, max_tokens=source.max_tokens)
+        for source in deployment.sources
+    )
+    tabular = Tabular(
+        numbers=tuple(Number(name=name) for name in deployment.numbers),
+        categories=tuple(Category(name=name) for name in deployment.categories),
+    )
+    return NetworkConfig(
+        sources=sources,
+        tabular=tabular,
+        encoder=_located(chosen.encoder, deployment),
+        backbone=_located(chosen.backbone, deployment),
+        shared_encoder=chosen.shared_encoder,
+        adapter=chosen.adapter,
+        pooled_tokens=chosen.pooled_tokens,
+        time_bands=chosen.time_bands,
+        readout=chosen.readout,
+        head=chosen.head,
+    )
 
 
 def _located(part: Part, deployment: Deployment) -> Part:

@@ -61,9 +61,16 @@ class TunedScenario:
     seconds: float
 
 
-def tune(deployment: Deployment, scenario: str, *, shots: int | None = None, seed: int = 0,
-         from_checkpoint: Path | None = None, config: TuningConfig | None = None,
-         told: Callable[[int, int], None] = lambda done, total: None) -> TunedScenario:
+def tune(
+    deployment: Deployment,
+    scenario: str,
+    *,
+    shots: int | None = None,
+    seed: int = 0,
+    from_checkpoint: Path | None = None,
+    config: TuningConfig | None = None,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> TunedScenario:
     """Tune a scenario's instruction on some of its labels, and point the jobs at the release with it.
 
     Parameters
@@ -113,42 +120,80 @@ def tune(deployment: Deployment, scenario: str, *, shots: int | None = None, see
         shown = profiles.take(group.row_U[chosen])
         read = ReadProfiles(network, tokenizers, shown)
         config = config or TuningConfig()
-        tuned = learn(read, np.arange(len(read)), group.label_U[chosen],
-                      start_vectors(network, tokenizers, wanted.instruction), config=config, seed=seed, told=told)
+        tuned = learn(
+            read,
+            np.arange(len(read)),
+            group.label_U[chosen],
+            start_vectors(network, tokenizers, wanted.instruction),
+            config=config,
+            seed=seed,
+            told=told,
+        )
         names, counts = np.unique(group.label_U[chosen], return_counts=True)
         classes = {str(name): int(count) for name, count in zip(names, counts, strict=True)}
-        facts = {"instruction": wanted.instruction, "shots": "all" if shots is None else shots, "users": len(chosen),
-                 "classes": classes, "seed": seed, "salt": SALT, "half": "fit", "labels_as_of": as_of.isoformat(),
-                 "step": tuned.step, "held_out": tuned.held_out, "settings": asdict(config),
-                 "curve": [asdict(look) for look in tuned.curve]}
+        facts = {
+            "instruction": wanted.instruction,
+            "shots": "all" if shots is None else shots,
+            "users": len(chosen),
+            "classes": classes,
+            "seed": seed,
+            "salt": SALT,
+            "half": "fit",
+            "labels_as_of": as_of.isoformat(),
+            "step": tuned.step,
+            "held_out": tuned.held_out,
+            "settings": asdict(config),
+            "curve": [asdict(look) for look in tuned.curve],
+        }
         made = before
         if tuned.step or scenario in tuned_before(before):  # what was tuned before does not stay in its place
-            made = exporter.add_tuned(before, source, scenario, tuned.vectors, facts, profiles=shown.slice(0, SAMPLE),
-                                      deployment=deployment.path.read_text(encoding="utf-8"))
+            made = exporter.add_tuned(
+                before,
+                source,
+                scenario,
+                tuned.vectors,
+                facts,
+                profiles=shown.slice(0, SAMPLE),
+                deployment=deployment.path.read_text(encoding="utf-8"),
+            )
             releases.set_current(folder(deployment), made.path.name)
         run.model_version, run.rows_in = made.model_version, len(labels[scenario])
-        run.left_out = {f"{scenario}: no profile": len(labels[scenario]) - len(group.user_ids),
-                        f"{scenario}: not in the fit half of {SALT}": len(group.user_ids) - len(half),
-                        f"{scenario}: not drawn": len(half) - len(chosen)}
+        run.left_out = {
+            f"{scenario}: no profile": len(labels[scenario]) - len(group.user_ids),
+            f"{scenario}: not in the fit half of {SALT}": len(group.user_ids) - len(half),
+            f"{scenario}: not drawn": len(half) - len(chosen),
+        }
         run.details = {"release": made.path.name, "checkpoint": source.name, "scenario": scenario} | facts
         by_step = {look.step: look.probe for look in tuned.curve}
         notes = [f"{shots} shots were asked for, the fit half has {len(half)}"] * ((shots or 0) > len(half))
         if not tuned.step:
-            notes.append("nothing learned was surely better on the users held out: "
-                         + ("the release stays as it is" if made is before else "the manual instruction is back"))
-        return TunedScenario(as_of=as_of, scenario=scenario, release=made.path, model_version=made.model_version,
-                             users=len(chosen), classes=classes,
-                             note="; ".join(notes) or None,
-                             step=tuned.step, probe=by_step[tuned.step], probe_manual=by_step[0],
-                             seconds=run.seconds())
+            notes.append(
+                "nothing learned was surely better on the users held out: "
+                + ("the release stays as it is" if made is before else "the manual instruction is back")
+            )
+        return TunedScenario(
+            as_of=as_of,
+            scenario=scenario,
+            release=made.path,
+            model_version=made.model_version,
+            users=len(chosen),
+            classes=classes,
+            note="; ".join(notes) or None,
+            step=tuned.step,
+            probe=by_step[tuned.step],
+            probe_manual=by_step[0],
+            seconds=run.seconds(),
+        )
 
 
 def _scenario(deployment: Deployment, name: str) -> Scenario:
     for scenario in deployment.scenarios:
         if scenario.name == name:
             if scenario.labels is None:
-                raise TuneError(f"{deployment.path}: scenario {name!r} has no labels to tune on; name a table under "
-                                f"scenarios.{name}.labels")
+                raise TuneError(
+                    f"{deployment.path}: scenario {name!r} has no labels to tune on; name a table under "
+                    f"scenarios.{name}.labels"
+                )
             return scenario
     known = ", ".join(scenario.name for scenario in deployment.scenarios) or "none yet"
     raise TuneError(f"{deployment.path}: there is no scenario {name!r} with an instruction; use one of {known}")

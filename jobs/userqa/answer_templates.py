@@ -17,8 +17,11 @@ from pyspark.sql import functions as F
 from jobs.userqa.questions import WHOLE, Question
 
 LEVELS = {
-    1: ("middle",), 2: ("low", "high"), 3: ("low", "middle", "high"),
-    4: ("low", "fairly low", "fairly high", "high"), 5: ("very low", "low", "middle", "high", "very high"),
+    1: ("middle",),
+    2: ("low", "high"),
+    3: ("low", "middle", "high"),
+    4: ("low", "fairly low", "fairly high", "high"),
+    5: ("very low", "low", "middle", "high", "very high"),
     6: ("very low", "low", "fairly low", "fairly high", "high", "very high"),
     7: ("very low", "low", "fairly low", "middle", "fairly high", "high", "very high"),
 }

@@ -24,15 +24,20 @@ from jobs.profiles.event_history import DAY_MICROS, EXACT, whole_days
 from jobs.userqa.answer_templates import EMPTY_IS_ZERO
 from jobs.userqa.questions import TABULAR, Question, Questions
 
-TIMES = {"weekday": templates.weekday, "daypart": templates.daypart, "month": templates.month,
-         "hour": templates.hour}
+TIMES = {"weekday": templates.weekday, "daypart": templates.daypart, "month": templates.month, "hour": templates.hour}
 """Columns of the event's time that a question may name."""
 INTEREST = "interest"
 """The column of what the event's text is about."""
 
 
-def measured(deployment: Deployment, asked: Questions, opened: Mapping[str, DataFrame], people: DataFrame,
-             cut_offs: Sequence[date], end: date) -> DataFrame:
+def measured(
+    deployment: Deployment,
+    asked: Questions,
+    opened: Mapping[str, DataFrame],
+    people: DataFrame,
+    cut_offs: Sequence[date],
+    end: date,
+) -> DataFrame:
     """One row per user and cut-off: user_id, as_of and a value per question, under its name."""
     tabular = [F.col("tabular")[q.value].alias(q.name) for q in asked.questions if q.source == TABULAR]
     wide = people.select("user_id", "as_of", *tabular)
@@ -41,21 +46,23 @@ def measured(deployment: Deployment, asked: Questions, opened: Mapping[str, Data
         if questions:
             values = _source_values(opened[source.name], source, questions, asked.interests, cut_offs, end)
             wide = wide.join(values, ["user_id", "as_of"], "left")
-    zeros = {q.name: F.coalesce(F.col(q.name), F.lit(0))
-             for q in asked.questions if q.measure in EMPTY_IS_ZERO}
+    zeros = {q.name: F.coalesce(F.col(q.name), F.lit(0)) for q in asked.questions if q.measure in EMPTY_IS_ZERO}
     return wide.withColumns(zeros)
 
 
-def misfits(spark: SparkSession, deployment: Deployment, asked: Questions,
-            opened: Mapping[str, DataFrame]) -> list[str]:
+def misfits(
+    spark: SparkSession, deployment: Deployment, asked: Questions, opened: Mapping[str, DataFrame]
+) -> list[str]:
     """Where questions and interests do not fit the tables, a line for each mistake."""
-    return [*(words for question in asked.questions
-              for words in _misfits(question, asked.interests, deployment, opened)),
-            *_unsearchable(spark, asked.interests)]
+    return [
+        *(words for question in asked.questions for words in _misfits(question, asked.interests, deployment, opened)),
+        *_unsearchable(spark, asked.interests),
+    ]
 
 
-def _misfits(question: Question, interests: Mapping[str, str], deployment: Deployment,
-             opened: Mapping[str, DataFrame]) -> list[str]:
+def _misfits(
+    question: Question, interests: Mapping[str, str], deployment: Deployment, opened: Mapping[str, DataFrame]
+) -> list[str]:
     """Where a question does not fit its source's columns."""
     name = question.name
     if question.source == TABULAR:
@@ -66,8 +73,10 @@ def _misfits(question: Question, interests: Mapping[str, str], deployment: Deplo
             return [f"  {name}.answer: {question.value} is a number; add bands, levels or yes_from"]
         if question.value in deployment.categories:
             return []
-        return [f"  {name}.value = {question.value}: no tabular column; use one of "
-                f"{', '.join([*deployment.numbers, *deployment.categories])}"]
+        return [
+            f"  {name}.value = {question.value}: no tabular column; use one of "
+            f"{', '.join([*deployment.numbers, *deployment.categories])}"
+        ]
     if question.source not in opened:
         known = [source.name for source in deployment.sources]
         return [f"  {name}.source = {question.source}: no source; use one of {', '.join([*known, TABULAR])}"]
@@ -88,8 +97,10 @@ def _misfits(question: Question, interests: Mapping[str, str], deployment: Deplo
             continue
         plan: Any = seen._jdf.queryExecution().analyzed()
         if not plan.deterministic():
-            found.append(f"  {name}.{key} = {expression}: calls what may answer otherwise the next time (rand, uuid, "
-                         "java_method, ...); write it with the columns alone")
+            found.append(
+                f"  {name}.{key} = {expression}: calls what may answer otherwise the next time (rand, uuid, "
+                "java_method, ...); write it with the columns alone"
+            )
             continue
         if key == "where" and not isinstance(dtype, BooleanType):
             found.append(f"  {name}.where = {expression}: is {dtype.simpleString()}; write a condition")
@@ -111,8 +122,14 @@ def _unsearchable(spark: SparkSession, interests: Mapping[str, str]) -> list[str
     return found
 
 
-def _source_values(df: DataFrame, source: EventSource, questions: Sequence[Question], interests: Mapping[str, str],
-                   cut_offs: Sequence[date], end: date) -> DataFrame:
+def _source_values(
+    df: DataFrame,
+    source: EventSource,
+    questions: Sequence[Question],
+    interests: Mapping[str, str],
+    cut_offs: Sequence[date],
+    end: date,
+) -> DataFrame:
     """One grouping of a source: every question's value per user and cut-off."""
     named = " ".join(part for q in questions for part in (q.where, q.value) if part)
     judged = sources.judged_events(df, source)
@@ -122,15 +139,15 @@ def _source_values(df: DataFrame, source: EventSource, questions: Sequence[Quest
     search = bool(interests and re.search(rf"\b{INTEREST}\b", named.lower())) and not _has(df, INTEREST)
     since = cut_offs[0] - timedelta(days=past) if search else None
     good = sources.events(judged, source, end, columns, texts_since=since).where(
-        F.col("__rejected").isNull() & ~F.col("__repeated") & (F.col("__time") < moment(end)))
+        F.col("__rejected").isNull() & ~F.col("__repeated") & (F.col("__time") < moment(end))
+    )
     if search:
         good = good.join(_interests(good, interests), "__text", "left")
     rows = good.withColumn("as_of", F.explode(F.array(*[moment(c) for c in cut_offs])))
     away = F.unix_micros("__time") - F.unix_micros("as_of")
     rows = rows.where((away >= -past * DAY_MICROS) & (away < ahead * DAY_MICROS))
     # Whole days from the cut-off, rounded down: -1 is the day before it, 0 the day after its midnight.
-    rows = rows.withColumn("__day", F.call_function("div", away - F.pmod(away, F.lit(DAY_MICROS)),
-                                                    F.lit(DAY_MICROS)))
+    rows = rows.withColumn("__day", F.call_function("div", away - F.pmod(away, F.lit(DAY_MICROS)), F.lit(DAY_MICROS)))
     rows = _with_times(rows, F.col("__time"))
     # Questions share what they ask after: its words are made once.
     ranked = dict.fromkeys(str(q.value) for q in questions if q.measure in ("top", "distinct"))
@@ -138,8 +155,10 @@ def _source_values(df: DataFrame, source: EventSource, questions: Sequence[Quest
     rows = rows.withColumns({name: _words(value) for value, name in said.items()})
     top = [q for q in questions if q.measure == "top"]
     # A grouping needs one aggregate at least, and all questions may be about the commonest values.
-    aggregates = [F.count(F.lit(1)).alias("__events"),
-                  *[_value(q, said).alias(q.name) for q in questions if q not in top]]
+    aggregates = [
+        F.count(F.lit(1)).alias("__events"),
+        *[_value(q, said).alias(q.name) for q in questions if q not in top],
+    ]
     values = rows.groupBy(F.col("__user").alias("user_id"), "as_of").agg(*aggregates).drop("__events")
     return values.join(_commonest(rows, top, said), ["user_id", "as_of"], "left") if top else values
 
@@ -184,14 +203,23 @@ def _commonest(rows: DataFrame, questions: Sequence[Question], said: Mapping[str
 
     Counted by groups of rows, for comparing the elements of a list with one another takes their square.
     """
-    asked = F.array(*[F.struct(F.lit(q.name).alias("question"),
-                               F.when(_inside(q), F.col(said[str(q.value)])).alias("words")) for q in questions])
+    asked = F.array(
+        *[
+            F.struct(F.lit(q.name).alias("question"), F.when(_inside(q), F.col(said[str(q.value)])).alias("words"))
+            for q in questions
+        ]
+    )
     said_rows = rows.select(F.col("__user").alias("user_id"), "as_of", F.inline(asked)).where("words IS NOT NULL")
     counted = said_rows.groupBy("user_id", "as_of", "question", "words").agg(F.count(F.lit(1)).alias("n"))
     ranked = F.struct((-F.col("n")).alias("n"), "words")
-    return counted.groupBy("user_id", "as_of").agg(*[
-        F.slice(F.sort_array(F.collect_list(F.when(F.col("question") == q.name, ranked))), 1, q.top)["words"]
-        .alias(q.name) for q in questions])
+    return counted.groupBy("user_id", "as_of").agg(
+        *[
+            F.slice(F.sort_array(F.collect_list(F.when(F.col("question") == q.name, ranked))), 1, q.top)["words"].alias(
+                q.name
+            )
+            for q in questions
+        ]
+    )
 
 
 def _with_times(df: DataFrame, time: Column) -> DataFrame:
@@ -205,7 +233,6 @@ def _has(df: DataFrame, name: str) -> bool:
 
 def _interests(events: DataFrame, interests: Mapping[str, str]) -> DataFrame:
     """What each distinct text is about: texts repeat, and hundreds of words are searched for in each."""
-    about = F.coalesce(*[F.when(F.col("__text").rlike(f"(?iu){pattern}"), name)
-                         for name, pattern in interests.items()])
+    about = F.coalesce(*[F.when(F.col("__text").rlike(f"(?iu){pattern}"), name) for name, pattern in interests.items()])
     # Without a filter after it: Spark would move that, and the search with it, to before the texts are made distinct.
     return events.select("__text").distinct().withColumn(INTEREST, about)

@@ -60,9 +60,14 @@ from model.errors import InstructUEError
 TABULAR = "tabular"
 Measure = Literal["count", "share", "sum", "mean", "distinct", "top", "recency", "days_until", "value"]
 MEASURES: dict[str, str] = {
-    "count": "events", "share": "percent of the source's events that fulfil `where`", "sum": "of `value`",
-    "mean": "of `value`", "distinct": "number of different `value`s", "top": "the commonest `value`s",
-    "recency": "whole days since the last event", "days_until": "whole days until the next event (future)",
+    "count": "events",
+    "share": "percent of the source's events that fulfil `where`",
+    "sum": "of `value`",
+    "mean": "of `value`",
+    "distinct": "number of different `value`s",
+    "top": "the commonest `value`s",
+    "recency": "whole days since the last event",
+    "days_until": "whole days until the next event (future)",
     "value": "of a tabular column",
 }
 WHOLE = ("count", "distinct", "recency", "days_until")
@@ -121,7 +126,8 @@ class Question(Part):
     name: Name
     axis: Literal["attribute", "diagnostic", "future"]
     phrasings: Annotated[tuple[Text, ...], BeforeValidator(_listed), AfterValidator(not_empty)] = Field(
-        alias="instruction")
+        alias="instruction"
+    )
     source: Name
     measure: Measure
     value: str | None = None
@@ -194,8 +200,7 @@ class Questions(Part):
         path = Path(path)
         content = document.content(path, "questions file", "mend userqa.questions", QuestionError)
         if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
-            raise QuestionError(f"questions file {path} must hold a list `questions`; "
-                                "see conf/questions/demo.yaml")
+            raise QuestionError(f"questions file {path} must hold a list `questions`; see conf/questions/demo.yaml")
         mistakes: list[str] = []
         interests = _interests(content, mistakes)
         raw = _each(content, mistakes)
@@ -218,9 +223,11 @@ def _interests(content: dict[str, Any], mistakes: list[str]) -> dict[str, str]:
     if not isinstance(interests, dict):
         mistakes.append("  interests: write a name and a pattern for each, such as `games: gems|skin`")
         return {}
-    mistakes += [f"  interests.{name} = {pattern!r}: name and pattern must be texts; put them between quotes"
-                 for name, pattern in interests.items()
-                 if not all(isinstance(text, str) and text.strip() for text in (name, pattern))]
+    mistakes += [
+        f"  interests.{name} = {pattern!r}: name and pattern must be texts; put them between quotes"
+        for name, pattern in interests.items()
+        if not all(isinstance(text, str) and text.strip() for text in (name, pattern))
+    ]
     return interests
 
 
@@ -238,13 +245,17 @@ def _each(content: dict[str, Any], mistakes: list[str]) -> list[dict[str, Any]]:
             continue
         for key in entry["each"]:
             if not isinstance(key, str) or key not in themes:
-                mistakes.append(f"  {entry.get('name')}.each: {key!r} is no theme; "
-                                f"use one of {', '.join(themes)}")
+                mistakes.append(f"  {entry.get('name')}.each: {key!r} is no theme; use one of {', '.join(themes)}")
                 continue
             own, where = rest.get("where"), themes[key].where
             where = f"({where}) AND ({own})" if own else where
-            written.append({**_filled(rest, themes[key].words), "where": where,
-                            "name": str(rest.get("name")).replace("{theme}", key)})
+            written.append(
+                {
+                    **_filled(rest, themes[key].words),
+                    "where": where,
+                    "name": str(rest.get("name")).replace("{theme}", key),
+                }
+            )
     return written
 
 
@@ -278,16 +289,22 @@ def _between(found: list[Question], general: Any) -> list[str]:
     if not isinstance(general, list) or not all(isinstance(entry, list) for entry in general):
         return [*mistakes, "  general: write a list of lists of question names"]
     past = [question.name for question in found if not question.future]
-    mistakes += [f"  general: {name!r} is no question about the past; use one of {', '.join(past)}"
-                 for entry in general for name in entry if name not in past]
+    mistakes += [
+        f"  general: {name!r} is no question about the past; use one of {', '.join(past)}"
+        for entry in general
+        for name in entry
+        if name not in past
+    ]
     return mistakes
 
 
 def _told(entry: Any, error: ValidationError) -> list[str]:
     name = entry.get("name", "(no name)") if isinstance(entry, dict) else repr(entry)[:60]
-    return [f"  {'.'.join([str(name), *map(str, detail['loc'])])}: {fix(detail, FIELD_KEYS)}"
-            for detail in error.errors()]
+    return [
+        f"  {'.'.join([str(name), *map(str, detail['loc'])])}: {fix(detail, FIELD_KEYS)}" for detail in error.errors()
+    ]
 
 
-FIELD_KEYS = sorted({field.alias or key for part in (Question, Answer, Theme)
-                     for key, field in part.model_fields.items()})
+FIELD_KEYS = sorted(
+    {field.alias or key for part in (Question, Answer, Theme) for key, field in part.model_fields.items()}
+)

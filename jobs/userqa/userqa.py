@@ -81,8 +81,9 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
         wide = measured(deployment, asked, opened, people, cut_offs, end).cache()
         # Each cut-off is written apart: the sentences, the largest of plans, are made once for all of them.
         pairs = _pairs(deployment, asked, wide).cache()
-        replaced += [run.replace(pairs.where(F.col("as_of") == moment(cut_off)), PAIRS, PAIR, cut_off)
-                     for cut_off in cut_offs]
+        replaced += [
+            run.replace(pairs.where(F.col("as_of") == moment(cut_off)), PAIRS, PAIR, cut_off) for cut_off in cut_offs
+        ]
         count = wide.count()
         pairs.unpersist()
         wide.unpersist()
@@ -91,8 +92,14 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
         spreads = _spreads(asked, tables.read(spark, deployment, PAIRS))
         run.rows_out = sum(spread.rows for spread in spreads.values())
         run.details["questions"] = {name: asdict(spread) for name, spread in spreads.items()}
-        return Asked(as_of=tuple(cut_offs), profiles=count, pairs=run.rows_out, replaced=sum(replaced),
-                     questions=spreads, seconds=run.seconds())
+        return Asked(
+            as_of=tuple(cut_offs),
+            profiles=count,
+            pairs=run.rows_out,
+            replaced=sum(replaced),
+            questions=spreads,
+            seconds=run.seconds(),
+        )
 
 
 def _write_profiles(run: JobRun, cut_offs: Sequence[date]) -> list[bool]:
@@ -100,8 +107,10 @@ def _write_profiles(run: JobRun, cut_offs: Sequence[date]) -> list[bool]:
     found = profiles(run.spark, run.deployment, cut_offs, run.read, run.started_at)
     try:
         _account(run, found.totals)
-        return [run.replace(found.rows.where(F.col("as_of") == moment(cut_off)), PROFILES, SAME, cut_off)
-                for cut_off in cut_offs]
+        return [
+            run.replace(found.rows.where(F.col("as_of") == moment(cut_off)), PROFILES, SAME, cut_off)
+            for cut_off in cut_offs
+        ]
     finally:
         found.release()
 
@@ -114,9 +123,12 @@ def _account(run: JobRun, totals: Mapping[date, Totals]) -> None:
             left_out = account.left_out() | {"rejected": account.rejected}
             run.left_out |= {f"{cut_off} {name}: {reason}": n for reason, n in left_out.items() if n}
     run.details |= {
-        "accounts": {str(cut_off): {name: asdict(account) for name, account in at.accounts.items()}
-                     for cut_off, at in totals.items()},
-        "aggregates": {str(cut_off): at.aggregate_rows for cut_off, at in totals.items()}}
+        "accounts": {
+            str(cut_off): {name: asdict(account) for name, account in at.accounts.items()}
+            for cut_off, at in totals.items()
+        },
+        "aggregates": {str(cut_off): at.aggregate_rows for cut_off, at in totals.items()},
+    }
     note_static(run)
     for at in totals.values():
         refuse_too_many(run, at)
@@ -142,24 +154,31 @@ def _check(run: JobRun, asked: Questions, opened: Mapping[str, DataFrame], cut_o
                 continue
             ends[cut_off] = max(ends[cut_off], end)
             if question.future and first_label and end > first_label:
-                mistakes.append(f"  {question.name}.days = {question.span}: asked as of {cut_off}, its "
-                                f"window ends on {end}, after the earliest label's as_of {first_label}; "
-                                f"shorten it, or name an earlier `last_as_of`")
+                mistakes.append(
+                    f"  {question.name}.days = {question.span}: asked as of {cut_off}, its "
+                    f"window ends on {end}, after the earliest label's as_of {first_label}; "
+                    f"shorten it, or name an earlier `last_as_of`"
+                )
     if first_label and cut_offs[-1] > first_label:
-        mistakes.append(f"  userqa.as_of = {cut_offs[-1]}: after the earliest label's as_of {first_label}; "
-                        "name earlier cut-offs")
+        mistakes.append(
+            f"  userqa.as_of = {cut_offs[-1]}: after the earliest label's as_of {first_label}; name earlier cut-offs"
+        )
     if mistakes:
-        raise QuestionError(f"{deployment.resolve(deployment.userqa.questions)}: {len(mistakes)} mistake(s)\n"
-                            + "\n".join(mistakes))
+        raise QuestionError(
+            f"{deployment.resolve(deployment.userqa.questions)}: {len(mistakes)} mistake(s)\n" + "\n".join(mistakes)
+        )
     return max(ends.values())
 
 
 def _first_label(run: JobRun) -> date | None:
     """The earliest as_of of the scenarios' label tables; no other column of them is ever read."""
     named = {scenario.labels: scenario.name for scenario in run.deployment.scenarios if scenario.labels}
-    missing = [f"  scenarios.{scenario}.labels = {table}: there is no Delta table at {run.deployment.table(table)}; "
-               "write it first, for no question may see what it is judged on, or remove the key until there are labels"
-               for table, scenario in named.items() if not tables.exists(run.spark, run.deployment.table(table))]
+    missing = [
+        f"  scenarios.{scenario}.labels = {table}: there is no Delta table at {run.deployment.table(table)}; "
+        "write it first, for no question may see what it is judged on, or remove the key until there are labels"
+        for table, scenario in named.items()
+        if not tables.exists(run.spark, run.deployment.table(table))
+    ]
     if missing:
         raise TableError(f"{run.deployment.path}: {len(missing)} mistake(s)\n" + "\n".join(missing))
     firsts = [run.read(table).agg(F.min(F.to_date("as_of")).alias("first")).collect()[0]["first"] for table in named]
@@ -177,11 +196,11 @@ def _pairs(deployment: Deployment, asked: Questions, wide: DataFrame) -> DataFra
         sentences[question.name] = _when_asked(question, sentence)
     told = wide.select("user_id", "as_of", "split", *[s.alias(name) for name, s in sentences.items()])
     entries = [_entry(q.name, _phrasing(q), F.col(q.name), q.axis) for q in asked.questions]
-    entries += [_entry("general", F.lit(None).cast("string"), _description(names), None)
-                for names in asked.general]
+    entries += [_entry("general", F.lit(None).cast("string"), _description(names), None) for names in asked.general]
     entry = F.explode(F.filter(F.array(*entries), lambda e: e["answer"].isNotNull()))
     return told.select("user_id", "as_of", "split", entry.alias("e")).select(
-        "user_id", "as_of", "e.question", "e.instruction", "e.answer", "e.axis", "split")
+        "user_id", "as_of", "e.question", "e.instruction", "e.answer", "e.axis", "split"
+    )
 
 
 def _when_asked(question: Question, value: Column) -> Column:
@@ -192,8 +211,12 @@ def _when_asked(question: Question, value: Column) -> Column:
 
 
 def _entry(name: str, instruction: Column, sentence: Column, axis: str | None) -> Column:
-    return F.struct(F.lit(name).alias("question"), instruction.alias("instruction"), sentence.alias("answer"),
-                    F.lit(axis).cast("string").alias("axis"))
+    return F.struct(
+        F.lit(name).alias("question"),
+        instruction.alias("instruction"),
+        sentence.alias("answer"),
+        F.lit(axis).cast("string").alias("axis"),
+    )
 
 
 def _phrasing(question: Question) -> Column:
@@ -221,8 +244,12 @@ def _edges(asked: Questions, wide: DataFrame) -> dict[str, Sequence[float]]:
     edges: dict[str, Sequence[float]] = {q.name: q.answer.bands for q in asked.questions}
     if cut:
         shares = {n: [step / n for step in range(1, n)] for n in range(2, 8)}
-        quantiles = [F.percentile_approx(_when_asked(q, asked_of(q, F.col(name))), shares[q.answer.levels or 2],
-                                         10_000).alias(name) for name, q in cut.items()]
+        quantiles = [
+            F.percentile_approx(_when_asked(q, asked_of(q, F.col(name))), shares[q.answer.levels or 2], 10_000).alias(
+                name
+            )
+            for name, q in cut.items()
+        ]
         found = wide.where(F.col("split") == "train").agg(*quantiles).collect()[0]
         edges |= {name: level_edges(found[name], q.measure in WHOLE) for name, q in cut.items()}
     return edges
@@ -231,10 +258,14 @@ def _edges(asked: Questions, wide: DataFrame) -> dict[str, Sequence[float]]:
 def _spreads(asked: Questions, pairs: DataFrame) -> dict[str, Spread]:
     """By question, also of one that nobody could be asked: an interest or a value that no user has."""
     counts = pairs.groupBy("question", "answer").count()
-    rows = counts.groupBy("question").agg(F.sum("count").alias("rows"), F.count(F.lit(1)).alias("answers"),
-                                          F.max("count").alias("most")).orderBy("question").collect()
+    rows = (
+        counts.groupBy("question")
+        .agg(F.sum("count").alias("rows"), F.count(F.lit(1)).alias("answers"), F.max("count").alias("most"))
+        .orderBy("question")
+        .collect()
+    )
     unasked = Spread(rows=0, answers=0, commonest=0.0)
     return {question.name: unasked for question in asked.questions} | {
         row["question"]: Spread(rows=row["rows"], answers=row["answers"], commonest=row["most"] / row["rows"])
-        for row in rows}
-
+        for row in rows
+    }

@@ -135,8 +135,10 @@ class _Transformer:
         if isinstance(self.lora, Mapping):  # JSON gives one
             object.__setattr__(self, "lora", Lora(**self.lora))
         if self.lora is not None and self.pretrained is None:
-            raise ConfigError("lora without a pretrained model would freeze random weights: name one under pretrained, "
-                              "or write lora: null")
+            raise ConfigError(
+                "lora without a pretrained model would freeze random weights: name one under pretrained, "
+                "or write lora: null"
+            )
         for name, size in self._sizes().items():
             if size < 1:
                 raise ConfigError(f"{name} is {size}: use at least 1")
@@ -220,12 +222,21 @@ PRESETS: Mapping[str, Preset] = {
         encoder=EncoderConfig(
             pretrained="thenlper/gte-base",
             lora=Lora(targets=("query", "key", "value", "dense")),
-            width=768, layers=12, heads=12, feedforward=3072, vocabulary=30522,
+            width=768,
+            layers=12,
+            heads=12,
+            feedforward=3072,
+            vocabulary=30522,
         ),
         backbone=BackboneConfig(
             pretrained="Qwen/Qwen2.5-0.5B-Instruct",
             lora=Lora(targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
-            width=896, layers=24, heads=14, kv_heads=2, feedforward=4864, vocabulary=151936,
+            width=896,
+            layers=24,
+            heads=14,
+            kv_heads=2,
+            feedforward=4864,
+            vocabulary=151936,
         ),
     ),
 }
@@ -286,9 +297,7 @@ class NetworkConfig:
             if times > 1:
                 raise ConfigError(f"the source {name!r} is named {times} times: rename all but one")
             if name in RESERVED_NAMES:
-                raise ConfigError(
-                    f"the source name {name!r} is a column of user_profiles already: rename the source"
-                )
+                raise ConfigError(f"the source name {name!r} is a column of user_profiles already: rename the source")
         for source in self.sources:
             if source.max_events < 1 or source.max_tokens < 2:
                 raise ConfigError(
@@ -303,10 +312,13 @@ class NetworkConfig:
             raise ConfigError(f"head is {self.head}: use at least 1 number, or leave it out")
         if self.reading not in ("vectors", "tokens"):
             raise ConfigError(f"reading is {self.reading!r}: use 'vectors' or 'tokens'")
-        if self.reading == "tokens" and (len(self.sources) != 1 or self.sources[0].max_events != 1
-                                         or self.pooled_tokens or self.time_bands):
-            raise ConfigError("reading 'tokens' takes one source with max_events 1, no pooled_tokens and no "
-                              "time_bands: render the profiles as one text each")
+        if self.reading == "tokens" and (
+            len(self.sources) != 1 or self.sources[0].max_events != 1 or self.pooled_tokens or self.time_bands
+        ):
+            raise ConfigError(
+                "reading 'tokens' takes one source with max_events 1, no pooled_tokens and no "
+                "time_bands: render the profiles as one text each"
+            )
 
     @classmethod
     def from_preset(
@@ -317,11 +329,7 @@ class NetworkConfig:
             raise ConfigError(f"there is no preset {preset!r}: use one of {', '.join(sorted(PRESETS))}")
         sizes = PRESETS[preset]
         return cls(
-            sources=sources,
-            tabular=tabular or Tabular(),
-            encoder=sizes.encoder,
-            backbone=sizes.backbone,
-            **switches,
+            sources=sources, tabular=tabular or Tabular(), encoder=sizes.encoder, backbone=sizes.backbone, **switches
         )
 
     @property
@@ -381,9 +389,7 @@ class NetworkConfig:
                     "encoder": EncoderConfig(**fields["encoder"]),
                     "backbone": BackboneConfig(**fields["backbone"]),
                     "tabular": Tabular(
-                        numbers=tuple(
-                            Number(name=n["name"], edges=tuple(n["edges"])) for n in tabular["numbers"]
-                        ),
+                        numbers=tuple(Number(name=n["name"], edges=tuple(n["edges"])) for n in tabular["numbers"]),
                         categories=tuple(
                             Category(name=c["name"], values=tuple(c["values"])) for c in tabular["categories"]
                         ),

@@ -40,9 +40,7 @@ class Pairs:
     answer_R: Ints
     offsets_U1: Ints
 
-    def draw(
-        self, users_B: Ints, *, instructed: int, general: int, rng: np.random.Generator
-    ) -> tuple[Ints, Ints]:
+    def draw(self, users_B: Ints, *, instructed: int, general: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """Draw up to so many pairs with and without instruction for each profile, none twice.
 
         A draw prefers the same instructions for every profile, as far as each has them. Where each profile is asked
@@ -56,11 +54,7 @@ class Pairs:
         """
         count_B = self.offsets_U1[users_B + 1] - self.offsets_U1[users_B]
         row = np.repeat(np.arange(len(users_B)), count_B)
-        pair = (
-            np.arange(len(row))
-            - np.repeat(np.cumsum(count_B) - count_B, count_B)
-            + self.offsets_U1[users_B][row]
-        )
+        pair = np.arange(len(row)) - np.repeat(np.cumsum(count_B) - count_B, count_B) + self.offsets_U1[users_B][row]
         is_general = np.array([text is None for text in self.instructions], dtype=bool)
         kind = is_general[self.instruction_R[pair]]
         preference_R = rng.random(len(self.instructions))[self.instruction_R[pair]]
@@ -113,9 +107,7 @@ def read_pairs(profiles: pa.Table, pairs: pa.Table, split: str) -> tuple[pa.Tabl
     """
     for name in COLUMNS:
         if name not in pairs.column_names:
-            raise PairError(
-                f"the pairs have no column {name!r}, only {', '.join(pairs.column_names)}: read userqa"
-            )
+            raise PairError(f"the pairs have no column {name!r}, only {', '.join(pairs.column_names)}: read userqa")
     pairs = pairs.select(COLUMNS).filter(pc.equal(pairs["split"], split))
     if pairs["answer"].null_count or pc.any(pc.equal(pairs["answer"], "")).as_py():
         raise PairError(f"a pair of the split {split!r} has no answer: leave such pairs out of userqa")
@@ -130,18 +122,12 @@ def read_pairs(profiles: pa.Table, pairs: pa.Table, split: str) -> tuple[pa.Tabl
             f"{joined['row'].null_count} of {len(joined)} pairs have no profile, such as user "
             f"{lone['user_id']!r} as of {lone['as_of']}: pass the profiles that userqa was written with"
         )
-    used = (
-        joined.group_by(list(KEY)).aggregate([("row", "min")]).sort_by([(name, "ascending") for name in KEY])
-    )
+    used = joined.group_by(list(KEY)).aggregate([("row", "min")]).sort_by([(name, "ascending") for name in KEY])
     used_row_U = used["row_min"].to_numpy()
     user_of_row = np.full(len(profiles), -1)
     user_of_row[used_row_U] = np.arange(len(used_row_U))
     ordered = pa.table(
-        {
-            "user": user_of_row[joined["row"].to_numpy()],
-            "instruction": pairs["instruction"],
-            "answer": pairs["answer"],
-        }
+        {"user": user_of_row[joined["row"].to_numpy()], "instruction": pairs["instruction"], "answer": pairs["answer"]}
     ).sort_by([("user", "ascending"), ("instruction", "ascending"), ("answer", "ascending")])
     instruction = ordered["instruction"].combine_chunks().dictionary_encode(null_encoding="encode")
     answer = ordered["answer"].combine_chunks().dictionary_encode()
@@ -203,9 +189,7 @@ def pair_batch(
 def _keys(table: pa.Table) -> pa.Table:
     for name in KEY:
         if name not in table.column_names:
-            raise PairError(
-                f"the profiles have no column {name!r}, only {', '.join(table.column_names)}: pass it too"
-            )
+            raise PairError(f"the profiles have no column {name!r}, only {', '.join(table.column_names)}: pass it too")
     time = table["as_of"].cast(pa.timestamp("us", "UTC"))
     return pa.table({"user_id": table["user_id"].cast(pa.large_string()), "as_of": time})
 

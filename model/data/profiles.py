@@ -132,9 +132,7 @@ def read_profiles(table: pa.Table, config: NetworkConfig) -> Profiles:
         tabular=config.tabular,
         sources=tuple(_source_events(table, source) for source in config.sources),
         ages_SU=_stacked([_ages(table, source.name) for source in config.sources], len(table), np.int64).T,
-        numbers_UF=_stacked(
-            [_numbers(table, number.name) for number in config.tabular.numbers], len(table), float
-        ),
+        numbers_UF=_stacked([_numbers(table, number.name) for number in config.tabular.numbers], len(table), float),
         categories_UC=_stacked(
             [_codes(_strings(table, column.name), column.values) for column in config.tabular.categories],
             len(table),
@@ -146,8 +144,9 @@ def read_profiles(table: pa.Table, config: NetworkConfig) -> Profiles:
 def text_ids(profiles: Profiles, config: NetworkConfig, tokenizers: Tokenizers) -> tuple[TokenIds, ...]:
     """Return each source's distinct texts as tokens: the encoders', or the backbone's where it reads them itself."""
     read = tokenizers.event_ids if config.reading == "vectors" else tokenizers.language_ids
-    return tuple(read(part.texts, source.max_tokens)
-                 for source, part in zip(config.sources, profiles.sources, strict=True))
+    return tuple(
+        read(part.texts, source.max_tokens) for source, part in zip(config.sources, profiles.sources, strict=True)
+    )
 
 
 def fit_tabular(table: pa.Table, tabular: Tabular, bins: int) -> Tabular:
@@ -158,13 +157,10 @@ def fit_tabular(table: pa.Table, tabular: Tabular, bins: int) -> Tabular:
     """
     return Tabular(
         numbers=tuple(
-            replace(number, edges=_quantile_edges(_numbers(table, number.name), bins))
-            for number in tabular.numbers
+            replace(number, edges=_quantile_edges(_numbers(table, number.name), bins)) for number in tabular.numbers
         ),
         categories=tuple(
-            replace(
-                column, values=tuple(sorted(pc.unique(_strings(table, column.name)).drop_null().to_pylist()))
-            )
+            replace(column, values=tuple(sorted(pc.unique(_strings(table, column.name)).drop_null().to_pylist())))
             for column in tabular.categories
         ),
     )
@@ -199,17 +195,13 @@ def _source_batch(source: SourceEvents, users_B: Ints, age_B: Ints) -> SourceBat
     text_BN[mask_BN] = text
     gaps_BN = np.zeros(mask_BN.shape, dtype=np.int64)
     gaps_BN[mask_BN] = source.gaps_E[event]
-    return SourceBatch(
-        texts_T=texts_T, text_BN=text_BN, mask_BN=mask_BN.astype(np.int64), gaps_BN=gaps_BN, age_B=age_B
-    )
+    return SourceBatch(texts_T=texts_T, text_BN=text_BN, mask_BN=mask_BN.astype(np.int64), gaps_BN=gaps_BN, age_B=age_B)
 
 
 def _source_events(table: pa.Table, source: EventSource) -> SourceEvents:
     column = _column(table, source.name, "list<struct<event_time, text, gap>>, for an event source")
     kind = column.type
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(
-        kind.value_type
-    ):
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
         raise ProfileError(
             f"the column {source.name!r} of the profiles is {kind}, not list<struct<event_time, text, gap>>: "
             "read them from user_profiles"
@@ -218,8 +210,7 @@ def _source_events(table: pa.Table, source: EventSource) -> SourceEvents:
     for part in ("text", "gap"):
         if kind.value_type.get_field_index(part) < 0:
             raise ProfileError(
-                f"the events of {source.name!r} have no field {part!r}, only {kind.value_type}: "
-                "assemble them again"
+                f"the events of {source.name!r} have no field {part!r}, only {kind.value_type}: assemble them again"
             )
     count_U = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     text = _cast(pc.struct_field(events, "text"), pa.large_string(), f"{source.name}.text")
@@ -300,8 +291,6 @@ def _cast(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
     try:
         return column.cast(kind)
     except pa.ArrowInvalid as error:
-        raise ProfileError(
-            f"{name!r} of the profiles is {column.type}, not {kind} ({error}): correct it"
-        ) from error
+        raise ProfileError(f"{name!r} of the profiles is {column.type}, not {kind} ({error}): correct it") from error
     except pa.ArrowNotImplementedError as error:
         raise ProfileError(f"{name!r} of the profiles is {column.type}, not {kind}: correct it") from error

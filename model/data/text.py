@@ -194,9 +194,13 @@ def _load(path: Path) -> Tokenizer:
         raise TokenizerError(f"cannot read the tokenizer {path} ({error}): train or export again") from error
     around, user = tokenizer.encode("").ids, tokenizer.token_to_id(USER_TOKEN)
     if path.name == LANGUAGE_FILE and (user is None or len(around) != 1):
-        raise TokenizerError(f"{path} is no language tokenizer, which has {USER_TOKEN} and one token that ends a text: "
-                             "train or export again")
+        raise TokenizerError(
+            f"{path} is no language tokenizer, which has {USER_TOKEN} and one token that ends a text: "
+            "train or export again"
+        )
     if path.name == EVENT_FILE and (user is not None or not around):
-        raise TokenizerError(f"{path} is no event tokenizer, which begins with a token such as <cls> and has no "
-                             f"{USER_TOKEN}: train or export again")
+        raise TokenizerError(
+            f"{path} is no event tokenizer, which begins with a token such as <cls> and has no "
+            f"{USER_TOKEN}: train or export again"
+        )
     return literal(tokenizer)

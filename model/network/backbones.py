@@ -74,8 +74,10 @@ def text_encoder(config: EncoderConfig, max_tokens: int, *, pretrained: bool) ->
     before = 1 + getattr(getattr(model, "embeddings", None), "padding_idx", -1)
     reach = getattr(shape, "max_position_embeddings", before + max_tokens) - before
     if reach < max_tokens:
-        raise PretrainedError(f"the encoder {config.pretrained} reads {reach} tokens, a source asks for {max_tokens}: "
-                              "lower the source's max_tokens, or name another encoder")
+        raise PretrainedError(
+            f"the encoder {config.pretrained} reads {reach} tokens, a source asks for {max_tokens}: "
+            "lower the source's max_tokens, or name another encoder"
+        )
     if hasattr(model, "pooler"):
         setattr(model, "pooler", None)  # noqa: B010 -- a layer behind the hidden states that nothing here reads
     return _adapted(model, config.lora)
@@ -104,8 +106,9 @@ def language_model(config: BackboneConfig, *, pretrained: bool) -> PreTrainedMod
     return _adapted(model, config.lora, config.new_tokens)
 
 
-def with_tokenizers(config: NetworkConfig, event_texts: set[str],
-                    language_texts: set[str]) -> tuple[NetworkConfig, Tokenizers]:
+def with_tokenizers(
+    config: NetworkConfig, event_texts: set[str], language_texts: set[str]
+) -> tuple[NetworkConfig, Tokenizers]:
     """Return the tokenizers, the pretrained models' own or trained on these texts, and the config that fits them.
 
     The config then says what its pretrained models say of themselves: architecture, sizes, the row of `<USER>`.
@@ -123,12 +126,16 @@ def with_tokenizers(config: NetworkConfig, event_texts: set[str],
         event = literal(_tokenizer(encoder.pretrained)[0])
     if backbone.pretrained is None:
         language = train_language_tokenizer(
-            language_texts | (event_texts if config.reading == "tokens" else set()), backbone.vocabulary)
+            language_texts | (event_texts if config.reading == "tokens" else set()), backbone.vocabulary
+        )
         backbone = replace(backbone, vocabulary=language.get_vocab_size())
     else:
         language = _language_tokenizer(backbone.pretrained)
-        backbone = replace(backbone, vocabulary=max(backbone.vocabulary, language.get_vocab_size()),
-                           new_tokens=(token_id(language, USER_TOKEN),))
+        backbone = replace(
+            backbone,
+            vocabulary=max(backbone.vocabulary, language.get_vocab_size()),
+            new_tokens=(token_id(language, USER_TOKEN),),
+        )
     return replace(config, encoder=encoder, backbone=backbone), Tokenizers(event=event, language=language)
 
 
@@ -161,9 +168,13 @@ def _described(part: Part) -> Part:
     if part.pretrained is None:
         return part
     shape = _had(part.pretrained, lambda name: AutoConfig.from_pretrained(name))
-    sizes = {"width": shape.hidden_size, "layers": shape.num_hidden_layers, "heads": shape.num_attention_heads,
-             "vocabulary": shape.vocab_size,
-             "feedforward": getattr(shape, "intermediate_size", None) or 4 * shape.hidden_size}
+    sizes = {
+        "width": shape.hidden_size,
+        "layers": shape.num_hidden_layers,
+        "heads": shape.num_attention_heads,
+        "vocabulary": shape.vocab_size,
+        "feedforward": getattr(shape, "intermediate_size", None) or 4 * shape.hidden_size,
+    }
     if isinstance(part, BackboneConfig):
         sizes["kv_heads"] = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
     return replace(part, architecture=json.loads(json.dumps(shape.to_diff_dict(), default=str)), **sizes)
@@ -211,8 +222,10 @@ def _adapted(model: PreTrainedModel, lora: Lora | None, new_tokens: tuple[int, .
         inject_adapter_in_model(chosen, model)  # in place
     except ValueError as error:
         names = sorted({name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)})
-        raise PretrainedError(f"lora.targets {list(lora.targets)} fit no layer of {type(model).__name__} ({error}): "
-                              f"use some of {', '.join(names)}") from error
+        raise PretrainedError(
+            f"lora.targets {list(lora.targets)} fit no layer of {type(model).__name__} ({error}): "
+            f"use some of {', '.join(names)}"
+        ) from error
     return model
 
 
@@ -221,12 +234,15 @@ def _made(kind: Any, shape: PretrainedConfig, pretrained: str | None) -> PreTrai
     if pretrained is None:
         fresh: PreTrainedModel = kind.from_config(shape, dtype=torch.float32)
         return fresh
-    model, said = _had(pretrained, lambda name: kind.from_pretrained(name, config=shape, dtype=torch.float32,
-                                                                     output_loading_info=True))
+    model, said = _had(
+        pretrained, lambda name: kind.from_pretrained(name, config=shape, dtype=torch.float32, output_loading_info=True)
+    )
     missing = sorted(key for key in said["missing_keys"] if "pooler" not in key)
     if missing or said["mismatched_keys"]:
-        raise PretrainedError(f"{pretrained} is no whole {type(model).__name__}: {len(missing)} weights are missing, "
-                              f"such as {missing[:1]}, {len(said['mismatched_keys'])} have another shape; name another")
+        raise PretrainedError(
+            f"{pretrained} is no whole {type(model).__name__}: {len(missing)} weights are missing, "
+            f"such as {missing[:1]}, {len(said['mismatched_keys'])} have another shape; name another"
+        )
     return model
 
 
@@ -237,9 +253,11 @@ def _had(name: str, load: Callable[[str], Found]) -> Found:
             return load(name)
     except (OSError, ValueError) as error:
         why = str(error).strip().partition("\n")[0]
-        fetch = ("a folder that `save_pretrained` wrote has config.json, model.safetensors and tokenizer.json"
-                 if Path(name).is_dir() else
-                 f"where there is a network, `hf download {name} --local-dir FOLDER` fetches it; name that folder here")
+        fetch = (
+            "a folder that `save_pretrained` wrote has config.json, model.safetensors and tokenizer.json"
+            if Path(name).is_dir()
+            else f"where there is a network, `hf download {name} --local-dir FOLDER` fetches it; name that folder here"
+        )
         raise PretrainedError(f"the pretrained model {name!r} cannot be had ({why}): {fetch}") from error
 
 

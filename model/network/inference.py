@@ -83,9 +83,7 @@ def instruction_vectors(
     return network.token_vectors(ids_KI) * mask_KI[:, :, None], mask_KI
 
 
-def _read(
-    network: InstructUE, tokenizers: Tokenizers, table: pa.Table, batch_size: int
-) -> Iterator[ProfileTensors]:
+def _read(network: InstructUE, tokenizers: Tokenizers, table: pa.Table, batch_size: int) -> Iterator[ProfileTensors]:
     profiles = read_profiles(table, network.config)
     event_ids = text_ids(profiles, network.config, tokenizers)
     users: Ints = np.arange(len(profiles))

@@ -65,15 +65,20 @@ class ReadProfiles:
                 mask, positions_BP = pack(torch.where(real_BP, PROFILE, PADDING), tokens_BPH.dtype)
                 hidden_BPH = _read(network, tokens_BPH, mask, positions_BP, cache)
                 self._sums_UH[users_B] = (hidden_BPH * real_BP[:, :, None]).sum(1)
-                parts.append([(keys_BGPD.transpose(1, 2)[real_BP], values_BGPD.transpose(1, 2)[real_BP])
-                              for keys_BGPD, values_BGPD, *_ in cache])
+                parts.append(
+                    [
+                        (keys_BGPD.transpose(1, 2)[real_BP], values_BGPD.transpose(1, 2)[real_BP])
+                        for keys_BGPD, values_BGPD, *_ in cache
+                    ]
+                )
                 lengths_B = real_BP.sum(1).cpu().numpy()
                 self._lengths_U[users_B] = lengths_B
                 self._starts_U[users_B] = total + np.cumsum(lengths_B) - lengths_B
                 total += int(lengths_B.sum())
         # [T, G, D] of each layer.
-        self._layers = [tuple(torch.cat(several) for several in zip(*layer, strict=True))
-                        for layer in zip(*parts, strict=True)]
+        self._layers = [
+            tuple(torch.cat(several) for several in zip(*layer, strict=True)) for layer in zip(*parts, strict=True)
+        ]
 
     def __len__(self) -> int:
         return len(self._lengths_U)
@@ -84,8 +89,12 @@ class ReadProfiles:
         within_P = np.arange(int(lengths_B.max(initial=0)))
         mask_BP = within_P < lengths_B[:, None]
         token_BP = self._tensor(np.where(mask_BP, self._starts_U[users_B][:, None] + within_P, 0))
-        cache = DynamicCache([(keys_TGD[token_BP].transpose(1, 2), values_TGD[token_BP].transpose(1, 2))
-                              for keys_TGD, values_TGD in self._layers])
+        cache = DynamicCache(
+            [
+                (keys_TGD[token_BP].transpose(1, 2), values_TGD[token_BP].transpose(1, 2))
+                for keys_TGD, values_TGD in self._layers
+            ]
+        )
         return Suffixes(self.network, cache, self._tensor(mask_BP.astype(np.int64)))
 
     def read(self, users_B: Ints, vectors_IH: Tensor) -> Tensor:
@@ -127,8 +136,9 @@ class Suffixes:
 
 def _read(network: InstructUE, tokens_BLH: Tensor, mask: Tensor, positions_BL: Tensor, cache: DynamicCache) -> Tensor:
     """The final hidden states; the cache then holds the keys and values of these tokens too."""
-    output = network.decoder(inputs_embeds=tokens_BLH, attention_mask=mask, position_ids=positions_BL,
-                                         past_key_values=cache, use_cache=True)
+    output = network.decoder(
+        inputs_embeds=tokens_BLH, attention_mask=mask, position_ids=positions_BL, past_key_values=cache, use_cache=True
+    )
     hidden_BLH: Tensor = output.last_hidden_state
     return hidden_BLH
 

@@ -97,8 +97,9 @@ class InstructUE(nn.Module):
         encodes = config.reading == "vectors"
         longest = max((source.max_tokens for source in config.sources), default=0)
         self.encoders = nn.ModuleList(
-            EventEncoder(config.encoder, longest if name == "shared" else config.source(name).max_tokens,
-                         pretrained=pretrained)
+            EventEncoder(
+                config.encoder, longest if name == "shared" else config.source(name).max_tokens, pretrained=pretrained
+            )
             for name in (config.encoder_names if encodes and config.sources else ())
         )
         self.source_adapters = nn.ModuleList(
@@ -107,8 +108,9 @@ class InstructUE(nn.Module):
         self.backbone: PreTrainedModel = language_model(config.backbone, pretrained=pretrained)
         # New vectors are as long as the token table's.
         table: Any = self.backbone.get_input_embeddings()
-        embedding = partial(_embedding, width=width,
-                            std=table.weight.std().item() if config.backbone.pretrained else initial_std(width))
+        embedding = partial(
+            _embedding, width=width, std=table.weight.std().item() if config.backbone.pretrained else initial_std(width)
+        )
         # Row 2s opens and row 2s + 1 closes source s; the last two stand around the tabular token.
         self.boundaries = embedding(2 * len(config.sources) + 2 * config.has_tabular)
         if config.has_pooled:
@@ -263,9 +265,7 @@ class InstructUE(nn.Module):
         """
         tokens, masks = self._pooled(profile) if self.config.has_pooled else ([], [])
         one_B1 = torch.ones(profile.users, 1, dtype=torch.int64, device=self.device)
-        for number, (events_BNE, mask_BN) in enumerate(
-            zip(profile.events_BNE, profile.masks_BN, strict=True)
-        ):
+        for number, (events_BNE, mask_BN) in enumerate(zip(profile.events_BNE, profile.masks_BN, strict=True)):
             events_BNH = self.source_adapters[number](events_BNE)
             opening_B1H = self.boundaries(one_B1 * (2 * number))
             closing_B1H = self.boundaries(one_B1 * (2 * number + 1))
@@ -284,16 +284,15 @@ class InstructUE(nn.Module):
             masks += [one_B1, one_B1, one_B1]
         return torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
 
-    def read_packed(
-        self, tokens_BPH: Tensor, mask_BP: Tensor, suffixes_BLH: Tensor, segments_BL: Tensor
-    ) -> Tensor:
+    def read_packed(self, tokens_BPH: Tensor, mask_BP: Tensor, suffixes_BLH: Tensor, segments_BL: Tensor) -> Tensor:
         """Return the final `hidden_BSH` of profiles and the suffixes packed behind them (`model.network.packing`)."""
         segments_BS = torch.cat([torch.where(mask_BP > 0, PROFILE, PADDING), segments_BL], dim=1)
         mask, positions_BS = pack(segments_BS, tokens_BPH.dtype)
         return self.hidden(torch.cat([tokens_BPH, suffixes_BLH], dim=1), mask, positions_BS)
 
-    def read_out(self, hidden_BSH: Tensor, mask_BP: Tensor, segments_BL: Tensor, row_Q: Tensor,
-                 column_Q: Tensor) -> Tensor:
+    def read_out(
+        self, hidden_BSH: Tensor, mask_BP: Tensor, segments_BL: Tensor, row_Q: Tensor, column_Q: Tensor
+    ) -> Tensor:
         """Return `users_QH`, not normalised; pair q's `<USER>` is token `column_Q[q]` of the L of user `row_Q[q]`."""
         if self.config.readout == "user":
             return hidden_BSH[row_Q, mask_BP.shape[1] + column_Q]
@@ -306,9 +305,7 @@ class InstructUE(nn.Module):
 
     def hidden(self, tokens_BSH: Tensor, mask: Tensor, positions_BS: Tensor) -> Tensor:
         """Return the final `hidden_BSH` of token vectors under `model.network.packing`'s mask and positions."""
-        output = self.decoder(
-            inputs_embeds=tokens_BSH, attention_mask=mask, position_ids=positions_BS, use_cache=False
-        )
+        output = self.decoder(inputs_embeds=tokens_BSH, attention_mask=mask, position_ids=positions_BS, use_cache=False)
         hidden_BSH: Tensor = output.last_hidden_state
         return hidden_BSH
 
@@ -335,8 +332,7 @@ class InstructUE(nn.Module):
         return [token_BH[:, None] for token_BH in tokens_BH], [one_B1] * len(tokens_BH)
 
     def tabular_features(self, profile: ProfileTensors) -> Tensor:
-        """Return the codes of the numbers and the vectors of the categories end to end, what `tabular_adapter` reads.
-        """
+        """Return the codes of the numbers and the vectors of the categories end to end, for `tabular_adapter`."""
         parts = []
         if profile.numbers_BFW is not None:
             parts.append(profile.numbers_BFW.flatten(1).to(self.boundaries.weight.dtype))
@@ -366,9 +362,7 @@ class InstructUE(nn.Module):
 def _adapter(kind: Adapter, inputs: int, outputs: int) -> nn.Module:
     if kind == "linear":
         return nn.Linear(inputs, outputs)
-    return nn.Sequential(
-        nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs)
-    )
+    return nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs))
 
 
 def _head(inputs: int, outputs: int) -> nn.Linear:

@@ -19,14 +19,18 @@ def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]
     weights = sum(weight.numel() for weight in network.parameters())
     columns = [*release.shaping.get("numbers", []), *release.shaping.get("categories", [])]
     lines = [
-        f"# InstructUE release {release.name}", "",
+        f"# InstructUE release {release.name}",
+        "",
         "Turns a user's profile and an instruction into one unit vector "
-        f"of {config.embedding_width} numbers, to be compared by cosine.", "",
+        f"of {config.embedding_width} numbers, to be compared by cosine.",
+        "",
         f"- model_version `{release.model_version}`",
         f"- checkpoint `{release.checkpoint}`",
         f"- precision {release.precision}; {weights:,} weights, the language model's token table and head included",
-        f"- made {release.created_at}", "",
-        "## What it is made of", "",
+        f"- made {release.created_at}",
+        "",
+        "## What it is made of",
+        "",
         f"- encoder{'' if config.shared_encoder else ' of each source'}: {_transformer(config.encoder)}; an event's "
         f"vector is {'its first state' if config.encoder.pooling == 'cls' else 'the mean of its states'}",
         f"- backbone: {_transformer(config.backbone)}; the embedding is "
@@ -34,22 +38,42 @@ def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]
         f"{'' if config.head is None else f', through a Linear to {config.head} numbers'}",
         f"- pooled tokens {_switch(config.pooled_tokens)}, bands of time {_switch(config.time_bands)}, "
         f"adapter {config.adapter}",
-        *_trained(metrics.get("training", {})), "",
-        "## What it reads", "", "| source | events at most | tokens of a text | days back | template |",
+        *_trained(metrics.get("training", {})),
+        "",
+        "## What it reads",
+        "",
+        "| source | events at most | tokens of a text | days back | template |",
         "| --- | --- | --- | --- | --- |",
-        *(f"| {source['name']} | {source['max_events']} | {source['max_tokens']} | {source['window_days']} "
-          f"| `{source['template']}` |" for source in release.shaping.get("sources", [])), "",
+        *(
+            f"| {source['name']} | {source['max_events']} | {source['max_tokens']} | {source['window_days']} "
+            f"| `{source['template']}` |"
+            for source in release.shaping.get("sources", [])
+        ),
+        "",
         f"Tabular: {', '.join(columns) or 'none'}.",
-        "", "## Scenarios", "", "| scenario | instruction |", "| --- | --- |",
-        *(f"| {name} | {instruction.text or _untold(metrics.get(TUNED, {}).get(name))} |"
-          for name, instruction in release.instructions.items()), "",
-        "## Gates", "",
-        f"Least cosine on {metrics['gates']['profiles']} profiles between onnxruntime's vectors and those of", "",
-        *(f"- {name}: {value:.6f}" for name, value in metrics["gates"]["cosines"].items()), "",
-        "Figures of the training are in metrics.json.", "",
-        "## Limits", "",
+        "",
+        "## Scenarios",
+        "",
+        "| scenario | instruction |",
+        "| --- | --- |",
+        *(
+            f"| {name} | {instruction.text or _untold(metrics.get(TUNED, {}).get(name))} |"
+            for name, instruction in release.instructions.items()
+        ),
+        "",
+        "## Gates",
+        "",
+        f"Least cosine on {metrics['gates']['profiles']} profiles between onnxruntime's vectors and those of",
+        "",
+        *(f"- {name}: {value:.6f}" for name, value in metrics["gates"]["cosines"].items()),
+        "",
+        "Figures of the training are in metrics.json.",
+        "",
+        "## Limits",
+        "",
         "It knows what its training users did and were asked about; an instruction far from those questions gives a "
-        "vector all the same. Vectors of different model_versions are not to be compared.", "",
+        "vector all the same. Vectors of different model_versions are not to be compared.",
+        "",
     ]
     return "\n".join(lines)
 
@@ -71,11 +95,15 @@ def _trained(training: Mapping[str, Any]) -> list[str]:
     settings, step = training["training"], training["checkpoint_step"]
     last: Mapping[str, float] = next((scored for scored in training["validation"] if scored["step"] == step), {})
     read = f"{training['profiles']:,} profiles and {training['pairs']:,} question-answer pairs"
-    lines = [f"- trained for {len(training['curve']['loss'])} steps of {settings['profiles_per_step']} profiles on "
-             f"{read}, seed {training['seed']}"]
+    lines = [
+        f"- trained for {len(training['curve']['loss'])} steps of {settings['profiles_per_step']} profiles on "
+        f"{read}, seed {training['seed']}"
+    ]
     if "loss" in last:
-        lines.append(f"- validation loss {last['loss']:.3f} (language {last['language']:.3f}, contrastive "
-                     f"{last['contrastive']:.3f}) after step {last['step']}")
+        lines.append(
+            f"- validation loss {last['loss']:.3f} (language {last['language']:.3f}, contrastive "
+            f"{last['contrastive']:.3f}) after step {last['step']}"
+        )
     return lines
 
 

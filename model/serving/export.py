@@ -32,8 +32,16 @@ CHECKPOINT_FILES = (checkpoints.CONFIG_FILE, checkpoints.WEIGHTS_FILE, EVENT_FIL
 DEPLOYMENT, METRICS, CARD = "deployment.yaml", "metrics.json", "MODEL_CARD.md"
 
 
-def export(checkpoint: Path, into: Path, *, scenarios: Mapping[str, str | None], shaping: Mapping[str, Any],
-           deployment: str, profiles: pa.Table, decoder: bool = False) -> Release:
+def export(
+    checkpoint: Path,
+    into: Path,
+    *,
+    scenarios: Mapping[str, str | None],
+    shaping: Mapping[str, Any],
+    deployment: str,
+    profiles: pa.Table,
+    decoder: bool = False,
+) -> Release:
     """Make, check and accept a release.
 
     Parameters
@@ -67,14 +75,27 @@ def export(checkpoint: Path, into: Path, *, scenarios: Mapping[str, str | None],
         (folder / DEPLOYMENT).write_text(deployment, encoding="utf-8")
         if decoder:
             _add_decoder(checkpoint, folder)
-        seal = partial(releases.seal, folder, checkpoint=checkpoint_hash(checkpoint), precision="fp32",
-                       shaping=shaping, texts=scenarios)
+        seal = partial(
+            releases.seal,
+            folder,
+            checkpoint=checkpoint_hash(checkpoint),
+            precision="fp32",
+            shaping=shaping,
+            texts=scenarios,
+        )
         _pass_gates(seal, network, tokenizers, profiles, _training_metrics(checkpoint))
         return releases.accept(folder, into)
 
 
-def add_instructions(release: Release, checkpoint: Path, scenarios: Mapping[str, str | None], *, deployment: str,
-                     profiles: pa.Table, decoder: bool = False) -> Release:
+def add_instructions(
+    release: Release,
+    checkpoint: Path,
+    scenarios: Mapping[str, str | None],
+    *,
+    deployment: str,
+    profiles: pa.Table,
+    decoder: bool = False,
+) -> Release:
     """Make a release with the same graphs and `model_version` that serves these scenarios too.
 
     Vectors of a scenario that is served already in the same words, or tuned, stay as they are. Parameters are those of
@@ -90,13 +111,29 @@ def add_instructions(release: Release, checkpoint: Path, scenarios: Mapping[str,
     texts = {scenario: instruction.text for scenario, instruction in release.instructions.items()}
     # Tuned vectors, whose text is None, stay whatever the scenario's words.
     new = {scenario: text for scenario, text in scenarios.items() if texts.get(scenario, "") not in (None, text)}
-    return _with_vectors(release, network, tokenizers, instruction_vectors(network, tokenizers, new), texts | new,
-                         deployment=deployment, profiles=profiles, metrics=read_metrics(release),
-                         decoder=checkpoint if decoder else None)
+    return _with_vectors(
+        release,
+        network,
+        tokenizers,
+        instruction_vectors(network, tokenizers, new),
+        texts | new,
+        deployment=deployment,
+        profiles=profiles,
+        metrics=read_metrics(release),
+        decoder=checkpoint if decoder else None,
+    )
 
 
-def add_tuned(release: Release, checkpoint: Path, scenario: str, vectors: Floats, told: Mapping[str, Any], *,
-              deployment: str, profiles: pa.Table) -> Release:
+def add_tuned(
+    release: Release,
+    checkpoint: Path,
+    scenario: str,
+    vectors: Floats,
+    told: Mapping[str, Any],
+    *,
+    deployment: str,
+    profiles: pa.Table,
+) -> Release:
     """Make a release with the same graphs and `model_version` in which one scenario has tuned vectors.
 
     Parameters
@@ -119,14 +156,30 @@ def add_tuned(release: Release, checkpoint: Path, scenario: str, vectors: Floats
     network, tokenizers, _ = checkpoints.load_checkpoint(checkpoint)
     texts = {name: instruction.text for name, instruction in release.instructions.items()}
     metrics = read_metrics(release)
-    return _with_vectors(release, network, tokenizers, {scenario: vectors}, texts | {scenario: None},
-                         deployment=deployment, profiles=profiles,
-                         metrics=metrics | {TUNED: metrics.get(TUNED, {}) | {scenario: dict(told)}})
+    return _with_vectors(
+        release,
+        network,
+        tokenizers,
+        {scenario: vectors},
+        texts | {scenario: None},
+        deployment=deployment,
+        profiles=profiles,
+        metrics=metrics | {TUNED: metrics.get(TUNED, {}) | {scenario: dict(told)}},
+    )
 
 
-def _with_vectors(release: Release, network: InstructUE, tokenizers: Tokenizers, vectors: Mapping[str, Floats],
-                  texts: Mapping[str, str | None], *, deployment: str, profiles: pa.Table,
-                  metrics: dict[str, Any], decoder: Path | None = None) -> Release:
+def _with_vectors(
+    release: Release,
+    network: InstructUE,
+    tokenizers: Tokenizers,
+    vectors: Mapping[str, Floats],
+    texts: Mapping[str, str | None],
+    *,
+    deployment: str,
+    profiles: pa.Table,
+    metrics: dict[str, Any],
+    decoder: Path | None = None,
+) -> Release:
     """The release again, beside it, with these vectors instead of or beside its own, and a checkpoint as decoder."""
     with releases.draft(release.path.parent) as folder:
         shutil.copytree(release.path, folder, dirs_exist_ok=True)
@@ -134,8 +187,14 @@ def _with_vectors(release: Release, network: InstructUE, tokenizers: Tokenizers,
         (folder / DEPLOYMENT).write_text(deployment, encoding="utf-8")
         if decoder:
             _add_decoder(decoder, folder)
-        seal = partial(releases.seal, folder, checkpoint=release.checkpoint, precision=release.precision,
-                       shaping=release.shaping, texts=texts)
+        seal = partial(
+            releases.seal,
+            folder,
+            checkpoint=release.checkpoint,
+            precision=release.precision,
+            shaping=release.shaping,
+            texts=texts,
+        )
         _pass_gates(seal, network, tokenizers, profiles, metrics)
         return releases.accept(folder, release.path.parent)
 
@@ -155,15 +214,20 @@ def _add_decoder(checkpoint: Path, folder: Path) -> None:
 def _check_checkpoint(release: Release, checkpoint: Path) -> None:
     found = checkpoint_hash(checkpoint)
     if found != release.checkpoint:
-        raise ReleaseError(f"release {release.path.name} came from checkpoint {release.checkpoint[:12]}, {checkpoint} "
-                           f"is {found[:12]}; give the one it came from, or export whole")
+        raise ReleaseError(
+            f"release {release.path.name} came from checkpoint {release.checkpoint[:12]}, {checkpoint} "
+            f"is {found[:12]}; give the one it came from, or export whole"
+        )
 
 
-def instruction_vectors(network: InstructUE, tokenizers: Tokenizers,
-                        scenarios: Mapping[str, str | None]) -> dict[str, Floats]:
+def instruction_vectors(
+    network: InstructUE, tokenizers: Tokenizers, scenarios: Mapping[str, str | None]
+) -> dict[str, Floats]:
     """Return float32 [I, H] for each scenario: the vectors of its instruction's tokens and of `<USER>`."""
-    return {scenario: inference.instruction_vectors(network, tokenizers, [text])[0][0].float().cpu().numpy()
-            for scenario, text in scenarios.items()}
+    return {
+        scenario: inference.instruction_vectors(network, tokenizers, [text])[0][0].float().cpu().numpy()
+        for scenario, text in scenarios.items()
+    }
 
 
 def checkpoint_hash(folder: Path) -> str:
@@ -175,8 +239,13 @@ def checkpoint_hash(folder: Path) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _pass_gates(seal: Callable[[], Release], network: InstructUE, tokenizers: Tokenizers, profiles: pa.Table,
-                metrics: dict[str, Any]) -> None:
+def _pass_gates(
+    seal: Callable[[], Release],
+    network: InstructUE,
+    tokenizers: Tokenizers,
+    profiles: pa.Table,
+    metrics: dict[str, Any],
+) -> None:
     """Try a draft as it will be used, and write what was found into it."""
     sealed = seal()
     metrics = metrics | {"gates": check_gates(Runtime(sealed, threads=1), network, tokenizers, profiles)}

@@ -51,16 +51,23 @@ def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, p
     alone_UKH = np.concatenate([runtime.embed(profiles.slice(len(profiles) - few + user, 1)) for user in range(few)])
     reversed_UKH = runtime.embed(profiles.take(np.arange(len(profiles))[::-1]))[::-1]
     found = {f"event graph of {name}": value for name, value in _event_cosines(runtime, network, rows, ids).items()}
-    by_scenario = dict(zip(runtime.scenarios, _least_cosine(
-        together_UKH, _torch_vectors(runtime, network, rows, ids)).tolist(), strict=True))
+    by_scenario = dict(
+        zip(
+            runtime.scenarios,
+            _least_cosine(together_UKH, _torch_vectors(runtime, network, rows, ids)).tolist(),
+            strict=True,
+        )
+    )
     found |= {f"torch in scenario {name}": value for name, value in by_scenario.items()}
     found["another batch"] = float(_least_cosine(alone_UKH, together_UKH[-few:]).min())
     found["another order"] = float(_least_cosine(reversed_UKH, together_UKH).min())
     least = COSINE[runtime.release.precision]
     failed = [f"{name} {value:.6f}" for name, value in found.items() if not value >= least]
     if failed:
-        raise ReleaseError(f"the release is refused, for its vectors differ (least cosine {least}) from those of "
-                           f"{'; '.join(failed)}: export from a checkpoint of this version")
+        raise ReleaseError(
+            f"the release is refused, for its vectors differ (least cosine {least}) from those of "
+            f"{'; '.join(failed)}: export from a checkpoint of this version"
+        )
     return {"cosines": found, "profiles": len(profiles)}
 
 

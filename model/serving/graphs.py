@@ -40,8 +40,14 @@ def export_graphs(network: InstructUE, folder: Path) -> None:
     # A tensor of its own for each input: the exporter takes the same tensor twice for one input.
     example = (_ones(3, 5), _ones(3, 5))
     for name, encoder in zip(network.config.encoder_names, network.encoders, strict=True):
-        _export(encoder, example, ({0: texts, 1: tokens},) * 2, ["input_ids", "attention_mask"], "vectors",
-                folder / event_graph(name))
+        _export(
+            encoder,
+            example,
+            ({0: texts, 1: tokens},) * 2,
+            ["input_ids", "attention_mask"],
+            "vectors",
+            folder / event_graph(name),
+        )
     inputs, shapes, names = _user_inputs(network)
     _export(UserGraph(network), inputs, shapes, names, "embeddings", folder / USER_GRAPH)
 
@@ -63,11 +69,25 @@ class UserGraph(nn.Module):
         self.network = network
         self.short_cut = isinstance(network.decoder, Qwen2Model) and network.config.readout == "user"
 
-    def forward(self, events: list[Tensor], masks: list[Tensor], gaps: list[Tensor], ages: list[Tensor],
-                tabular: dict[str, Tensor], instructions_LH: Tensor, segments_L: Tensor, users_K: Tensor) -> Tensor:
-        profile = ProfileTensors(events_BNE=tuple(events), masks_BN=tuple(masks), gaps_BN=tuple(gaps),
-                                 ages_B=tuple(ages), numbers_BFW=tabular.get("numbers"),
-                                 categories_BC=tabular.get("categories"))
+    def forward(
+        self,
+        events: list[Tensor],
+        masks: list[Tensor],
+        gaps: list[Tensor],
+        ages: list[Tensor],
+        tabular: dict[str, Tensor],
+        instructions_LH: Tensor,
+        segments_L: Tensor,
+        users_K: Tensor,
+    ) -> Tensor:
+        profile = ProfileTensors(
+            events_BNE=tuple(events),
+            masks_BN=tuple(masks),
+            gaps_BN=tuple(gaps),
+            ages_B=tuple(ages),
+            numbers_BFW=tabular.get("numbers"),
+            categories_BC=tabular.get("categories"),
+        )
         tokens_BPH, mask_BP = self.network.read_profile(profile)
         users, length = tokens_BPH.shape[:2]
         tokens_BSH = torch.cat([tokens_BPH, instructions_LH[None].expand(users, -1, -1)], dim=1)
@@ -93,8 +113,9 @@ class UserGraph(nn.Module):
         return hidden_BKH
 
 
-def _at_rows(layer: nn.Module, tokens_BSH: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor],
-             rows_K: Tensor) -> Tensor:
+def _at_rows(
+    layer: nn.Module, tokens_BSH: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor], rows_K: Tensor
+) -> Tensor:
     """Return what a Qwen2 layer gives at some tokens alone, [B, K, H]; the others are its keys and values only.
 
     After the last layer nothing reads a token but `<USER>`, so most of that layer's work need not be done.
@@ -106,8 +127,9 @@ def _at_rows(layer: nn.Module, tokens_BSH: Tensor, mask: Tensor, angles: tuple[T
         return vectors.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
 
     cos, sin = angles
-    query, _ = apply_rotary_pos_emb(*(heads(attention.q_proj(normal_BSH[:, rows_K])),) * 2,
-                                    cos[:, rows_K], sin[:, rows_K])
+    query, _ = apply_rotary_pos_emb(
+        *(heads(attention.q_proj(normal_BSH[:, rows_K])),) * 2, cos[:, rows_K], sin[:, rows_K]
+    )
     key, _ = apply_rotary_pos_emb(*(heads(attention.k_proj(normal_BSH)),) * 2, cos, sin)
     value = heads(attention.v_proj(normal_BSH))
     key, value = (repeat_kv(part, attention.num_key_value_groups) for part in (key, value))
@@ -127,12 +149,26 @@ def _user_inputs(network: InstructUE) -> tuple[tuple[Any, ...], tuple[Any, ...],
         tabular["numbers"] = torch.zeros(2, len(columns.numbers), columns.code_width)
     if columns.categories:
         tabular["categories"] = _ones(2, len(columns.categories))
-    inputs = ([torch.zeros(2, length, config.encoder.width) for length in lengths],
-              [_ones(2, length) for length in lengths], [_ones(2, length) for length in lengths],
-              [_ones(2) for _ in names], tabular,
-              torch.zeros(len(names) + 5, config.backbone.width), _ones(len(names) + 5), _ones(len(names) + 4))
-    shapes = (event_axes, event_axes, event_axes, [{0: users}] * len(names), {name: {0: users} for name in tabular},
-              {0: tokens}, {0: tokens}, {0: Dim("scenarios")})
+    inputs = (
+        [torch.zeros(2, length, config.encoder.width) for length in lengths],
+        [_ones(2, length) for length in lengths],
+        [_ones(2, length) for length in lengths],
+        [_ones(2) for _ in names],
+        tabular,
+        torch.zeros(len(names) + 5, config.backbone.width),
+        _ones(len(names) + 5),
+        _ones(len(names) + 4),
+    )
+    shapes = (
+        event_axes,
+        event_axes,
+        event_axes,
+        [{0: users}] * len(names),
+        {name: {0: users} for name in tabular},
+        {0: tokens},
+        {0: tokens},
+        {0: Dim("scenarios")},
+    )
     flat = [f"{part}_{name}" for part in ("events", "mask", "gaps", "age") for name in names]
     return inputs, shapes, [*flat, *tabular, "instructions", "segments", "users"]
 
@@ -141,11 +177,19 @@ def _ones(*shape: int) -> Tensor:
     return torch.ones(shape, dtype=torch.int64)
 
 
-def _export(graph: nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...], names: list[str], output: str,
-            path: Path) -> None:
+def _export(
+    graph: nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...], names: list[str], output: str, path: Path
+) -> None:
     with _silence():
-        program = torch.onnx.export(graph.eval(), inputs, dynamo=True, dynamic_shapes=shapes, input_names=names,
-                                    output_names=[output], verbose=False)
+        program = torch.onnx.export(
+            graph.eval(),
+            inputs,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=names,
+            output_names=[output],
+            verbose=False,
+        )
     assert program is not None
     proto = _bare(program.model_proto)
     apart = proto.ByteSize() > MOST_BYTES
@@ -154,8 +198,16 @@ def _export(graph: nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...], 
 
 def _bare(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The graph without stack traces and other remarks: the same network gives the same bytes anywhere."""
-    for part in (proto, proto.graph, *proto.graph.node, *proto.graph.initializer, *proto.graph.value_info,
-                 *proto.graph.input, *proto.graph.output, *proto.functions):
+    for part in (
+        proto,
+        proto.graph,
+        *proto.graph.node,
+        *proto.graph.initializer,
+        *proto.graph.value_info,
+        *proto.graph.input,
+        *proto.graph.output,
+        *proto.functions,
+    ):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
     return proto

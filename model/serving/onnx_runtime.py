@@ -44,8 +44,9 @@ class VectorError(InstructUEError):
     """Profiles that have no vector, or a vector that is none."""
 
 
-def load(path: str | Path, providers: Sequence[str] = (CPU,), threads: int | None = None,
-         cached_texts: int = CACHED_TEXTS) -> Runtime:
+def load(
+    path: str | Path, providers: Sequence[str] = (CPU,), threads: int | None = None, cached_texts: int = CACHED_TEXTS
+) -> Runtime:
     """Open a release, whose files are checked first.
 
     Parameters
@@ -79,8 +80,14 @@ class Runtime:
         H.
     """
 
-    def __init__(self, release: Release, *, providers: Sequence[str] = (CPU,), threads: int | None = None,
-                 cached_texts: int = CACHED_TEXTS) -> None:
+    def __init__(
+        self,
+        release: Release,
+        *,
+        providers: Sequence[str] = (CPU,),
+        threads: int | None = None,
+        cached_texts: int = CACHED_TEXTS,
+    ) -> None:
         self.release = release
         self._network = _network(release.path / releases.NETWORK)
         self._tokenizers = Tokenizers.load(release.path)
@@ -91,25 +98,31 @@ class Runtime:
             return open_session(release.path / name, providers, threads)
 
         encoders = {name: session(event_graph(name)) for name in self._network.encoder_names}
-        self._encoders = {source.name: encoders[source.name if source.name in encoders else "shared"]
-                          for source in self._network.sources}
+        self._encoders = {
+            source.name: encoders[source.name if source.name in encoders else "shared"]
+            for source in self._network.sources
+        }
         self._user = session(releases.USER_GRAPH)
         read = {one.name for one in self._user.get_inputs()}
         unread = [source.name for source in self._network.sources if f"events_{source.name}" not in read]
         if unread:
-            raise ReleaseError(f"{release.path / releases.USER_GRAPH} does not read {', '.join(unread)}, which "
-                               f"{releases.NETWORK} names: they are of two networks; export again")
+            raise ReleaseError(
+                f"{release.path / releases.USER_GRAPH} does not read {', '.join(unread)}, which "
+                f"{releases.NETWORK} names: they are of two networks; export again"
+            )
         # One for each source: its name stands for the encoder and for how many tokens of a text are read.
-        self._caches = {source.name: TextVectors(cached_texts, self._network.encoder.width)
-                        for source in self._network.sources}
+        self._caches = {
+            source.name: TextVectors(cached_texts, self._network.encoder.width) for source in self._network.sources
+        }
 
     @property
     def scenarios(self) -> tuple[str, ...]:
         """Every scenario served, `universal` first."""
         return self.release.scenarios
 
-    def embed(self, profiles: pa.Table, scenarios: Sequence[str] | None = None, *,
-              others: Mapping[str, Floats] | None = None) -> Floats:
+    def embed(
+        self, profiles: pa.Table, scenarios: Sequence[str] | None = None, *, others: Mapping[str, Floats] | None = None
+    ) -> Floats:
         """Return a unit vector for each user and scenario.
 
         Parameters
@@ -139,11 +152,15 @@ class Runtime:
         scenarios = self.scenarios if scenarios is None else tuple(scenarios)
         instructions = self._instruction_inputs(scenarios, self._instructions | dict(others or {}))
         if "profile_hash" in profiles.column_names and profiles["profile_hash"].null_count:
-            raise VectorError(f"{profiles['profile_hash'].null_count} of {len(profiles)} profiles have no "
-                              "profile_hash: these users have ended and have no vector; leave them out")
+            raise VectorError(
+                f"{profiles['profile_hash'].null_count} of {len(profiles)} profiles have no "
+                "profile_hash: these users have ended and have no vector; leave them out"
+            )
         rows = read_profiles(profiles, self._network)
-        texts = [self._padded_texts(source.name, events)
-                 for source, events in zip(self._network.sources, rows.sources, strict=True)]
+        texts = [
+            self._padded_texts(source.name, events)
+            for source, events in zip(self._network.sources, rows.sources, strict=True)
+        ]
         vectors_UKH = np.empty((len(rows), len(scenarios), self.width), np.float32)
         if scenarios:
             for users_B in self._batches(rows, len(instructions["segments"])):
@@ -155,13 +172,17 @@ class Runtime:
     def _instruction_inputs(self, scenarios: Sequence[str], known: Mapping[str, Floats]) -> dict[str, NDArray[Any]]:
         unknown = [scenario for scenario in scenarios if scenario not in known]
         if unknown:
-            raise ReleaseError(f"release {self.release.path.name} does not serve {', '.join(map(repr, unknown))}; "
-                               f"it serves {', '.join(self.scenarios)}; `instructue export --instructions` adds one")
+            raise ReleaseError(
+                f"release {self.release.path.name} does not serve {', '.join(map(repr, unknown))}; "
+                f"it serves {', '.join(self.scenarios)}; `instructue export --instructions` adds one"
+            )
         vectors = [known[scenario] for scenario in scenarios]
         lengths_K = np.array([len(vector) for vector in vectors], np.int64)
-        return {"instructions": np.concatenate([np.zeros((0, self._network.backbone.width), np.float32), *vectors]),
-                "segments": np.repeat(np.arange(1, len(vectors) + 1), lengths_K),
-                "users": np.cumsum(lengths_K) - 1}
+        return {
+            "instructions": np.concatenate([np.zeros((0, self._network.backbone.width), np.float32), *vectors]),
+            "segments": np.repeat(np.arange(1, len(vectors) + 1), lengths_K),
+            "users": np.cumsum(lengths_K) - 1,
+        }
 
     def encode_texts(self, source: str, texts: Sequence[str]) -> Floats:
         """Return float32 [T, E], the event vectors of a source's texts, all unlike; those in the cache are not read."""
@@ -173,14 +194,16 @@ class Runtime:
             for batch_M in _by_cost(ids.lengths, TOKENS_PER_TEXT_BATCH):
                 ids_TL, mask_TL = ids.padded(batch_M)
                 vectors_TE[missing_M[batch_M]] = self._encoders[source].run(
-                    ["vectors"], {"input_ids": ids_TL, "attention_mask": mask_TL})[0]
+                    ["vectors"], {"input_ids": ids_TL, "attention_mask": mask_TL}
+                )[0]
             cache.put(missing, vectors_TE[missing_M])
         return vectors_TE
 
     def _padded_texts(self, source: str, events: SourceEvents) -> Floats:
         """[T + 1, E]: the vectors of the source's texts, and the row of zeros that pads."""
-        return np.concatenate([self.encode_texts(source, events.texts),
-                               np.zeros((1, self._network.encoder.width), np.float32)])
+        return np.concatenate(
+            [self.encode_texts(source, events.texts), np.zeros((1, self._network.encoder.width), np.float32)]
+        )
 
     def _batches(self, rows: Profiles, instruction_tokens: int) -> Iterator[Ints]:
         fixed = self._network.fixed_tokens + instruction_tokens
@@ -191,9 +214,12 @@ class Runtime:
         inputs: dict[str, NDArray[Any]] = {}
         for source, events, vectors_TE in zip(self._network.sources, batch.sources, texts, strict=True):
             text_T1 = np.append(events.texts_T, len(vectors_TE) - 1)
-            inputs |= {f"events_{source.name}": vectors_TE[text_T1[events.text_BN]],
-                       f"mask_{source.name}": events.mask_BN, f"gaps_{source.name}": events.gaps_BN,
-                       f"age_{source.name}": events.age_B}
+            inputs |= {
+                f"events_{source.name}": vectors_TE[text_T1[events.text_BN]],
+                f"mask_{source.name}": events.mask_BN,
+                f"gaps_{source.name}": events.gaps_BN,
+                f"age_{source.name}": events.age_B,
+            }
         if batch.numbers_BFP.shape[1]:
             inputs["numbers"] = batch.numbers_BFP
         if batch.categories_BC.shape[1]:
@@ -239,14 +265,17 @@ class TextVectors:
         self._matrix[row_T] = vectors_TE
 
 
-def open_session(path: Path, providers: Sequence[str] = (CPU,),
-                 threads: int | None = None) -> onnxruntime.InferenceSession:
+def open_session(
+    path: Path, providers: Sequence[str] = (CPU,), threads: int | None = None
+) -> onnxruntime.InferenceSession:
     """Open a graph on the first of the providers, or raise ReleaseError: onnxruntime would fall back to CPU."""
     available = onnxruntime.get_available_providers()
     unknown = [provider for provider in providers if provider not in available]
     if unknown or not providers:
-        raise ReleaseError(f"model.providers: this onnxruntime has no {', '.join(unknown) or 'provider to use'}; "
-                           f"use {', '.join(available)}, or install the build that has it")
+        raise ReleaseError(
+            f"model.providers: this onnxruntime has no {', '.join(unknown) or 'provider to use'}; "
+            f"use {', '.join(available)}, or install the build that has it"
+        )
     said = io.StringIO()
     if providers[0] == "CUDAExecutionProvider":
         onnxruntime.set_default_logger_severity(4)  # what it would print is what the error below says
@@ -261,12 +290,16 @@ def open_session(path: Path, providers: Sequence[str] = (CPU,),
         session = onnxruntime.InferenceSession(path, options, providers=list(providers))
     except Exception as error:  # onnxruntime's kinds of errors share no other
         words = re.sub(r"/onnxruntime_src/.*\) ", " ", str(error)).strip()  # where in its source, and in which function
-        raise ReleaseError(f"onnxruntime {onnxruntime.__version__} cannot open {path} ({words}); install the version "
-                           "that the release was made with, or export again") from error
+        raise ReleaseError(
+            f"onnxruntime {onnxruntime.__version__} cannot open {path} ({words}); install the version "
+            "that the release was made with, or export again"
+        ) from error
     used = session.get_providers()[0]
     if used != providers[0]:
-        raise ReleaseError(f"model.providers: asked for {providers[0]}, onnxruntime uses {used}; mend the driver and "
-                           f"libraries that {providers[0]} needs, or ask for {used}\n{said.getvalue()}".rstrip())
+        raise ReleaseError(
+            f"model.providers: asked for {providers[0]}, onnxruntime uses {used}; mend the driver and "
+            f"libraries that {providers[0]} needs, or ask for {used}\n{said.getvalue()}".rstrip()
+        )
     return session
 
 
@@ -286,5 +319,7 @@ def _check_vectors(vectors_UKH: Floats, profiles: pa.Table) -> None:
     if len(bad):
         user, scenario = bad[0]
         name = profiles["user_id"][int(user)].as_py() if "user_id" in profiles.column_names else f"row {user}"
-        raise VectorError(f"{len(bad)} vectors are not of length 1, the first that of user {name!r} in scenario "
-                          f"number {scenario} ({norms_UK[user, scenario]}); export again, the gates test for this")
+        raise VectorError(
+            f"{len(bad)} vectors are not of length 1, the first that of user {name!r} in scenario "
+            f"number {scenario} ({norms_UK[user, scenario]}); export again, the gates test for this"
+        )

@@ -102,8 +102,10 @@ class Release:
     def decoder(self) -> Path:
         """The folder of the checkpoint that answers in words; ReleaseError where the release has none."""
         if not any(name.startswith(f"{DECODER}/") for name in self.files):
-            raise ReleaseError(f"release {self.path.name} has no decoder, so it can embed and not answer; run "
-                               "`instructue export --instructions --decoder`, which keeps its graphs and model_version")
+            raise ReleaseError(
+                f"release {self.path.name} has no decoder, so it can embed and not answer; run "
+                "`instructue export --instructions --decoder`, which keeps its graphs and model_version"
+            )
         return self.path / DECODER
 
     @property
@@ -134,16 +136,22 @@ class Release:
             raise ReleaseError(
                 f"the deployment differs from release {self.path.name} in what shapes a vector:\n"
                 + "\n".join(f"  {difference}" for difference in found)
-                + "\nrestore these keys, or assemble, train and export again")
+                + "\nrestore these keys, or assemble, train and export again"
+            )
         missing = [scenario for scenario in instructions if scenario not in self.instructions]
         served = {scenario: instruction.text for scenario, instruction in self.instructions.items()}
-        reworded = [scenario for scenario, text in instructions.items()
-                    if served.get(scenario) is not None and served[scenario] != text]
+        reworded = [
+            scenario
+            for scenario, text in instructions.items()
+            if served.get(scenario) is not None and served[scenario] != text
+        ]
         if missing or reworded:
             parts = [f"does not serve {', '.join(missing)}"] * bool(missing)
             parts += [f"has another instruction for {', '.join(reworded)}"] * bool(reworded)
-            raise ReleaseError(f"release {self.path.name} {' and '.join(parts)}; run "
-                               "`instructue export --instructions`, which keeps the graphs and model_version")
+            raise ReleaseError(
+                f"release {self.path.name} {' and '.join(parts)}; run "
+                "`instructue export --instructions`, which keeps the graphs and model_version"
+            )
 
 
 def read(path: str | Path) -> Release:
@@ -179,8 +187,9 @@ def read(path: str | Path) -> Release:
     return found
 
 
-def seal(folder: Path, *, checkpoint: str, precision: str, shaping: Mapping[str, Any],
-         texts: Mapping[str, str | None]) -> Release:
+def seal(
+    folder: Path, *, checkpoint: str, precision: str, shaping: Mapping[str, Any], texts: Mapping[str, str | None]
+) -> Release:
     """Write the manifest of the files in `folder`, and read it back.
 
     Parameters
@@ -201,8 +210,11 @@ def seal(folder: Path, *, checkpoint: str, precision: str, shaping: Mapping[str,
     ReleaseError
         A file that a release needs is not there, or the scenarios are not those of the vectors.
     """
-    names = sorted(entry.relative_to(folder).as_posix() for entry in folder.rglob("*")
-                   if entry.is_file() and entry.name != MANIFEST)
+    names = sorted(
+        entry.relative_to(folder).as_posix()
+        for entry in folder.rglob("*")
+        if entry.is_file() and entry.name != MANIFEST
+    )
     if missing := _missing(names):
         raise ReleaseError(f"{folder} lacks {missing}; a release needs it")
     vectors = _read_vectors(folder / INSTRUCTIONS)
@@ -210,16 +222,20 @@ def seal(folder: Path, *, checkpoint: str, precision: str, shaping: Mapping[str,
         raise ReleaseError(f"{INSTRUCTIONS} holds {sorted(vectors)}, the release is to serve {sorted(texts)}")
     files = {name: hash_file(folder / name) for name in names}
     shaping = _plain(shaping)
-    shapes = {name: files[name] for name in names if name.endswith((".onnx", ".onnx.data"))
-              or name in (NETWORK, EVENT_FILE, LANGUAGE_FILE)}
+    shapes = {
+        name: files[name]
+        for name in names
+        if name.endswith((".onnx", ".onnx.data")) or name in (NETWORK, EVENT_FILE, LANGUAGE_FILE)
+    }
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "model_version": _hash_json({"files": shapes, "shaping": shaping, "precision": precision}),
         "checkpoint": checkpoint,
         "precision": precision,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "instructions": {scenario: {"text": text, "hash": hash_vectors(vectors[scenario])}
-                         for scenario, text in texts.items()},
+        "instructions": {
+            scenario: {"text": text, "hash": hash_vectors(vectors[scenario])} for scenario, text in texts.items()
+        },
         "shaping": shaping,
         "files": files,
     }
@@ -297,8 +313,10 @@ def current(releases: str | Path) -> Path:
     except OSError:
         raise ReleaseError(f"{pointer} names no release; run `instructue export` first") from None
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ReleaseError(f"{pointer} holds {name!r}, which is no release's name; write one of "
-                           f"{', '.join(_names(Path(releases))) or 'none yet'}")
+        raise ReleaseError(
+            f"{pointer} holds {name!r}, which is no release's name; write one of "
+            f"{', '.join(_names(Path(releases))) or 'none yet'}"
+        )
     return Path(releases) / name
 
 
@@ -325,8 +343,10 @@ def _check_file(folder: Path, name: str, expected: str) -> None:
     except OSError as error:
         raise ReleaseError(f"release {folder.name} lacks {name} ({error.strerror}); {_mend(folder)}") from None
     if found != expected:
-        raise ReleaseError(f"release {folder.name}: {name} was changed after the export (SHA-256 {found[:12]}, "
-                           f"manifest {expected[:12]}); {_mend(folder)}")
+        raise ReleaseError(
+            f"release {folder.name}: {name} was changed after the export (SHA-256 {found[:12]}, "
+            f"manifest {expected[:12]}); {_mend(folder)}"
+        )
 
 
 def _mend(folder: Path) -> str:
@@ -379,8 +399,11 @@ def differences(here: Any, there: Any, other: str = "release", key: str = "") ->
         here, there = ({item["name"]: item for item in side} for side in (here, there))
     if isinstance(here, dict) and isinstance(there, dict):
         steps = {step: f"{key}.{step}" if key else step for step in (*here, *there)}
-        return [difference for step, below in steps.items()
-                for difference in differences(here.get(step), there.get(step), other, below)]
+        return [
+            difference
+            for step, below in steps.items()
+            for difference in differences(here.get(step), there.get(step), other, below)
+        ]
     return [] if here == there else [f"{key}: {here!r} in the deployment, {there!r} in the {other}"]
 
 

@@ -25,9 +25,7 @@ class CheckpointError(InstructUEError):
     """A folder that is no checkpoint, or not a whole one."""
 
 
-def save_checkpoint(
-    folder: Path, network: InstructUE, tokenizers: Tokenizers, metrics: Mapping[str, Any]
-) -> None:
+def save_checkpoint(folder: Path, network: InstructUE, tokenizers: Tokenizers, metrics: Mapping[str, Any]) -> None:
     """Write a checkpoint over the one that may be there.
 
     The config goes first and comes back last: a folder without one is not a whole checkpoint.

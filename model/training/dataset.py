@@ -108,9 +108,7 @@ class Batches:
         epoch, number = divmod(step, len(self._lengths_U) // self.size)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._shuffled(np.random.default_rng([self._seed, 0, epoch]))
-        return self._examples.draw(
-            self._order[number], self._training, np.random.default_rng([self._seed, 1, step])
-        )
+        return self._examples.draw(self._order[number], self._training, np.random.default_rng([self._seed, 1, step]))
 
     def _shuffled(self, rng: np.random.Generator) -> list[Ints]:
         users = rng.permutation(len(self._lengths_U))

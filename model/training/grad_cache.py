@@ -119,9 +119,7 @@ class Reader:
 
         users_QH, answers_QH = _sum(state, users_QH).requires_grad_(), _sum(state, answers_QH).requires_grad_()
         contrastive = self._contrastive(users_QH, answers_QH, drawn)
-        to_users_QH, to_answers_QH = torch.autograd.grad(
-            self.training.weight_cl * contrastive, [users_QH, answers_QH]
-        )
+        to_users_QH, to_answers_QH = torch.autograd.grad(self.training.weight_cl * contrastive, [users_QH, answers_QH])
 
         language = torch.zeros((), device=self.network.device)
         for part in parts:
@@ -182,14 +180,10 @@ class Reader:
     def _language(self, output: PairOutputs, drawn: Drawn) -> Tensor:
         """A part's share of the batch's language loss."""
         answers = self.examples.pairs.answer_R[drawn.pair_Q]
-        return language_loss(
-            output.logits_NV, output.tokens_N, int(self.examples.answer_ids.lengths[answers].sum())
-        )
+        return language_loss(output.logits_NV, output.tokens_N, int(self.examples.answer_ids.lengths[answers].sum()))
 
     def _joint(self, language: Tensor, contrastive: Tensor) -> Losses:
-        return joint_loss(
-            language, contrastive, weight_lm=self.training.weight_lm, weight_cl=self.training.weight_cl
-        )
+        return joint_loss(language, contrastive, weight_lm=self.training.weight_lm, weight_cl=self.training.weight_cl)
 
 
 def _sum(state: PartialState, tensor: Tensor) -> Tensor:

@@ -63,11 +63,7 @@ class History:
 
 def values(losses: Losses) -> Line:
     """Return the losses as numbers."""
-    return {
-        "loss": losses.total.item(),
-        "language": losses.language.item(),
-        "contrastive": losses.contrastive.item(),
-    }
+    return {"loss": losses.total.item(), "language": losses.language.item(), "contrastive": losses.contrastive.item()}
 
 
 class Journal:

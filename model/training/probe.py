@@ -141,9 +141,7 @@ def fit_half(user_ids: Sequence[str], salt: str) -> NDArray[np.bool_]:
     """Return `[U]`, True for the users to fit on: those where `sha2(concat(salt, user_id), 256) < '8'` in
     SQL.
     """
-    return np.array(
-        [hashlib.sha256(f"{salt}{user}".encode()).digest()[0] < 128 for user in user_ids], dtype=bool
-    )
+    return np.array([hashlib.sha256(f"{salt}{user}".encode()).digest()[0] < 128 for user in user_ids], dtype=bool)
 
 
 def kolmogorov_smirnov(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -160,18 +158,12 @@ def _finite(features: ArrayLike) -> NDArray[np.float64]:
     features_UD = np.asarray(features, dtype=np.float64)
     if not np.isfinite(features_UD).all():
         row = int(np.flatnonzero(~np.isfinite(features_UD).all(axis=1))[0])
-        raise ProbeError(
-            f"row {row} of the features has a NaN or infinite value: leave users without an embedding out"
-        )
+        raise ProbeError(f"row {row} of the features has a NaN or infinite value: leave users without an embedding out")
     return features_UD
 
 
 def _score(
-    features_UD: NDArray[np.float64],
-    labels: ArrayLike,
-    user_ids: Sequence[str],
-    salts: Sequence[str],
-    fit: Fit,
+    features_UD: NDArray[np.float64], labels: ArrayLike, user_ids: Sequence[str], salts: Sequence[str], fit: Fit
 ) -> ProbeResult:
     labels_U = np.asarray(labels)
     if features_UD.ndim != 2 or not len(features_UD) == len(labels_U) == len(user_ids):
@@ -218,9 +210,7 @@ def _fit_regression(features: NDArray[np.float64], labels: NDArray[np.int64]) ->
     return _regressions(features, labels, [strength])[0], strength
 
 
-def _regressions(
-    features: NDArray[np.float64], labels: NDArray[np.int64], strengths: Sequence[float]
-) -> list[Predict]:
+def _regressions(features: NDArray[np.float64], labels: NDArray[np.int64], strengths: Sequence[float]) -> list[Predict]:
     scaler = StandardScaler().fit(features)
     standard = scaler.transform(features)
     regression = LogisticRegression(max_iter=300, warm_start=True)

@@ -118,10 +118,7 @@ def train(
         _checkpoint_layers(network)
     weights = trainable(network)
     optimizer = torch.optim.AdamW(
-        _groups(network, training),
-        lr=training.learning_rate,
-        betas=training.betas,
-        weight_decay=training.weight_decay,
+        _groups(network, training), lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay
     )
     run = State(weights=weights, optimizer=optimizer)
     _resume(out, mark, run, log)

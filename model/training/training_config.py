@@ -91,13 +91,7 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name in (
-            "profiles_per_step",
-            "quantile_bins",
-            "validation_profiles",
-            "validate_every",
-            "save_every",
-        ):
+        for name in ("profiles_per_step", "quantile_bins", "validation_profiles", "validate_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: use at least 1")
         for name in ("profiles_per_forward", "patience"):
@@ -109,9 +103,7 @@ class TrainingConfig:
         if self.steps < 0 or self.instructed_pairs < 0 or self.general_pairs < 0:
             raise ConfigError("steps, instructed_pairs and general_pairs cannot be negative: use 0 or more")
         if self.instructed_pairs + self.general_pairs == 0:
-            raise ConfigError(
-                "a profile without pairs teaches nothing: raise instructed_pairs or general_pairs"
-            )
+            raise ConfigError("a profile without pairs teaches nothing: raise instructed_pairs or general_pairs")
         for name, value in asdict(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
             if not all(isfinite(number) for number in numbers if isinstance(number, float)):

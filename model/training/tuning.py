@@ -129,9 +129,16 @@ class Tuned:
     held_out: int
 
 
-def tune(read: ReadProfiles, users_S: Ints, labels_S: ArrayLike, start_IH: Floats, *,
-         config: TuningConfig | None = None, seed: int = 0,
-         told: Callable[[int, int], None] = lambda done, total: None) -> Tuned:
+def tune(
+    read: ReadProfiles,
+    users_S: Ints,
+    labels_S: ArrayLike,
+    start_IH: Floats,
+    *,
+    config: TuningConfig | None = None,
+    seed: int = 0,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Tuned:
     """Tune instruction vectors until the users of a class lie together and apart from the others (equation 6).
 
     Parameters
@@ -192,8 +199,9 @@ def tune(read: ReadProfiles, users_S: Ints, labels_S: ArrayLike, start_IH: Float
     gains = losses[0] - losses[best]
     if gains.mean() <= config.margin * gains.std(ddof=1) / len(gains) ** 0.5:
         best = 0
-    return Tuned(vectors=vectors[best], step=curve[best].step, curve=tuple(curve), learned=len(learned),
-                 held_out=len(held))
+    return Tuned(
+        vectors=vectors[best], step=curve[best].step, curve=tuple(curve), learned=len(learned), held_out=len(held)
+    )
 
 
 def start_vectors(network: InstructUE, tokenizers: Tokenizers, instruction: str | None) -> Floats:
@@ -217,13 +225,16 @@ def draw_shots(labels_U: ArrayLike, shots: int | None, seed: int = 0) -> Ints:
         return np.arange(len(classes_U))
     counts_K = np.bincount(classes_U)
     if shots < LEAST * len(counts_K):
-        raise TuningError(f"{shots} shots are too few for {len(counts_K)} classes: take at least {LEAST} of each, "
-                          f"{LEAST * len(counts_K)} in all")
+        raise TuningError(
+            f"{shots} shots are too few for {len(counts_K)} classes: take at least {LEAST} of each, "
+            f"{LEAST * len(counts_K)} in all"
+        )
     return _spread(classes_U, np.random.default_rng(seed))[:shots]
 
 
-def prototype_loss(embeddings_BH: Tensor, classes_B: Tensor, prototypes_KH: Tensor | None = None, *,
-                   temperature: float = 0.07) -> Tensor:
+def prototype_loss(
+    embeddings_BH: Tensor, classes_B: Tensor, prototypes_KH: Tensor | None = None, *, temperature: float = 0.07
+) -> Tensor:
     """Return equation 6: the mean cross-entropy of each user's class, by the cosine to every class's prototype.
 
     Parameters
@@ -290,8 +301,10 @@ def _losses(embeddings_SH: Floats, classes_S: Ints, held_S: Bools, temperature: 
     """Equation 6 of the shots that are learned from and of those held out, by the prototypes of the first."""
     embeddings, classes, held = map(torch.from_numpy, (embeddings_SH, classes_S, held_S))
     prototypes_KH = class_prototypes(embeddings[~held], classes[~held])
-    learned, held_out = (float(prototype_loss(embeddings[part], classes[part], prototypes_KH, temperature=temperature))
-                         for part in (~held, held))
+    learned, held_out = (
+        float(prototype_loss(embeddings[part], classes[part], prototypes_KH, temperature=temperature))
+        for part in (~held, held)
+    )
     return learned, held_out
 
 

@@ -46,8 +46,9 @@ ORTHOGONAL = (".value.weight", ".attention.output.dense.weight", ".v_proj.weight
 """Ends of the names of those that attention's values pass through."""
 
 
-def warm_start(network: InstructUE, examples: Examples, users_B: Ints, *, tabular_attention: float = 1.0,
-               seed: int = 0) -> None:
+def warm_start(
+    network: InstructUE, examples: Examples, users_B: Ints, *, tabular_attention: float = 1.0, seed: int = 0
+) -> None:
     """Write word vectors into fresh event encoders, and let all else that is fresh hand them on.
 
     `users_B` are profiles of the examples that adapters are set by, some hundreds; `tabular_attention` is how many
@@ -106,8 +107,10 @@ def _hand_on(transformers: nn.Module) -> None:
 def _write_word_vectors(network: InstructUE, examples: Examples, seed: int) -> None:
     """One factorisation over all encoders' tokens, so that their vectors share their directions."""
     config = network.config
-    counts = [_counts(part.text_E, part.offsets_U1, ids, config.encoder.vocabulary)
-              for part, ids in zip(examples.profiles.sources, examples.event_ids, strict=True)]
+    counts = [
+        _counts(part.text_E, part.offsets_U1, ids, config.encoder.vocabulary)
+        for part, ids in zip(examples.profiles.sources, examples.event_ids, strict=True)
+    ]
     if config.shared_encoder:
         counts = [sum(counts[1:], start=counts[0])]
     vectors = word_vectors(hstack(counts).tocsr(), config.encoder.width, seed)

@@ -35,16 +35,32 @@ from tests.support import shop
 from tests.support.made_up import AS_OF, made_up_profiles, network_config
 
 LIFESTREAM = Path(os.environ.get("LIFESTREAM_PYTHON", sequences.DEFAULT_PYTHON))
-CONFIG = replace(network_config(), tabular=Tabular(), sources=(
-    EventSource(name="search", max_events=5, max_tokens=8), EventSource(name="bill", max_events=2, max_tokens=16)))
+CONFIG = replace(
+    network_config(),
+    tabular=Tabular(),
+    sources=(
+        EventSource(name="search", max_events=5, max_tokens=8),
+        EventSource(name="bill", max_events=2, max_tokens=16),
+    ),
+)
 
 
 def profile(user: str, as_of: datetime = AS_OF, **events: list[tuple[float, str]]) -> dict[str, object]:
     """A profile with events so many days before AS_OF."""
-    made = {name: [{"event_time": AS_OF - timedelta(days=days), "text": text, "gap": -1} for days, text in some]
-            for name, some in events.items()}
-    return {"user_id": user, "as_of": as_of, "bill": [], "search": None, "ages": {}, "tabular": {},
-            "profile_hash": None, "interest": 0} | made
+    made = {
+        name: [{"event_time": AS_OF - timedelta(days=days), "text": text, "gap": -1} for days, text in some]
+        for name, some in events.items()
+    }
+    return {
+        "user_id": user,
+        "as_of": as_of,
+        "bill": [],
+        "search": None,
+        "ages": {},
+        "tabular": {},
+        "profile_hash": None,
+        "interest": 0,
+    } | made
 
 
 def profiles(*given: dict[str, object]) -> pa.Table:
@@ -55,8 +71,12 @@ def two_cut_offs(users: int, seed: int, **shape: float) -> pa.Table:
     """Made-up profiles, and the same as they were 100 days before."""
     late = made_up_profiles(users, seed=seed, **shape)
     before = AS_OF - timedelta(days=100)
-    early = [row | {"as_of": before} | {name: [event for event in row[name] if event["event_time"] < before]
-                                        for name in ("bill", "search")} for row in late.to_pylist()]
+    early = [
+        row
+        | {"as_of": before}
+        | {name: [event for event in row[name] if event["event_time"] < before] for name in ("bill", "search")}
+        for row in late.to_pylist()
+    ]
     return pa.concat_tables([late, pa.Table.from_pylist(early, late.schema)])
 
 
@@ -66,9 +86,14 @@ def auc(vectors_UH: np.ndarray, scored: pa.Table) -> float:
 
 
 def test_a_sequence_holds_the_last_events_of_all_sources_in_the_order_of_time() -> None:
-    made = sequences.Sequences.of(profiles(
-        profile("a", bill=[(9, "left out"), (4, "tea: green, ~8"), (1, "bus")], search=[(2.5, "films/new")]),
-        profile("nobody"), profile("b", search=[(1, "x")])), CONFIG)
+    made = sequences.Sequences.of(
+        profiles(
+            profile("a", bill=[(9, "left out"), (4, "tea: green, ~8"), (1, "bus")], search=[(2.5, "films/new")]),
+            profile("nobody"),
+            profile("b", search=[(1, "x")]),
+        ),
+        CONFIG,
+    )
     assert made.offsets_U1.tolist() == [0, 3, 4, 5]
     assert made.codes_EC[:, 0].tolist() == [2, 1, 2, 0, 1]
     assert made.gap_E.tolist() == [0, 1.5, 1.5, 0, 0]
@@ -85,18 +110,39 @@ def test_a_sequence_holds_the_last_events_of_all_sources_in_the_order_of_time() 
 def test_an_environment_that_is_not_there_is_named() -> None:
     table = profiles(profile("a"))
     with pytest.raises(RivalError, match=r"no /nowhere/python.*uv venv.*requirements\.txt"):
-        sequences.vectors(table, table, CONFIG, sequences.SequenceSettings(), method="cpc", python="/nowhere/python",
-                          seed=0, trained=False)
+        sequences.vectors(
+            table,
+            table,
+            CONFIG,
+            sequences.SequenceSettings(),
+            method="cpc",
+            python="/nowhere/python",
+            seed=0,
+            trained=False,
+        )
 
 
-@pytest.mark.skipif(not LIFESTREAM.exists(), reason=f"no environment with pytorch-lifestream at {LIFESTREAM}: "
-                    "docs/rivals.md says how to make one, LIFESTREAM_PYTHON names another")
+@pytest.mark.skipif(
+    not LIFESTREAM.exists(),
+    reason=f"no environment with pytorch-lifestream at {LIFESTREAM}: "
+    "docs/rivals.md says how to make one, LIFESTREAM_PYTHON names another",
+)
 @pytest.mark.parametrize("method", ["coles", "cpc"])
 def test_a_sequence_encoder_learns_more_than_its_first_weights_know(method: str) -> None:
     training, scored = two_cut_offs(300, 1, events=12), made_up_profiles(300, seed=2, events=12)
-    trained, fresh = (sequences.vectors(training, scored, network_config(), sequences.SequenceSettings(epochs=4),
-                                        method=method, python=LIFESTREAM, seed=0, trained=trained)
-                      for trained in (True, False))
+    trained, fresh = (
+        sequences.vectors(
+            training,
+            scored,
+            network_config(),
+            sequences.SequenceSettings(epochs=4),
+            method=method,
+            python=LIFESTREAM,
+            seed=0,
+            trained=trained,
+        )
+        for trained in (True, False)
+    )
     assert trained.shape == (300, 128)
     assert auc(trained, scored) > auc(fresh, scored) + 0.03
 
@@ -105,8 +151,11 @@ def test_what_follows_a_profile_is_what_the_next_cut_off_adds() -> None:
     before = AS_OF - timedelta(days=10)
     training = profiles(
         profile("a", bill=[(12, "old tea"), (10, "tea"), (1, "tea bus")], search=[(3, "films")]),
-        profile("nothing new", before, bill=[(12, "tea")]), profile("nothing new", bill=[(12, "tea")]),
-        profile("a", before, bill=[(12, "old tea")]), profile("only once", bill=[(1, "tea")]))
+        profile("nothing new", before, bill=[(12, "tea")]),
+        profile("nothing new", bill=[(12, "tea")]),
+        profile("a", before, bill=[(12, "old tea")]),
+        profile("only once", bill=[(1, "tea")]),
+    )
     row_P, next_PV = pooled.following(training, ["bill", "search"], fewest_texts=1)
     assert row_P.tolist() == [3]
     # An event at the cut-off itself comes after it: tea twice, bus and films once.
@@ -129,16 +178,26 @@ def test_pooled_events_are_the_mean_of_their_factors_and_their_count() -> None:
 def test_the_pooled_network_learns_more_than_its_first_weights_know() -> None:
     training, scored = two_cut_offs(300, 1, events=8), made_up_profiles(300, seed=2, events=8)
     settings = pooled.PooledSettings(steps=200, factors=16, width=32, vector=6)
-    trained, fresh = (pooled.vectors(training, scored, network_config(), settings, seed=0, trained=trained)
-                      for trained in (True, False))
+    trained, fresh = (
+        pooled.vectors(training, scored, network_config(), settings, seed=0, trained=trained)
+        for trained in (True, False)
+    )
     assert trained.shape == fresh.shape == (300, 6)
     assert auc(trained, scored) > auc(fresh, scored) + 0.05
 
 
 def test_hidden_states_are_those_of_the_text_alone() -> None:
     torch.manual_seed(0)
-    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                                         num_key_value_heads=1, intermediate_size=32)).eval()
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=50,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            intermediate_size=32,
+        )
+    ).eval()
     texts = [[5, 6, 7, 8], [9], [3, 3, 2]]
     found = language.hidden_states(model, TokenIds.of(texts), batch_size=2)
     with torch.inference_mode():
@@ -171,14 +230,24 @@ def test_a_model_that_is_not_there_is_named_with_what_to_fetch(tmp_path: Path) -
 def test_any_causal_language_model_of_a_folder_is_read(tmp_path: Path) -> None:
     AutoTokenizer.from_pretrained(embedder.minilm()).save_pretrained(tmp_path)
     torch.manual_seed(1)
-    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=31000, hidden_size=8, num_hidden_layers=1,
-                                         num_attention_heads=2, num_key_value_heads=2, intermediate_size=16))
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=31000,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            intermediate_size=16,
+        )
+    )
     model.save_pretrained(tmp_path)
     # A folder's tokenizer is of the model's kind, whoever's file it was made of.
     ids = AutoTokenizer.from_pretrained(tmp_path)("tea and a bus")["input_ids"]
     expected = language.hidden_states(model, TokenIds.of([ids]))
-    found, fresh = (language.pretrained_vectors(["tea and a bus"], str(tmp_path), seed=0, trained=trained)
-                    for trained in (True, False))
+    found, fresh = (
+        language.pretrained_vectors(["tea and a bus"], str(tmp_path), seed=0, trained=trained)
+        for trained in (True, False)
+    )
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert not np.allclose(found, fresh, atol=0.01)
 
@@ -209,8 +278,10 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     shop.released(made, trained)
     for day, days in ((date(2025, 1, 1), 60), (date(2025, 2, 1), 30)):
         cut_off = AS_OF - timedelta(days=days)
-        known = [row | {name: [event for event in row[name] if event["event_time"] < cut_off]
-                        for name in ("bill", "search")} for row in made_up_profiles(90, seed=5).to_pylist()]
+        known = [
+            row | {name: [event for event in row[name] if event["event_time"] < cut_off] for name in ("bill", "search")}
+            for row in made_up_profiles(90, seed=5).to_pylist()
+        ]
         write(made, "training_profiles", pa.Table.from_pylist(known, made_up_profiles(1).schema), day)
     write(made, "training_profiles", made_up_profiles(7), shop.DAY3)
     labelled = made_up_profiles(90, seed=3)
@@ -220,8 +291,16 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
 
 
 def asked(deployment: Deployment, results: Path, *only: str, seeds: int = 1) -> Namespace:
-    return Namespace(config=deployment.path, seeds=seeds, only=only, releases=[], lm=None, embedder=None,
-                     lifestream=Path("/nowhere/python"), results=results)
+    return Namespace(
+        config=deployment.path,
+        seeds=seeds,
+        only=only,
+        releases=[],
+        lm=None,
+        embedder=None,
+        lifestream=Path("/nowhere/python"),
+        results=results,
+    )
 
 
 def test_training_ends_before_the_labels(deployment: Deployment) -> None:
@@ -235,11 +314,16 @@ def test_the_comparison_is_evaluates_and_a_finished_cell_is_kept(deployment: Dep
     written = json.loads((tmp_path / "rivals.json").read_text())
     mean = {row["name"]: row["value"] for row in written["rows"]}
     expected = evaluate(deployment).auc["food"]
-    for name, method in (("InstructUE, universal", "universal"), ("InstructUE, instructed", "instructed"),
-                         ("by hand, regression", "by hand, regression"), ("by hand, LightGBM", "by hand, LightGBM")):
+    for name, method in (
+        ("InstructUE, universal", "universal"),
+        ("InstructUE, instructed", "instructed"),
+        ("by hand, regression", "by hand, regression"),
+        ("by hand, LightGBM", "by hand, LightGBM"),
+    ):
         assert mean[name] == pytest.approx(expected[method], abs=1e-4)
     assert mean["InstructUE, universal: beats its untrained self by"] == pytest.approx(
-        mean["InstructUE, universal"] - mean["InstructUE, universal, untrained"], abs=2e-4)
+        mean["InstructUE, universal"] - mean["InstructUE, universal, untrained"], abs=2e-4
+    )
     assert "CPC is left out: there is no /nowhere/python" in written["text"]
     assert language.PRETRAINED in written["text"]
 
@@ -273,6 +357,7 @@ def test_the_table_has_means_and_spreads_over_seeds_and_halves() -> None:
     one = Standing(name="x", trained=True, auc_NSA=auc_NSA, ks_NSA=auc_NSA)
     fresh = Standing(name="x", trained=False, auc_NSA=auc_NSA + 0.05, ks_NSA=auc_NSA)
     assert table([one], ["food", "film"], "auc_NSA").splitlines()[2] == (
-        "| x | 2     | 0.800 ± 0.071 | 0.750 ± 0.112 | 0.850 ± 0.050 |")
+        "| x | 2     | 0.800 ± 0.071 | 0.750 ± 0.112 | 0.850 ± 0.050 |"
+    )
     below = rows([one, fresh])[-1]
     assert (below.name, below.value, below.reached) == ("x: beats its untrained self by", -0.05, False)

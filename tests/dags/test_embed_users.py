@@ -51,14 +51,27 @@ print(json.dumps({
 def airflow_environment(home: Path, **more: str) -> dict[str, str]:
     """An Airflow of the test's own, on an embedded Spark."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "INSTRUCTUE"))}
-    return {**kept, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "AIRFLOW_HOME": str(home),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"), "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}', **more}
+    return {
+        **kept,
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}',
+        **more,
+    }
 
 
 def look(home: Path, **environment: str) -> dict[str, Any]:
-    looked = subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, capture_output=True, text=True, check=True,
-                            env=airflow_environment(home, **environment), timeout=120)
+    looked = subprocess.run(
+        [sys.executable, "-c", LOOK],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=airflow_environment(home, **environment),
+        timeout=120,
+    )
     return json.loads(looked.stdout.strip().splitlines()[-1])
 
 
@@ -100,32 +113,58 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     for table, time in (("bills", "paid_at"), ("searches", "searched_at")):
         count = USERS * 20
         hours = pd.to_timedelta(rng.integers(0, 30 * 24, count), unit="h")
-        deltalake.write_deltalake(deployment.table(table), pd.DataFrame({
-            "user_id": [f"user-{number:05d}" for number in rng.permutation(count) % USERS],
-            time: pd.Timestamp(DAY2, tz="UTC") - pd.Timedelta(hours=1) - hours,
-            "band": rng.choice(LEVELS, count), "interest": rng.choice(INTERESTS, count),
-            "place": rng.choice(PLACES, count)}))
-    deltalake.write_deltalake(deployment.table("attributes"), pd.DataFrame({
-        "user_id": [f"user-{number:05d}" for number in range(USERS)], "bills": rng.integers(0, 60, USERS) * 1.0,
-        "income": rng.lognormal(8, 1, USERS), "city": rng.choice(["city-1", "city-2"], USERS)}))
+        deltalake.write_deltalake(
+            deployment.table(table),
+            pd.DataFrame(
+                {
+                    "user_id": [f"user-{number:05d}" for number in rng.permutation(count) % USERS],
+                    time: pd.Timestamp(DAY2, tz="UTC") - pd.Timedelta(hours=1) - hours,
+                    "band": rng.choice(LEVELS, count),
+                    "interest": rng.choice(INTERESTS, count),
+                    "place": rng.choice(PLACES, count),
+                }
+            ),
+        )
+    deltalake.write_deltalake(
+        deployment.table("attributes"),
+        pd.DataFrame(
+            {
+                "user_id": [f"user-{number:05d}" for number in range(USERS)],
+                "bills": rng.integers(0, 60, USERS) * 1.0,
+                "income": rng.lognormal(8, 1, USERS),
+                "city": rng.choice(["city-1", "city-2"], USERS),
+            }
+        ),
+    )
     shop.released(deployment, shop.checkpoint(deployment.path.parent / "trained"))
     return deployment
 
 
 @pytest.fixture(scope="module")
 def airflow(lake: Deployment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    environment = airflow_environment(tmp_path_factory.mktemp("airflow"), INSTRUCTUE_CONFIG=str(lake.path),
-                                      INSTRUCTUE_DRIVER_MEMORY="1g",
-                                      SPARK_SUBMIT_OPTS="-XX:TieredStopAtLevel=1")
-    subprocess.run([str(BIN / "airflow"), "db", "migrate"], env=environment, capture_output=True, check=True,
-                   timeout=300)
+    environment = airflow_environment(
+        tmp_path_factory.mktemp("airflow"),
+        INSTRUCTUE_CONFIG=str(lake.path),
+        INSTRUCTUE_DRIVER_MEMORY="1g",
+        SPARK_SUBMIT_OPTS="-XX:TieredStopAtLevel=1",
+    )
+    subprocess.run(
+        [str(BIN / "airflow"), "db", "migrate"], env=environment, capture_output=True, check=True, timeout=300
+    )
     return environment
 
 
 def run_day(airflow: dict[str, str], day: date) -> None:
     """`airflow dags test`: what DAG.test() does, from the command line."""
-    done = subprocess.run([str(BIN / "airflow"), "dags", "test", "embed_users", f"{day}T12:00"], env=airflow, cwd=ROOT,
-                          capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=900)
+    done = subprocess.run(
+        [str(BIN / "airflow"), "dags", "test", "embed_users", f"{day}T12:00"],
+        env=airflow,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=900,
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
 
 
@@ -143,7 +182,8 @@ def test_a_day_is_embedded_and_an_earlier_one_can_follow(lake: Deployment, airfl
     users = {row["user_id"] for row in profiles}
     assert len(users) == USERS
     assert {(row["user_id"], row["scenario"]) for row in embeddings} == {
-        (user, scenario) for user in users for scenario in lake.scenario_names}
+        (user, scenario) for user in users for scenario in lake.scenario_names
+    }
     assert {row["user_id"] for row in vectors} == users
     np.testing.assert_allclose(np.linalg.norm([row["embedding"] for row in embeddings], axis=1), 1, atol=1e-4)
 
@@ -156,5 +196,6 @@ def test_a_day_is_embedded_and_an_earlier_one_can_follow(lake: Deployment, airfl
     runs = deltalake.DeltaTable(lake.table("job_runs")).to_pyarrow_table(columns=["job", "day", "status"])
     daily = runs.filter(pc.is_in(runs["job"], pa.array(["assemble", "embed", "publish"])))
     assert {tuple(row.values()) for row in daily.to_pylist()} == {
-        (job, day, "ok") for job in ("assemble", "embed", "publish") for day in (DAY1, DAY2)}
+        (job, day, "ok") for job in ("assemble", "embed", "publish") for day in (DAY1, DAY2)
+    }
     assert daily.num_rows == 6

@@ -33,8 +33,7 @@ def test_the_coupon_label_counted_household_by_household(tables, files):
     read = {name: frame.astype(str).to_dict("records") for name, frame in files.items() if name != "coupons"}
     start = {row["campaign_id"]: row["start_date"] for row in read["campaign_descriptions"]}
     targeted = {row["household_id"] for row in read["campaigns"] if start[row["campaign_id"]] >= "2017-07-01"}
-    known = {row["household_id"] for row in read["transactions_sample"]
-             if row["transaction_timestamp"] < "2017-07-01"}
+    known = {row["household_id"] for row in read["transactions_sample"] if row["transaction_timestamp"] < "2017-07-01"}
     redeems = {row["household_id"] for row in read["coupon_redemptions"] if row["redemption_date"] >= "2017-07-01"}
     expected = {household: int(household in redeems) for household in targeted & known}
     assert len(expected) == 1389

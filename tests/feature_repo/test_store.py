@@ -26,8 +26,13 @@ def scenarios(*names: str) -> dict:
 def test_one_view_holds_three_features_of_each_scenario(deployment):
     found = definitions(deployment(**scenarios("food")), width=8)
     assert [(f.name, str(f.dtype)) for f in found.view.features] == [
-        ("universal", "Bytes"), ("universal_model_version", "String"), ("universal_as_of", "UnixTimestamp"),
-        ("food", "Bytes"), ("food_model_version", "String"), ("food_as_of", "UnixTimestamp")]
+        ("universal", "Bytes"),
+        ("universal_model_version", "String"),
+        ("universal_as_of", "UnixTimestamp"),
+        ("food", "Bytes"),
+        ("food_model_version", "String"),
+        ("food_as_of", "UnixTimestamp"),
+    ]
     assert found.view.features[3].tags == tags(8)
     assert found.view.ttl == timedelta(0)
     assert (found.view.join_keys, found.source.timestamp_field) == (["user_id"], "as_of")
@@ -37,11 +42,19 @@ def test_one_view_holds_three_features_of_each_scenario(deployment):
 def test_applying_follows_the_deployment(tmp_path):
     store = apply(deploy(tmp_path, **scenarios("food", "film")), width=8)
     assert {s.name for s in store.list_feature_services()} == {
-        "user_vectors", "user_vectors_universal", "user_vectors_food", "user_vectors_film"}
+        "user_vectors",
+        "user_vectors_universal",
+        "user_vectors_food",
+        "user_vectors_film",
+    }
     apply(deploy(tmp_path, **scenarios("food", "game")), width=4)
     store = open_store(deploy(tmp_path, **scenarios("food", "game")))
     assert {s.name for s in store.list_feature_services()} == {
-        "user_vectors", "user_vectors_universal", "user_vectors_food", "user_vectors_game"}
+        "user_vectors",
+        "user_vectors_universal",
+        "user_vectors_food",
+        "user_vectors_game",
+    }
     features = {f.name: f.tags for f in store.get_feature_view("user_vectors").features}
     assert features["game"] == tags(4)
     assert "film" not in features
@@ -72,8 +85,14 @@ def test_the_folder_of_a_store_is_a_feast_repository(tmp_path):
     folder = deployment.resolve("store")
 
     def feast(*words: str) -> str:
-        done = subprocess.run([Path(sys.executable).with_name("feast"), "-c", folder, *words], cwd=tmp_path, text=True,
-                              env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
+        done = subprocess.run(
+            [Path(sys.executable).with_name("feast"), "-c", folder, *words],
+            cwd=tmp_path,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 

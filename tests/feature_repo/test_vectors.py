@@ -32,12 +32,13 @@ def test_pack_is_numpys_little_endian_half_precision():
 def test_a_slice_packs_and_unpacks_as_its_rows(offset, length):
     whole = lists([1.0, 2.0], None, [3.0, 4.0], [5.0, 6.0], None)
     part = whole.slice(offset, length)
-    assert pack(part).to_pylist() == pack(whole).to_pylist()[offset:offset + length]
+    assert pack(part).to_pylist() == pack(whole).to_pylist()[offset : offset + length]
     assert unpack_all(pack(whole).slice(offset, length)).to_pylist() == part.to_pylist()
 
 
-@pytest.mark.parametrize(("vector", "why"), [([1.0, float("nan")], "not finite"), ([1.0, 1e6], "not finite"),
-                                             ([1.0, None], "null value")])
+@pytest.mark.parametrize(
+    ("vector", "why"), [([1.0, float("nan")], "not finite"), ([1.0, 1e6], "not finite"), ([1.0, None], "null value")]
+)
 def test_what_half_precision_cannot_hold_is_refused(vector, why):
     with pytest.raises(VectorError, match=why):
         pack(lists([1.0, 1.0], vector))

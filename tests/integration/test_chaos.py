@@ -51,7 +51,8 @@ def test_the_comparison_sees_a_lost_row_another_vector_and_an_open_run(spark, tm
     assert not any(found.differences for found in compare(one, other))
     deltalake.DeltaTable(other.table("user_profiles")).delete("user_id = 'user-00003'")
     deltalake.DeltaTable(other.table("user_embeddings")).update(
-        {"embedding": "make_array(1.0)"}, predicate="user_id = 'user-00004' AND scenario = 'food'")
+        {"embedding": "make_array(1.0)"}, predicate="user_id = 'user-00004' AND scenario = 'food'"
+    )
     deltalake.DeltaTable(other.table("user_vectors")).delete("user_id = 'user-00005'")
     deltalake.DeltaTable(other.table("job_runs")).update({"status": "'failed'"}, predicate="job = 'embed'")
     differences = {found.name: found.differences for found in compare(one, other) if found.differences}

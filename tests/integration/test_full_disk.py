@@ -52,23 +52,33 @@ def run(folder: Path, room: int, *command: str) -> subprocess.CompletedProcess[s
     """Run a command of ours in `folder`, whose `lake` is a disk with so many bytes left; it is copied to `left`."""
     for name in ("lake", "prepared"):
         (folder / name).mkdir(exist_ok=True)
-    return subprocess.run([*ALONE, "sh", "-c", FILLED.replace("ROOM", str(room)), "sh", sys.executable, "-m", "jobs",
-                           *command], cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
-                          text=True, stdin=subprocess.DEVNULL, check=False)
+    return subprocess.run(
+        [*ALONE, "sh", "-c", FILLED.replace("ROOM", str(room)), "sh", sys.executable, "-m", "jobs", *command],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 @row("a full disk under the lake, when Spark writes")
-def test_a_day_that_does_not_fit_is_refused_and_comes_out_when_there_is_room(wrong: str, alone: None, spark: Any,
-                                                                            tmp_path: Path) -> None:
+def test_a_day_that_does_not_fit_is_refused_and_comes_out_when_there_is_room(
+    wrong: str, alone: None, spark: Any, tmp_path: Path
+) -> None:
     deployment = deploy(tmp_path, lake="prepared")
     rng, at = random.Random(0), pa.array([datetime(2025, 2, 20, tzinfo=UTC)] * USERS, pa.timestamp("us", "UTC"))
     users = [f"u{number}" for number in range(USERS)]
     # Words that do not pack: the profiles need more than is left, the record of the run less.
     merchants = [rng.randbytes(450).hex() for _ in users]
-    deltalake.write_deltalake(deployment.table("bills"), pa.table({
-        "user_id": users, "paid_at": at, "bill_id": users, "merchant": merchants, "amount": [5.0] * USERS}))
-    deltalake.write_deltalake(deployment.table("searches"), pa.table({
-        "user_id": users, "searched_at": at, "query": ["tea"] * USERS}))
+    deltalake.write_deltalake(
+        deployment.table("bills"),
+        pa.table({"user_id": users, "paid_at": at, "bill_id": users, "merchant": merchants, "amount": [5.0] * USERS}),
+    )
+    deltalake.write_deltalake(
+        deployment.table("searches"), pa.table({"user_id": users, "searched_at": at, "query": ["tea"] * USERS})
+    )
     deploy(tmp_path)
     done = run(tmp_path, 150_000, "assemble", "-c", "deployment.yaml", "--as-of", str(DAY))
     assert done.returncode == 2, done.stderr

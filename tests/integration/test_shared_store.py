@@ -41,8 +41,9 @@ def test_redis_says_what_the_latest_rows_say_also_after_a_day_is_made_again(spar
 
 
 def test_two_deployments_share_one_redis_and_one_registry(spark, tmp_path, store):
-    first, second = (deploy(tmp_path / name, name=name, store={**store, "project": name}, **CHANGES)
-                     for name in ("first", "second"))
+    first, second = (
+        deploy(tmp_path / name, name=name, store={**store, "project": name}, **CHANGES) for name in ("first", "second")
+    )
     for deployment, seed in ((first, 1), (second, 2)):
         embed(spark, deployment, DAY1, some(seed, USERS[:5]))
         publish(spark, deployment, DAY1)

@@ -12,15 +12,9 @@ from model.serving.release import Release
 from model.training.training import initialise
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
 
-SCENARIOS = {
-    "universal": None,
-    "food": "Predict whether this user will order food next month.",
-    "films": "What films?",
-}
+SCENARIOS = {"universal": None, "food": "Predict whether this user will order food next month.", "films": "What films?"}
 SHAPING = {
-    "sources": [
-        {"name": "bill", "template": "paid {band}", "max_events": 60, "max_tokens": 16, "window_days": 365}
-    ],
+    "sources": [{"name": "bill", "template": "paid {band}", "max_events": 60, "max_tokens": 16, "window_days": 365}],
     "numbers": ["bills", "income"],
     "categories": ["city"],
 }
@@ -69,9 +63,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         time_bands=False,
     )
     profiles = made_up_profiles(12)
-    checkpoint = initialise(
-        profiles, made_up_pairs(profiles), config, folder / "checkpoint", log=lambda line: None
-    )
+    checkpoint = initialise(profiles, made_up_pairs(profiles), config, folder / "checkpoint", log=lambda line: None)
     release = export(
         checkpoint,
         folder / "releases",

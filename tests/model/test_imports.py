@@ -6,8 +6,9 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["model", "model.data.config", "model.data.profiles", "model.data.text",
-                                    "model.training.probe"])
+@pytest.mark.parametrize(
+    "module", ["model", "model.data.config", "model.data.profiles", "model.data.text", "model.training.probe"]
+)
 def test_it_does_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

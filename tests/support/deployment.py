@@ -10,20 +10,43 @@ import yaml
 from jobs.config.deployment import Deployment
 
 DEPLOYMENT: dict[str, Any] = {
-    "name": "shop", "lake": "lake", "releases": "releases",
+    "name": "shop",
+    "lake": "lake",
+    "releases": "releases",
     "sources": [
-        {"name": "bill", "table": "bills", "time": "paid_at", "id": "bill_id",
-         "template": "{merchant} {amount:amount_band}", "max_events": 3, "window_days": 30},
-        {"name": "search", "table": "searches", "time": "searched_at", "template": "{query}",
-         "max_events": 4, "window_days": 60},
+        {
+            "name": "bill",
+            "table": "bills",
+            "time": "paid_at",
+            "id": "bill_id",
+            "template": "{merchant} {amount:amount_band}",
+            "max_events": 3,
+            "window_days": 30,
+        },
+        {
+            "name": "search",
+            "table": "searches",
+            "time": "searched_at",
+            "template": "{query}",
+            "max_events": 4,
+            "window_days": 60,
+        },
     ],
     "userqa": {"questions": "questions.yaml", "as_of": ["2025-01-01"]},
-    "spark": {"master": "local[2]", "conf": {
-        "spark.driver.memory": "1g", "spark.sql.shuffle.partitions": "2", "spark.default.parallelism": "2",
-        "spark.databricks.delta.snapshotPartitions": "1", "spark.sql.adaptive.enabled": "false",
-        # Many small queries, none hot: compiling them, by Spark or by Java, would cost more than it gives.
-        "spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}},
+    "spark": {
+        "master": "local[2]",
+        "conf": {
+            "spark.driver.memory": "1g",
+            "spark.sql.shuffle.partitions": "2",
+            "spark.default.parallelism": "2",
+            "spark.databricks.delta.snapshotPartitions": "1",
+            "spark.sql.adaptive.enabled": "false",
+            # Many small queries, none hot: compiling them, by Spark or by Java, would cost more than it gives.
+            "spark.sql.codegen.wholeStage": "false",
+            "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+        },
+    },
     "store": {"folder": "store"},
 }
 """Two small event sources; a test changes what it is about."""

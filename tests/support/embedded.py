@@ -19,8 +19,12 @@ WIDTH = 16
 DAY1, DAY2, DAY3 = date(2025, 3, 1), date(2025, 3, 2), date(2025, 3, 4)
 SCENARIOS = ("universal", "food", "film")
 USERS = tuple(f"u{number:02d}" for number in range(40))
-CHANGES = {"scenarios": [{"name": "food", "instruction": "Predict whether this user will order food."},
-                         {"name": "film", "instruction": "Tell whether this user prefers films."}]}
+CHANGES = {
+    "scenarios": [
+        {"name": "food", "instruction": "Predict whether this user will order food."},
+        {"name": "film", "instruction": "Tell whether this user prefers films."},
+    ]
+}
 
 Embeddings = Mapping[tuple[str, str], np.ndarray | None]
 
@@ -57,16 +61,24 @@ def latest(day: date, days: Mapping[date, Embeddings] = DAYS) -> dict[tuple[str,
 def embed(spark, deployment: Deployment, day: date, rows: Embeddings, model_version: str = "m1") -> None:
     """Write a day of `user_embeddings` as the embed job does, its run recorded."""
     at = [midnight(day)] * len(rows)
-    table = pa.table({
-        "user_id": [user for user, _ in rows], "scenario": [scenario for _, scenario in rows],
-        "as_of": pa.array(at, pa.timestamp("us", "UTC")),
-        "embedding": pa.array([None if v is None else v.tolist() for v in rows.values()], pa.list_(pa.float32())),
-        "model_version": [model_version] * len(rows), "instruction_hash": ["i"] * len(rows),
-        "profile_hash": ["p"] * len(rows),
-        "created_at": pa.array([datetime.now(UTC)] * len(rows), pa.timestamp("us", "UTC"))})
+    table = pa.table(
+        {
+            "user_id": [user for user, _ in rows],
+            "scenario": [scenario for _, scenario in rows],
+            "as_of": pa.array(at, pa.timestamp("us", "UTC")),
+            "embedding": pa.array([None if v is None else v.tolist() for v in rows.values()], pa.list_(pa.float32())),
+            "model_version": [model_version] * len(rows),
+            "instruction_hash": ["i"] * len(rows),
+            "profile_hash": ["p"] * len(rows),
+            "created_at": pa.array([datetime.now(UTC)] * len(rows), pa.timestamp("us", "UTC")),
+        }
+    )
     with tables.job_run(spark, deployment, "embed", day) as run:
-        run.replace(spark.createDataFrame(table).coalesce(1), "user_embeddings",
-                    same=["user_id", "scenario", "embedding", "model_version"])
+        run.replace(
+            spark.createDataFrame(table).coalesce(1),
+            "user_embeddings",
+            same=["user_id", "scenario", "embedding", "model_version"],
+        )
 
 
 def make(spark, folder: Path) -> Deployment:

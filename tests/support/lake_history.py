@@ -28,8 +28,9 @@ class History:
 
     def arrive(self, *users, at, query="late"):
         """Two searches of each of these users, at a moment."""
-        self.lake["searches"] += [{"user_id": user, "searched_at": at.isoformat(), "query": query}
-                                  for user in users for _ in range(2)]
+        self.lake["searches"] += [
+            {"user_id": user, "searched_at": at.isoformat(), "query": query} for user in users for _ in range(2)
+        ]
         self.write()
 
     def run(self, day, **more):

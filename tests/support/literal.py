@@ -15,8 +15,27 @@ from typing import Any
 from jobs.config.deployment import Deployment
 from jobs.config.sections import EventSource
 
-BANDS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000,
-         500_000, 1_000_000]
+BANDS = [
+    1,
+    2,
+    5,
+    10,
+    20,
+    50,
+    100,
+    200,
+    500,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+]
 
 
 def when(value: Any) -> datetime | None:
@@ -60,8 +79,14 @@ def daypart(time: datetime) -> str:
     return ("night", "morning", "afternoon", "evening")[time.hour // 6]
 
 
-FILTERS = {"text": words, "amount_band": amount_band, "daypart": daypart,
-           "weekday": lambda t: f"{t:%A}", "month": lambda t: f"{t:%B}", "hour": lambda t: f"{t:%H}:00"}
+FILTERS = {
+    "text": words,
+    "amount_band": amount_band,
+    "daypart": daypart,
+    "weekday": lambda t: f"{t:%A}",
+    "month": lambda t: f"{t:%B}",
+    "hour": lambda t: f"{t:%H}:00",
+}
 
 
 def text(source: EventSource, row: dict[str, Any]) -> str:
@@ -98,8 +123,7 @@ def judge(source: EventSource, row: dict[str, Any]) -> str | None:
     return None
 
 
-def split(source: EventSource, rows: list[dict[str, Any]], as_of: datetime
-          ) -> tuple[Counter, list[dict[str, Any]]]:
+def split(source: EventSource, rows: list[dict[str, Any]], as_of: datetime) -> tuple[Counter, list[dict[str, Any]]]:
     """Where each row of a source went, but for the limit; and the good, unrepeated rows before as_of."""
     went: Counter = Counter({"rows_in": len(rows)})
     before = []
@@ -124,8 +148,7 @@ def split(source: EventSource, rows: list[dict[str, Any]], as_of: datetime
     return went, kept
 
 
-def aggregate(declared: Any, source: EventSource, rows: list[dict[str, Any]], as_of: datetime
-              ) -> float | None:
+def aggregate(declared: Any, source: EventSource, rows: list[dict[str, Any]], as_of: datetime) -> float | None:
     since = as_of - timedelta(days=declared.window_days)
     inside = [row for row in rows if when(row[source.time]) >= since]
     if declared.function == "count":
@@ -142,8 +165,9 @@ def aggregate(declared: Any, source: EventSource, rows: list[dict[str, Any]], as
     return 0.0 if not inside else total if values else None
 
 
-def profiles(deployment: Deployment, lake: dict[str, list[dict[str, Any]]], day: date
-             ) -> tuple[dict[str, dict[str, Any]], dict[str, Counter]]:
+def profiles(
+    deployment: Deployment, lake: dict[str, list[dict[str, Any]]], day: date
+) -> tuple[dict[str, dict[str, Any]], dict[str, Counter]]:
     """user_id -> profile, and source -> where its rows went."""
     as_of = datetime(day.year, day.month, day.day, tzinfo=UTC)
     went, events = {}, {}
@@ -173,15 +197,18 @@ def profiles(deployment: Deployment, lake: dict[str, list[dict[str, Any]]], day:
             rows = of.get(source.name, [])
             inside = [row for row in rows if when(row[source.time]) >= since]
             went[source.name]["outside"] += len(rows) - len(inside)
-            keyed = sorted((when(row[source.time]), (row[source.id] or "") if source.id else 0, text(source, row))
-                           for row in inside)
-            used = keyed[-source.max_events:]
+            keyed = sorted(
+                (when(row[source.time]), (row[source.id] or "") if source.id else 0, text(source, row))
+                for row in inside
+            )
+            used = keyed[-source.max_events :]
             went[source.name]["over"] += len(keyed) - len(used)
             went[source.name]["used"] += len(used)
             gaps = [-1, *(band(b[0], a[0]) for a, b in pairwise(used))]
             profile[source.name] = [(t, words, gap) for (t, _, words), gap in zip(used, gaps, strict=False)]
-        profile["ages"] = {s.name: band(as_of, profile[s.name][-1][0]) if profile[s.name] else None
-                           for s in deployment.sources}
+        profile["ages"] = {
+            s.name: band(as_of, profile[s.name][-1][0]) if profile[s.name] else None for s in deployment.sources
+        }
         tabular: dict[str, Any] = {}
         row = latest.get(user, {})
         for number in attributes.numbers if attributes else ():
@@ -201,7 +228,8 @@ def profiles(deployment: Deployment, lake: dict[str, list[dict[str, Any]]], day:
 def digest(deployment: Deployment, profile: dict[str, Any]) -> str:
     seen: dict[str, Any] = {
         source.name: [{"text": words, "gap": gap} for _, words, gap in profile[source.name]]
-        for source in deployment.sources}
+        for source in deployment.sources
+    }
     seen["ages"] = profile["ages"]
     if profile["tabular"]:
         seen["tabular"] = profile["tabular"]

@@ -23,10 +23,7 @@ SOURCES = (
     EventSource(name="bill", max_events=60, max_tokens=16),
     EventSource(name="search", max_events=10, max_tokens=8),
 )
-TABULAR = Tabular(
-    numbers=(Number(name="bills"), Number(name="income")),
-    categories=(Category(name="city"),),
-)
+TABULAR = Tabular(numbers=(Number(name="bills"), Number(name="income")), categories=(Category(name="city"),))
 
 
 def network_config(**switches: object) -> NetworkConfig:
@@ -96,10 +93,7 @@ def made_up_pairs(profiles: pa.Table, *, validation: float = 0.2, seed: int = 0)
 
 def _events(rng: np.random.Generator, count: int, interest: int, template: str) -> list[dict[str, object]]:
     days = np.sort(rng.integers(1, 400, count))[::-1]
-    gaps = [
-        -1,
-        *(int(1 + before - after).bit_length() - 1 for before, after in pairwise(days)),
-    ]
+    gaps = [-1, *(int(1 + before - after).bit_length() - 1 for before, after in pairwise(days))]
     events = []
     for day, gap in zip(days, gaps, strict=False):
         about = interest if rng.random() < 0.6 else int(rng.integers(len(INTERESTS)))
@@ -108,9 +102,7 @@ def _events(rng: np.random.Generator, count: int, interest: int, template: str) 
             "interest": INTERESTS[about],
             "place": PLACES[int(rng.integers(len(PLACES)))],
         }
-        events.append(
-            {"event_time": AS_OF - timedelta(days=int(day)), "text": template.format(**words), "gap": gap}
-        )
+        events.append({"event_time": AS_OF - timedelta(days=int(day)), "text": template.format(**words), "gap": gap})
     return events
 
 

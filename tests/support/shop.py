@@ -21,14 +21,28 @@ from tests.support.deployment import deploy
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
 
 DAY1, DAY2, DAY3, DAY4 = (date(2025, 3, day) for day in (1, 2, 3, 4))
-SCENARIOS = [{"name": "food", "instruction": "Predict whether this user will order food.", "labels": "labels"},
-             {"name": "films", "instruction": "What films?"}]
+SCENARIOS = [
+    {"name": "food", "instruction": "Predict whether this user will order food.", "labels": "labels"},
+    {"name": "films", "instruction": "What films?"},
+]
 CHANGES: dict[str, Any] = {
     "sources": [
-        {"name": "bill", "table": "bills", "time": "paid_at", "template": "paid {band} for {interest} at {place}",
-         "max_events": 24, "max_tokens": 16},
-        {"name": "search", "table": "searches", "time": "searched_at", "template": "{interest} {place}",
-         "max_events": 10, "max_tokens": 8},
+        {
+            "name": "bill",
+            "table": "bills",
+            "time": "paid_at",
+            "template": "paid {band} for {interest} at {place}",
+            "max_events": 24,
+            "max_tokens": 16,
+        },
+        {
+            "name": "search",
+            "table": "searches",
+            "time": "searched_at",
+            "template": "{interest} {place}",
+            "max_events": 10,
+            "max_tokens": 8,
+        },
     ],
     "attributes": {"table": "attributes", "static": True, "numbers": ["bills", "income"], "categories": ["city"]},
     "scenarios": SCENARIOS,
@@ -57,11 +71,17 @@ def assembled(spark: Any, deployment: Deployment, day: date, rows: pa.Table) -> 
     """Write a day of `user_profiles` as assemble does, its run recorded."""
     as_of = pa.array([midnight(day)] * len(rows), pa.timestamp("us", "UTC"))
     with tables.job_run(spark, deployment, "assemble", day) as run:
-        run.replace(spark.createDataFrame(rows.append_column("as_of", as_of)).coalesce(1), "user_profiles",
-                    same=["user_id", "profile_hash"])
+        run.replace(
+            spark.createDataFrame(rows.append_column("as_of", as_of)).coalesce(1),
+            "user_profiles",
+            same=["user_id", "profile_hash"],
+        )
         stored = DeltaTable(deployment.table("user_profiles")).to_pyarrow_table().to_pylist()
-        latest = {row["user_id"]: row["profile_hash"] for row in sorted(stored, key=lambda row: row["day"])
-                  if row["day"] <= day}
+        latest = {
+            row["user_id"]: row["profile_hash"]
+            for row in sorted(stored, key=lambda row: row["day"])
+            if row["day"] <= day
+        }
         run.details["users"] = sum(found is not None for found in latest.values())
 
 
@@ -70,8 +90,12 @@ def checkpoint(at: Path, seed: int = 0) -> Path:
     from model.training.training import initialise
 
     whole = network_config(shared_encoder=True)
-    config = replace(whole, encoder=replace(whole.encoder, layers=1), backbone=replace(whole.backbone, layers=1),
-                     sources=(EventSource(name="bill", max_events=24, max_tokens=16), whole.sources[1]))
+    config = replace(
+        whole,
+        encoder=replace(whole.encoder, layers=1),
+        backbone=replace(whole.backbone, layers=1),
+        sources=(EventSource(name="bill", max_events=24, max_tokens=16), whole.sources[1]),
+    )
     some = made_up_profiles(60)
     return initialise(some, made_up_pairs(some), config, at, seed=seed, log=lambda line: None)
 
@@ -80,7 +104,13 @@ def released(deployment: Deployment, trained: Path) -> Release:
     """Export the checkpoint and make it the current release."""
     from model.serving.export import export
 
-    made = export(trained, folder(deployment), scenarios=instructions(deployment), shaping=deployment.shaping(),
-                  deployment=deployment.path.read_text(), profiles=made_up_profiles(20))
+    made = export(
+        trained,
+        folder(deployment),
+        scenarios=instructions(deployment),
+        shaping=deployment.shaping(),
+        deployment=deployment.path.read_text(),
+        profiles=made_up_profiles(20),
+    )
     set_current(folder(deployment), made.path.name)
     return made

@@ -17,13 +17,16 @@ from tests.support.made_up import made_up_pairs, made_up_profiles
 AT = datetime(2025, 3, 3, tzinfo=UTC)
 USERS = 100
 FOOD, FILMS = "Predict whether this user likes food and films.", "What films does this user like?"
-SCENARIOS = [{"name": "food", "instruction": FOOD, "labels": "labels"},
-             {"name": "films", "instruction": FILMS, "labels": "labels"}]
+SCENARIOS = [
+    {"name": "food", "instruction": FOOD, "labels": "labels"},
+    {"name": "films", "instruction": FILMS, "labels": "labels"},
+]
 FOOD_TABLE = {"seeds": 2, "shots": [16], "scenarios": ["food"]}
 NETWORK = SMALL["network"] | {"backbone": {"layers": 1, "width": 32, "heads": 2, "kv_heads": 2, "feedforward": 32}}
 MODEL = SMALL | {"network": NETWORK, "training": {"steps": 1, "profiles_per_step": 16, "encoder_rate": 0}}
-LABELS = pa.schema({"user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "scenario": pa.string(),
-                    "label": pa.int32()})
+LABELS = pa.schema(
+    {"user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "scenario": pa.string(), "label": pa.int32()}
+)
 
 
 def company(at: Path, **changes) -> Deployment:
@@ -41,9 +44,14 @@ def make(at: Path, made: pa.Table) -> Deployment:
     write(deployment, "training_profiles", asked, date(2025, 1, 1))
     write(deployment, "userqa", made_up_pairs(asked), date(2025, 1, 1))
     write(deployment, "user_profiles", made.drop_columns(["as_of"]), date(2025, 3, 2))
-    labels = [{"user_id": user["user_id"], "as_of": AT, "scenario": scenario, "label": int(value(user))}
-              for user in made.to_pylist() for scenario, value in (
-                  ("food", lambda user: user["interest"] < 3), ("films", lambda user: user["interest"] % 2))]
+    labels = [
+        {"user_id": user["user_id"], "as_of": AT, "scenario": scenario, "label": int(value(user))}
+        for user in made.to_pylist()
+        for scenario, value in (
+            ("food", lambda user: user["interest"] < 3),
+            ("films", lambda user: user["interest"] % 2),
+        )
+    ]
     deltalake.write_deltalake(deployment.table("labels"), pa.Table.from_pylist(labels, LABELS))
     return deployment
 

@@ -45,11 +45,23 @@ def ask(
     instruction: Annotated[str, typer.Argument(help="What to tell of a user, in words.", show_default=False)],
     users: Annotated[list[str] | None, typer.Option("--user", "-u", help="A user id; may be repeated.")] = None,
     everybody: Annotated[bool, typer.Option("--all", help="Every user, into a Delta table instead.")] = False,
-    table: Annotated[str | None, typer.Option(help="The table for --all: a name in the lake, or a path or URI. The "
-                                                   "same instruction and day replace their rows.")] = None,
-    as_of: Annotated[datetime | None, typer.Option(
-        "--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=day,
-        help="The day for --all; by default the last that was assembled.")] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            help="The table for --all: a name in the lake, or a path or URI. The "
+            "same instruction and day replace their rows."
+        ),
+    ] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(
+            "--as-of",
+            formats=["%Y-%m-%d"],
+            metavar="YYYY-MM-DD",
+            callback=day,
+            help="The day for --all; by default the last that was assembled.",
+        ),
+    ] = None,
     config: Config = DEFAULT_CONFIG,
     release: Annotated[Path | None, typer.Option(help="A release's folder; by default the one in use.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per user, with the whole embedding.")] = False,
@@ -61,15 +73,17 @@ def ask(
     [dim]instructue ask "Will this user order food next month?" --user u0000012[/]
     """
     if everybody == bool(users) or everybody != (table is not None) or (as_of and not everybody):
-        raise typer.BadParameter("give --user U, once for each, or --all with --table NAME (and --as-of)",
-                                 param_hint="--user or --all")
+        raise typer.BadParameter(
+            "give --user U, once for each, or --all with --table NAME (and --as-of)", param_hint="--user or --all"
+        )
     deployment = read(config)
     if everybody:
         with step("asking") as told:
             from jobs.serving.ask import ask_all
 
-            summary = ask_all(deployment, instruction, str(table), as_of=as_of.date() if as_of else None,
-                              release=release, told=told)
+            summary = ask_all(
+                deployment, instruction, str(table), as_of=as_of.date() if as_of else None, release=release, told=told
+            )
         show("ask", summary, json)
         return
     with step("asking"):

@@ -17,19 +17,40 @@ if TYPE_CHECKING:
     from jobs.config.deployment import Deployment
     from jobs.console.output import Told
 
-AsOf = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=day,
-                                        help="The day: events before its midnight, UTC.")]
-Through = Annotated[datetime | None, typer.Option("--through", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD",
-                                                  callback=day,
-                                                  help="Run each day from --as-of to this one, oldest first.")]
+AsOf = Annotated[
+    datetime,
+    typer.Option(
+        "--as-of",
+        formats=["%Y-%m-%d"],
+        metavar="YYYY-MM-DD",
+        callback=day,
+        help="The day: events before its midnight, UTC.",
+    ),
+]
+Through = Annotated[
+    datetime | None,
+    typer.Option(
+        "--through",
+        formats=["%Y-%m-%d"],
+        metavar="YYYY-MM-DD",
+        callback=day,
+        help="Run each day from --as-of to this one, oldest first.",
+    ),
+]
 
 
-def assemble(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = None,
-             source_versions: SourceVersions = False, json: Json = False) -> None:
+def assemble(
+    as_of: AsOf,
+    config: Config = DEFAULT_CONFIG,
+    through: Through = None,
+    source_versions: SourceVersions = False,
+    json: Json = False,
+) -> None:
     """Bring user_profiles up to a day: a row for each user whose profile has changed.
 
     [dim]instructue assemble --as-of 2026-01-01 --through 2026-01-07[/]
     """
+
     def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
         from jobs.console.spark_progress import watch
         from jobs.profiles.assemble import assemble
@@ -51,6 +72,7 @@ def embed(
 
     [dim]instructue embed --as-of 2026-01-02[/]
     """
+
     def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
         from jobs.console.spark_progress import watch
         from jobs.serving.embed import embed
@@ -66,6 +88,7 @@ def publish(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = Non
 
     [dim]instructue publish --as-of 2026-01-02[/]
     """
+
     def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
         from jobs.serving.publish import publish
 
@@ -87,8 +110,14 @@ def maintain(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     show("maintain", summary, json)
 
 
-def _daily(name: str, job: Callable[[SparkSession, Deployment, date, Told], Any], config: Path, as_of: datetime,
-           through: datetime | None, json: bool) -> None:
+def _daily(
+    name: str,
+    job: Callable[[SparkSession, Deployment, date, Told], Any],
+    config: Path,
+    as_of: datetime,
+    through: datetime | None,
+    json: bool,
+) -> None:
     last = through or as_of
     if last < as_of:
         raise typer.BadParameter(f"{last:%Y-%m-%d} is before --as-of {as_of:%Y-%m-%d}", param_hint="--through")

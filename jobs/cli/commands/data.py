@@ -12,8 +12,17 @@ from jobs.cli.commands.options import DEFAULT_CONFIG, Config, Json, SourceVersio
 if TYPE_CHECKING:
     from jobs.config.deployment import Deployment
 
-FirstDay = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=day,
-                                            show_default="2026-01-01", help="Rows that arrived before its midnight.")]
+FirstDay = Annotated[
+    datetime,
+    typer.Option(
+        "--as-of",
+        formats=["%Y-%m-%d"],
+        metavar="YYYY-MM-DD",
+        callback=day,
+        show_default="2026-01-01",
+        help="Rows that arrived before its midnight.",
+    ),
+]
 
 
 def generate(
@@ -21,8 +30,10 @@ def generate(
     as_of: FirstDay = datetime(2026, 1, 1),
     users: Annotated[int, typer.Option(min=100, help="How many users the company has.")] = 2000,
     seed: Annotated[int, typer.Option(help="Another seed makes another company.")] = 0,
-    changed_share: Annotated[float | None, typer.Option(
-        min=0, max=1, help="Share of users whose profile changes on the day after the first.")] = 0.05,
+    changed_share: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of users whose profile changes on the day after the first."),
+    ] = 0.05,
     json: Json = False,
 ) -> None:
     """Make the source tables of a made-up company, as they had arrived before a day.
@@ -39,9 +50,16 @@ def generate(
 
 def check(
     config: Config = DEFAULT_CONFIG,
-    as_of: Annotated[datetime | None, typer.Option(
-        "--as-of", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=day,
-        help="The day; by default the one after the newest event before today, UTC.")] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(
+            "--as-of",
+            formats=["%Y-%m-%d"],
+            metavar="YYYY-MM-DD",
+            callback=day,
+            help="The day; by default the one after the newest event before today, UTC.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object with everything.")] = False,
 ) -> None:
     """Say what the tables hold, where their rows go and what each day will cost; nothing is changed.

@@ -44,30 +44,59 @@ def evaluate(
     config: Config = DEFAULT_CONFIG,
     release: Annotated[Path | None, typer.Option(help="A release's folder; by default the one in use.")] = None,
     rivals: Annotated[bool, typer.Option(help="Fit the rivals on hand-made features too; most of the time.")] = True,
-    halves: Annotated[int | None, typer.Option(
-        min=1, show_default="5", help="How often users are halved, to fit on one half and score on the other.")] = None,
-    seeds: Annotated[int | None, typer.Option(
-        min=1, rich_help_panel=SEEDS, show_default="3 where something below is asked for",
-        help="A training of its own for each seed. Alone: universal, manual and tuned vectors (Table 2).")] = None,
-    ablations: Annotated[bool, typer.Option("--ablations", rich_help_panel=SEEDS,
-                                            help="What is lost without a part of the model (Table 3).")] = False,
-    figure: Annotated[bool, typer.Option("--figure", rich_help_panel=SEEDS,
-                                         help="Vectors on a plane, as PNG and HTML (figure 5); seed 0.")] = False,
-    precision: Annotated[bool, typer.Option("--precision", rich_help_panel=SEEDS,
-                                            help="Exact, vague and wrong instructions (section 3.3.3).")] = False,
-    noise: Annotated[bool, typer.Option("--noise", rich_help_panel=SEEDS,
-                                        help="Quality against a share of other users' events.")] = False,
-    unseen: Annotated[bool, typer.Option("--unseen", rich_help_panel=SEEDS,
-                                         help="Train without the questions nearest each scenario.")] = False,
-    scenarios: Annotated[list[str] | None, typer.Option(
-        "--scenarios", rich_help_panel=CHOICE, help="Only this scenario; may be repeated.")] = None,
-    steps: Annotated[int | None, typer.Option(
-        min=0, rich_help_panel=CHOICE, help="Instead of the file's model.training.steps.")] = None,
-    shots: Annotated[list[str] | None, typer.Option(
-        "--shots", rich_help_panel=CHOICE, show_default="all",
-        help="Table 2: tune on so many labelled users, such as 64, or all; may be repeated.")] = None,
-    only: Annotated[list[str] | None, typer.Option(
-        "--only", rich_help_panel=CHOICE, help="Table 3: only this variant; may be repeated.")] = None,
+    halves: Annotated[
+        int | None,
+        typer.Option(
+            min=1, show_default="5", help="How often users are halved, to fit on one half and score on the other."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            rich_help_panel=SEEDS,
+            show_default="3 where something below is asked for",
+            help="A training of its own for each seed. Alone: universal, manual and tuned vectors (Table 2).",
+        ),
+    ] = None,
+    ablations: Annotated[
+        bool,
+        typer.Option("--ablations", rich_help_panel=SEEDS, help="What is lost without a part of the model (Table 3)."),
+    ] = False,
+    figure: Annotated[
+        bool,
+        typer.Option("--figure", rich_help_panel=SEEDS, help="Vectors on a plane, as PNG and HTML (figure 5); seed 0."),
+    ] = False,
+    precision: Annotated[
+        bool,
+        typer.Option("--precision", rich_help_panel=SEEDS, help="Exact, vague and wrong instructions (section 3.3.3)."),
+    ] = False,
+    noise: Annotated[
+        bool, typer.Option("--noise", rich_help_panel=SEEDS, help="Quality against a share of other users' events.")
+    ] = False,
+    unseen: Annotated[
+        bool, typer.Option("--unseen", rich_help_panel=SEEDS, help="Train without the questions nearest each scenario.")
+    ] = False,
+    scenarios: Annotated[
+        list[str] | None,
+        typer.Option("--scenarios", rich_help_panel=CHOICE, help="Only this scenario; may be repeated."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=0, rich_help_panel=CHOICE, help="Instead of the file's model.training.steps.")
+    ] = None,
+    shots: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shots",
+            rich_help_panel=CHOICE,
+            show_default="all",
+            help="Table 2: tune on so many labelled users, such as 64, or all; may be repeated.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", rich_help_panel=CHOICE, help="Table 3: only this variant; may be repeated."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Probe what vectors know of each scenario's labels: a release's beside rivals, or many trainings' over seeds.
@@ -96,9 +125,17 @@ def evaluate(
 
         for kind in kinds:
             with step(f"evaluate: {kind}") as told:
-                found, folder = study(deployment, kind, seeds=seeds or 3, steps=steps, scenarios=scenarios or (),
-                                      shots=tunings, only=only or (), told=told,
-                                      log=lambda line: err.print(line, markup=False))
+                found, folder = study(
+                    deployment,
+                    kind,
+                    seeds=seeds or 3,
+                    steps=steps,
+                    scenarios=scenarios or (),
+                    shots=tunings,
+                    only=only or (),
+                    told=told,
+                    log=lambda line: err.print(line, markup=False),
+                )
             if json:
                 show("evaluate", found, json)
             else:
@@ -120,8 +157,13 @@ def evaluate(
 def export(
     config: Config = DEFAULT_CONFIG,
     checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint's folder; by default the newest.")] = None,
-    instructions: Annotated[bool, typer.Option("--instructions", help="Add the file's new scenarios to the current "
-                                               "release: same graphs, same model version.")] = False,
+    instructions: Annotated[
+        bool,
+        typer.Option(
+            "--instructions",
+            help="Add the file's new scenarios to the current release: same graphs, same model version.",
+        ),
+    ] = False,
     decoder: Annotated[bool, typer.Option("--decoder", help="Put in what `ask` answers with: the checkpoint.")] = False,
     json: Json = False,
 ) -> None:
@@ -133,15 +175,20 @@ def export(
     with step("export"):
         from jobs.training.export import export as job
 
-        summary = job(deployment, from_checkpoint=checkpoint, instructions_only=instructions,
-                      decoder=decoder)
+        summary = job(deployment, from_checkpoint=checkpoint, instructions_only=instructions, decoder=decoder)
     show("export", summary, json)
 
 
 def tune(
     scenario: Annotated[str, typer.Option("--scenario", "-s", help="A scenario of the file that names labels.")],
-    shots: Annotated[int | None, typer.Option(min=1, show_default="all", help="Labelled users to learn from, each "
-                                              "class its share; at most the half that a probe fits on.")] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="all",
+            help="Labelled users to learn from, each class its share; at most the half that a probe fits on.",
+        ),
+    ] = None,
     config: Config = DEFAULT_CONFIG,
     seed: Annotated[int, typer.Option(help="Decides which users.")] = 0,
     checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint's folder; by default the release's.")] = None,
@@ -172,12 +219,23 @@ def _shots(given: list[str]) -> list[int | None]:
 
 def _refuse_unread(kinds: list[str], narrowed: dict[str, Any], of_release: dict[str, Any]) -> None:
     """Refuse an option that what is evaluated would not read: nobody should wait hours for what he did not ask."""
-    unread = {name: "a release is evaluated as it is: add --seeds or another option over seeds"
-              for name, value in narrowed.items() if value not in (None, []) and not kinds}
-    unread |= {name: "only the evaluation of a release reads it: leave the options over seeds out"
-               for name, value in of_release.items() if value and kinds}
-    unread |= {name: f"only {of} reads it" for name, kind, of in (
-        ("--shots", "table", "the table (--seeds alone)"), ("--only", "ablations", "--ablations"))
-        if narrowed[name] and kinds and kind not in kinds}
+    unread = {
+        name: "a release is evaluated as it is: add --seeds or another option over seeds"
+        for name, value in narrowed.items()
+        if value not in (None, []) and not kinds
+    }
+    unread |= {
+        name: "only the evaluation of a release reads it: leave the options over seeds out"
+        for name, value in of_release.items()
+        if value and kinds
+    }
+    unread |= {
+        name: f"only {of} reads it"
+        for name, kind, of in (
+            ("--shots", "table", "the table (--seeds alone)"),
+            ("--only", "ablations", "--ablations"),
+        )
+        if narrowed[name] and kinds and kind not in kinds
+    }
     for name, why in unread.items():
         raise typer.BadParameter(why, param_hint=name)

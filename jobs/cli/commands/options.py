@@ -28,8 +28,10 @@ def day(given: datetime | None) -> datetime | None:
 
 
 Config = Annotated[Path, typer.Option("--config", "-c", envvar="INSTRUCTUE_CONFIG", help="The deployment file.")]
-SourceVersions = Annotated[bool, typer.Option("--source-versions", help="Read each source as it was when this was run "
-                                              "last, to repeat that run.")]
+SourceVersions = Annotated[
+    bool,
+    typer.Option("--source-versions", help="Read each source as it was when this was run last, to repeat that run."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for a program to read.")]
 DEFAULT_CONFIG = Path("conf/demo.yaml")
 

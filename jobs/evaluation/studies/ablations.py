@@ -15,8 +15,10 @@ from jobs.evaluation.studies.table2 import MANUAL, MODES, UNIVERSAL, modes
 from jobs.evaluation.studies.variants import VARIANTS, Plan
 from model.data.config import ConfigError
 
-PAPER = ("the paper's Table 3 (rows marked *) is of universal vectors: its full row is Table 2's universal row",
-         "rows by the mean AUC of manual vectors, the best first")
+PAPER = (
+    "the paper's Table 3 (rows marked *) is of universal vectors: its full row is Table 2's universal row",
+    "rows by the mean AUC of manual vectors, the best first",
+)
 
 
 def ablations(study: Study, only: Sequence[str] = ()) -> Result:
@@ -31,16 +33,26 @@ def ablations(study: Study, only: Sequence[str] = ()) -> Result:
     planned = {(name, seed): modes(study, name, plan, seed) for name, plan in chosen.items() for seed in study.seeds}
     scores = dict(zip(planned, study.run_cells([*planned.values()]), strict=True))
     notes = study.notes([*scores.values()])
-    lines = [line(name + " *" * VARIANTS[name].paper, [scores[name, seed] for seed in study.seeds], mode, part=mode)
-             for mode in MODES for name in chosen]
+    lines = [
+        line(name + " *" * VARIANTS[name].paper, [scores[name, seed] for seed in study.seeds], mode, part=mode)
+        for mode in MODES
+        for name in chosen
+    ]
     rank = sorted((row for row in lines if row.part == MANUAL), key=lambda row: -row.auc[ALL].mean)
     order = {row.name: place for place, row in enumerate(rank)}
     lines.sort(key=lambda row: ((MANUAL, UNIVERSAL).index(row.part), order[row.name]))
-    return Result(name="ablations", title="What is lost without a part", tables=tables(lines, study.names, "variant"),
-                  notes=(*PAPER, *notes, *(f"{name}: {VARIANTS[name].says}" for name in chosen),
-                         *(f"{name} was left out: {why}" for name, why in left_out.items())),
-                  data={"lines": lines, "scores": {f"{name}, seed {seed}": some
-                                                   for (name, seed), some in scores.items()}})
+    return Result(
+        name="ablations",
+        title="What is lost without a part",
+        tables=tables(lines, study.names, "variant"),
+        notes=(
+            *PAPER,
+            *notes,
+            *(f"{name}: {VARIANTS[name].says}" for name in chosen),
+            *(f"{name} was left out: {why}" for name, why in left_out.items()),
+        ),
+        data={"lines": lines, "scores": {f"{name}, seed {seed}": some for (name, seed), some in scores.items()}},
+    )
 
 
 def plans(study: Study, only: Sequence[str]) -> tuple[dict[str, Plan], dict[str, str]]:
@@ -63,7 +75,8 @@ def plans(study: Study, only: Sequence[str]) -> tuple[dict[str, Plan], dict[str,
             made[name] = variant.of(study.plan, study.deployment)
         except ConfigError as error:
             if name in only:
-                raise StudyError(f"the variant {name!r} leaves nothing to train ({error}): leave --only {name} "
-                                 "out") from error
+                raise StudyError(
+                    f"the variant {name!r} leaves nothing to train ({error}): leave --only {name} out"
+                ) from error
             left_out[name] = str(error)
     return made, left_out

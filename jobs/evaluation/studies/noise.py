@@ -38,16 +38,25 @@ def noise(study: Study) -> Result:
     cells = {(share, seed): _cell(study, share, seed) for seed in study.seeds for share in SHARES}
     scores = dict(zip(cells, study.run_cells([*cells.values()]), strict=True))
     notes = study.notes([*scores.values()])
-    lines = [line(f"{share:.0%}", [scores[share, seed] for seed in study.seeds], mode, part=mode)
-             for mode in MODES for share in SHARES]
+    lines = [
+        line(f"{share:.0%}", [scores[share, seed] for seed in study.seeds], mode, part=mode)
+        for mode in MODES
+        for share in SHARES
+    ]
     picture = study.folder / "noise.png"
     _draw(lines, picture)
-    return Result(name="noise", title="Quality against injected noise", pictures=(picture,),
-                  tables=tables(lines, study.names, "noise"),
-                  notes=(*notes, "noise: the share of events that are other users', by source; training is clean, "
-                                 "tabular columns keep their values"),
-                  data={"lines": lines, "scores": {f"{share}, seed {seed}": some
-                                                   for (share, seed), some in scores.items()}})
+    return Result(
+        name="noise",
+        title="Quality against injected noise",
+        pictures=(picture,),
+        tables=tables(lines, study.names, "noise"),
+        notes=(
+            *notes,
+            "noise: the share of events that are other users', by source; training is clean, "
+            "tabular columns keep their values",
+        ),
+        data={"lines": lines, "scores": {f"{share}, seed {seed}": some for (share, seed), some in scores.items()}},
+    )
 
 
 def _cell(study: Study, share: float, seed: int) -> Cell:
@@ -60,8 +69,9 @@ def _cell(study: Study, share: float, seed: int) -> Cell:
         vectors_UKH = study.trained(study.plan, seed).embed([None, *instructions], noisy)
         return score(mode_probes(study.groups, vectors_UKH))
 
-    return study.cell(f"noise {share:.0%}", study.plan, seed, work, kind="noise", share=share,
-                      instructions=instructions)
+    return study.cell(
+        f"noise {share:.0%}", study.plan, seed, work, kind="noise", share=share, instructions=instructions
+    )
 
 
 def with_noise(profiles: pa.Table, sources: Sequence[EventSource], share: float, seed: int = 0) -> pa.Table:
@@ -74,8 +84,10 @@ def with_noise(profiles: pa.Table, sources: Sequence[EventSource], share: float,
     """
     rng = np.random.default_rng([seed, 3])
     as_of_U = _micros(profiles["as_of"].combine_chunks())
-    ages = {field.name: pc.struct_field(_whole(profiles["ages"]), field.name)
-            for field in profiles.schema.field("ages").type}
+    ages = {
+        field.name: pc.struct_field(_whole(profiles["ages"]), field.name)
+        for field in profiles.schema.field("ages").type
+    }
     for source in sources:
         events, age = _mixed(_whole(profiles[source.name]), ages[source.name], as_of_U, source.max_events, share, rng)
         profiles = profiles.set_column(profiles.column_names.index(source.name), source.name, events)
@@ -84,8 +96,9 @@ def with_noise(profiles: pa.Table, sources: Sequence[EventSource], share: float,
     return profiles.set_column(profiles.column_names.index("ages"), "ages", made)
 
 
-def _mixed(events: pa.Array, age: pa.Array, as_of_U: Ints, max_events: int, share: float,
-           rng: np.random.Generator) -> tuple[pa.Array, pa.Array]:
+def _mixed(
+    events: pa.Array, age: pa.Array, as_of_U: Ints, max_events: int, share: float, rng: np.random.Generator
+) -> tuple[pa.Array, pa.Array]:
     """A source's events and ages with noise among them."""
     count_U = pc.fill_null(pc.list_value_length(events), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = pc.list_flatten(events)
@@ -110,9 +123,11 @@ def _mixed(events: pa.Array, age: pa.Array, as_of_U: Ints, max_events: int, shar
     gap_F = _bands(np.diff(time_F, prepend=0))
     gap_F[(end_U - total_U)[total_U > 0]] = NO_GAP
     kind = flat.type
-    parts = {"event_time": pa.array(time_F).cast(kind.field("event_time").type),
-             "text": pc.struct_field(flat, "text").take(pa.array(event_F)),
-             "gap": pa.array(gap_F).cast(kind.field("gap").type)}
+    parts = {
+        "event_time": pa.array(time_F).cast(kind.field("event_time").type),
+        "text": pc.struct_field(flat, "text").take(pa.array(event_F)),
+        "gap": pa.array(gap_F).cast(kind.field("gap").type),
+    }
     made = pa.StructArray.from_arrays([parts[field.name] for field in kind], fields=[*kind])
     lists = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], end_U]), pa.int32()), made)
     some_U = total_U > 0
@@ -138,8 +153,14 @@ def _draw(lines: Sequence[Line], path: Path) -> None:
     figure, [plot] = pictures.axes(1, "Mean AUC over scenarios against injected noise")
     for mode in MODES:
         figures = [row.auc[ALL] for row in lines if row.part == mode]
-        plot.errorbar([100 * share for share in SHARES], [one.mean for one in figures],
-                      yerr=[one.spread or 0 for one in figures], marker="o", capsize=3, label=mode)
+        plot.errorbar(
+            [100 * share for share in SHARES],
+            [one.mean for one in figures],
+            yerr=[one.spread or 0 for one in figures],
+            marker="o",
+            capsize=3,
+            label=mode,
+        )
     plot.set_xlabel("events that are other users', %")
     plot.set_ylabel("AUC of a linear probe")
     plot.legend(frameon=False)

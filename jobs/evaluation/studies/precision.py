@@ -22,14 +22,23 @@ def precision(study: Study) -> Result:
     notes = study.notes(scores_N)
     methods = [EXACT, VAGUE_NAME, *([WRONG] if len(study.deployment.scenarios) > 1 else []), UNIVERSAL]
     lines = [line(method, scores_N, method) for method in methods]
-    lines += [difference(f"{EXACT} - {other}", (scores_N, EXACT), (scores_N, other), part=DIFFERENCES)
-              for other in methods[1:]]
-    return Result(name="precision", title="How precise an instruction must be",
-                  tables=tables(lines, study.names, "instruction", tuple(TITLES)),
-                  notes=(*notes, "exact: the scenario's own instruction; universal: none",
-                         "vague: the mean over " + ", ".join(f'"{text}"' for text in VAGUE),
-                         "wrong: the mean over the other scenarios' instructions", PROTOTYPES),
-                  data={"lines": lines, "scores": scores_N})
+    lines += [
+        difference(f"{EXACT} - {other}", (scores_N, EXACT), (scores_N, other), part=DIFFERENCES)
+        for other in methods[1:]
+    ]
+    return Result(
+        name="precision",
+        title="How precise an instruction must be",
+        tables=tables(lines, study.names, "instruction", tuple(TITLES)),
+        notes=(
+            *notes,
+            "exact: the scenario's own instruction; universal: none",
+            "vague: the mean over " + ", ".join(f'"{text}"' for text in VAGUE),
+            "wrong: the mean over the other scenarios' instructions",
+            PROTOTYPES,
+        ),
+        data={"lines": lines, "scores": scores_N},
+    )
 
 
 def _cell(study: Study, seed: int) -> Cell:
@@ -44,9 +53,12 @@ def _cell(study: Study, seed: int) -> Cell:
             columns = [(UNIVERSAL, 0), (EXACT, column[group.scenario])]
             columns += [(VAGUE_NAME, 1 + number) for number in range(len(VAGUE))]
             columns += [(WRONG, other) for name, other in column.items() if name != group.scenario]
-            probes += [Probe(group=group, method=method, features=vectors_UKH[group.row_U, number])
-                       for method, number in columns]
+            probes += [
+                Probe(group=group, method=method, features=vectors_UKH[group.row_U, number])
+                for method, number in columns
+            ]
         return score(probes)
 
-    return study.cell("exact, vague and wrong", study.plan, seed, work, kind="precision", instructions=exact,
-                      vague=list(VAGUE))
+    return study.cell(
+        "exact, vague and wrong", study.plan, seed, work, kind="precision", instructions=exact, vague=list(VAGUE)
+    )

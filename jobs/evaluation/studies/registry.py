@@ -17,14 +17,27 @@ from jobs.evaluation.studies.table2 import table_2
 from jobs.evaluation.studies.unseen import unseen
 
 KINDS: dict[str, Callable[[Study], Result]] = {
-    "table": table_2, "ablations": ablations, "figure": figure_5, "precision": precision, "noise": noise,
-    "unseen": unseen}
+    "table": table_2,
+    "ablations": ablations,
+    "figure": figure_5,
+    "precision": precision,
+    "noise": noise,
+    "unseen": unseen,
+}
 
 
-def study(deployment: Deployment, kind: str, *, seeds: int = 3, steps: int | None = None,
-          scenarios: Sequence[str] = (), shots: Sequence[int | None] = (None,), only: Sequence[str] = (),
-          log: Callable[[str], None] = print,
-          told: Callable[[int, int], None] = lambda done, total: None) -> tuple[Result, Path]:
+def study(
+    deployment: Deployment,
+    kind: str,
+    *,
+    seeds: int = 3,
+    steps: int | None = None,
+    scenarios: Sequence[str] = (),
+    shots: Sequence[int | None] = (None,),
+    only: Sequence[str] = (),
+    log: Callable[[str], None] = print,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Result, Path]:
     """Make one evaluation, a training for each seed; return what was found and the folder in which it is kept.
 
     Parameters
@@ -54,8 +67,9 @@ def study(deployment: Deployment, kind: str, *, seeds: int = 3, steps: int | Non
         See `jobs.evaluation.studies.study.Study.opened`.
     """
     make = {"table": partial(table_2, shots=shots), "ablations": partial(ablations, only=only)}.get(kind, KINDS[kind])
-    with Study.opened(deployment, f"evaluate_{kind}", seeds=seeds, steps=steps, scenarios=scenarios, log=log,
-                      told=told) as opened:
+    with Study.opened(
+        deployment, f"evaluate_{kind}", seeds=seeds, steps=steps, scenarios=scenarios, log=log, told=told
+    ) as opened:
         found = make(opened)
         found.save(opened.folder)
         return found, opened.folder

@@ -60,8 +60,13 @@ class Trained:
         """Vectors `[U, K, H]` of the labelled users, or of other profiles, under these instructions."""
         from model.network.inference import embed
 
-        return embed(self.network, self.tokenizers, self.profiles if profiles is None else profiles, instructions,
-                     batch_size=self.batch_size)
+        return embed(
+            self.network,
+            self.tokenizers,
+            self.profiles if profiles is None else profiles,
+            instructions,
+            batch_size=self.batch_size,
+        )
 
 
 @dataclass(kw_only=True)
@@ -85,9 +90,17 @@ class Study:
 
     @classmethod
     @contextmanager
-    def opened(cls, deployment: Deployment, name: str, *, seeds: int, steps: int | None = None,
-               scenarios: Sequence[str] = (), log: Callable[[str], None] = print,
-               told: Callable[[int, int], None] = lambda done, total: None) -> Iterator[Study]:
+    def opened(
+        cls,
+        deployment: Deployment,
+        name: str,
+        *,
+        seeds: int,
+        steps: int | None = None,
+        scenarios: Sequence[str] = (),
+        log: Callable[[str], None] = print,
+        told: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Iterator[Study]:
         """Open the labels, their profiles and what training reads; the run stands in `job_runs` under this name.
 
         Raises
@@ -112,8 +125,17 @@ class Study:
             missing = {group.scenario: len(labels[group.scenario]) - len(group.user_ids) for group in groups}
             run.left_out = {f"{scenario}: no profile": count for scenario, count in missing.items() if count}
             run.details = {"seeds": seeds, "steps": steps}
-            yield cls(run=run, tables=tables, scenarios=judged, groups=tuple(groups), profiles=profiles,
-                      seeds=tuple(range(seeds)), steps=steps, log=log, told=told)
+            yield cls(
+                run=run,
+                tables=tables,
+                scenarios=judged,
+                groups=tuple(groups),
+                profiles=profiles,
+                seeds=tuple(range(seeds)),
+                steps=steps,
+                log=log,
+                told=told,
+            )
 
     @property
     def deployment(self) -> Deployment:
@@ -135,13 +157,18 @@ class Study:
         """The network and training of the deployment file."""
         return Plan.of(self.deployment, self.steps)
 
-    def cell(self, name: str, plan: Plan, seed: int, work: Callable[[], Any], *, groups: Sequence[Labelled] = (),
-             **more: Any) -> Cell:
+    def cell(
+        self, name: str, plan: Plan, seed: int, work: Callable[[], Any], *, groups: Sequence[Labelled] = (), **more: Any
+    ) -> Cell:
         """A piece of work with one network; `more` is what else decides it beside that and the labels."""
         groups = groups or self.groups
-        decides = {"trained": plan.inputs(self.deployment, self.run.versions, seed), "tables": self.tables,
-                   "profiles": self._profiles_hash,
-                   "labels": {group.scenario: self._labels_hash(group) for group in groups}, **more}
+        decides = {
+            "trained": plan.inputs(self.deployment, self.run.versions, seed),
+            "tables": self.tables,
+            "profiles": self._profiles_hash,
+            "labels": {group.scenario: self._labels_hash(group) for group in groups},
+            **more,
+        }
         return Cell(name=f"{name}, seed {seed}", decides=decides, work=work)
 
     def run_cells(self, wanted: Sequence[Cell]) -> list[Any]:
@@ -158,11 +185,25 @@ class Study:
         if self._last is None or self._last[0] != path:
             profiles, pairs = self._examples
             with lake.locked(self.deployment, "train"):
-                fit(plan.profiles(profiles), _without(pairs, plan.left_out), plan.config, plan.training, path,
-                    seed=seed, log=self.log)
+                fit(
+                    plan.profiles(profiles),
+                    _without(pairs, plan.left_out),
+                    plan.config,
+                    plan.training,
+                    path,
+                    seed=seed,
+                    log=self.log,
+                )
             network, tokenizers, _ = load_checkpoint(path)
-            self._last = path, Trained(network=network.to(processes().device), tokenizers=tokenizers,
-                                       profiles=plan.profiles(self.profiles), batch_size=plan.batch_size)
+            self._last = (
+                path,
+                Trained(
+                    network=network.to(processes().device),
+                    tokenizers=tokenizers,
+                    profiles=plan.profiles(self.profiles),
+                    batch_size=plan.batch_size,
+                ),
+            )
         return self._last[1]
 
     def notes(self, scores: Sequence[Sequence[Score]]) -> tuple[str, ...]:
@@ -175,16 +216,19 @@ class Study:
         """
         failed = not_probed(score for some in scores for score in some)
         if len(failed) == len(self.groups):
-            raise StudyError("no scenario could be probed:\n"
-                             + "\n".join(f"  {name}: {why}" for name, why in failed.items()))
+            raise StudyError(
+                "no scenario could be probed:\n" + "\n".join(f"  {name}: {why}" for name, why in failed.items())
+            )
         self.run.details["not_probed"] = failed
         users = ", ".join(f"{group.scenario} {len(group.user_ids):,}" for group in self.groups)
         count = len(self.seeds)
-        return (f"linear probe on five salted halves; mean over {count} seed{'s' * (count > 1)}"
-                + (", ± standard deviation over them" if count > 1 else "")
-                + f"; {self.plan.training.steps:,} steps of training each",
-                f"labelled users: {users}",
-                *(f"{name} was not probed: {why}" for name, why in failed.items()))
+        return (
+            f"linear probe on five salted halves; mean over {count} seed{'s' * (count > 1)}"
+            + (", ± standard deviation over them" if count > 1 else "")
+            + f"; {self.plan.training.steps:,} steps of training each",
+            f"labelled users: {users}",
+            *(f"{name} was not probed: {why}" for name, why in failed.items()),
+        )
 
     @cached_property
     def pairs(self) -> pa.Table:
@@ -218,8 +262,9 @@ def _judged(deployment: Deployment, wanted: Sequence[str]) -> tuple[Scenario, ..
         raise StudyError(f"{deployment.path}: no scenario has labels; name a table under scenarios.*.labels")
     for name in wanted:
         if name not in known:
-            raise StudyError(f"{deployment.path}: there is no scenario {name!r} with labels; use some of "
-                             + ", ".join(known))
+            raise StudyError(
+                f"{deployment.path}: there is no scenario {name!r} with labels; use some of " + ", ".join(known)
+            )
     return tuple(scenario for name, scenario in known.items() if not wanted or name in wanted)
 
 

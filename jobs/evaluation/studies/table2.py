@@ -50,8 +50,12 @@ def table_2(study: Study, shots: Sequence[int | None] = (None,)) -> Result:
         Labelled users that an instruction is tuned on, a row each; None: all of the fit half.
     """
     plain = [modes(study, "universal and manual", study.plan, seed) for seed in study.seeds]
-    tuned = [_tuned(study, scenario, group, some, seed) for seed in study.seeds for some in shots
-             for scenario, group in zip(study.scenarios, study.groups, strict=True)]
+    tuned = [
+        _tuned(study, scenario, group, some, seed)
+        for seed in study.seeds
+        for some in shots
+        for scenario, group in zip(study.scenarios, study.groups, strict=True)
+    ]
     # Those of one network side by side.
     order = sorted([*plain, *tuned], key=lambda cell: cell.decides["trained"]["seed"])
     found = dict(zip((cell.digest for cell in order), study.run_cells(order), strict=True))
@@ -61,19 +65,27 @@ def table_2(study: Study, shots: Sequence[int | None] = (None,)) -> Result:
     notes, scores_N = study.notes(scores_N), comparable(scores_N)
     names = [*MODES, *(_name(some) for some in shots)]
     lines = [line(name, scores_N, name) for name in names]
-    lines += [difference(f"{name} - {plain}", (scores_N, name), (scores_N, plain), part=DIFFERENCES)
-              for number, plain in enumerate(MODES, start=1) for name in names[number:]]
-    return Result(name="table_2", title="Universal, manual and tuned instructions",
-                  tables=tables(lines, study.names, "vectors", tuple(TITLES)),
-                  notes=(PAPER, *notes, PROTOTYPES,
-                         "tuned (n): on n labelled users of the half that the probe fits on"),
-                  data={"lines": lines, "scores": scores_N})
+    lines += [
+        difference(f"{name} - {plain}", (scores_N, name), (scores_N, plain), part=DIFFERENCES)
+        for number, plain in enumerate(MODES, start=1)
+        for name in names[number:]
+    ]
+    return Result(
+        name="table_2",
+        title="Universal, manual and tuned instructions",
+        tables=tables(lines, study.names, "vectors", tuple(TITLES)),
+        notes=(PAPER, *notes, PROTOTYPES, "tuned (n): on n labelled users of the half that the probe fits on"),
+        data={"lines": lines, "scores": scores_N},
+    )
 
 
 def modes(study: Study, name: str, plan: Plan, seed: int, only: str | None = None) -> Cell:
     """The universal and manual vectors' scores of one network, in all scenarios or in one."""
-    judged = [(scenario, group) for scenario, group in zip(study.scenarios, study.groups, strict=True)
-              if only in (None, scenario.name)]
+    judged = [
+        (scenario, group)
+        for scenario, group in zip(study.scenarios, study.groups, strict=True)
+        if only in (None, scenario.name)
+    ]
     instructions, groups = [scenario.instruction for scenario, _ in judged], [group for _, group in judged]
 
     def work() -> list[dict[str, Any]]:
@@ -84,14 +96,17 @@ def modes(study: Study, name: str, plan: Plan, seed: int, only: str | None = Non
 
 def mode_probes(groups: Sequence[Labelled], vectors_UKH: NDArray[np.float32]) -> list[Probe]:
     """Probes of the universal vectors, the first of the K, and of each scenario's own."""
-    return [Probe(group=group, method=mode, features=vectors_UKH[group.row_U, column])
-            for number, group in enumerate(groups, start=1) for mode, column in ((UNIVERSAL, 0), (MANUAL, number))]
+    return [
+        Probe(group=group, method=mode, features=vectors_UKH[group.row_U, column])
+        for number, group in enumerate(groups, start=1)
+        for mode, column in ((UNIVERSAL, 0), (MANUAL, number))
+    ]
 
 
-def tuned_vectors(read: ReadProfiles, group: Labelled, start_IH: NDArray[np.float32], salt: str, shots: int | None,
-                  seed: int) -> NDArray[np.float32]:
-    """An instruction's vectors `[I, H]`, tuned on labelled users of this salt's fit half alone; `read` has the group's.
-    """
+def tuned_vectors(
+    read: ReadProfiles, group: Labelled, start_IH: NDArray[np.float32], salt: str, shots: int | None, seed: int
+) -> NDArray[np.float32]:
+    """An instruction's vectors `[I, H]`, tuned on labelled users of this salt's fit half; `read` has the group's."""
     from model.training.tuning import draw_shots, tune
 
     half = np.flatnonzero(fit_half(group.user_ids, salt))
@@ -111,17 +126,32 @@ def _tuned(study: Study, scenario: Scenario, group: Labelled, shots: int | None,
         read = ReadProfiles(trained.network, trained.tokenizers, trained.profiles.take(group.row_U))
         start_IH = start_vectors(trained.network, trained.tokenizers, scenario.instruction)
         try:
-            return score([Probe(group=group, method=_name(shots), salts=(salt,),
-                                features=read.embed(tuned_vectors(read, group, start_IH, salt, shots, seed)))
-                          for salt in SALTS])
+            return score(
+                [
+                    Probe(
+                        group=group,
+                        method=_name(shots),
+                        salts=(salt,),
+                        features=read.embed(tuned_vectors(read, group, start_IH, salt, shots, seed)),
+                    )
+                    for salt in SALTS
+                ]
+            )
         except TuningError as error:  # it must not cost the other scenarios theirs
             return [{"scenario": scenario.name, "method": _name(shots), "why": str(error)}]
 
-    return study.cell(f"{scenario.name}, {_name(shots)}", study.plan, seed, work, groups=[group], kind="tuned",
-                      instructions=[scenario.instruction], shots=shots, tuning=asdict(TuningConfig()))
+    return study.cell(
+        f"{scenario.name}, {_name(shots)}",
+        study.plan,
+        seed,
+        work,
+        groups=[group],
+        kind="tuned",
+        instructions=[scenario.instruction],
+        shots=shots,
+        tuning=asdict(TuningConfig()),
+    )
 
 
 def _name(shots: int | None) -> str:
     return f"tuned ({'all' if shots is None else shots})"
-
-

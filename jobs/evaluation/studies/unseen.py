@@ -34,23 +34,41 @@ def unseen(study: Study) -> Result:
     asked = pc.unique(study.pairs["instruction"]).drop_null().to_pylist()
     left_out = {scenario.name: nearest(scenario.instruction, asked, NEAREST) for scenario in study.scenarios}
     full = [modes(study, "all questions", study.plan, seed) for seed in study.seeds]
-    less = [modes(study, f"without {name}'s questions", replace(study.plan, left_out=tuple(texts)), seed, only=name)
-            for seed in study.seeds for name, texts in left_out.items()]
+    less = [
+        modes(study, f"without {name}'s questions", replace(study.plan, left_out=tuple(texts)), seed, only=name)
+        for seed in study.seeds
+        for name, texts in left_out.items()
+    ]
     found = study.run_cells([*full, *less])
-    full_N: list[list[Score]] = found[:len(full)]
+    full_N: list[list[Score]] = found[: len(full)]
     of_seeds = np.array_split(np.arange(len(full), len(found)), len(full))
     less_N: list[list[Score]] = [[one for number in numbers for one in found[number]] for numbers in of_seeds]
     notes = study.notes([*full_N, *less_N])
-    lines = [made for mode in MODES for made in (
-        line(FULL, full_N, mode, part=mode), line(LESS, less_N, mode, part=mode),
-        difference(LOST, (full_N, mode), (less_N, mode), part=mode))]
-    questions = Table(title="Left out", columns=("scenario", "question", "cosine"), rows=tuple(
-        (name, text, f"{cosine:.2f}") for name, texts in left_out.items() for text, cosine in texts.items()))
-    return Result(name="unseen", title="Instructions that training has not seen",
-                  tables=(*tables(lines, study.names, "training"), questions),
-                  notes=(*notes, f"for each scenario the {NEAREST} questions nearest its instruction (cosine of tf-idf "
-                                 "of their words) are left out, and a network is trained without them"),
-                  data={"lines": lines, "left_out": left_out, "full": full_N, "less": less_N})
+    lines = [
+        made
+        for mode in MODES
+        for made in (
+            line(FULL, full_N, mode, part=mode),
+            line(LESS, less_N, mode, part=mode),
+            difference(LOST, (full_N, mode), (less_N, mode), part=mode),
+        )
+    ]
+    questions = Table(
+        title="Left out",
+        columns=("scenario", "question", "cosine"),
+        rows=tuple((name, text, f"{cosine:.2f}") for name, texts in left_out.items() for text, cosine in texts.items()),
+    )
+    return Result(
+        name="unseen",
+        title="Instructions that training has not seen",
+        tables=(*tables(lines, study.names, "training"), questions),
+        notes=(
+            *notes,
+            f"for each scenario the {NEAREST} questions nearest its instruction (cosine of tf-idf "
+            "of their words) are left out, and a network is trained without them",
+        ),
+        data={"lines": lines, "left_out": left_out, "full": full_N, "less": less_N},
+    )
 
 
 def nearest(instruction: str, questions: Sequence[str], most: int) -> dict[str, float]:
@@ -65,8 +83,9 @@ def nearest(instruction: str, questions: Sequence[str], most: int) -> dict[str, 
 
     texts = sorted(questions)
     if len(texts) <= most:
-        raise StudyError(f"training asks {len(texts)} questions and {most} are to be left out: ask more in the "
-                         "questions file")
+        raise StudyError(
+            f"training asks {len(texts)} questions and {most} are to be left out: ask more in the questions file"
+        )
     vectors = TfidfVectorizer(token_pattern=r"(?u)\w+").fit_transform([instruction, *texts])
     cosines = (vectors[1:] @ vectors[0].T).toarray()[:, 0]
     order = sorted(range(len(texts)), key=lambda number: (-cosines[number], texts[number]))

@@ -88,8 +88,11 @@ def as_text(table: pa.Table, config: NetworkConfig) -> pa.Table:
     event = pa.struct([("text", pa.string()), ("gap", pa.int32())])
     events = [[{TEXT: text, "gap": None}] for text in render(table, config)]
     ages = pa.array([{TEXT: None}] * len(table), pa.struct([(TEXT, pa.int32())]))
-    return table.select(["user_id", "as_of", "profile_hash"]).append_column(
-        TEXT, pa.array(events, pa.list_(event))).append_column("ages", ages)
+    return (
+        table.select(["user_id", "as_of", "profile_hash"])
+        .append_column(TEXT, pa.array(events, pa.list_(event)))
+        .append_column("ages", ages)
+    )
 
 
 def _full(plan: Plan, deployment: Deployment) -> Plan:
@@ -101,17 +104,20 @@ def _text_only(plan: Plan, deployment: Deployment) -> Plan:
     share = min(1.0, TEXT_TOKENS / whole) if whole else 1.0
     shown = tuple(replace(source, max_events=max(1, int(share * source.max_events))) for source in plan.config.sources)
     source = EventSource(name=TEXT, max_events=1, max_tokens=TEXT_TOKENS)
-    return replace(plan, rendered=replace(plan.config, sources=shown),
-                   config=replace(plan.config, sources=(source,), tabular=Tabular(), reading="tokens",
-                                  pooled_tokens=False, time_bands=False))
+    return replace(
+        plan,
+        rendered=replace(plan.config, sources=shown),
+        config=replace(
+            plan.config, sources=(source,), tabular=Tabular(), reading="tokens", pooled_tokens=False, time_bands=False
+        ),
+    )
 
 
 def _without_sequences(plan: Plan, deployment: Deployment) -> Plan:
     """Aggregates are made of the events, so they go too."""
     computed = {aggregate.name for aggregate in deployment.aggregates}
     numbers = tuple(number for number in plan.config.tabular.numbers if number.name not in computed)
-    return replace(plan, config=replace(plan.config, sources=(), tabular=replace(plan.config.tabular,
-                                                                                 numbers=numbers)))
+    return replace(plan, config=replace(plan.config, sources=(), tabular=replace(plan.config.tabular, numbers=numbers)))
 
 
 def _network(plan: Plan, deployment: Deployment, **changes: Any) -> Plan:
@@ -122,36 +128,82 @@ def _training(plan: Plan, deployment: Deployment, **changes: Any) -> Plan:
     return replace(plan, training=replace(plan.training, **changes))
 
 
-VARIANTS: dict[str, Variant] = {variant.name: variant for variant in (
-    Variant(name="text-only", paper=True, of=_text_only,
-            says=f"the profile as one plain text of {TEXT_TOKENS:,} tokens at most, and no event encoder"),
-    Variant(name="without-sequences", paper=True, of=_without_sequences,
-            says="no event source, and no aggregate of one: the attributes alone"),
-    Variant(name="without-tabular", paper=True, of=partial(_network, tabular=Tabular()),
-            says="no attribute and no aggregate: the event sources alone"),
-    Variant(name="without-next-token", paper=True, of=partial(_training, weight_lm=0.0),
-            says="contrastive loss alone (a_lm = 0 in eq. 5)"),
-    Variant(name="without-contrastive", paper=True, of=partial(_training, weight_cl=0.0),
-            says="next-token loss alone (a_cl = 0 in eq. 5)"),
-    Variant(name="average-pooling", paper=True, of=partial(_network, readout="mean"),
-            says="the mean of the last hidden states of all user and instruction tokens"),
-    Variant(name="full", paper=True, of=_full, says="as the deployment file says"),
-    Variant(name="without-pooled-tokens", of=partial(_network, pooled_tokens=False),
-            says="no token of a source's or the user's mean event vector"),
-    Variant(name="without-time-bands", of=partial(_network, time_bands=False),
-            says="no gaps between events and no age of the last one"),
-    Variant(name="linear-adapter", of=partial(_network, adapter="linear"),
-            says="a single Linear in place of LayerNorm, Linear, GELU, Linear"),
-    Variant(name="shared-encoder", of=partial(_network, shared_encoder=True),
-            says="one event encoder for all sources"),
-    Variant(name="with-head", of=partial(_network, head=HEAD),
-            says=f"a vector is a Linear's {HEAD} numbers, as in the follow-up's code"),
-    Variant(name="without-margin", of=partial(_training, margin=MARGIN_OFF),
-            says="eq. 4 masks no negative"),
-    Variant(name="without-answer-mask", of=partial(_training, mask_same_answers=False),
-            says="pairs with the same answer text are each other's negatives"),
-    Variant(name="without-warm-start", of=partial(_training, warm_start=False),
-            says="fresh weights as they were drawn"),
-    Variant(name="tabular-attention", of=partial(_training, tabular_attention=16.0),
-            says="the tabular token starts with 16 times the attention of another"),
-)}
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        Variant(
+            name="text-only",
+            paper=True,
+            of=_text_only,
+            says=f"the profile as one plain text of {TEXT_TOKENS:,} tokens at most, and no event encoder",
+        ),
+        Variant(
+            name="without-sequences",
+            paper=True,
+            of=_without_sequences,
+            says="no event source, and no aggregate of one: the attributes alone",
+        ),
+        Variant(
+            name="without-tabular",
+            paper=True,
+            of=partial(_network, tabular=Tabular()),
+            says="no attribute and no aggregate: the event sources alone",
+        ),
+        Variant(
+            name="without-next-token",
+            paper=True,
+            of=partial(_training, weight_lm=0.0),
+            says="contrastive loss alone (a_lm = 0 in eq. 5)",
+        ),
+        Variant(
+            name="without-contrastive",
+            paper=True,
+            of=partial(_training, weight_cl=0.0),
+            says="next-token loss alone (a_cl = 0 in eq. 5)",
+        ),
+        Variant(
+            name="average-pooling",
+            paper=True,
+            of=partial(_network, readout="mean"),
+            says="the mean of the last hidden states of all user and instruction tokens",
+        ),
+        Variant(name="full", paper=True, of=_full, says="as the deployment file says"),
+        Variant(
+            name="without-pooled-tokens",
+            of=partial(_network, pooled_tokens=False),
+            says="no token of a source's or the user's mean event vector",
+        ),
+        Variant(
+            name="without-time-bands",
+            of=partial(_network, time_bands=False),
+            says="no gaps between events and no age of the last one",
+        ),
+        Variant(
+            name="linear-adapter",
+            of=partial(_network, adapter="linear"),
+            says="a single Linear in place of LayerNorm, Linear, GELU, Linear",
+        ),
+        Variant(
+            name="shared-encoder", of=partial(_network, shared_encoder=True), says="one event encoder for all sources"
+        ),
+        Variant(
+            name="with-head",
+            of=partial(_network, head=HEAD),
+            says=f"a vector is a Linear's {HEAD} numbers, as in the follow-up's code",
+        ),
+        Variant(name="without-margin", of=partial(_training, margin=MARGIN_OFF), says="eq. 4 masks no negative"),
+        Variant(
+            name="without-answer-mask",
+            of=partial(_training, mask_same_answers=False),
+            says="pairs with the same answer text are each other's negatives",
+        ),
+        Variant(
+            name="without-warm-start", of=partial(_training, warm_start=False), says="fresh weights as they were drawn"
+        ),
+        Variant(
+            name="tabular-attention",
+            of=partial(_training, tabular_attention=16.0),
+            says="the tabular token starts with 16 times the attention of another",
+        ),
+    )
+}

@@ -29,12 +29,26 @@ from jobs.lake.errors import mendable, reason
 from model.errors import InstructUEError
 
 FOLDER = Path(__file__).parent
-TABLES = ("user_profiles", "training_profiles", "userqa", "labels", "user_embeddings", "user_vectors",
-          "rejected_rows", "job_runs", "online_users")
+TABLES = (
+    "user_profiles",
+    "training_profiles",
+    "userqa",
+    "labels",
+    "user_embeddings",
+    "user_vectors",
+    "rejected_rows",
+    "job_runs",
+    "online_users",
+)
 """The tables of every lake; the deployment's own sources are added."""
-NEEDS = {"latest_embeddings": "user_embeddings", "embeddings_scenario": "latest_embeddings",
-         "embeddings_at": "user_embeddings", "similarity": "latest_embeddings", "most_similar": "latest_embeddings",
-         "left_out": "job_runs"}
+NEEDS = {
+    "latest_embeddings": "user_embeddings",
+    "embeddings_scenario": "latest_embeddings",
+    "embeddings_at": "user_embeddings",
+    "similarity": "latest_embeddings",
+    "most_similar": "latest_embeddings",
+    "left_out": "job_runs",
+}
 """The files of `sql/`, and the table or view that each one reads."""
 
 # PySpark prints the JVM's whole stack as JSON beside the exception that it raises; the exception says enough.
@@ -71,8 +85,13 @@ def views(spark: SparkSession, deployment: Deployment) -> tuple[str, ...]:
     paths = _tables(spark, deployment)
     if deployment.spark.metastore:
         return _keep(spark, deployment, paths)
-    tables = _together(spark, [(name, f"CREATE OR REPLACE TEMPORARY VIEW `{name}` AS SELECT * FROM delta.`{path}`")
-                               for name, path in paths.items()])
+    tables = _together(
+        spark,
+        [
+            (name, f"CREATE OR REPLACE TEMPORARY VIEW `{name}` AS SELECT * FROM delta.`{path}`")
+            for name, path in paths.items()
+        ],
+    )
     names = (*tables, *_create(spark, _statements(deployment, tables)))
     # What this session named for another lake, and this one does not have, must not answer for it.
     for name in _named.get(spark, set()) - {*names}:
@@ -129,8 +148,10 @@ def rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
             try:
                 columns.append(column.to_pylist(maps_as_pydicts="strict"))
             except (ValueError, OverflowError) as error:
-                raise SqlError(f"column {name!r} of the answer: {error}; ask for it as CAST({name} AS STRING), or as "
-                               f"hex({name}) where it holds bytes") from None
+                raise SqlError(
+                    f"column {name!r} of the answer: {error}; ask for it as CAST({name} AS STRING), or as "
+                    f"hex({name}) where it holds bytes"
+                ) from None
         yield from zip(*columns, strict=True)
 
 
@@ -144,8 +165,10 @@ def objects(answer: DataFrame) -> Iterator[dict[str, Any]]:
     """
     repeated = [name for name, count in Counter(answer.columns).items() if count > 1]
     if repeated:
-        raise SqlError(f"two columns of the answer are named {repeated[0]!r}, and a JSON object has room for one: give "
-                       f"it an alias, as in `b.{repeated[0]} AS other_{repeated[0]}`")
+        raise SqlError(
+            f"two columns of the answer are named {repeated[0]!r}, and a JSON object has room for one: give "
+            f"it an alias, as in `b.{repeated[0]} AS other_{repeated[0]}`"
+        )
     table = fetch(answer)
     return (dict(zip(table.column_names, row, strict=True)) for row in rows(table))
 
@@ -189,8 +212,10 @@ def _statements(deployment: Deployment, tables: tuple[str, ...]) -> list[tuple[s
     """(name, statement) of each view and function whose table is there, in the order of need."""
     kept = deployment.spark.metastore is not None
     # A function that is kept looks names up in the database of whoever calls it, so its own are qualified.
-    placeholders = {"{temporary}": "" if kept else "TEMPORARY",
-                    "{database}": f"`{_database(deployment)}`." if kept else ""}
+    placeholders = {
+        "{temporary}": "" if kept else "TEMPORARY",
+        "{database}": f"`{_database(deployment)}`." if kept else "",
+    }
     known, statements = set(tables), []
     for file, needed in NEEDS.items():
         if needed not in known:
@@ -199,8 +224,9 @@ def _statements(deployment: Deployment, tables: tuple[str, ...]) -> list[tuple[s
         for placeholder, value in placeholders.items():
             text = text.replace(placeholder, value)
         if "{scenario}" in text:
-            statements += [(f"embeddings_{name}", text.replace("{scenario}", name))
-                           for name in deployment.scenario_names]
+            statements += [
+                (f"embeddings_{name}", text.replace("{scenario}", name)) for name in deployment.scenario_names
+            ]
         else:
             statements.append((file, text))
             known.add(file)
@@ -219,6 +245,7 @@ def _create(spark: SparkSession, statements: list[tuple[str, str]]) -> tuple[str
 
 def _together(spark: SparkSession, statements: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """Run (name, statement) pairs side by side, for each reads a log of Delta's; the names of those that ran."""
+
     def run(pair: tuple[str, str]) -> str | None:
         name, statement = pair
         try:

@@ -24,8 +24,21 @@ from model.errors import InstructUEError
 
 ROOT = Path(__file__).parents[3]
 HEAVY = ("torch", "pyspark", "pandas", "feast", "deltalake", "transformers", "onnxruntime", "sklearn", "airflow")
-COMMANDS = ("generate", "check", "userqa", "train", "evaluate", "export", "assemble", "embed", "publish", "lookup",
-            "sql", "tune", "ask")
+COMMANDS = (
+    "generate",
+    "check",
+    "userqa",
+    "train",
+    "evaluate",
+    "export",
+    "assemble",
+    "embed",
+    "publish",
+    "lookup",
+    "sql",
+    "tune",
+    "ask",
+)
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -37,8 +50,15 @@ def run(tmp_path: Path) -> Run:
     environment.pop("INSTRUCTUE_CONFIG", None)
 
     def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "jobs", *arguments], cwd=tmp_path, capture_output=True, text=True,
-                              env={**environment, **(env or {})}, stdin=subprocess.DEVNULL, timeout=300)
+        return subprocess.run(
+            [sys.executable, "-m", "jobs", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**environment, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            timeout=300,
+        )
 
     return run
 
@@ -58,7 +78,11 @@ def demo(tmp_path: Path) -> Path:
 def test_looking_at_the_command_line_loads_nothing_heavy():
     looked = subprocess.run(
         [sys.executable, "-c", f"import jobs.cli.main, sys; print([m for m in {HEAVY!r} if m in sys.modules])"],
-        cwd=ROOT, capture_output=True, text=True, check=True)
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert looked.stdout.strip() == "[]"
 
 
@@ -115,8 +139,9 @@ def test_notes_of_an_error_are_told_too(monkeypatch: pytest.MonkeyPatch, capsys:
     with pytest.raises(SystemExit) as exit:
         main(failing)
     assert exit.value.code == 2
-    assert capsys.readouterr().err == ("error: lake/bills is missing: write it\n"
-                                       "note: the run was not recorded in job_runs: disk full\n")
+    assert capsys.readouterr().err == (
+        "error: lake/bills is missing: write it\nnote: the run was not recorded in job_runs: disk full\n"
+    )
 
 
 def test_generate_tells_a_program_what_it_wrote(run: Run, demo: Path):
@@ -134,10 +159,14 @@ def test_spark_submit_and_the_shell_give_the_same_answer(run: Run, demo: Path, t
     paid_at = pa.array([datetime(2025, 12, day, 20, tzinfo=UTC) for day in range(1, 7)], pa.timestamp("us", "UTC"))
     bills = pa.table({"merchant": ["Weishu", "Moran", "Weishu", "Weishu", "Moran", "Anhe"], "paid_at": paid_at})
     deltalake.write_deltalake(Deployment.read(demo).table("bills"), bills)
-    query = ("SELECT merchant, count(*) AS bills, max(paid_at) AS last, avg(double('NaN')) AS mean FROM bills "
-             "GROUP BY merchant HAVING bills > 1 ORDER BY bills DESC")
-    expected = [{"merchant": "Weishu", "bills": 3, "last": "2025-12-04T20:00:00+00:00", "mean": None},
-                {"merchant": "Moran", "bills": 2, "last": "2025-12-05T20:00:00+00:00", "mean": None}]
+    query = (
+        "SELECT merchant, count(*) AS bills, max(paid_at) AS last, avg(double('NaN')) AS mean FROM bills "
+        "GROUP BY merchant HAVING bills > 1 ORDER BY bills DESC"
+    )
+    expected = [
+        {"merchant": "Weishu", "bills": 3, "last": "2025-12-04T20:00:00+00:00", "mean": None},
+        {"merchant": "Moran", "bills": 2, "last": "2025-12-05T20:00:00+00:00", "mean": None},
+    ]
     away = {"TZ": "Asia/Shanghai"}
 
     shell = run("sql", query, "-c", str(demo), "--json", env=away)
@@ -147,10 +176,26 @@ def test_spark_submit_and_the_shell_give_the_same_answer(run: Run, demo: Path, t
     demo.write_text(yaml.safe_dump(content), encoding="utf-8")
     assert shell.returncode == 0, shell.stderr
     submitted = subprocess.run(
-        [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[2]", "--driver-memory", "1g",
-         str(ROOT / "jobs" / "__main__.py"), "sql", query, "--config", str(demo), "--json"],
-        cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300,
-        env={**os.environ, "PYSPARK_PYTHON": sys.executable, **away})
+        [
+            str(Path(sys.executable).with_name("spark-submit")),
+            "--master",
+            "local[2]",
+            "--driver-memory",
+            "1g",
+            str(ROOT / "jobs" / "__main__.py"),
+            "sql",
+            query,
+            "--config",
+            str(demo),
+            "--json",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+        env={**os.environ, "PYSPARK_PYTHON": sys.executable, **away},
+    )
     assert submitted.returncode == 0, submitted.stderr[-3000:]
     for answer in (shell.stdout, submitted.stdout):
         # spark-submit puts what the driver says on stderr among what it prints.
@@ -160,9 +205,23 @@ def test_spark_submit_and_the_shell_give_the_same_answer(run: Run, demo: Path, t
 
 def test_a_failure_under_spark_submit_is_a_failure_of_spark_submit(demo: Path, tmp_path: Path):
     submitted = subprocess.run(
-        [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[1]",
-         str(ROOT / "jobs" / "__main__.py"), "assemble", "--config", "nowhere.yaml", "--as-of", "2026-01-01"],
-        cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300,
-        env={**os.environ, "PYSPARK_PYTHON": sys.executable})
+        [
+            str(Path(sys.executable).with_name("spark-submit")),
+            "--master",
+            "local[1]",
+            str(ROOT / "jobs" / "__main__.py"),
+            "assemble",
+            "--config",
+            "nowhere.yaml",
+            "--as-of",
+            "2026-01-01",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+        env={**os.environ, "PYSPARK_PYTHON": sys.executable},
+    )
     assert submitted.returncode == 2
     assert "error: deployment file" in submitted.stdout

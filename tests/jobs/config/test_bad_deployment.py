@@ -19,9 +19,12 @@ GOOD: dict[str, Any] = {
     **DEPLOYMENT,
     "attributes": {"table": "attributes", "static": True, "numbers": ["age"], "categories": ["city"]},
     "aggregates": [{"name": "searches_30d", "source": "search", "function": "count", "window_days": 30}],
-    "scenarios": [{"name": "food", "instruction": "Will this user order food?"},
-                  {"name": "film", "instruction": "Does this user like films?"}],
-    "eligible": {"min_events": 1}, "max_reject_share": 0.1,
+    "scenarios": [
+        {"name": "food", "instruction": "Will this user order food?"},
+        {"name": "film", "instruction": "Does this user like films?"},
+    ],
+    "eligible": {"min_events": 1},
+    "max_reject_share": 0.1,
     "model": {"network": {}, "training": {"steps": 10}},
 }
 GONE = object()
@@ -191,16 +194,19 @@ def test_a_template_names_columns_and_filters_and_nothing_else(wrong: str, templ
 
 
 @pytest.mark.parametrize(("wrong", "content"), FILES)
-def test_a_file_that_holds_no_deployment_is_refused(wrong: str, content: bytes, tmp_path: Path,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_holds_no_deployment_is_refused(
+    wrong: str, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with refused(wrong):
         read(content, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["deployment.yaml"]  # nothing in it was run
 
 
-@pytest.mark.parametrize(("wrong", "path"), [case("a deployment file that is not there", "nowhere.yaml"),
-                                             case("a folder for a deployment file", ".")])
+@pytest.mark.parametrize(
+    ("wrong", "path"),
+    [case("a deployment file that is not there", "nowhere.yaml"), case("a folder for a deployment file", ".")],
+)
 def test_what_is_no_file_is_refused(wrong: str, path: str, tmp_path: Path) -> None:
     with refused(wrong):
         Deployment.read(tmp_path / path)

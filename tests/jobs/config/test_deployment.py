@@ -62,7 +62,9 @@ def test_all_mistakes_are_told_at_once_with_key_value_and_fix(content, tmp_path)
     content["scenarios"].append({"name": "universal", "instruction": "x"})
     content["attributes"]["static"] = True
     content["userqa"]["as_of"] = ["tomorrow"]
-    refused(content, tmp_path,
+    refused(
+        content,
+        tmp_path,
         "lake: add this key",
         "lakes = '../demo/lake': unknown key; did you mean 'lake'?",
         "sources[0].max_events = 0: Input should be greater than or equal to 1",
@@ -78,14 +80,19 @@ def test_all_mistakes_are_told_at_once_with_key_value_and_fix(content, tmp_path)
 
 
 def test_the_model_is_checked_with_the_rest(content, tmp_path):
-    content["model"] = {"network": {"layer": 3, "encoder": {"widht": 3}, "backbone": {"width": 30}},
-                        "training": {"steps": 2.5, "stepz": 3, "learning_rate": "fast"}}
+    content["model"] = {
+        "network": {"layer": 3, "encoder": {"widht": 3}, "backbone": {"width": 30}},
+        "training": {"steps": 2.5, "stepz": 3, "learning_rate": "fast"},
+    }
     content["max_reject_share"] = 2
-    refused(content, tmp_path,
+    refused(
+        content,
+        tmp_path,
         "7 mistake(s)",
         "model.network.layer = 3: unknown key; did you mean 'layers'?",
         "model.network.encoder.widht = 3: unknown key; did you mean 'width'?",
-        "model.network.backbone = ", "width 30 does not divide by 4 heads: change one of them",
+        "model.network.backbone = ",
+        "width 30 does not divide by 4 heads: change one of them",
         "model.training.steps = 2.5: Input should be a valid integer",
         "model.training.stepz = 3: unknown key; did you mean 'steps'?",
         "model.training.learning_rate = 'fast': Input should be a valid number",
@@ -94,8 +101,10 @@ def test_the_model_is_checked_with_the_rest(content, tmp_path):
 
 
 def test_the_model_is_the_preset_with_the_file_on_top(content, tmp_path):
-    content["model"] = {"network": {"encoder": {"layers": 1}, "adapter": "linear"},
-                        "training": {"learning_rate": "1e-3", "betas": [0.8, 0.9]}}
+    content["model"] = {
+        "network": {"encoder": {"layers": 1}, "adapter": "linear"},
+        "training": {"learning_rate": "1e-3", "betas": [0.8, 0.9]},
+    }
     model, plain = read(content, tmp_path).model, NetworkConfig.from_preset("tiny", sources=SOURCES)
     assert model.network.encoder == replace(plain.encoder, layers=1)
     assert (model.network.backbone, model.network.adapter) == (plain.backbone, "linear")
@@ -104,8 +113,10 @@ def test_the_model_is_the_preset_with_the_file_on_top(content, tmp_path):
 
 
 def test_a_pretrained_model_is_a_hub_id_or_a_folder_beside_the_file(content, tmp_path):
-    content["model"] = {"preset": "paper", "network": {"encoder": {"pretrained": "../models/gte"},
-                                                       "backbone": {"lora": {"r": 8, "targets": ["q_proj"]}}}}
+    content["model"] = {
+        "preset": "paper",
+        "network": {"encoder": {"pretrained": "../models/gte"}, "backbone": {"lora": {"r": 8, "targets": ["q_proj"]}}},
+    }
     config = network(read(content, tmp_path))
     assert config.encoder.pretrained == str((tmp_path / "../models/gte").resolve())
     assert config.backbone.pretrained == "Qwen/Qwen2.5-0.5B-Instruct"
@@ -115,28 +126,37 @@ def test_a_pretrained_model_is_a_hub_id_or_a_folder_beside_the_file(content, tmp
 
 
 def test_a_profiles_column_may_have_another_name_than_the_tables(content, tmp_path):
-    content["attributes"] |= {"numbers": [{"name": "age", "column": "Age"}, "membership_days"],
-                              "categories": [{"name": "city_tier", "column": "cityTier"}]}
+    content["attributes"] |= {
+        "numbers": [{"name": "age", "column": "Age"}, "membership_days"],
+        "categories": [{"name": "city_tier", "column": "cityTier"}],
+    }
     deployment = read(content, tmp_path)
     assert deployment.numbers[:2] == ("age", "membership_days")
     assert deployment.categories == ("city_tier",)
     content["attributes"] |= {"numbers": [{"name": "age"}, "age", ["age"]], "categories": ["cityTier"]}
     with pytest.raises(DeploymentError) as caught:
         read(content, tmp_path)
-    for part in ("attributes.numbers[0].column: add this key", "tabular columns: 'age' is named twice",
-                 "attributes.numbers[2] = ['age']", "attributes.categories[0] = 'cityTier'",
-                 "write {name: <such a name>, column: cityTier}"):
+    for part in (
+        "attributes.numbers[0].column: add this key",
+        "tabular columns: 'age' is named twice",
+        "attributes.numbers[2] = ['age']",
+        "attributes.categories[0] = 'cityTier'",
+        "write {name: <such a name>, column: cityTier}",
+    ):
         assert part in str(caught.value), caught.value
 
 
-@pytest.mark.parametrize(("key", "name", "problem"), [
-    ("sources", "wanted", "sources: 'wanted' is a name that the jobs give"),
-    ("sources", "scenarios", "sources: 'scenarios' is a name that the jobs give"),
-    ("sources", "attributes", "sources: 'attributes' is a name that the jobs give"),
-    ("scenarios", "food_as_of", "scenarios: 'food_as_of' would name two columns of user_vectors"),
-    ("scenarios", "universal_model_version", "'universal_model_version' would name two columns"),
-    ("scenarios", "day", "'day' would name two columns"),
-])
+@pytest.mark.parametrize(
+    ("key", "name", "problem"),
+    [
+        ("sources", "wanted", "sources: 'wanted' is a name that the jobs give"),
+        ("sources", "scenarios", "sources: 'scenarios' is a name that the jobs give"),
+        ("sources", "attributes", "sources: 'attributes' is a name that the jobs give"),
+        ("scenarios", "food_as_of", "scenarios: 'food_as_of' would name two columns of user_vectors"),
+        ("scenarios", "universal_model_version", "'universal_model_version' would name two columns"),
+        ("scenarios", "day", "'day' would name two columns"),
+    ],
+)
 def test_a_name_that_is_taken_is_refused(content, tmp_path, key, name, problem):
     content[key][-1]["name"] = name
     with pytest.raises(DeploymentError, match=problem):
@@ -154,14 +174,17 @@ def test_the_stores_folder_is_one_of_this_machine(content, tmp_path):
     assert "userqa.as_of = []: " in str(caught.value)
 
 
-@pytest.mark.parametrize(("template", "problem"), [
-    ("no column", "names no column"),
-    ("{merchant", "does not parse"),
-    ("{merchant!r}", "conversion"),
-    ("{}", "empty field"),
-    ("{merchant.__class__}", "not a column name"),
-    ("{merchant[0]}", "not a column name"),
-])
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("no column", "names no column"),
+        ("{merchant", "does not parse"),
+        ("{merchant!r}", "conversion"),
+        ("{}", "empty field"),
+        ("{merchant.__class__}", "not a column name"),
+        ("{merchant[0]}", "not a column name"),
+    ],
+)
 def test_a_template_can_only_name_columns_and_filters(content, tmp_path, template, problem):
     content["sources"][0]["template"] = template
     with pytest.raises(DeploymentError, match=problem):

@@ -7,20 +7,33 @@ import pytest
 from jobs.config.log_store import LOG_STORES, SAFE, LogStoreError, mistakes, require
 
 
-@pytest.mark.parametrize("lake", ["lake", "/data/lake", "file:///data/lake", "hdfs://name:8020/lake", "gs://b/lake",
-                                  "abfss://c@a.dfs.core.windows.net/lake", "wasbs://c@a.blob.core.windows.net/lake"])
+@pytest.mark.parametrize(
+    "lake",
+    [
+        "lake",
+        "/data/lake",
+        "file:///data/lake",
+        "hdfs://name:8020/lake",
+        "gs://b/lake",
+        "abfss://c@a.dfs.core.windows.net/lake",
+        "wasbs://c@a.blob.core.windows.net/lake",
+    ],
+)
 def test_where_delta_picks_a_safe_logstore_nothing_is_asked(deployment, lake):
     assert mistakes(deployment(lake=lake)) == []
 
 
-@pytest.mark.parametrize(("lake", "key", "value"), [
-    ("s3a://b/lake", "spark.delta.logStore.s3a.impl", "io.delta.storage.S3DynamoDBLogStore"),
-    ("S3://b/lake", "spark.delta.logStore.s3.impl", "io.delta.storage.S3DynamoDBLogStore"),
-    ("s3n://b/lake", "spark.delta.logStore.s3n.impl", "io.delta.storage.S3DynamoDBLogStore"),
-    ("oci://b@n/lake", "spark.delta.logStore.oci.impl", "io.delta.storage.OracleCloudLogStore"),
-    ("cos://b.s/lake", "spark.delta.logStore.cos.impl", "io.delta.storage.IBMCOSLogStore"),
-    ("oss://b/lake", "spark.delta.logStore.oss.impl", "<class>"),
-])
+@pytest.mark.parametrize(
+    ("lake", "key", "value"),
+    [
+        ("s3a://b/lake", "spark.delta.logStore.s3a.impl", "io.delta.storage.S3DynamoDBLogStore"),
+        ("S3://b/lake", "spark.delta.logStore.s3.impl", "io.delta.storage.S3DynamoDBLogStore"),
+        ("s3n://b/lake", "spark.delta.logStore.s3n.impl", "io.delta.storage.S3DynamoDBLogStore"),
+        ("oci://b@n/lake", "spark.delta.logStore.oci.impl", "io.delta.storage.OracleCloudLogStore"),
+        ("cos://b.s/lake", "spark.delta.logStore.cos.impl", "io.delta.storage.IBMCOSLogStore"),
+        ("oss://b/lake", "spark.delta.logStore.oss.impl", "<class>"),
+    ],
+)
 def test_elsewhere_the_key_and_its_value_are_named(deployment, lake, key, value):
     [told] = mistakes(deployment(lake=lake))
     assert told.startswith(f"lake = {lake}: ")

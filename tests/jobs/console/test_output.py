@@ -29,7 +29,10 @@ def test_brackets_in_data_are_data(capsys):
     assert [line.split() for line in lines[3:5]] == [["[sale]", "shoes", "1"], ["[/home]", "2"]]
     report.show("step [1]", {"query [a]": "[/home] :smile:", "[b]": {"[c]": "[d]"}})
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["step", "[1]"], ["query", "[a]", "[/home]", ":smile:"], ["[b]:", "[c]", "[d]"]]
+        ["step", "[1]"],
+        ["query", "[a]", "[/home]", ":smile:"],
+        ["[b]:", "[c]", "[d]"],
+    ]
 
 
 def test_a_title_is_wider_than_its_table(capsys):
@@ -58,12 +61,28 @@ def test_a_program_gets_json_that_parses(capsys):
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
-    odd = {"decimal": Decimal("1.10"), "delta": timedelta(days=1, seconds=2), "date": date(2025, 3, 1),
-           "bytes": b"\x00\xff", "nan": float("nan"), "inf": [float("inf"), -float("inf")],
-           "naive": datetime(2025, 3, 1), "utc": datetime(2025, 3, 1, tzinfo=UTC), date(2025, 3, 1): None}
+    odd = {
+        "decimal": Decimal("1.10"),
+        "delta": timedelta(days=1, seconds=2),
+        "date": date(2025, 3, 1),
+        "bytes": b"\x00\xff",
+        "nan": float("nan"),
+        "inf": [float("inf"), -float("inf")],
+        "naive": datetime(2025, 3, 1),
+        "utc": datetime(2025, 3, 1, tzinfo=UTC),
+        date(2025, 3, 1): None,
+    }
     assert json.loads(report.as_object(odd), parse_constant=refuse) == {
-        "decimal": "1.10", "delta": "1 day, 0:00:02", "date": "2025-03-01", "bytes": "AP8=", "nan": None,
-        "inf": [None, None], "naive": "2025-03-01T00:00:00", "utc": "2025-03-01T00:00:00+00:00", "2025-03-01": None}
+        "decimal": "1.10",
+        "delta": "1 day, 0:00:02",
+        "date": "2025-03-01",
+        "bytes": "AP8=",
+        "nan": None,
+        "inf": [None, None],
+        "naive": "2025-03-01T00:00:00",
+        "utc": "2025-03-01T00:00:00+00:00",
+        "2025-03-01": None,
+    }
     report.show("train", Summary(loss=float("nan"), rates=np.array([1.5, np.nan])), as_json=True)
     assert json.loads(capsys.readouterr().out, parse_constant=refuse) == {"loss": None, "rates": [1.5, None]}
     # A person should see it when training has gone astray.

@@ -30,8 +30,9 @@ from tests.support.made_up import EVENT, made_up_profiles
 LABEL_DAY = date(2025, 3, 3)
 AT = datetime(2025, 3, 3, tzinfo=UTC)
 USERS = 120
-LABELS = pa.schema({"user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "scenario": pa.string(),
-                    "label": pa.int32()})
+LABELS = pa.schema(
+    {"user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "scenario": pa.string(), "label": pa.int32()}
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +71,11 @@ def test_figures_are_those_of_the_profiles_as_of_the_label(labelled, tmp_path):
     texts = instructions(deployment)
     vectors = embed(network, tokenizers, made, [texts["universal"], texts["food"]])
     label, ids = (np.array(made["interest"]) < 3).astype(int), made["user_id"].to_pylist()
-    expected = {"universal": vectors[:, 0], "instructed": vectors[:, 1], "universal and instructed":
-                np.hstack([vectors[:, 0], vectors[:, 1]])}
+    expected = {
+        "universal": vectors[:, 0],
+        "instructed": vectors[:, 1],
+        "universal and instructed": np.hstack([vectors[:, 0], vectors[:, 1]]),
+    }
     assert set(done.auc["food"]) == set(expected)
     for method, values in expected.items():
         result = probe(values, label, ids)
@@ -100,8 +104,9 @@ def test_vectors_are_held_against_the_better_rival_half_by_half(labelled):
     deployment, _ = labelled
     done = evaluate(deployment, halves=3)
     written = json.loads((folder(deployment) / "evaluations" / f"{done.release}.json").read_text())
-    aucs = {method: np.array([half["auc"] for half in written["scores"] if half["method"] == method])
-            for method in METHODS}
+    aucs = {
+        method: np.array([half["auc"] for half in written["scores"] if half["method"] == method]) for method in METHODS
+    }
     assert {len(auc_S) for auc_S in aucs.values()} == {done.halves} == {3}
     assert done.best_by_hand == {"food": max(BY_HAND, key=lambda method: aucs[method].mean())}
     for vector in VECTORS:
@@ -140,15 +145,18 @@ def test_a_scenario_that_cannot_be_probed_costs_the_others_nothing(labelled):
     shop.company(deployment.path.parent)
 
 
-@pytest.mark.parametrize(("column", "values", "problem"), [
-    ("user_id", pa.array([1, 2]), "column user_id is int64; write texts"),
-    ("as_of", pa.array([LABEL_DAY] * 2), "column as_of is date32.*; write UTC timestamps"),
-    ("as_of", pa.array([AT, None], pa.timestamp("us", "UTC")), "1 rows of scenario 'food' have no as_of; fill it"),
-    ("label", pa.array([1, None]), "1 rows of scenario 'food' have no label; fill it, or remove the rows"),
-    ("label", pa.array([0.2, 0.7]), "column label is double; write whole numbers, 0 and 1"),
-    ("label", pa.array([1, 3]), "scenario 'food' has labels such as 3; write 0 and 1"),
-    ("label", None, "there is no column label; write one of whole numbers"),
-])
+@pytest.mark.parametrize(
+    ("column", "values", "problem"),
+    [
+        ("user_id", pa.array([1, 2]), "column user_id is int64; write texts"),
+        ("as_of", pa.array([LABEL_DAY] * 2), "column as_of is date32.*; write UTC timestamps"),
+        ("as_of", pa.array([AT, None], pa.timestamp("us", "UTC")), "1 rows of scenario 'food' have no as_of; fill it"),
+        ("label", pa.array([1, None]), "1 rows of scenario 'food' have no label; fill it, or remove the rows"),
+        ("label", pa.array([0.2, 0.7]), "column label is double; write whole numbers, 0 and 1"),
+        ("label", pa.array([1, 3]), "scenario 'food' has labels such as 3; write 0 and 1"),
+        ("label", None, "there is no column label; write one of whole numbers"),
+    ],
+)
 def test_labels_that_are_not_labels_are_refused_with_their_key(labelled, column, values, problem):
     deployment, _ = labelled
     table = pa.Table.from_pylist([label("a"), label("b")], LABELS)
@@ -188,15 +196,33 @@ def test_without_labels_there_is_nothing_to_measure(labelled, tmp_path):
 
 def test_features_by_hand():
     """Ten of eleven users bought coffee, as often as their number; a rare word is no feature."""
-    rows = [{"bill": [{"text": "Coffee, ~8"}] * user + [{"text": f"rare{user}"}], "ages": {"bill": user},
-             "tabular": {"income": None if user == 4 else float(user), "city": "a" if user % 2 else None}}
-            for user in range(11)]
-    profiles = pa.Table.from_pylist(rows, pa.schema({
-        "bill": pa.list_(EVENT), "ages": pa.struct([("bill", pa.int32())]),
-        "tabular": pa.struct([("income", pa.float64()), ("city", pa.string())])}))
+    rows = [
+        {
+            "bill": [{"text": "Coffee, ~8"}] * user + [{"text": f"rare{user}"}],
+            "ages": {"bill": user},
+            "tabular": {"income": None if user == 4 else float(user), "city": "a" if user % 2 else None},
+        }
+        for user in range(11)
+    ]
+    profiles = pa.Table.from_pylist(
+        rows,
+        pa.schema(
+            {
+                "bill": pa.list_(EVENT),
+                "ages": pa.struct([("bill", pa.int32())]),
+                "tabular": pa.struct([("income", pa.float64()), ("city", pa.string())]),
+            }
+        ),
+    )
     made = features(profiles, ["bill"], ["income"], ["city"])
-    assert made.names == ("bill: events", "bill: days since, band", "bill: coffee", "bill: ~8", "tabular: income",
-                          "city: a")
+    assert made.names == (
+        "bill: events",
+        "bill: days since, band",
+        "bill: coffee",
+        "bill: ~8",
+        "tabular: income",
+        "city: a",
+    )
     users = np.arange(11)
     np.testing.assert_allclose(made.values[:, 0], np.log1p(users + 1))
     np.testing.assert_allclose(made.values[:, 2], np.log1p(users))

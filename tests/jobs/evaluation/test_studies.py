@@ -78,15 +78,17 @@ def test_a_seeds_network_is_that_of_train_and_its_figures_are_the_probes(shopped
     assert done.checkpoint.name in before
     vectors = opened.trained(opened.plan, 1).embed([None, FOOD], made.sort_by("user_id"))
     label, ids = (np.array(made["interest"]) < 3).astype(int), made["user_id"].to_pylist()
-    by_seed = [np.mean([score["auc"] for score in scores if score["method"] == "manual"])
-               for scores in found.data["scores"]]
+    by_seed = [
+        np.mean([score["auc"] for score in scores if score["method"] == "manual"]) for scores in found.data["scores"]
+    ]
     assert by_seed[1] == pytest.approx(probe(vectors[:, 1], label, ids).auc, abs=0.005)
     nearest = [score["prototypes"] for score in found.data["scores"][1] if score["method"] == "manual"]
     assert np.mean(nearest) == pytest.approx(nearest_class(vectors[:, 1], label, ids).auc, abs=1e-6)
     assert means(found, "")["manual"]["food"].mean == pytest.approx(np.mean(by_seed))
     assert means(found, "")["manual"]["food"].spread == pytest.approx(np.std(by_seed, ddof=1))
-    universal = [np.mean([score["auc"] for score in scores if score["method"] == "universal"])
-                 for scores in found.data["scores"]]
+    universal = [
+        np.mean([score["auc"] for score in scores if score["method"] == "universal"]) for scores in found.data["scores"]
+    ]
     apart = means(found, DIFFERENCES)
     assert [*apart] == ["manual - universal", "tuned (16) - universal", "tuned (16) - manual"]
     gains = np.subtract(by_seed, universal)
@@ -96,8 +98,11 @@ def test_a_seeds_network_is_that_of_train_and_its_figures_are_the_probes(shopped
 
 def test_shuffled_labels_are_a_coin_toss(shopped, made, tmp_path):
     rng = np.random.default_rng(1)
-    rows = [{"user_id": user, "as_of": AT, "scenario": name, "label": int(rng.random() < 0.5)}
-            for user in made["user_id"].to_pylist() for name in ("food", "films")]
+    rows = [
+        {"user_id": user, "as_of": AT, "scenario": name, "label": int(rng.random() < 0.5)}
+        for user in made["user_id"].to_pylist()
+        for name in ("food", "films")
+    ]
     deltalake.write_deltalake(shopped.table("shuffled"), pa.Table.from_pylist(rows, LABELS), mode="overwrite")
     path = shopped.path.parent / "shuffled.yaml"
     path.write_text(shopped.path.read_text().replace("labels: labels", "labels: shuffled"))
@@ -150,8 +155,9 @@ def test_vague_and_wrong_instructions_are_other_texts(shopped, opened, made):
 def test_the_command_prints_and_tells_a_program(shopped, capsys, monkeypatch):
     study(shopped, "precision", seeds=1, **QUIET)  # so that nothing is left to train
     for more, expected in (([], "AUC"), (["--json"], '{"name": "precision"')):
-        monkeypatch.setattr("sys.argv", ["instructue", "evaluate", "--precision", "--seeds", "1", "-c",
-                                         str(shopped.path), *more])
+        monkeypatch.setattr(
+            "sys.argv", ["instructue", "evaluate", "--precision", "--seeds", "1", "-c", str(shopped.path), *more]
+        )
         with pytest.raises(SystemExit) as exit:
             main()
         assert exit.value.code == 0
@@ -167,17 +173,28 @@ def events(as_of: datetime, *days_and_texts: tuple[float, str]) -> list[dict]:
 def test_noise_by_hand():
     """Each of two users has one kind of event, so what is drawn is known: as many of the other's, as long ago."""
     later = AT + timedelta(days=100)
-    rows = [{"as_of": AT, "bill": events(AT, (40, "a"), (9.5, "b"), (9.5, "c")), "ages": {"bill": 3}},
-            {"as_of": later, "bill": events(later, (20, "x"), (20, "x"), (20, "x")), "ages": {"bill": 4}},
-            {"as_of": AT, "bill": [], "ages": {"bill": None}}]
-    table = pa.Table.from_pylist(rows, pa.schema({"as_of": pa.timestamp("us", "UTC"), "bill": pa.list_(EVENT),
-                                                  "ages": pa.struct([("bill", pa.int32())])}))
+    rows = [
+        {"as_of": AT, "bill": events(AT, (40, "a"), (9.5, "b"), (9.5, "c")), "ages": {"bill": 3}},
+        {"as_of": later, "bill": events(later, (20, "x"), (20, "x"), (20, "x")), "ages": {"bill": 4}},
+        {"as_of": AT, "bill": [], "ages": {"bill": None}},
+    ]
+    table = pa.Table.from_pylist(
+        rows,
+        pa.schema(
+            {"as_of": pa.timestamp("us", "UTC"), "bill": pa.list_(EVENT), "ages": pa.struct([("bill", pa.int32())])}
+        ),
+    )
     found = with_noise(table, [EventSource(name="bill", max_events=5, max_tokens=8)], 0.5)
     assert found.schema == table.schema
     first, second, nobody = found.to_pylist()
     # Six events, of which the last five are kept: a has gone; 20 to 9.5 days are 10 whole ones, band 3.
-    assert [(event["text"], event["gap"]) for event in first["bill"]] == [("x", -1), ("x", 0), ("x", 0), ("b", 3),
-                                                                          ("c", 0)]
+    assert [(event["text"], event["gap"]) for event in first["bill"]] == [
+        ("x", -1),
+        ("x", 0),
+        ("x", 0),
+        ("b", 3),
+        ("c", 0),
+    ]
     assert first["bill"][0]["event_time"] == AT - timedelta(days=20)
     assert first["ages"] == {"bill": 3}
     assert len(second["bill"]) == 5
@@ -192,9 +209,17 @@ def test_noise_by_hand():
 
 def test_noise_is_the_share_of_what_is_read_and_never_the_users_own(made):
     sources = [EventSource(name="bill", max_events=1000, max_tokens=16)]
-    marked = made.set_column(made.column_names.index("bill"), "bill", pa.array(
-        [[event | {"text": str(number)} for event in events] for number, events in enumerate(made["bill"].to_pylist())],
-        pa.list_(EVENT)))
+    marked = made.set_column(
+        made.column_names.index("bill"),
+        "bill",
+        pa.array(
+            [
+                [event | {"text": str(number)} for event in events]
+                for number, events in enumerate(made["bill"].to_pylist())
+            ],
+            pa.list_(EVENT),
+        ),
+    )
     for share in (0.2, 0.6):
         noisy = with_noise(marked, sources, share, seed=1)["bill"].to_pylist()
         for number, (before, after) in enumerate(zip(marked["bill"].to_pylist(), noisy, strict=True)):
@@ -240,8 +265,10 @@ def test_too_few_shots_say_so(shopped):
 
 
 def test_a_user_of_the_figure_stands_for_one_scenario():
-    groups = [Labelled(scenario=name, user_ids=[], row_U=rows, label_U=rows)
-              for name, rows in (("food", np.arange(40)), ("films", np.arange(20, 30)))]
+    groups = [
+        Labelled(scenario=name, user_ids=[], row_U=rows, label_U=rows)
+        for name, rows in (("food", np.arange(40)), ("films", np.arange(20, 30)))
+    ]
     rows, scenario = sample(groups, 8, seed=0)
     assert len({*rows.tolist()}) == len(rows) == 16
     for number, group in enumerate(groups):
@@ -261,7 +288,8 @@ def test_the_nearest_questions_are_left_out_of_training_and_no_others(shopped, m
         full, less, lost = (figures[name].mean for figures in lines.values())
         assert lost == pytest.approx(full - less)
     assert not (folder(shopped) / "checkpoints" / "CURRENT").exists() or "left_out" not in json.loads(
-        (checkpoints(shopped) / (checkpoints(shopped) / "CURRENT").read_text().strip() / "inputs.json").read_text())
+        (checkpoints(shopped) / (checkpoints(shopped) / "CURRENT").read_text().strip() / "inputs.json").read_text()
+    )
 
 
 def test_nearness_is_of_rare_words():
@@ -280,8 +308,10 @@ def relabelled(deployment: Deployment, name: str, rows: list[dict], labels: str)
 
 
 def films(users: list[str], label: int | None = None) -> list[dict]:
-    return [{"user_id": user, "as_of": AT, "scenario": "films", "label": number % 2 if label is None else label}
-            for number, user in enumerate(users)]
+    return [
+        {"user_id": user, "as_of": AT, "scenario": "films", "label": number % 2 if label is None else label}
+        for number, user in enumerate(users)
+    ]
 
 
 @row("labels of one class alone, over seeds")
@@ -294,12 +324,15 @@ def test_a_scenario_that_cannot_be_probed_is_named_and_costs_the_others_nothing(
         study(deployment, "precision", seeds=1, scenarios=["films"], **QUIET)
 
 
-@pytest.mark.parametrize(("wrong", "kind", "options"), [
-    case("a scenario to evaluate that has no labels", "table", {"scenarios": ["fod"]}),
-    case("a variant that there is none of", "ablations", {"only": ["no-noise"]}),
-    case("a figure of one scenario", "figure", {"scenarios": ["films"]}),
-    case("too few questions to leave some out", "unseen", {}),
-])
+@pytest.mark.parametrize(
+    ("wrong", "kind", "options"),
+    [
+        case("a scenario to evaluate that has no labels", "table", {"scenarios": ["fod"]}),
+        case("a variant that there is none of", "ablations", {"only": ["no-noise"]}),
+        case("a figure of one scenario", "figure", {"scenarios": ["films"]}),
+        case("too few questions to leave some out", "unseen", {}),
+    ],
+)
 def test_what_cannot_be_compared_is_refused_before_anything_is_trained(wrong, kind, options, shopped):
     log = Log()
     with refused(wrong):

@@ -44,7 +44,9 @@ def test_what_a_variant_changes(shopped):
     assert not changed["without-tabular"].config.has_tabular
     assert (changed["text-only"].config.reading, changed["text-only"].rendered) == ("tokens", plan.config)
     assert (changed["without-contrastive"].training.weight_cl, changed["without-next-token"].training.weight_lm) == (
-        0, 0)
+        0,
+        0,
+    )
     assert changed["average-pooling"].config.readout == "mean"
     assert changed["without-margin"].training.margin == 2
     # A variant whose switch the file has already is the same network: shop's encoder is shared.
@@ -52,8 +54,9 @@ def test_what_a_variant_changes(shopped):
 
 
 def test_a_text_too_long_keeps_the_same_share_of_every_source(tmp_path):
-    long = shop.company(tmp_path, sources=[source | {"max_events": 10 * source["max_events"]}
-                                           for source in shop.CHANGES["sources"]])
+    long = shop.company(
+        tmp_path, sources=[source | {"max_events": 10 * source["max_events"]} for source in shop.CHANGES["sources"]]
+    )
     rendered = VARIANTS["text-only"].of(Plan.of(long), long).rendered
     # 240 events of 16 tokens and 100 of 8 are 4,640 tokens.
     assert [source.max_events for source in rendered.sources] == [int(240 * 1024 / 4640), int(100 * 1024 / 4640)]

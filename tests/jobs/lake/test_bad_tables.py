@@ -27,18 +27,26 @@ from tests.support.error_page import case, refused, row, says
 DAY1, DAY2, DAY3 = date(2025, 3, 1), date(2025, 3, 2), date(2025, 3, 3)
 TIME = pa.timestamp("us", "UTC")
 TEMPLATE = "{merchant} {amount:amount_band}"
-CHANGES = {"sources": [{"name": name, "table": name, "user": "client", "time": "paid_at", "id": "bill_id",
-                        "template": TEMPLATE} for name in ("bills", "refunds")]
-           + [{"name": "searches", "table": "searches", "time": "searched_at", "template": "{query}"}]}
+CHANGES = {
+    "sources": [
+        {"name": name, "table": name, "user": "client", "time": "paid_at", "id": "bill_id", "template": TEMPLATE}
+        for name in ("bills", "refunds")
+    ]
+    + [{"name": "searches", "table": "searches", "time": "searched_at", "template": "{query}"}]
+}
 MERCHANTS = {"bills": ["Lu 0", "Lu 1", "Lu 2"], "refunds": ["7", "8", "9"]}
 Damage = Callable[[Deployment], object]
 
 
 def bills(users: int = 3, **columns: Any) -> pa.Table:
     """A bill of each user, in one band of days on all days; `columns` take the place of some, None takes one away."""
-    made = {"client": [f"u{n}" for n in range(users)], "bill_id": [f"b{n}" for n in range(users)],
-            "paid_at": pa.array([datetime(2025, 2, 20, 9, n, tzinfo=UTC) for n in range(users)], TIME),
-            "merchant": [f"Lu {n}" for n in range(users)], "amount": [5.0] * users} | columns
+    made = {
+        "client": [f"u{n}" for n in range(users)],
+        "bill_id": [f"b{n}" for n in range(users)],
+        "paid_at": pa.array([datetime(2025, 2, 20, 9, n, tzinfo=UTC) for n in range(users)], TIME),
+        "merchant": [f"Lu {n}" for n in range(users)],
+        "amount": [5.0] * users,
+    } | columns
     return pa.table({name: column for name, column in made.items() if column is not None})
 
 
@@ -53,8 +61,17 @@ def first(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Deploym
     for source in deployment.sources[:-1]:
         write(deployment, source.table, bills(2))
         write(deployment, source.table, bills(merchant=MERCHANTS[source.name]))
-    write(deployment, "searches", pa.table({"user_id": pa.array([], pa.string()), "searched_at": pa.array([], TIME),
-                                            "query": pa.array([], pa.string())}))
+    write(
+        deployment,
+        "searches",
+        pa.table(
+            {
+                "user_id": pa.array([], pa.string()),
+                "searched_at": pa.array([], TIME),
+                "query": pa.array([], pa.string()),
+            }
+        ),
+    )
     return deployment, assemble(spark, deployment, DAY1)
 
 
@@ -79,13 +96,20 @@ BEFORE = {name: {f"u{n}": [f"{merchants[n]} 5 to 10"] for n in range(3)} for nam
 
 
 @pytest.fixture(scope="module")
-def changed(first: tuple[Deployment, Assembled], spark: Any,
-            tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def changed(
+    first: tuple[Deployment, Assembled], spark: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """A second day on which every table has changed and holds the same, and a third on which all are empty."""
     deployment = copy(first[0], tmp_path_factory.mktemp("changed") / "shop")
-    write(deployment, "bills", bills(colour=["red"] * 3, amount=["5.0", " 5 ", "5e0"], paid_at=[
-        "2025-02-20T09:00:00Z", "2025-02-20T17:01:00+08:00", "2025-02-20 09:02:00"]
-    ).select(["colour", *bills().column_names[::-1]]))
+    write(
+        deployment,
+        "bills",
+        bills(
+            colour=["red"] * 3,
+            amount=["5.0", " 5 ", "5e0"],
+            paid_at=["2025-02-20T09:00:00Z", "2025-02-20T17:01:00+08:00", "2025-02-20 09:02:00"],
+        ).select(["colour", *bills().column_names[::-1]]),
+    )
     write(deployment, "refunds", bills(merchant=[7, 8, 9], amount=pa.array([5, 5, 5], pa.decimal128(10, 2))))
     deltalake.DeltaTable(deployment.table("refunds")).create_checkpoint()
     Path(deployment.table("refunds"), "_delta_log", "_last_checkpoint").write_text("<html>")
@@ -96,15 +120,18 @@ def changed(first: tuple[Deployment, Assembled], spark: Any,
     return {"deployment": deployment, "first": first[1], "second": second, "third": assemble(spark, deployment, DAY3)}
 
 
-@pytest.mark.parametrize(("wrong", "source"), [
-    case("a column that came", "bills"),
-    case("columns in another order", "bills"),
-    case("a number that became a text", "bills"),
-    case("a time that became a text", "bills"),
-    case("a text that became a number", "refunds"),
-    case("a number that became a decimal", "refunds"),
-    case("a pointer to the log's checkpoint that is garbage", "refunds"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "source"),
+    [
+        case("a column that came", "bills"),
+        case("columns in another order", "bills"),
+        case("a number that became a text", "bills"),
+        case("a time that became a text", "bills"),
+        case("a text that became a number", "refunds"),
+        case("a number that became a decimal", "refunds"),
+        case("a pointer to the log's checkpoint that is garbage", "refunds"),
+    ],
+)
 def test_a_table_that_changed_and_still_fits_is_used(wrong: str, source: str, changed: dict[str, Any]) -> None:
     second = changed["second"]
     assert (second.accounts[source].used, second.changed) == (3, 0)  # the same hashes
@@ -113,9 +140,10 @@ def test_a_table_that_changed_and_still_fits_is_used(wrong: str, source: str, ch
     says(wrong, "used", found["u0"][0])
 
 
-@pytest.mark.parametrize(("wrong", "day"), [case("an empty table", "first"),
-                                             case("a day without a new row", "second"),
-                                             case("every table empty", "third")])
+@pytest.mark.parametrize(
+    ("wrong", "day"),
+    [case("an empty table", "first"), case("a day without a new row", "second"), case("every table empty", "third")],
+)
 def test_a_day_without_rows_is_a_day(wrong: str, day: str, changed: dict[str, Any]) -> None:
     done = changed[day]
     assert all(account.balanced for account in done.accounts.values())
@@ -123,16 +151,20 @@ def test_a_day_without_rows_is_a_day(wrong: str, day: str, changed: dict[str, An
     says(wrong, "used", f"users {done.users}, changed {done.changed}, ended {done.ended}")
 
 
-@pytest.mark.parametrize(("wrong", "columns"), [
-    case("a column that went", {"merchant": None}),
-    case("an id that went", {"bill_id": None}),
-    case("a user id that became a truth value", {"client": [True, False, True]}),
-    case("a time that became a number", {"paid_at": [1, 2, 3]}),
-    case("a text that became a list", {"merchant": [["a"], ["b"], ["c"]]}),
-    case("an amount that became bytes", {"amount": [b"5", b"5", b"5"]}),
-])
-def test_a_table_that_changed_and_does_not_fit_is_refused(wrong: str, columns: dict[str, Any], spark: Any,
-                                                          shop: Deployment) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "columns"),
+    [
+        case("a column that went", {"merchant": None}),
+        case("an id that went", {"bill_id": None}),
+        case("a user id that became a truth value", {"client": [True, False, True]}),
+        case("a time that became a number", {"paid_at": [1, 2, 3]}),
+        case("a text that became a list", {"merchant": [["a"], ["b"], ["c"]]}),
+        case("an amount that became bytes", {"amount": [b"5", b"5", b"5"]}),
+    ],
+)
+def test_a_table_that_changed_and_does_not_fit_is_refused(
+    wrong: str, columns: dict[str, Any], spark: Any, shop: Deployment
+) -> None:
     write(shop, "bills", bills(**columns))
     refuses(wrong, spark, shop)
 
@@ -158,7 +190,7 @@ def parquet(deployment: Deployment) -> Path:
 
 
 def halved(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:file.stat().st_size // 2])
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 def checkpointed(deployment: Deployment) -> Path:
@@ -189,33 +221,43 @@ def of_other_types(deployment: Deployment) -> None:
     pq.write_table(bills(amount=["five"] * 3), file)
 
 
-@pytest.mark.parametrize(("wrong", "damage"), [
-    case("a table that is not there", lambda shop: shutil.rmtree(shop.table("bills"))),
-    case("a file for a table", a_file),
-    case("Parquet files without a log", log_lost),
-    case("a log without a commit", lambda shop: [file.unlink() for file in commit(shop).parent.iterdir()]),
-    case("a commit that is not JSON", lambda shop: commit(shop).write_text("<html>")),
-    case("a commit that was copied by half", lambda shop: halved(commit(shop))),
-    case("an empty commit", lambda shop: commit(shop).write_text("")),
-    case("a log without its first commit", lambda shop: commit(shop, 0).unlink()),
-    case("a log's checkpoint that was copied by half", lambda shop: halved(checkpointed(shop))),
-    case("a log's checkpoint that is lost", lambda shop: checkpointed(shop).unlink()),
-    case("a table of a later Delta", protocol(minReaderVersion=99, minWriterVersion=2)),
-    case("a table with a feature that Delta does not know", protocol(
-        minReaderVersion=3, minWriterVersion=7, readerFeatures=["holograms"], writerFeatures=["holograms"])),
-    case("a Parquet file that is lost", lambda shop: parquet(shop).unlink()),
-])
+@pytest.mark.parametrize(
+    ("wrong", "damage"),
+    [
+        case("a table that is not there", lambda shop: shutil.rmtree(shop.table("bills"))),
+        case("a file for a table", a_file),
+        case("Parquet files without a log", log_lost),
+        case("a log without a commit", lambda shop: [file.unlink() for file in commit(shop).parent.iterdir()]),
+        case("a commit that is not JSON", lambda shop: commit(shop).write_text("<html>")),
+        case("a commit that was copied by half", lambda shop: halved(commit(shop))),
+        case("an empty commit", lambda shop: commit(shop).write_text("")),
+        case("a log without its first commit", lambda shop: commit(shop, 0).unlink()),
+        case("a log's checkpoint that was copied by half", lambda shop: halved(checkpointed(shop))),
+        case("a log's checkpoint that is lost", lambda shop: checkpointed(shop).unlink()),
+        case("a table of a later Delta", protocol(minReaderVersion=99, minWriterVersion=2)),
+        case(
+            "a table with a feature that Delta does not know",
+            protocol(
+                minReaderVersion=3, minWriterVersion=7, readerFeatures=["holograms"], writerFeatures=["holograms"]
+            ),
+        ),
+        case("a Parquet file that is lost", lambda shop: parquet(shop).unlink()),
+    ],
+)
 def test_a_broken_source_is_refused(wrong: str, damage: Damage, spark: Any, shop: Deployment) -> None:
     damage(shop)
     refuses(wrong, spark, shop)
 
 
-@pytest.mark.parametrize(("wrong", "damage"), [
-    case("a Parquet file that was copied by half", lambda shop: halved(parquet(shop))),
-    case("an empty Parquet file", lambda shop: parquet(shop).write_bytes(b"")),
-    case("a Parquet file that is a web page", lambda shop: parquet(shop).write_text("<html>" * 100)),
-    case("a Parquet file of other types than the log says", of_other_types),
-])
+@pytest.mark.parametrize(
+    ("wrong", "damage"),
+    [
+        case("a Parquet file that was copied by half", lambda shop: halved(parquet(shop))),
+        case("an empty Parquet file", lambda shop: parquet(shop).write_bytes(b"")),
+        case("a Parquet file that is a web page", lambda shop: parquet(shop).write_text("<html>" * 100)),
+        case("a Parquet file of other types than the log says", of_other_types),
+    ],
+)
 def test_a_broken_file_stops_the_job_that_reads_it(wrong: str, damage: Damage, spark: Any, shop: Deployment) -> None:
     damage(shop)
     with refused(wrong):
@@ -227,18 +269,34 @@ def read_in_a_job(spark: Any, deployment: Deployment, table: str) -> None:
         run.read(table).collect()
 
 
-@pytest.mark.parametrize(("wrong", "table", "damage"), [
-    case("a record of runs whose log is not JSON", "job_runs", lambda table: next(
-        (table / "_delta_log").glob("*.json")).write_text("<html>")),
-    case("a record of runs that has lost a file", "job_runs", lambda table: [
-        file.unlink() for file in table.rglob("*.parquet")]),
-    case("profiles that have lost a file", "user_profiles", lambda table: [
-        file.unlink() for file in table.rglob("*.parquet")]),
-    case("profiles whose log has an empty commit", "user_profiles", lambda table: next(
-        (table / "_delta_log").glob("*.json")).write_text("")),
-])
-def test_a_broken_table_of_our_own_is_refused(wrong: str, table: str, damage: Callable[[Path], object], spark: Any,
-                                              shop: Deployment) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "table", "damage"),
+    [
+        case(
+            "a record of runs whose log is not JSON",
+            "job_runs",
+            lambda table: next((table / "_delta_log").glob("*.json")).write_text("<html>"),
+        ),
+        case(
+            "a record of runs that has lost a file",
+            "job_runs",
+            lambda table: [file.unlink() for file in table.rglob("*.parquet")],
+        ),
+        case(
+            "profiles that have lost a file",
+            "user_profiles",
+            lambda table: [file.unlink() for file in table.rglob("*.parquet")],
+        ),
+        case(
+            "profiles whose log has an empty commit",
+            "user_profiles",
+            lambda table: next((table / "_delta_log").glob("*.json")).write_text(""),
+        ),
+    ],
+)
+def test_a_broken_table_of_our_own_is_refused(
+    wrong: str, table: str, damage: Callable[[Path], object], spark: Any, shop: Deployment
+) -> None:
     damage(Path(shop.table(table)))
     with refused(wrong):
         read_in_a_job(spark, shop, table)
@@ -287,8 +345,10 @@ def test_a_day_before_what_is_kept_is_refused(wrong: str, spark: Any, shop: Depl
         assemble(spark, shop, DAY2)
 
 
-@pytest.mark.parametrize(("wrong", "table"), [case("a table that no job has made yet", "user_profiles"),
-                                              case("labels that are not there", "labels")])
+@pytest.mark.parametrize(
+    ("wrong", "table"),
+    [case("a table that no job has made yet", "user_profiles"), case("labels that are not there", "labels")],
+)
 def test_a_table_that_is_not_there_is_named_with_its_job(wrong: str, table: str, deployment: Any) -> None:
     with refused(wrong):
         opened(deployment(), table)

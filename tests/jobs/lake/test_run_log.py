@@ -16,13 +16,16 @@ DAY = date(2025, 3, 1)
 
 
 def test_no_spark_is_imported():
-    code = ("import sys, jobs.training.train, jobs.training.export, jobs.evaluation.evaluate\n"
-            "sys.exit('pyspark' in sys.modules)")
+    code = (
+        "import sys, jobs.training.train, jobs.training.export, jobs.evaluation.evaluate\n"
+        "sys.exit('pyspark' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 
 def test_what_failed_first_is_what_is_raised(deployment):
     """The lake can no longer be written: the run's own error must not be lost in that."""
+
     def work() -> None:
         with Record.kept(deployment(), "train", DAY) as run:
             run.versions["userqa"] = "no number"  # type: ignore[assignment]
@@ -39,8 +42,11 @@ def test_the_last_run_decides_and_its_command_is_named(deployment):
     with pytest.raises(KeyError), Record.kept(made, "assemble", DAY):
         raise KeyError("a worker was lost")
     [failed] = runs.read(made, "assemble")
-    with pytest.raises(TableError, match=r"assemble for 2025-03-01 did not succeed .*a worker was lost.*"
-                                         r"run `instructue assemble --as-of 2025-03-01` again"):
+    with pytest.raises(
+        TableError,
+        match=r"assemble for 2025-03-01 did not succeed .*a worker was lost.*"
+        r"run `instructue assemble --as-of 2025-03-01` again",
+    ):
         failed.require_ok()
     with Record.kept(made, "assemble", DAY):
         pass

@@ -28,25 +28,42 @@ def test_session_runs_delta_in_utc_on_this_interpreter(spark, tmp_path):
 
 
 def test_without_java_one_line_names_what_to_install(deployment, tmp_path):
-    code = ("import sys; from jobs.config.deployment import Deployment\n"
-            "from jobs.lake.session import SparkError, session\n"
-            "try: session(Deployment.read(sys.argv[1]))\n"
-            "except SparkError as error: print(error)")
+    code = (
+        "import sys; from jobs.config.deployment import Deployment\n"
+        "from jobs.lake.session import SparkError, session\n"
+        "try: session(Deployment.read(sys.argv[1]))\n"
+        "except SparkError as error: print(error)"
+    )
     env = {**os.environ, "PATH": str(tmp_path), "JAVA_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code, str(deployment().path)], env=env, text=True,
-                          capture_output=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(deployment().path)],
+        env=env,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
     assert done.stdout.count("\n") == 1
     assert "install Java 17" in done.stdout
     assert done.stderr == ""
 
 
 def test_a_person_sees_nothing_of_the_jvm_nor_of_the_next_session_in_it(deployment, tmp_path):
-    code = ("import sys; from jobs.config.deployment import Deployment; from jobs.lake.session import session\n"
-            "for users in (3, 4):\n"
-            "    s = session(Deployment.read(sys.argv[1])); print(s.range(users).count()); s.stop()")
+    code = (
+        "import sys; from jobs.config.deployment import Deployment; from jobs.lake.session import session\n"
+        "for users in (3, 4):\n"
+        "    s = session(Deployment.read(sys.argv[1])); print(s.range(users).count()); s.stop()"
+    )
     env = {**os.environ, "PYTHONPATH": os.getcwd()}
-    done = subprocess.run([sys.executable, "-c", code, str(deployment().path)], env=env, text=True,
-                          capture_output=True, timeout=120, check=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(deployment().path)],
+        env=env,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=True,
+        cwd=tmp_path,
+    )
     assert (done.stdout, done.stderr) == ("3\n4\n", "")
     [log] = (tmp_path / "logs").glob("spark-*.log")
     assert log.stat().st_size > 0
@@ -75,8 +92,7 @@ def test_an_error_of_ours_in_a_python_worker_is_told_as_itself(spark, tmp_path, 
     with pytest.raises(SystemExit) as exit:
         run(app)
     assert exit.value.code == 2
-    assert capsys.readouterr().err.endswith(
-        "error: 3 bytes are not a vector\nof 8 values\nnote: nothing was written\n")
+    assert capsys.readouterr().err.endswith("error: 3 bytes are not a vector\nof 8 values\nnote: nothing was written\n")
 
 
 def test_the_tasks_of_a_job_are_counted_while_it_runs(spark):
@@ -90,15 +106,23 @@ def test_the_tasks_of_a_job_are_counted_while_it_runs(spark):
 
 
 def test_a_jvm_that_was_killed_is_told_in_one_line(deployment, tmp_path):
-    code = ("import os, sys; from pyspark import SparkContext; from jobs.config.deployment import Deployment\n"
-            "from jobs.cli.exit_codes import run; from jobs.lake.session import session\n"
-            "def work():\n"
-            "    spark = session(Deployment.read(sys.argv[1]), named=False)\n"
-            "    os.kill(SparkContext._gateway.proc.pid, 9)\n"
-            "    spark.range(3).count()\n"
-            "run(work)")
+    code = (
+        "import os, sys; from pyspark import SparkContext; from jobs.config.deployment import Deployment\n"
+        "from jobs.cli.exit_codes import run; from jobs.lake.session import session\n"
+        "def work():\n"
+        "    spark = session(Deployment.read(sys.argv[1]), named=False)\n"
+        "    os.kill(SparkContext._gateway.proc.pid, 9)\n"
+        "    spark.range(3).count()\n"
+        "run(work)"
+    )
     env = {**os.environ, "PYTHONPATH": os.getcwd()}
-    done = subprocess.run([sys.executable, "-c", code, str(deployment().path)], env=env, text=True,
-                          capture_output=True, timeout=120, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(deployment().path)],
+        env=env,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
     assert done.returncode == 2, done.stderr
     assert "error: Spark's JVM has ended (exit code -9)" in done.stderr

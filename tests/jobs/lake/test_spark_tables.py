@@ -174,11 +174,14 @@ def test_rejected_rows_are_bounded_and_replaced(spark, deployment):
 
 def test_the_second_run_waits_and_says_so(deployment):
     d = deployment()
-    code = ("import sys; from jobs.lake.delta import locked; from jobs.config.deployment import Deployment\n"
-            "with locked(Deployment.read(sys.argv[1]), 'assemble'): print('mine', flush=True)")
+    code = (
+        "import sys; from jobs.lake.delta import locked; from jobs.config.deployment import Deployment\n"
+        "with locked(Deployment.read(sys.argv[1]), 'assemble'): print('mine', flush=True)"
+    )
     with locked(d, "assemble"):
-        second = subprocess.Popen([sys.executable, "-c", code, str(d.path)], text=True,
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        second = subprocess.Popen(
+            [sys.executable, "-c", code, str(d.path)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         assert second.stderr.readline() == "another assemble is running on lake; waiting for it\n"
         with locked(d, "embed"):
             assert second.poll() is None

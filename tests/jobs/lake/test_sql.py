@@ -43,16 +43,26 @@ def test_most_similar_is_what_numpy_says(published, spark):
 
 
 def test_similarity_of_two_users(published, spark):
-    [row] = sql(spark, published, "SELECT similarity('u03', 'u04', 'food'), similarity('u03', 'u10', 'food'), "
-                                  "similarity('u03', 'u03', 'film')").collect()
+    [row] = sql(
+        spark,
+        published,
+        "SELECT similarity('u03', 'u04', 'food'), similarity('u03', 'u10', 'food'), similarity('u03', 'u03', 'film')",
+    ).collect()
     assert row[0] == pytest.approx(dict(nearest("u03", "food", 60))["u04"], abs=1e-6)
     assert row[1] is None
     assert row[2] == pytest.approx(1, abs=1e-6)
 
 
 def test_views_hold_the_vectors_that_stand(published, spark):
-    found = {(r.user_id, r.scenario): r.as_of.date() for r in sql(spark, published, """
-        SELECT user_id, scenario, as_of + INTERVAL 12 HOURS AS as_of FROM latest_embeddings""").collect()}
+    found = {
+        (r.user_id, r.scenario): r.as_of.date()
+        for r in sql(
+            spark,
+            published,
+            """
+        SELECT user_id, scenario, as_of + INTERVAL 12 HOURS AS as_of FROM latest_embeddings""",
+        ).collect()
+    }
     assert found == {key: day for key, (_, day) in latest(DAY3).items()}
     film = {row.user_id for row in sql(spark, published, "SELECT user_id FROM embeddings_film").collect()}
     assert film == {user for user, scenario in latest(DAY3) if scenario == "film"}
@@ -76,14 +86,25 @@ def test_what_is_not_there_yet_is_left_out(published, spark, tmp_path):
     session(deployment)
     assert not spark.catalog.tableExists("latest_embeddings")
     assert views(spark, deployment) == ()
-    for query in ("SELECT * FROM latest_embeddings", "SELECT * FROM most_similar('u03', 'food', 1)",
-                  "SELECT similarity('u03', 'u04', 'food')"):  # of the lake before
+    for query in (
+        "SELECT * FROM latest_embeddings",
+        "SELECT * FROM most_similar('u03', 'food', 1)",
+        "SELECT similarity('u03', 'u04', 'food')",
+    ):  # of the lake before
         with pytest.raises(SqlError, match=r"NOT_FOUND|UNRESOLVED|RESOLVABLE"):
             sql(spark, deployment, query)
     assert sql(spark, deployment, "SELECT 1 AS one").collect()[0].one == 1
     embed(spark, deployment, DAY2, some(1, ("a", "b"), ("universal",)))
-    assert views(spark, deployment) == ("embeddings_at", "embeddings_universal", "job_runs", "latest_embeddings",
-                                        "left_out", "most_similar", "similarity", "user_embeddings")
+    assert views(spark, deployment) == (
+        "embeddings_at",
+        "embeddings_universal",
+        "job_runs",
+        "latest_embeddings",
+        "left_out",
+        "most_similar",
+        "similarity",
+        "user_embeddings",
+    )
     assert sql(spark, deployment, "SELECT * FROM embeddings_universal").count() == 2
     embed(spark, deployment, DAY3, some(2, ("c",), ("universal",)))
     assert sql(spark, deployment, "SELECT * FROM embeddings_universal").count() == 3
@@ -131,15 +152,31 @@ def test_values_come_in_utc_wherever_the_machine_is(spark, deployment, monkeypat
     monkeypatch.setenv("TZ", "Asia/Shanghai")
     time.tzset()
     try:
-        [row] = rows(fetch(sql(spark, deployment(), """
+        [row] = rows(
+            fetch(
+                sql(
+                    spark,
+                    deployment(),
+                    """
             SELECT TIMESTAMP'2025-03-01 20:00:00Z', TIMESTAMP_NTZ'2025-03-01 20:00:00', DATE'2025-03-01', 1.10BD,
-                   INTERVAL '1' DAY, X'00ff', map('a', array(TIMESTAMP'2025-03-01 00:00:00Z')), NULL""")))
+                   INTERVAL '1' DAY, X'00ff', map('a', array(TIMESTAMP'2025-03-01 00:00:00Z')), NULL""",
+                )
+            )
+        )
     finally:
         monkeypatch.undo()
         time.tzset()
     moment = datetime(2025, 3, 1, 20, tzinfo=UTC)
-    assert row == (moment, moment.replace(tzinfo=None), date(2025, 3, 1), Decimal("1.10"), timedelta(days=1),
-                   b"\x00\xff", {"a": [moment.replace(hour=0)]}, None)
+    assert row == (
+        moment,
+        moment.replace(tzinfo=None),
+        date(2025, 3, 1),
+        Decimal("1.10"),
+        timedelta(days=1),
+        b"\x00\xff",
+        {"a": [moment.replace(hour=0)]},
+        None,
+    )
     assert row[0].utcoffset() == timedelta(0)
 
 
@@ -156,20 +193,33 @@ def test_a_metastore_keeps_them_for_another_session(published, tmp_path):
     content = yaml.safe_load(path.read_text())
     content["spark"]["metastore"] = "metastore"
     path.write_text(yaml.safe_dump(content))
-    read = ("from jobs.config.deployment import Deployment; from jobs.lake.session import session;"
-            f"d = Deployment.read({str(path)!r});")
-    asks = ("rows = s.sql(\"SELECT user_id FROM shop.most_similar('u03', 'food', 3)\").collect();"
-            "print('rows', [row[0] for row in rows]);")
+    read = (
+        "from jobs.config.deployment import Deployment; from jobs.lake.session import session;"
+        f"d = Deployment.read({str(path)!r});"
+    )
+    asks = (
+        "rows = s.sql(\"SELECT user_id FROM shop.most_similar('u03', 'food', 3)\").collect();"
+        "print('rows', [row[0] for row in rows]);"
+    )
 
     def run(code: str) -> list[str]:
-        done = subprocess.run([sys.executable, "-c", read + code], cwd=tmp_path, capture_output=True, text=True,
-                              env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", read + code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout.splitlines()
 
     run("session(d).stop()")
     # This one registers nothing: what it finds, the first one has left.
-    found = run("import jobs.lake.session; jobs.lake.session.views = lambda *_: (); s = session(d);" + asks
-                + "print('tables', s.sql('SHOW TABLES IN shop').where('not isTemporary').count())")
+    found = run(
+        "import jobs.lake.session; jobs.lake.session.views = lambda *_: (); s = session(d);"
+        + asks
+        + "print('tables', s.sql('SHOW TABLES IN shop').where('not isTemporary').count())"
+    )
     assert found == [f"rows {[name for name, _ in nearest('u03', 'food', 3)]}", "tables 9"]
     assert Deployment.read(path).spark.metastore == "metastore"

@@ -48,8 +48,9 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def tokenizers(folder: Path, texts: list[str], vocabulary: int) -> Tokenizers:
-    made = Tokenizers(event=train_event_tokenizer(texts, vocabulary),
-                      language=train_language_tokenizer([FOOD], vocabulary))
+    made = Tokenizers(
+        event=train_event_tokenizer(texts, vocabulary), language=train_language_tokenizer([FOOD], vocabulary)
+    )
     folder.mkdir(parents=True)
     made.save(folder)
     return made
@@ -59,8 +60,12 @@ def tokenizers(folder: Path, texts: list[str], vocabulary: int) -> Tokenizers:
 def lived(spark, tmp_path_factory) -> SimpleNamespace:
     """Checked with source tables alone, then with a checkpoint, a release and runs of embed, for the next day."""
     # An aggregate of each kind is assemble's to test, and takes Spark a second to plan.
-    changes = {"sources": LIMITED, "scenarios": SCENARIOS, "model": {"network": {"head": 96}},
-               "aggregates": CHANGES["aggregates"][-1:]}
+    changes = {
+        "sources": LIMITED,
+        "scenarios": SCENARIOS,
+        "model": {"network": {"head": 96}},
+        "aggregates": CHANGES["aggregates"][-1:],
+    }
     d = deploy(tmp_path_factory.mktemp("check"), **CHANGES | changes)
     lake = make_lake()
     lake["bills"].append({**lake["bills"][0], "bill_id": "long", "user_id": None, "merchant": "x" * 1200})
@@ -83,8 +88,10 @@ def lived(spark, tmp_path_factory) -> SimpleNamespace:
 def texts(d: Deployment, lake: dict, day: date) -> dict[str, Counter]:
     """How often each text stands in the profiles of a day, by source."""
     found, _ = literal.profiles(d, lake, day)
-    return {source.name: Counter(text for profile in found.values() for _, text, _ in profile[source.name])
-            for source in d.sources}
+    return {
+        source.name: Counter(text for profile in found.values() for _, text, _ in profile[source.name])
+        for source in d.sources
+    }
 
 
 def each(lived: SimpleNamespace) -> list[tuple[Checked, date]]:
@@ -118,19 +125,24 @@ def test_every_row_is_accounted_for_as_assemble_would(lived):
     for found, day in each(lived):
         _, went = literal.profiles(lived.d, lived.lake, day)
         for name, source in found.sources.items():
-            assert {key: getattr(source.account, key) for key in COUNTS} == {
-                key: went[name][key] for key in COUNTS}, (day, name)
+            assert {key: getattr(source.account, key) for key in COUNTS} == {key: went[name][key] for key in COUNTS}, (
+                day,
+                name,
+            )
 
 
 def test_rejected_rows_are_told_by_reason_with_a_few_of_them(lived):
     _, went = literal.profiles(lived.d, lived.lake, DAY1)
     for source in lived.d.sources:
         told = lived.first.sources[source.name].rejected
-        broken = {reason: [row for row in lived.lake[source.table] if literal.judge(source, row) == reason]
-                  for reason in told}
-        assert {reason: found.rows for reason, found in told.items()} == {
-            reason: len(rows) for reason, rows in broken.items()} == {
-            reason: n for reason, n in went[source.name].items() if reason not in COUNTS}
+        broken = {
+            reason: [row for row in lived.lake[source.table] if literal.judge(source, row) == reason] for reason in told
+        }
+        assert (
+            {reason: found.rows for reason, found in told.items()}
+            == {reason: len(rows) for reason, rows in broken.items()}
+            == {reason: n for reason, n in went[source.name].items() if reason not in COUNTS}
+        )
         assert all(len(found.samples) == min(3, found.rows) for found in told.values())
     told = lived.first.sources["search"].rejected["time does not parse"]
     assert [json.loads(sample)["searched_at"] for sample in told.samples] == ["", "12:30", "2025-13-40"]
@@ -164,15 +176,28 @@ def test_a_day_costs_the_users_whom_it_changes(lived):
     for found, day in each(lived):
         now, _ = literal.profiles(lived.d, lived.lake, day)
         then, _ = literal.profiles(lived.d, lived.lake, day - timedelta(days=1))
-        changed = {user for user, profile in now.items() if then.get(user, {}).get("profile_hash")
-                   != profile["profile_hash"]}
+        changed = {
+            user for user, profile in now.items() if then.get(user, {}).get("profile_hash") != profile["profile_hash"]
+        }
         told = found.costs
         assert (told.users, told.changed, told.new, told.ended) == (
-            len(now), len(changed), len(now.keys() - then.keys()), len(then.keys() - now.keys()))
-        wanted = {(source.name, text) for user in changed for source in lived.d.sources
-                  for _, text, _ in now[user][source.name]}
-        before = {(source.name, text) for profile in then.values() for source in lived.d.sources
-                  for _, text, _ in profile[source.name]}
+            len(now),
+            len(changed),
+            len(now.keys() - then.keys()),
+            len(then.keys() - now.keys()),
+        )
+        wanted = {
+            (source.name, text)
+            for user in changed
+            for source in lived.d.sources
+            for _, text, _ in now[user][source.name]
+        }
+        before = {
+            (source.name, text)
+            for profile in then.values()
+            for source in lived.d.sources
+            for _, text, _ in profile[source.name]
+        }
         assert (told.day.texts, told.new_texts) == (len(wanted), len(wanted - before))
         for side, users in ((told.everyone, now.keys()), (told.day, changed)):
             vectors = 2 * len(users)
@@ -186,21 +211,25 @@ def test_a_day_costs_the_users_whom_it_changes(lived):
     assert lived.second.costs.ended > 0
     limit = {source.name: source.max_tokens for source in lived.d.sources}
     assert lived.second.costs.day.encoder == sum(
-        len(lived.tokenizers.event_ids([text], limit[name])[0]) for name, text in wanted)
+        len(lived.tokenizers.event_ids([text], limit[name])[0]) for name, text in wanted
+    )
 
 
 def test_the_tokens_of_a_user_are_spread_as_the_events_are(lived):
     # How long a sequence of so many events is, tests/model/test_network.py asks the network itself.
-    for (found, day), asked in zip(each(lived), (
-            {"universal": 1, "food": 8},
-            {"universal": 1, "food": len(lived.tokenizers.instruction_ids([FOOD])[0])}), strict=True):
+    for (found, day), asked in zip(
+        each(lived),
+        ({"universal": 1, "food": 8}, {"universal": 1, "food": len(lived.tokenizers.instruction_ids([FOOD])[0])}),
+        strict=True,
+    ):
         now, _ = literal.profiles(lived.d, lived.lake, day)
         events = [sum(len(profile[source.name]) for source in lived.d.sources) for profile in now.values()]
         assert found.costs.tokens.instructions == asked
         for told, more in ((found.costs.tokens.profile, 0), (found.costs.tokens.whole, sum(asked.values()))):
             fixed = network(lived.d).fixed_tokens + more
             assert [told.mean, told.median, told.high, told.most] == pytest.approx(
-                [fixed + np.mean(events), *(fixed + np.percentile(events, [50, 95])), fixed + max(events)])
+                [fixed + np.mean(events), *(fixed + np.percentile(events, [50, 95])), fixed + max(events)]
+            )
             assert told.possible == fixed + 3 + 4
 
 
@@ -230,16 +259,18 @@ def test_seconds_come_from_the_ok_run_of_embed_whose_users_are_nearest(lived):
 def test_the_sample_is_the_median_by_events(lived):
     for found, day in each(lived):
         now, _ = literal.profiles(lived.d, lived.lake, day)
-        ranked = sorted((sum(len(profile[source.name]) for source in lived.d.sources), user)
-                        for user, profile in now.items())
+        ranked = sorted(
+            (sum(len(profile[source.name]) for source in lived.d.sources), user) for user, profile in now.items()
+        )
         middle = ranked[(len(ranked) - 1) // 2][0]
         user = next(user for events, user in ranked if events == middle)
         profile, sample = now[user], found.profile
         assert sample.user_id == user
-        assert {name: [(event.event_time, event.text, event.gap) for event in events]
-                for name, events in sample.events.items()} == {s.name: profile[s.name] for s in lived.d.sources}
-        assert (sample.ages, sample.tabular, sample.banded) == (
-            profile["ages"], profile["tabular"], ["since_search"])
+        assert {
+            name: [(event.event_time, event.text, event.gap) for event in events]
+            for name, events in sample.events.items()
+        } == {s.name: profile[s.name] for s in lived.d.sources}
+        assert (sample.ages, sample.tabular, sample.banded) == (profile["ages"], profile["tabular"], ["since_search"])
 
 
 def test_a_person_reads_tables_and_a_program_one_object(lived, capsys):
@@ -248,11 +279,17 @@ def test_a_person_reads_tables_and_a_program_one_object(lived, capsys):
     profile = lived.second.profile
     shown = [event.text for events in profile.events.values() for event in events if len(event.text) < 40]
     costs = lived.second.costs
-    for words in ("Tables, checked as of 2025-03-02 in", f"bill bills 0 {len(lived.lake['bills'])}", *shown,
-                  "time does not parse 4", f"{costs.texts['bill'].saved:.1%}",
-                  f"user {profile.user_id}, the median with", f"users embedded {costs.users} {costs.changed}",
-                  "Tokens are those of the tokenizers in r1",
-                  "Seconds are as in embed for 2025-02-02: 4 users in"):
+    for words in (
+        "Tables, checked as of 2025-03-02 in",
+        f"bill bills 0 {len(lived.lake['bills'])}",
+        *shown,
+        "time does not parse 4",
+        f"{costs.texts['bill'].saved:.1%}",
+        f"user {profile.user_id}, the median with",
+        f"users embedded {costs.users} {costs.changed}",
+        "Tokens are those of the tokenizers in r1",
+        "Seconds are as in embed for 2025-02-02: 4 users in",
+    ):
         assert words in told, words
     told = json.loads(report.as_object(lived.second))
     assert told["sources"]["bill"]["account"]["rows_in"] == len(lived.lake["bills"])
@@ -280,9 +317,14 @@ def test_missing_tables_are_told_all_at_once(spark, deployment):
 
 def test_too_many_rejected_rows_are_foretold(lived, capsys):
     assert not any(source.refused for source in lived.first.sources.values())
-    assert {name: source.refused for name, source in lived.second.sources.items()} == {
-        name: source.account.rejected > 0.05 * source.account.rows_in for name, source in lived.second.sources.items()
-    } == {"bill": False, "search": True, "attributes": False}
+    assert (
+        {name: source.refused for name, source in lived.second.sources.items()}
+        == {
+            name: source.account.rejected > 0.05 * source.account.rows_in
+            for name, source in lived.second.sources.items()
+        }
+        == {"bill": False, "search": True, "attributes": False}
+    )
     report.out.print(findings(lived.second))
     assert "search: 6 of 104 rows are rejected, more than max_reject_share" in capsys.readouterr().out
 
@@ -293,8 +335,9 @@ def test_the_command_leaves_the_metastore_alone(lived, deployment, monkeypatch):
     @contextmanager
     def session(d: Deployment) -> Any:
         started.append(d)
-        yield SimpleNamespace(sparkContext=SimpleNamespace(statusTracker=lambda: SimpleNamespace(
-            getJobIdsForGroup=lambda: ())))
+        yield SimpleNamespace(
+            sparkContext=SimpleNamespace(statusTracker=lambda: SimpleNamespace(getJobIdsForGroup=lambda: ()))
+        )
 
     days: list[date | None] = []
     monkeypatch.setattr("jobs.cli.commands.data.spark_session", session)
@@ -308,8 +351,14 @@ def test_the_command_leaves_the_metastore_alone(lived, deployment, monkeypatch):
 def test_an_unsafe_lake_is_refused_before_spark_starts(deployment: Callable[..., Deployment], tmp_path: Path):
     path = deployment(lake="s3a://bucket/lake").path
     env = {**os.environ, "PATH": str(tmp_path), "JAVA_HOME": str(tmp_path), "PYTHONPATH": os.getcwd()}
-    told = subprocess.run([sys.executable, "-m", "jobs", "check", "-c", str(path)], env=env, text=True,
-                          capture_output=True, timeout=60, cwd=tmp_path)
+    told = subprocess.run(
+        [sys.executable, "-m", "jobs", "check", "-c", str(path)],
+        env=env,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
     assert told.returncode == 2
     assert told.stderr.startswith("error: ")
     assert "spark.delta.logStore.s3a.impl: io.delta.storage.S3DynamoDBLogStore" in told.stderr

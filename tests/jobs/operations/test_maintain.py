@@ -33,9 +33,18 @@ def lived(spark, tmp_path):
     rng, d = random.Random(3), deploy(tmp_path, retention={"rows": 60})
     for day in DAYS:
         for table, job in JOBS.items():
-            rows = [{"user_id": f"u{n}", "scenario": scenario, "day": day, "as_of": midnight(day),
-                     HASHES[table]: rng.choice([None, "a", "b", "c"])}
-                    for n in range(12) for scenario in ("food", "film")[:len(KEYS[table])] if rng.random() < 0.5]
+            rows = [
+                {
+                    "user_id": f"u{n}",
+                    "scenario": scenario,
+                    "day": day,
+                    "as_of": midnight(day),
+                    HASHES[table]: rng.choice([None, "a", "b", "c"]),
+                }
+                for n in range(12)
+                for scenario in ("food", "film")[: len(KEYS[table])]
+                if rng.random() < 0.5
+            ]
             with tables.job_run(spark, d, job, day) as run:
                 run.replacing()
                 write(d.table(table), rows, day)

@@ -34,19 +34,35 @@ def lived(spark, tmp_path_factory) -> SimpleNamespace:
     lake = make_lake()
     write(d, lake)
     seen = SimpleNamespace(d=d, lake=deepcopy(lake), first=assemble(spark, d, DAY1))
-    seen.rows, seen.run, seen.rejected = day_rows(d, "user_profiles", DAY1), run_row(d, DAY1), day_rows(
-        d, "rejected_rows", DAY1)
+    seen.rows, seen.run, seen.rejected = (
+        day_rows(d, "user_profiles", DAY1),
+        run_row(d, DAY1),
+        day_rows(d, "rejected_rows", DAY1),
+    )
     users = sorted({row["user_id"] for row in lake["bills"] if row["user_id"]})
-    lake["bills"] += [{"bill_id": f"leak{user}", "user_id": user, "paid_at": START + timedelta(days=3),
-                       "merchant": "Leak", "amount": 1.0, "ignored": None} for user in users]
+    lake["bills"] += [
+        {
+            "bill_id": f"leak{user}",
+            "user_id": user,
+            "paid_at": START + timedelta(days=3),
+            "merchant": "Leak",
+            "amount": 1.0,
+            "ignored": None,
+        }
+        for user in users
+    ]
     # The same id again at as_of: it must not turn the earlier copy into the repeat.
     lake["bills"] += [{**lake["bills"][0], "paid_at": START}, {**lake["bills"][1], "paid_at": START}]
     lake["attributes"] += [{"user_id": user, "valid_from": START, "age": 77, "city": "Leak"} for user in users]
     write(d, lake)
-    seen.again, seen.rows_again, seen.run_again = (assemble(spark, d, DAY1), day_rows(d, "user_profiles", DAY1),
-                                                   run_row(d, DAY1))
-    lake["searches"] += [{"user_id": user, "searched_at": "2025-03-01T10:00:00Z", "query": "new"}
-                         for user in ("u0", "fresh", "fresh")]
+    seen.again, seen.rows_again, seen.run_again = (
+        assemble(spark, d, DAY1),
+        day_rows(d, "user_profiles", DAY1),
+        run_row(d, DAY1),
+    )
+    lake["searches"] += [
+        {"user_id": user, "searched_at": "2025-03-01T10:00:00Z", "query": "new"} for user in ("u0", "fresh", "fresh")
+    ]
     write(d, lake)
     seen.lake2, seen.second, seen.rows2 = lake, assemble(spark, d, DAY2), day_rows(d, "user_profiles", DAY2)
     return seen
@@ -83,14 +99,23 @@ def test_every_row_is_accounted_for(lived):
     for name, account in lived.first.accounts.items():
         counts = went[name]
         assert account.balanced
-        assert {key: getattr(account, key) for key in
-                ("rows_in", "used", "after", "outside", "over", "repeated", "superseded", "rejected")} == {
-            key: counts[key] for key in
-            ("rows_in", "used", "after", "outside", "over", "repeated", "superseded", "rejected")}, name
+        assert {
+            key: getattr(account, key)
+            for key in ("rows_in", "used", "after", "outside", "over", "repeated", "superseded", "rejected")
+        } == {
+            key: counts[key]
+            for key in ("rows_in", "used", "after", "outside", "over", "repeated", "superseded", "rejected")
+        }, name
     # 2090 and 2095 are times, later than any clock; 2100 and 2105 are mistakes.
     assert lived.first.accounts["bill"].later == 2
-    assert min(lived.first.accounts["bill"].over, lived.first.accounts["bill"].repeated,
-               lived.first.accounts["search"].outside) > 0
+    assert (
+        min(
+            lived.first.accounts["bill"].over,
+            lived.first.accounts["bill"].repeated,
+            lived.first.accounts["search"].outside,
+        )
+        > 0
+    )
 
 
 def test_the_run_says_what_was_left_out_and_why(lived):
@@ -113,10 +138,17 @@ def test_the_run_says_what_was_left_out_and_why(lived):
 
 def test_refused_rows_are_kept_with_their_reason(lived):
     reasons = Counter((row["source"], row["reason"]) for row in lived.rejected)
-    assert reasons == {("bill", "no user id"): 2, ("bill", "empty user id"): 2, ("bill", "no time"): 1,
-                       ("bill", "time before 1970 or after 2099"): 4, ("search", "no time"): 1,
-                       ("search", "time does not parse"): 4, ("search", "time before 1970 or after 2099"): 1,
-                       ("attributes", "no user id"): 1, ("attributes", "no time"): 1}
+    assert reasons == {
+        ("bill", "no user id"): 2,
+        ("bill", "empty user id"): 2,
+        ("bill", "no time"): 1,
+        ("bill", "time before 1970 or after 2099"): 4,
+        ("search", "no time"): 1,
+        ("search", "time does not parse"): 4,
+        ("search", "time before 1970 or after 2099"): 1,
+        ("attributes", "no user id"): 1,
+        ("attributes", "no time"): 1,
+    }
     [row] = [row for row in lived.rejected if row["source"] == "search" and row["reason"] == "no time"]
     assert json.loads(row["row"]) == {"user_id": "u2", "searched_at": None, "query": "tea"}
 
@@ -135,8 +167,9 @@ def test_a_rerun_that_finds_the_same_rows_does_not_write(lived):
 def test_the_next_day_holds_who_changed_and_who_ended(lived):
     before, _ = literal.profiles(lived.d, lived.lake, DAY1)
     after, _ = literal.profiles(lived.d, lived.lake2, DAY2)
-    changed = {user for user, profile in after.items()
-               if before.get(user, {}).get("profile_hash") != profile["profile_hash"]}
+    changed = {
+        user for user, profile in after.items() if before.get(user, {}).get("profile_hash") != profile["profile_hash"]
+    }
     gone = set(before) - set(after)
     assert "leaving" in gone
     assert "fresh" in changed
@@ -174,8 +207,13 @@ def test_too_many_refused_rows_stop_the_job_before_it_writes(spark, deployment):
 
 def test_a_wrong_mapping_is_refused_with_every_mistake(spark, deployment):
     flags = pa.table({"user_id": ["a"], "searched_at": [True], "query": [[1]]})
-    d = deployment(**{**CHANGES, "attributes": {**CHANGES["attributes"], "table": "nowhere"},
-                      "sources": [{**CHANGES["sources"][0], "user": "customer"}, CHANGES["sources"][1]]})
+    d = deployment(
+        **{
+            **CHANGES,
+            "attributes": {**CHANGES["attributes"], "table": "nowhere"},
+            "sources": [{**CHANGES["sources"][0], "user": "customer"}, CHANGES["sources"][1]],
+        }
+    )
     write(d, {"bills": []})
     deltalake.write_deltalake(d.table("searches"), flags)
     with pytest.raises(SourceError) as refused:
@@ -190,19 +228,36 @@ def test_a_wrong_mapping_is_refused_with_every_mistake(spark, deployment):
 
 def test_another_source_needs_configuration_alone(spark, deployment):
     """A source and attributes under other names, with numbers for users and ids; beside it an empty one."""
-    apps = {"name": "app", "table": "installs", "user": "customer", "time": "when", "id": "nr",
-            "template": "{package} ({size:amount_band}) on {when:weekday} at {when:hour} in {when:month}",
-            "max_events": 2, "window_days": 19}
-    changes = {"sources": [apps, DEPLOYMENT["sources"][1]], "max_reject_share": 0.5, "attributes": {
-        "table": "clients", "user": "customer", "static": True, "numbers": [{"name": "age", "column": "Age"}],
-        "categories": [{"name": "city_tier", "column": "cityTier"}]}}
+    apps = {
+        "name": "app",
+        "table": "installs",
+        "user": "customer",
+        "time": "when",
+        "id": "nr",
+        "template": "{package} ({size:amount_band}) on {when:weekday} at {when:hour} in {when:month}",
+        "max_events": 2,
+        "window_days": 19,
+    }
+    changes = {
+        "sources": [apps, DEPLOYMENT["sources"][1]],
+        "max_reject_share": 0.5,
+        "attributes": {
+            "table": "clients",
+            "user": "customer",
+            "static": True,
+            "numbers": [{"name": "age", "column": "Age"}],
+            "categories": [{"name": "city_tier", "column": "cityTier"}],
+        },
+    }
     d = deployment(**changes)
-    rows = [{"customer": 12, "when": "2025-02-27 08:30:00", "nr": 9, "package": "Maps", "size": 3},
-            {"customer": 12, "when": "2025-02-27T08:30:00", "nr": 10, "package": "Chess", "size": None},
-            {"customer": 12, "when": "2025-02-20", "nr": 1, "package": "Mail", "size": -70},
-            {"customer": 2**40, "when": "2025-02-09T23:59:59.999999", "nr": 2, "package": "Old", "size": 1},
-            {"customer": 2**40, "when": "2025-02-10T00:00:00+01:00", "nr": 3, "package": "Old", "size": 1},
-            {"customer": None, "when": "2025-02-20", "nr": 4, "package": "Lost", "size": 1}]
+    rows = [
+        {"customer": 12, "when": "2025-02-27 08:30:00", "nr": 9, "package": "Maps", "size": 3},
+        {"customer": 12, "when": "2025-02-27T08:30:00", "nr": 10, "package": "Chess", "size": None},
+        {"customer": 12, "when": "2025-02-20", "nr": 1, "package": "Mail", "size": -70},
+        {"customer": 2**40, "when": "2025-02-09T23:59:59.999999", "nr": 2, "package": "Old", "size": 1},
+        {"customer": 2**40, "when": "2025-02-10T00:00:00+01:00", "nr": 3, "package": "Old", "size": 1},
+        {"customer": None, "when": "2025-02-20", "nr": 4, "package": "Lost", "size": 1},
+    ]
     deltalake.write_deltalake(d.table("installs"), pa.Table.from_pylist(rows))
     deltalake.write_deltalake(d.table("searches"), pa.Table.from_pylist([], schema=SEARCHES))
     clients = [{"customer": 12, "Age": 41, "cityTier": "1st"}, {"customer": 13, "Age": 52, "cityTier": None}]
@@ -212,11 +267,13 @@ def test_another_source_needs_configuration_alone(spark, deployment):
     expected, _ = literal.profiles(d.model_copy(update={"attributes": None}), {"installs": rows, "searches": []}, DAY1)
     assert {user: row["app"] for user, row in found.items()} == {
         user: [{"event_time": t, "text": words, "gap": gap} for t, words, gap in profile["app"]]
-        for user, profile in expected.items()}
+        for user, profile in expected.items()
+    }
     # Number 10 comes after number 9 of the same moment, as a number does and a text would not.
     assert [event["text"] for event in found["12"]["app"]] == [
         "Maps (2 to 5) on Thursday at 08:00 in February",
-        "Chess (unknown amount) on Thursday at 08:00 in February"]
+        "Chess (unknown amount) on Thursday at 08:00 in February",
+    ]
     assert list(found) == ["12"]
     assert found["12"]["tabular"] == {"age": 41.0, "city_tier": "1st"}
     assert (done.accounts["search"].rows_in, done.accounts["search"].balanced) == (0, True)

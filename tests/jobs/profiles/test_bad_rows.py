@@ -50,26 +50,60 @@ CHANGES: dict[str, Any] = {
     "sources": [
         {**DEPLOYMENT["sources"][0], "template": "{merchant}: {amount:amount_band}"},
         {**DEPLOYMENT["sources"][1], "template": "{query} at {searched_at:hour} on {searched_at:weekday}"},
-        {"name": "visit", "table": "visits", "user": "member", "time": "seen_on",
-         "template": "{page}: {dwell:amount_band}", "max_events": 3, "window_days": 60},
+        {
+            "name": "visit",
+            "table": "visits",
+            "user": "member",
+            "time": "seen_on",
+            "template": "{page}: {dwell:amount_band}",
+            "max_events": 3,
+            "window_days": 60,
+        },
     ],
     "attributes": {"table": "attributes", "valid_from": "since", "numbers": ["age"], "categories": ["city"]},
     "aggregates": [{"name": "spent", "source": "bill", "function": "sum", "column": "amount", "window_days": 30}],
     "max_reject_share": 1,
-    "model": {"network": {"shared_encoder": True, "backbone": {"layers": 1},
-                          "encoder": {"layers": 1, "width": 32, "heads": 2, "feedforward": 32}}},
+    "model": {
+        "network": {
+            "shared_encoder": True,
+            "backbone": {"layers": 1},
+            "encoder": {"layers": 1, "width": 32, "heads": 2, "feedforward": 32},
+        }
+    },
 }
 COLUMNS: dict[str, dict[str, pa.DataType]] = {
-    "bills": {"bill_id": pa.string(), "user_id": pa.string(), "paid_at": TIME, "merchant": pa.string(),
-              "amount": pa.float64(), "nr": pa.int64(), "odd`name": pa.string()},
+    "bills": {
+        "bill_id": pa.string(),
+        "user_id": pa.string(),
+        "paid_at": TIME,
+        "merchant": pa.string(),
+        "amount": pa.float64(),
+        "nr": pa.int64(),
+        "odd`name": pa.string(),
+    },
     "searches": {"user_id": pa.string(), "searched_at": pa.string(), "query": pa.string(), "nr": pa.int64()},
-    "visits": {"member": pa.float64(), "seen_on": pa.date32(), "page": pa.string(), "dwell": pa.string(),
-               "nr": pa.int64()},
-    "attributes": {"user_id": pa.string(), "since": pa.string(), "age": pa.string(), "city": pa.string(),
-                   "nr": pa.int64()},
+    "visits": {
+        "member": pa.float64(),
+        "seen_on": pa.date32(),
+        "page": pa.string(),
+        "dwell": pa.string(),
+        "nr": pa.int64(),
+    },
+    "attributes": {
+        "user_id": pa.string(),
+        "since": pa.string(),
+        "age": pa.string(),
+        "city": pa.string(),
+        "nr": pa.int64(),
+    },
 }
-DELTA_TYPES = {pa.string(): "string", pa.float64(): "double", pa.int64(): "long", pa.date32(): "date",
-               TIME: "timestamp"}
+DELTA_TYPES = {
+    pa.string(): "string",
+    pa.float64(): "double",
+    pa.int64(): "long",
+    pa.date32(): "date",
+    TIME: "timestamp",
+}
 GOOD: dict[str, dict[str, Any]] = {
     "bills": {"paid_at": GOOD_TIME, "merchant": "good", "amount": 5.0},
     "searches": {"searched_at": "2025-02-19T12:00:00Z", "query": "good"},
@@ -219,9 +253,14 @@ def lived(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Lived:
         write(Path(deployment.table(table)), table, [*some, *busy()] if table == "bills" else some)
     done = assemble(spark, deployment, DAY)
     [run] = read(deployment, "job_runs")
-    return Lived(deployment=deployment, done=done, number=number, left_out=dict(run["left_out"]),
-                 profiles={profile["user_id"]: profile for profile in read(deployment, "user_profiles")},
-                 rejected=read(deployment, "rejected_rows"))
+    return Lived(
+        deployment=deployment,
+        done=done,
+        number=number,
+        left_out=dict(run["left_out"]),
+        profiles={profile["user_id"]: profile for profile in read(deployment, "user_profiles")},
+        rejected=read(deployment, "rejected_rows"),
+    )
 
 
 def user(table: str, nr: int) -> dict[str, Any]:
@@ -234,14 +273,27 @@ def good(table: str, nr: int) -> dict[str, Any]:
 
 def bad(table: str, nr: int) -> dict[str, Any]:
     """A good row of the next day, until a case changes it."""
-    later = {"bills": {"paid_at": BAD_TIME, "merchant": "Lu"}, "searches": {"searched_at": NOON, "query": "tea"},
-             "visits": {"seen_on": 20139, "page": "home"}, "attributes": {"since": "2025-02-20"}}
+    later = {
+        "bills": {"paid_at": BAD_TIME, "merchant": "Lu"},
+        "searches": {"searched_at": NOON, "query": "tea"},
+        "visits": {"seen_on": 20139, "page": "home"},
+        "attributes": {"since": "2025-02-20"},
+    }
     return {**GOOD[table], **later[table], **user(table, nr), "nr": nr, "bill_id": f"bad{nr}"}
 
 
 def busy() -> list[dict[str, Any]]:
-    return [{"bill_id": f"m{n}", "user_id": "busy", "paid_at": GOOD_TIME + n * SECOND, "merchant": f"shop {n}",
-             "amount": 1.0, "nr": 0} for n in range(MANY)]
+    return [
+        {
+            "bill_id": f"m{n}",
+            "user_id": "busy",
+            "paid_at": GOOD_TIME + n * SECOND,
+            "merchant": f"shop {n}",
+            "amount": 1.0,
+            "nr": 0,
+        }
+        for n in range(MANY)
+    ]
 
 
 def write(path: Path, name: str, rows: list[dict[str, Any]]) -> None:
@@ -250,14 +302,31 @@ def write(path: Path, name: str, rows: list[dict[str, Any]]) -> None:
     (path / "_delta_log").mkdir(parents=True)
     arrays = {column: array([one.get(column) for one in rows], kind) for column, kind in columns.items()}
     pq.write_table(pa.table(arrays), path / "part.parquet")
-    fields = [{"name": column, "type": DELTA_TYPES[kind], "nullable": True, "metadata": {}}
-              for column, kind in columns.items()]
+    fields = [
+        {"name": column, "type": DELTA_TYPES[kind], "nullable": True, "metadata": {}}
+        for column, kind in columns.items()
+    ]
     actions = [
         {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}},
-        {"metaData": {"id": name, "format": {"provider": "parquet", "options": {}}, "partitionColumns": [],
-                      "schemaString": json.dumps({"type": "struct", "fields": fields}), "configuration": {}}},
-        {"add": {"path": "part.parquet", "partitionValues": {}, "size": (path / "part.parquet").stat().st_size,
-                 "modificationTime": 0, "dataChange": True}}]
+        {
+            "metaData": {
+                "id": name,
+                "format": {"provider": "parquet", "options": {}},
+                "partitionColumns": [],
+                "schemaString": json.dumps({"type": "struct", "fields": fields}),
+                "configuration": {},
+            }
+        },
+        {
+            "add": {
+                "path": "part.parquet",
+                "partitionValues": {},
+                "size": (path / "part.parquet").stat().st_size,
+                "modificationTime": 0,
+                "dataChange": True,
+            }
+        },
+    ]
     (path / "_delta_log" / f"{0:020}.json").write_text("\n".join(map(json.dumps, actions)))
 
 
@@ -276,8 +345,11 @@ def read(deployment: Deployment, table: str) -> list[dict[str, Any]]:
 def became(lived: Lived, table: str, wrong: str, changes: dict[str, Any]) -> tuple[str, str]:
     """What happened to a case's row, and what is told of it."""
     nr = lived.number[wrong]
-    reasons = [one["reason"] for one in lived.rejected
-               if one["source"] == SOURCES[table] and json.loads(one["row"])["nr"] == nr]
+    reasons = [
+        one["reason"]
+        for one in lived.rejected
+        if one["source"] == SOURCES[table] and json.loads(one["row"])["nr"] == nr
+    ]
     if reasons:
         assert len(reasons) == 1
         return "rejected", reasons[0]
@@ -332,8 +404,12 @@ def test_a_bad_row_costs_itself_alone(lived: Lived) -> None:
 
 
 def test_every_row_is_counted_once(lived: Lived) -> None:
-    promised = Counter((SOURCES[table], ROWS[one.id].happens, ROWS[one.id].said) for table, cases in CASES.items()
-                       for one in cases if ROWS[one.id].happens != "used")
+    promised = Counter(
+        (SOURCES[table], ROWS[one.id].happens, ROWS[one.id].said)
+        for table, cases in CASES.items()
+        for one in cases
+        if ROWS[one.id].happens != "used"
+    )
     for (source, happens, reason), count in promised.items():
         key = f"{source}: rejected, {reason}" if happens == "rejected" else f"{source}: {reason}"
         assert lived.left_out[key] == count, key
@@ -362,8 +438,9 @@ def test_a_check_finds_what_assemble_did(lived: Lived, spark: Any) -> None:
     found = run_check(spark, lived.deployment, DAY)
     assert {name: source.account for name, source in found.sources.items()} == lived.done.accounts
     refused = Counter((one["source"], one["reason"]) for one in lived.rejected)
-    assert refused == {(name, reason): some.rows for name, source in found.sources.items()
-                       for reason, some in source.rejected.items()}
+    assert refused == {
+        (name, reason): some.rows for name, source in found.sources.items() for reason, some in source.rejected.items()
+    }
     told = StringIO()
     Console(file=told, width=120).print(findings(found))
     assert "user id is not UTF-8" in told.getvalue()
@@ -385,11 +462,21 @@ def test_every_user_who_is_left_is_embedded_and_found_online(lived: Lived, spark
 def released(deployment: Deployment) -> None:
     """A release of an untrained network over these very profiles."""
     profiles = deltalake.DeltaTable(deployment.table("user_profiles")).to_pyarrow_table()
-    answers = {"instruction": pa.nulls(len(profiles), pa.string()), "answer": ["The user pays."] * len(profiles),
-               "split": ["train"] * len(profiles)}
+    answers = {
+        "instruction": pa.nulls(len(profiles), pa.string()),
+        "answer": ["The user pays."] * len(profiles),
+        "split": ["train"] * len(profiles),
+    }
     pairs = pa.table({name: profiles[name] for name in ("user_id", "as_of")} | answers)
-    checkpoint = initialise(profiles, pairs, network(deployment), folder(deployment) / "checkpoint",
-                            log=lambda line: None)
-    made = export(checkpoint, folder(deployment), scenarios=instructions(deployment), shaping=deployment.shaping(),
-                  deployment=deployment.path.read_text(), profiles=profiles)
+    checkpoint = initialise(
+        profiles, pairs, network(deployment), folder(deployment) / "checkpoint", log=lambda line: None
+    )
+    made = export(
+        checkpoint,
+        folder(deployment),
+        scenarios=instructions(deployment),
+        shaping=deployment.shaping(),
+        deployment=deployment.path.read_text(),
+        profiles=profiles,
+    )
     set_current(folder(deployment), made.path.name)

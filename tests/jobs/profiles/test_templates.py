@@ -11,8 +11,25 @@ from jobs.config.sections import EventSource
 from jobs.profiles import templates
 from tests.support import literal
 
-AMOUNTS = [0.0, -0.0, 0.99, 1.0, 1.999, 2.0, 9.99, 10.0, 19.999, 20.0, 999_999.99, 1_000_000.0, 3e12, -0.5, -10.0,
-           None, float("nan")]
+AMOUNTS = [
+    0.0,
+    -0.0,
+    0.99,
+    1.0,
+    1.999,
+    2.0,
+    9.99,
+    10.0,
+    19.999,
+    20.0,
+    999_999.99,
+    1_000_000.0,
+    3e12,
+    -0.5,
+    -10.0,
+    None,
+    float("nan"),
+]
 
 
 def source(template: str) -> EventSource:
@@ -36,24 +53,48 @@ def test_amount_bands(spark):
 def test_amounts_that_are_texts(spark):
     cells = ["12.5", " 7 ", "1e3", "", None, "free", "Infinity"]
     assert rendered(spark, "{amount:amount_band}", [(cell,) for cell in cells], "amount string") == [
-        "10 to 20", "5 to 10", "1000 to 2000", *["unknown amount"] * 4]
+        "10 to 20",
+        "5 to 10",
+        "1000 to 2000",
+        *["unknown amount"] * 4,
+    ]
 
 
 def test_times_as_weekday_hour_daypart_and_month(spark):
-    cells = [datetime(2025, 1, 5, 0, 0, tzinfo=UTC), datetime(2025, 2, 28, 5, 59, 59, tzinfo=UTC),
-             datetime(2024, 12, 31, 12, 0, tzinfo=UTC), datetime(2025, 7, 4, 23, 59, tzinfo=UTC), None]
-    found = rendered(spark, "{at:weekday}|{at:hour}|{at:daypart}|{at:month}", [(cell,) for cell in cells],
-                     "at timestamp")
-    assert found == ["Sunday|00:00|night|January", "Friday|05:00|night|February",
-                     "Tuesday|12:00|afternoon|December", "Friday|23:00|evening|July",
-                     "unknown|unknown|unknown|unknown"]
+    cells = [
+        datetime(2025, 1, 5, 0, 0, tzinfo=UTC),
+        datetime(2025, 2, 28, 5, 59, 59, tzinfo=UTC),
+        datetime(2024, 12, 31, 12, 0, tzinfo=UTC),
+        datetime(2025, 7, 4, 23, 59, tzinfo=UTC),
+        None,
+    ]
+    found = rendered(
+        spark, "{at:weekday}|{at:hour}|{at:daypart}|{at:month}", [(cell,) for cell in cells], "at timestamp"
+    )
+    assert found == [
+        "Sunday|00:00|night|January",
+        "Friday|05:00|night|February",
+        "Tuesday|12:00|afternoon|December",
+        "Friday|23:00|evening|July",
+        "unknown|unknown|unknown|unknown",
+    ]
 
 
-@pytest.mark.parametrize(("cell", "meaning"), [
-    ("2025-03-01T10:00:00Z", "2025-03-01 10:00:00"), ("2025-03-01T10:00:00+08:00", "2025-03-01 02:00:00"),
-    ("2025-03-01 10:00", "2025-03-01 10:00:00"), ("2025-03-01", "2025-03-01 00:00:00"),
-    ("12:30", None), ("yesterday", None), ("", None), ("2025-02-30", None), ("31/12/2025", None), ("20250301", None),
-])
+@pytest.mark.parametrize(
+    ("cell", "meaning"),
+    [
+        ("2025-03-01T10:00:00Z", "2025-03-01 10:00:00"),
+        ("2025-03-01T10:00:00+08:00", "2025-03-01 02:00:00"),
+        ("2025-03-01 10:00", "2025-03-01 10:00:00"),
+        ("2025-03-01", "2025-03-01 00:00:00"),
+        ("12:30", None),
+        ("yesterday", None),
+        ("", None),
+        ("2025-02-30", None),
+        ("31/12/2025", None),
+        ("20250301", None),
+    ],
+)
 def test_texts_as_times(cell, meaning, spark):
     df = spark.createDataFrame([(cell,)], "at string")
     [row] = df.select(templates.timestamp(F.col("at"), df.schema["at"].dataType).cast("string").alias("t")).collect()
@@ -61,8 +102,14 @@ def test_texts_as_times(cell, meaning, spark):
 
 
 def test_texts_are_cleaned_filled_and_cut(spark):
-    rows = [("  a \t b\n", 3, True), (None, None, None), ("   ", 0, False), ("面　馆\u00a0x\u0007y", 7, True),
-            ("z" * 2000, 1, True), ("y" * 999 + " tail", 1, True)]
+    rows = [
+        ("  a \t b\n", 3, True),
+        (None, None, None),
+        ("   ", 0, False),
+        ("面　馆\u00a0x\u0007y", 7, True),
+        ("z" * 2000, 1, True),
+        ("y" * 999 + " tail", 1, True),
+    ]
     found = rendered(spark, "{{{name}}} {count} {flag}", rows, "name string, count int, flag boolean")
     assert found[:4] == ["{ a b } 3 true", "{unknown} unknown unknown", "{unknown} 0 false", "{面 馆 x y} 7 true"]
     assert found[4] == "{" + "z" * 999

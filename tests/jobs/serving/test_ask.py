@@ -37,8 +37,15 @@ def shared(tmp_path_factory) -> Deployment:
     write(deployment, "user_profiles", made_up_profiles(USERS, seed=1), DAY1)
     write(deployment, "user_profiles", pa.concat_tables([shop.profiles(5, seed=2), shop.ended(["user-00007"])]), DAY2)
     trained = shop.checkpoint(checkpoints(deployment) / "first")
-    made = export(trained, folder(deployment), scenarios=instructions(deployment), shaping=deployment.shaping(),
-                  deployment=deployment.path.read_text(), profiles=made_up_profiles(20), decoder=True)
+    made = export(
+        trained,
+        folder(deployment),
+        scenarios=instructions(deployment),
+        shaping=deployment.shaping(),
+        deployment=deployment.path.read_text(),
+        profiles=made_up_profiles(20),
+        decoder=True,
+    )
     set_current(folder(deployment), made.path.name)
     return deployment
 
@@ -105,8 +112,11 @@ def test_all_are_written_once_however_often_they_are_asked(shared, tmp_path):
     ask_all(company, FOOD, "answers", as_of=DAY1)
     assert {(day, asked) for _, day, asked in rows()} == {(DAY2, FOOD), (DAY2, "What's new?"), (DAY1, FOOD)}
     assert len(rows()) == 2 * (USERS - 1) + USERS
-    [run] = deltalake.DeltaTable(company.table("job_runs")).to_pyarrow_table(
-        filters=[("job", "=", "ask"), ("day", "=", DAY1)]).to_pylist()
+    [run] = (
+        deltalake.DeltaTable(company.table("job_runs"))
+        .to_pyarrow_table(filters=[("job", "=", "ask"), ("day", "=", DAY1)])
+        .to_pylist()
+    )
     assert (run["status"], run["rows_out"]) == ("ok", USERS)
 
 
@@ -118,13 +128,15 @@ def test_a_release_carries_its_decoder_along_and_none_shapes_a_vector(shared, tm
     assert bare.model_version == whole.model_version
     assert bare.path != whole.path
     assert {name for name in whole.files if name not in bare.files} == {
-        f"decoder/{name}" for name in ("config.json", "model.safetensors", "event_tokenizer.json",
-                                       "language_tokenizer.json")}
+        f"decoder/{name}"
+        for name in ("config.json", "model.safetensors", "event_tokenizer.json", "language_tokenizer.json")
+    }
     more = add_instructions(whole, trained, {"games": "Games?"}, **common)
     tuned = add_tuned(more, trained, "food", more.vectors()["food"] * 2, {"users": 4, "instruction": FOOD}, **common)
     for made in (more, tuned):
         assert {name: made.files[name] for name in made.files if name.startswith("decoder/")} == {
-            name: whole.files[name] for name in whole.files if name.startswith("decoder/")}
+            name: whole.files[name] for name in whole.files if name.startswith("decoder/")
+        }
     mended = add_instructions(bare, trained, {}, decoder=True, **common)
     assert mended.decoder == mended.path / "decoder"
     assert read(whole.path) == whole
@@ -146,8 +158,14 @@ def test_a_changed_decoder_is_refused(wrong, shared, tmp_path):
 @row("a release without a decoder to ask")
 def test_a_release_without_a_decoder_is_refused(wrong, shared, tmp_path):
     company = copied(shared, tmp_path)
-    bare = export(checkpoints(company) / "first", folder(company), scenarios=instructions(company),
-                  shaping=company.shaping(), deployment="", profiles=made_up_profiles(20))
+    bare = export(
+        checkpoints(company) / "first",
+        folder(company),
+        scenarios=instructions(company),
+        shaping=company.shaping(),
+        deployment="",
+        profiles=made_up_profiles(20),
+    )
     with refused(wrong):
         ask(company, FOOD, ["user-00001"], release=bare.path)
     with refused(wrong):

@@ -20,22 +20,30 @@ def shop(deployment: Callable[..., Deployment], **store: Any) -> Deployment:
     return deployment(store={"folder": "store", **store})
 
 
-@pytest.mark.parametrize(("wrong", "store"), [
-    case("an online store that Feast does not have", {"online": {"type": "abacus"}}),
-    case("an online store that is a function", {"online": {"type": "os.system"}}),
-    case("a setting that the online store does not have", {"online": {"type": "sqlite", "colour": "red"}}),
-    case("a password that the environment does not have", {"registry": "postgresql://feast:$NO_SUCH_PASSWORD@db/x"}),
-])
+@pytest.mark.parametrize(
+    ("wrong", "store"),
+    [
+        case("an online store that Feast does not have", {"online": {"type": "abacus"}}),
+        case("an online store that is a function", {"online": {"type": "os.system"}}),
+        case("a setting that the online store does not have", {"online": {"type": "sqlite", "colour": "red"}}),
+        case(
+            "a password that the environment does not have", {"registry": "postgresql://feast:$NO_SUCH_PASSWORD@db/x"}
+        ),
+    ],
+)
 def test_a_store_that_feast_cannot_open_is_refused(wrong: str, store: dict[str, Any], deployment: Any) -> None:
     with refused(wrong):
         repo_config(shop(deployment, **store))
 
 
-@pytest.mark.parametrize(("wrong", "store"), [
-    case("a registry whose address is none", {"registry": "nonsense"}),
-    case("a registry of an unknown database", {"registry": "abacus://db/feast"}),
-    case("a file for the store's folder", {"folder": "deployment.yaml"}),
-])
+@pytest.mark.parametrize(
+    ("wrong", "store"),
+    [
+        case("a registry whose address is none", {"registry": "nonsense"}),
+        case("a registry of an unknown database", {"registry": "abacus://db/feast"}),
+        case("a file for the store's folder", {"folder": "deployment.yaml"}),
+    ],
+)
 def test_a_registry_that_cannot_be_used_is_refused(wrong: str, store: dict[str, Any], deployment: Any) -> None:
     with refused(wrong):
         apply(shop(deployment, **store), width=8)
@@ -52,14 +60,17 @@ def look_up(published: Deployment) -> Lookup:
     return Lookup(published, freeze=False)
 
 
-@pytest.mark.parametrize(("wrong", "users", "scenarios"), [
-    case("a scenario that was never published", ["u01"], ["foood"]),
-    case("a text for the scenarios of a lookup", ["u01"], "food"),
-    case("a lookup of no scenario", ["u01"], []),
-    case("a text for the users of a lookup", "u01", None),
-    case("a number for a user of a lookup", [1], None),
-    case("nobody for a user of a lookup", [None], None),
-])
+@pytest.mark.parametrize(
+    ("wrong", "users", "scenarios"),
+    [
+        case("a scenario that was never published", ["u01"], ["foood"]),
+        case("a text for the scenarios of a lookup", ["u01"], "food"),
+        case("a lookup of no scenario", ["u01"], []),
+        case("a text for the users of a lookup", "u01", None),
+        case("a number for a user of a lookup", [1], None),
+        case("nobody for a user of a lookup", [None], None),
+    ],
+)
 def test_a_lookup_asked_wrongly_is_refused(wrong: str, users: Any, scenarios: Any, look_up: Lookup) -> None:
     with refused(wrong):
         look_up(users, scenarios)
@@ -84,10 +95,13 @@ def broken(file: Path) -> None:
     file.write_bytes(b"garbage " * 1000)
 
 
-@pytest.mark.parametrize(("wrong", "name"), [case("an online store that is broken", "online.db"),
-                                             case("a registry that is broken", "registry.db")])
-def test_a_broken_store_is_refused_and_published_again(wrong: str, name: str, published: Deployment, spark: Any,
-                                                       tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [case("an online store that is broken", "online.db"), case("a registry that is broken", "registry.db")],
+)
+def test_a_broken_store_is_refused_and_published_again(
+    wrong: str, name: str, published: Deployment, spark: Any, tmp_path: Path
+) -> None:
     deployment = copy(published, tmp_path / "copy")
     before = lookup(deployment, ["u01"])[0].vectors["food"].vector
     broken(store(deployment) / name)

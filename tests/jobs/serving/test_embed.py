@@ -77,7 +77,8 @@ def same_vectors(one: dict, other: dict, cosine: float = 0.99999) -> None:
     """The same keys and hashes, and vectors equal to a cosine."""
     hashes = ("profile_hash", "instruction_hash", "model_version", "as_of")
     assert {key: [row[name] for name in hashes] for key, row in one.items()} == {
-        key: [row[name] for name in hashes] for key, row in other.items()}
+        key: [row[name] for name in hashes] for key, row in other.items()
+    }
     for key, row in one.items():
         if row["embedding"] is None:
             assert other[key]["embedding"] is None
@@ -87,7 +88,8 @@ def same_vectors(one: dict, other: dict, cosine: float = 0.99999) -> None:
 
 def run_of(deployment: Deployment, day) -> dict:
     found = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(
-        filters=[("day", "=", day), ("job", "=", "embed")])
+        filters=[("day", "=", day), ("job", "=", "embed")]
+    )
     assert len(found) == 1
     return found.to_pylist()[0]
 
@@ -135,8 +137,10 @@ def test_a_day_holds_what_changed_what_is_new_and_what_ended(spark, shop, monkey
     assembled(spark, shop, DAY4, profiles(8).slice(7))
     assert set(row[0] for row in rows(shop, DAY4)) == set()
     assert embed(spark, shop, DAY4).embedded == 1
-    same_vectors({key: row | {"as_of": None} for key, row in rows(shop, DAY4).items()},
-                 {key: row | {"as_of": None} for key, row in rows(shop, DAY1).items() if key[0] == "user-00007"})
+    same_vectors(
+        {key: row | {"as_of": None} for key, row in rows(shop, DAY4).items()},
+        {key: row | {"as_of": None} for key, row in rows(shop, DAY1).items() if key[0] == "user-00007"},
+    )
 
 
 def test_the_same_day_again_writes_nothing_and_runs_no_model(spark, shop):
@@ -251,8 +255,9 @@ def test_a_worker_needs_no_torch_and_reads_no_more_events_than_the_limit(first, 
 
     some = profiles(9, seed=4)
     path = str(next(folder(first).glob("*-*")))
-    embedder = Embedder(release=path, providers=("CPUExecutionProvider",), threads=1, sources=("bill", "search"),
-                        tabular=True)
+    embedder = Embedder(
+        release=path, providers=("CPUExecutionProvider",), threads=1, sources=("bill", "search"), tabular=True
+    )
     listed = some.to_pylist()
     doubled = [row | {name: row[name] + row[name] for name in ("bill", "search")} for row in listed]
     sent = pa.Table.from_pylist(doubled, some.schema).append_column("scenarios", pa.array(["films,universal"] * 9))
@@ -266,8 +271,15 @@ def test_a_worker_needs_no_torch_and_reads_no_more_events_than_the_limit(first, 
 
 def test_a_tuned_instruction_renews_its_scenario_alone(spark, shop, trained):
     before = open_release(shop)
-    made = add_tuned(before, trained, "food", 1.5 * before.vectors()["food"], {"instruction": "Food?", "users": 9},
-                     deployment=shop.path.read_text(), profiles=profiles(8))
+    made = add_tuned(
+        before,
+        trained,
+        "food",
+        1.5 * before.vectors()["food"],
+        {"instruction": "Food?", "users": 9},
+        deployment=shop.path.read_text(),
+        profiles=profiles(8),
+    )
     set_current(folder(shop), made.path.name)
     assembled(spark, shop, DAY2, profiles(USERS))
     assert {name: count for name, count in embed(spark, shop, DAY2).vectors.items() if count} == {"food": USERS}

@@ -30,7 +30,12 @@ def test_answers_come_in_the_order_asked(look_up):
     users = ["u07", "nobody", "u10", "u07", "u39"]
     answers = look_up(users)
     assert [(answer.user_id, answer.found) for answer in answers] == [
-        ("u07", True), ("nobody", False), ("u10", False), ("u07", True), ("u39", True)]
+        ("u07", True),
+        ("nobody", False),
+        ("u10", False),
+        ("u07", True),
+        ("u39", True),
+    ]
     assert [dict(answer.vectors) for answer in answers if not answer.found] == [{}, {}]
     vector = answers[3].vectors["food"].vector
     assert vector.dtype == np.float32
@@ -58,8 +63,13 @@ def test_a_person_is_told_version_and_age_of_each_vector(look_up, capsys):
 
 
 def test_a_program_gets_json_and_nothing_else(look_up, published):
-    done = subprocess.run([sys.executable, "-m", "jobs", "lookup", "u07", "nobody", "-s", "food", "--json", "-c",
-                           str(published.path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs", "lookup", "u07", "nobody", "-s", "food", "--json", "-c", str(published.path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     known, unknown = map(json.loads, done.stdout.splitlines())
     assert unknown == {"user_id": "nobody", "found": False, "vectors": {}}
@@ -116,11 +126,18 @@ def test_threads_of_a_service_share_one(look_up):
 
 
 def test_a_lookup_loads_neither_spark_nor_torch(published):
-    code = ("import sys; from jobs.config.deployment import Deployment; from jobs.serving.lookup import lookup\n"
-            f"[answer] = lookup(Deployment.read({str(published.path)!r}), ['u01'])\n"
-            "loaded = {'pyspark', 'torch', 'onnxruntime', 'airflow'} & {*sys.modules}\n"
-            "print(answer.found, len(answer.vectors), loaded)\n"
-            "import torch; print(torch.ones(2).sum().item())")
-    done = subprocess.run([sys.executable, "-W", "error::RuntimeWarning", "-c", code], cwd=ROOT, capture_output=True,
-                          text=True, check=False)
+    code = (
+        "import sys; from jobs.config.deployment import Deployment; from jobs.serving.lookup import lookup\n"
+        f"[answer] = lookup(Deployment.read({str(published.path)!r}), ['u01'])\n"
+        "loaded = {'pyspark', 'torch', 'onnxruntime', 'airflow'} & {*sys.modules}\n"
+        "print(answer.found, len(answer.vectors), loaded)\n"
+        "import torch; print(torch.ones(2).sum().item())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout.splitlines() == ["True 3 set()", "2.0"], done.stderr

@@ -16,8 +16,10 @@ TIMES = pd.to_datetime(["2025-02-28T23:59:59Z", "2025-03-01T00:00:00Z", "2025-03
 
 
 def asked() -> pd.DataFrame:
-    return pd.DataFrame([(user, at, number) for number, user in enumerate([*USERS, "nobody"]) for at in TIMES],
-                        columns=["user_id", "as_of", "label"])
+    return pd.DataFrame(
+        [(user, at, number) for number, user in enumerate([*USERS, "nobody"]) for at in TIMES],
+        columns=["user_id", "as_of", "label"],
+    )
 
 
 def literal(entities: pd.DataFrame, embeddings: pd.DataFrame, scenario: str) -> pd.DataFrame:
@@ -59,8 +61,10 @@ def test_features_are_a_literal_as_of_join(published, spark, kind):
 def test_offline_online_and_the_embeddings_agree(published, spark):
     now = pd.DataFrame({"user_id": USERS, "as_of": "2025-06-01"})
     offline = features(spark, published, now, ["film", "universal"]).toPandas().set_index("user_id")
-    assert list(offline.columns) == ["as_of", *(f"{s}{part}" for s in ("film", "universal")
-                                                for part in ("", "_model_version", "_as_of"))]
+    assert list(offline.columns) == [
+        "as_of",
+        *(f"{s}{part}" for s in ("film", "universal") for part in ("", "_model_version", "_as_of")),
+    ]
     for answer in lookup(published, USERS):
         for scenario in ("film", "universal"):
             truth = latest(DAY3).get((answer.user_id, scenario))

@@ -136,7 +136,8 @@ def profiles(lake: Lake, as_of: pd.Timestamp) -> pd.Series:
 
 @pytest.mark.parametrize(("share", "low", "high"), [(0.05, 0.035, 0.05), (None, 0.5, 1.0)])
 def test_share_of_users_changed_on_the_second_day(
-        share: float | None, low: float, high: float, second: Lake, tmp_path: Path) -> None:
+    share: float | None, low: float, high: float, second: Lake, tmp_path: Path
+) -> None:
     lake = second
     if share is None:
         deployment = demo(tmp_path)
@@ -153,7 +154,8 @@ def test_quiet_ages_follow_the_deployment() -> None:
     ages = quiet_ages(deployment)
     stepping = {age for age in range(600) if (age + 2).bit_length() != (age + 1).bit_length()}
     leaving = {source.window_days - 1 for source in deployment.sources} | {
-        aggregate.window_days - 1 for aggregate in deployment.aggregates}
+        aggregate.window_days - 1 for aggregate in deployment.aggregates
+    }
     assert {age for age in ages if age < 600} == stepping | {age for age in leaving if age < 600}
 
 
@@ -172,7 +174,8 @@ def test_broken_rows_are_there_as_reported(first: Lake) -> None:
             found[f"{source}: repeated"] = rows[IDS[source]].duplicated().sum()
     searches = tables["searches"]
     found["searches: unreadable time"] = (
-        searches["searched_at"].notna() & event_times(searches, "searches").isna()).sum()
+        searches["searched_at"].notna() & event_times(searches, "searches").isna()
+    ).sum()
     amount = tables["bills"]["amount"]
     found["bills: amount not a number"] = amount.isna().sum()
     found["bills: amount negative"] = (amount < 0).sum()
@@ -234,8 +237,9 @@ def test_people_repeat_themselves_and_shops_are_few_and_large(first: Lake) -> No
 
 
 def company(users: int = 600, seed: int = 3) -> Company:
-    return Company(users=users, seed=seed, first_day=FIRST, changed_share=0.05,
-                   quiet_ages=quiet_ages(Deployment.read(DEMO)))
+    return Company(
+        users=users, seed=seed, first_day=FIRST, changed_share=0.05, quiet_ages=quiet_ages(Deployment.read(DEMO))
+    )
 
 
 def test_most_events_say_nothing_and_profiles_have_a_typical_size() -> None:
@@ -260,8 +264,11 @@ def test_future_labels_are_what_the_tables_later_show(first: Lake, tmp_path: Pat
     for name, (source, theme, least) in FUTURE_LABELS.items():
         catalogue = texts(source)
         number = [group.name for group in GROUPS].index(theme)
-        own = {tuple(row) for row, group in zip(zip(*catalogue.columns.values(), strict=True), catalogue.group_T,
-                                                strict=True) if group == number}
+        own = {
+            tuple(row)
+            for row, group in zip(zip(*catalogue.columns.values(), strict=True), catalogue.group_T, strict=True)
+            if group == number
+        }
         rows = tables[source]
         if source in IDS:
             rows = rows.drop_duplicates(IDS[source])
@@ -309,8 +316,7 @@ def test_hints_are_measured_right() -> None:
         source, row = rendered[text]
         events = chunk.events(source)
         first_midnight = int(datetime(2026, 1, 1).timestamp() // 86_400) * DAY
-        mine = (events.text_E == row) & (events.time_E < first_midnight) & (
-            events.time_E >= first_midnight - 365 * DAY)
+        mine = (events.text_E == row) & (events.time_E < first_midnight) & (events.time_E >= first_midnight - 365 * DAY)
         count = np.bincount(events.user_E[mine], minlength=600)
         plain = roc_auc_score(label[name], count if kind == "count" else count > 0)
         assert max(plain, 1 - plain) == pytest.approx(auc)

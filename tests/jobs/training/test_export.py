@@ -31,9 +31,16 @@ from tests.support.pretrained import save_encoder
 
 CUT_OFF = date(2025, 1, 1)
 QUIET = {"log": lambda line: None}
-SMALL = {"preset": "tiny", "training": {"steps": 2, "profiles_per_step": 8},
-         "network": {"shared_encoder": True, "encoder": {"layers": 1, "width": 32, "heads": 2, "feedforward": 32},
-                     "backbone": {"layers": 1}, "head": 24}}
+SMALL = {
+    "preset": "tiny",
+    "training": {"steps": 2, "profiles_per_step": 8},
+    "network": {
+        "shared_encoder": True,
+        "encoder": {"layers": 1, "width": 32, "heads": 2, "feedforward": 32},
+        "backbone": {"layers": 1},
+        "head": 24,
+    },
+}
 
 
 def company(at, **changes) -> Deployment:
@@ -45,8 +52,12 @@ def write(deployment: Deployment, table: str, rows: pa.Table, day: date) -> None
     at = datetime(day.year, day.month, day.day, tzinfo=UTC)
     rows = rows.drop_columns([name for name in ("as_of", "interest") if name in rows.column_names])
     rows = rows.append_column("as_of", pa.array([at] * len(rows), pa.timestamp("us", "UTC")))
-    deltalake.write_deltalake(deployment.table(table), rows.append_column("day", pa.array([day] * len(rows))),
-                              mode="append", partition_by=["day"])
+    deltalake.write_deltalake(
+        deployment.table(table),
+        rows.append_column("day", pa.array([day] * len(rows))),
+        mode="append",
+        partition_by=["day"],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +84,15 @@ def job(deployment: Deployment, name: str) -> dict:
     return found.to_pylist()[0]
 
 
-@pytest.mark.parametrize(("wrong", "damage"), [
-    case("a pointer to a checkpoint that is gone", lambda folder: (folder.parent / "CURRENT").write_text("gone")),
-    case("a pointer to a checkpoint that is empty", lambda folder: (folder.parent / "CURRENT").write_text("\n")),
-    case("a checkpoint that was not trained by a job", lambda folder: (folder / INPUTS).unlink()),
-    case("a checkpoint whose inputs are no JSON", lambda folder: (folder / INPUTS).write_text("{")),
-])
+@pytest.mark.parametrize(
+    ("wrong", "damage"),
+    [
+        case("a pointer to a checkpoint that is gone", lambda folder: (folder.parent / "CURRENT").write_text("gone")),
+        case("a pointer to a checkpoint that is empty", lambda folder: (folder.parent / "CURRENT").write_text("\n")),
+        case("a checkpoint that was not trained by a job", lambda folder: (folder / INPUTS).unlink()),
+        case("a checkpoint whose inputs are no JSON", lambda folder: (folder / INPUTS).write_text("{")),
+    ],
+)
 def test_a_checkpoint_that_cannot_be_taken_up_is_refused(wrong, damage, trained, tmp_path):
     copied = Deployment.read(shutil.copytree(trained.path.parent, tmp_path / "copy") / trained.path.name)
     damage(checkpoint(copied))
@@ -132,12 +146,33 @@ def test_other_weights_of_a_pretrained_model_are_another_training(trained, tmp_p
 def test_two_processes_train_one_checkpoint(trained, tmp_path):
     lone, shared = (
         Deployment.read(shutil.copytree(trained.path.parent, tmp_path / name) / trained.path.name)
-        for name in ("lone", "shared"))
+        for name in ("lone", "shared")
+    )
     expected = train(lone, seed=3, **QUIET)
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "jobs", "train", "--config", str(shared.path), "--seed", "3", "--json"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300)
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "jobs",
+            "train",
+            "--config",
+            str(shared.path),
+            "--seed",
+            "3",
+            "--json",
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert run.returncode == 0, run.stderr
     [told] = [json.loads(line) for line in run.stdout.splitlines()]  # the first process alone speaks
     assert told["loss"] == pytest.approx(expected.loss, abs=1e-4)
@@ -178,8 +213,11 @@ def test_what_userqa_left_half_or_made_otherwise_is_not_trained_on(tmp_path):
     with Record.kept(asked, "userqa", CUT_OFF) as run:
         run.details["shaping"] = asked.shaping()
     sources = [source | {"template": "{interest}"} for source in shop.CHANGES["sources"]]
-    with pytest.raises(ReleaseError, match=r"(?s)sources\.bill\.template: '\{interest\}' in the deployment, 'paid .*"
-                                           r"run `instructue userqa` again"):
+    with pytest.raises(
+        ReleaseError,
+        match=r"(?s)sources\.bill\.template: '\{interest\}' in the deployment, 'paid .*"
+        r"run `instructue userqa` again",
+    ):
         train(company(tmp_path, sources=sources), **QUIET)
 
 

@@ -41,8 +41,11 @@ def untuned(tmp_path_factory) -> Deployment:
     made = made_up_profiles(USERS, seed=3)
     write(deployment, "user_profiles", made, date(2025, 3, 2))
     rows = made.to_pylist()
-    write_labels(deployment, "labels", [label("nobody", 5), *(label(row["user_id"], (5, 8, -1)[row["interest"] % 3])
-                                                              for row in rows)])
+    write_labels(
+        deployment,
+        "labels",
+        [label("nobody", 5), *(label(row["user_id"], (5, 8, -1)[row["interest"] % 3]) for row in rows)],
+    )
     return deployment
 
 
@@ -80,7 +83,10 @@ def test_one_scenario_is_tuned_and_all_else_stays(company):
     assert after.path == done.release != before.path
     assert after.model_version == before.model_version == done.model_version
     assert {name for name in after.files if after.files[name] != before.files[name]} == {
-        "instructions.safetensors", "metrics.json", "MODEL_CARD.md"}
+        "instructions.safetensors",
+        "metrics.json",
+        "MODEL_CARD.md",
+    }
     old, new = before.vectors(), after.vectors()
     assert {name for name in new if not np.array_equal(new[name], old[name])} == {"food"}
     assert {name for name in after.scenarios if after.instructions[name] != before.instructions[name]} == {"food"}
@@ -97,8 +103,11 @@ def test_one_scenario_is_tuned_and_all_else_stays(company):
     [run] = deltalake.DeltaTable(company.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "tune")]).to_pylist()
     assert run["status"] == "ok"
     half = int(fit_half([f"user-{user:05d}" for user in range(USERS)], "probe-1").sum())
-    assert dict(run["left_out"]) == {"food: no profile": 1, "food: not in the fit half of probe-1": USERS - half,
-                                     "food: not drawn": half - SHOTS}
+    assert dict(run["left_out"]) == {
+        "food: no profile": 1,
+        "food: not in the fit half of probe-1": USERS - half,
+        "food: not drawn": half - SHOTS,
+    }
 
 
 def test_onnx_gives_torchs_vectors_under_the_tuned_instruction(company):
@@ -121,9 +130,15 @@ def test_added_instructions_keep_what_was_tuned_and_a_whole_export_says_what_it_
     write(company, "userqa", made_up_pairs(made), CUT_OFF)
     done, _ = tuned_once(company)
     vectors = read(done.release).vectors()["food"]
-    more = shop.company(company.path.parent, scenarios=[
-        shop.SCENARIOS[0] | {"instruction": "Food, in other words?"}, *shop.SCENARIOS[1:],
-        {"name": "games", "instruction": "Games?"}], model=SMALL)
+    more = shop.company(
+        company.path.parent,
+        scenarios=[
+            shop.SCENARIOS[0] | {"instruction": "Food, in other words?"},
+            *shop.SCENARIOS[1:],
+            {"name": "games", "instruction": "Games?"},
+        ],
+        model=SMALL,
+    )
     added = export(more, instructions_only=True)
     assert added.manual_again is None
     np.testing.assert_array_equal(read(added.release).vectors()["food"], vectors)
@@ -149,8 +164,10 @@ def test_more_shots_than_the_half_has_is_all_of_it_and_said(company):
     done = tune(company, "food", shots=5_000, config=TuningConfig(steps=1, margin=1e9))
     half = int(fit_half([f"user-{user:05d}" for user in range(USERS)], "probe-1").sum())
     assert done.users == half
-    assert done.note == (f"5000 shots were asked for, the fit half has {half}; nothing learned was surely better on "
-                         "the users held out: the release stays as it is")
+    assert done.note == (
+        f"5000 shots were asked for, the fit half has {half}; nothing learned was surely better on "
+        "the users held out: the release stays as it is"
+    )
     assert (done.step, done.release, open_release(company).path) == (0, before, before)
 
 
@@ -169,8 +186,11 @@ def test_a_scenario_without_labels_is_refused(wrong, untuned):
 @row("labels of one class to tune on")
 def test_one_class_alone_is_refused(wrong, company):
     rows = [label(f"user-{user:05d}", 1) for user in range(USERS)]
-    deltalake.write_deltalake(company.table("labels"), pa.Table.from_pylist(rows).cast(
-        deltalake.DeltaTable(company.table("labels")).to_pyarrow_table().schema), mode="overwrite")
+    deltalake.write_deltalake(
+        company.table("labels"),
+        pa.Table.from_pylist(rows).cast(deltalake.DeltaTable(company.table("labels")).to_pyarrow_table().schema),
+        mode="overwrite",
+    )
     with refused(wrong):
         tune(company, "food")
 

@@ -14,9 +14,15 @@ from tests.support.deployment import deploy
 from tests.support.error_page import case, refused, row, says
 
 GONE = object()
-GOOD: dict[str, Any] = {"name": "bills", "axis": "attribute", "instruction": "How often does this user pay?",
-                        "source": "bill", "measure": "count", "days": 30,
-                        "answer": {"bands": [2, 4], "text": "The user paid {times}.", "none": "The user did not pay."}}
+GOOD: dict[str, Any] = {
+    "name": "bills",
+    "axis": "attribute",
+    "instruction": "How often does this user pay?",
+    "source": "bill",
+    "measure": "count",
+    "days": 30,
+    "answer": {"bands": [2, 4], "text": "The user paid {times}.", "none": "The user did not pay."},
+}
 THEME = {"words": "hot tea", "where": "merchant = 'tea'"}
 
 CHANGES = [
@@ -80,10 +86,13 @@ UNFIT = [
     case("a where that calls Java", {"where": "java_method('java.lang.System', 'lineSeparator') = 'x'"}),
     case("a sum of texts", {"measure": "sum", "value": "merchant"}),
     case("a question about no source", {"source": "shop"}),
-    case("a question about no tabular column", {"source": "tabular", "measure": "value", "value": "income",
-                                                "days": GONE}),
-    case("a tabular number without bands", {"source": "tabular", "measure": "value", "value": "age", "days": GONE,
-                                            "answer": {"text": "Is {top}."}}),
+    case(
+        "a question about no tabular column", {"source": "tabular", "measure": "value", "value": "income", "days": GONE}
+    ),
+    case(
+        "a tabular number without bands",
+        {"source": "tabular", "measure": "value", "value": "age", "days": GONE, "answer": {"text": "Is {top}."}},
+    ),
 ]
 
 
@@ -115,8 +124,9 @@ def test_a_wrong_block_beside_the_questions_is_refused(wrong: str, rest: dict[st
     assert ": 1 mistake(s)\n" in str(caught.value)
 
 
-@pytest.mark.parametrize(("wrong", "asked"), [case("two questions of one name", [GOOD, GOOD]),
-                                              case("a question that is a text", ["bills"])])
+@pytest.mark.parametrize(
+    ("wrong", "asked"), [case("two questions of one name", [GOOD, GOOD]), case("a question that is a text", ["bills"])]
+)
 def test_a_wrong_list_of_questions_is_refused(wrong: str, asked: list[Any], tmp_path: Path) -> None:
     with refused(wrong) as caught:
         read({"questions": asked}, tmp_path)
@@ -142,13 +152,16 @@ def opened(spark: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return deploy(tmp_path_factory.mktemp("questions"),
-                  attributes={"table": "attributes", "static": True, "numbers": ["age"], "categories": ["city"]})
+    return deploy(
+        tmp_path_factory.mktemp("questions"),
+        attributes={"table": "attributes", "static": True, "numbers": ["age"], "categories": ["city"]},
+    )
 
 
 @pytest.mark.parametrize(("wrong", "changes"), UNFIT)
-def test_a_question_that_does_not_fit_the_tables_is_refused(wrong: str, changes: dict[str, Any], spark: Any, shop: Any,
-                                                            opened: dict[str, Any], tmp_path: Path) -> None:
+def test_a_question_that_does_not_fit_the_tables_is_refused(
+    wrong: str, changes: dict[str, Any], spark: Any, shop: Any, opened: dict[str, Any], tmp_path: Path
+) -> None:
     """`userqa` raises these lines, all at once, before it reads a row."""
     found = misfits(spark, shop, read({"questions": [question(changes)]}, tmp_path), opened)
     assert len(found) == 1
@@ -156,8 +169,9 @@ def test_a_question_that_does_not_fit_the_tables_is_refused(wrong: str, changes:
 
 
 @row("an interest that is no pattern")
-def test_an_interest_that_is_no_pattern_is_refused(wrong: str, spark: Any, shop: Any, opened: dict[str, Any],
-                                                   tmp_path: Path) -> None:
+def test_an_interest_that_is_no_pattern_is_refused(
+    wrong: str, spark: Any, shop: Any, opened: dict[str, Any], tmp_path: Path
+) -> None:
     asked = read({"questions": [GOOD], "interests": {"tea": "hot (tea", "han": r"\p{IsHan}"}}, tmp_path)
     found = misfits(spark, shop, asked, opened)
     assert len(found) == 1

@@ -10,9 +10,15 @@ import yaml
 from jobs.userqa.answer_templates import Interval, intervals, level_edges
 from jobs.userqa.questions import QuestionError, Questions
 
-GOOD = {"name": "bills", "axis": "attribute", "instruction": "How often does this user pay?", "source": "bill",
-        "measure": "count", "days": 30, "answer": {"bands": [2, 4], "text": "The user paid {times}.",
-                                                   "none": "The user did not pay."}}
+GOOD = {
+    "name": "bills",
+    "axis": "attribute",
+    "instruction": "How often does this user pay?",
+    "source": "bill",
+    "measure": "count",
+    "days": 30,
+    "answer": {"bands": [2, 4], "text": "The user paid {times}.", "none": "The user did not pay."},
+}
 
 
 def read(tmp_path, *questions, **more):
@@ -27,16 +33,32 @@ def test_the_demo_asks_what_it_must():
     assert axes.count("attribute") >= 12
     assert axes.count("future") >= 12
     assert axes.count("diagnostic") >= 4
-    assert {question.source for question in asked.questions} == {"bill", "mini_program", "page_path", "search",
-                                                                 "tabular"}
+    assert {question.source for question in asked.questions} == {
+        "bill",
+        "mini_program",
+        "page_path",
+        "search",
+        "tabular",
+    }
     assert len(asked.general) >= 1
 
 
 def test_each_is_written_out_per_theme(tmp_path):
-    question = {**GOOD, "name": "often_{theme}", "each": ["tea", "film"], "where": "amount > 5",
-                "instruction": ["How often {theme}?", "{theme}?"]}
-    asked = read(tmp_path, question, themes={"tea": {"words": "hot tea", "where": "item = 'tea'"},
-                                             "film": {"words": "films", "where": "item = 'film'"}})
+    question = {
+        **GOOD,
+        "name": "often_{theme}",
+        "each": ["tea", "film"],
+        "where": "amount > 5",
+        "instruction": ["How often {theme}?", "{theme}?"],
+    }
+    asked = read(
+        tmp_path,
+        question,
+        themes={
+            "tea": {"words": "hot tea", "where": "item = 'tea'"},
+            "film": {"words": "films", "where": "item = 'film'"},
+        },
+    )
     assert [q.name for q in asked.questions] == ["often_tea", "often_film"]
     assert asked.questions[0].phrasings == ("How often hot tea?", "hot tea?")
     assert asked.questions[1].where == "(item = 'film') AND (amount > 5)"
@@ -44,18 +66,40 @@ def test_each_is_written_out_per_theme(tmp_path):
 
 def test_every_mistake_is_told_at_once(tmp_path):
     with pytest.raises(QuestionError) as refused:
-        read(tmp_path, GOOD, GOOD, {**GOOD, "name": "a", "axis": "past"}, {**GOOD, "name": "b", "measure": "sum"},
-             {**GOOD, "name": "c", "answer": {"text": "{what}", "bands": [2, 1]}},
-             {**GOOD, "name": "d", "measure": "days_until"}, {**GOOD, "name": "e", "each": ["moon"]},
-             {**GOOD, "name": "f", "days": None}, {**GOOD, "name": "split"}, {**GOOD, "name": "as_of"},
-             {**GOOD, "name": "user_id"}, {**GOOD, "name": "general"}, general=[["nobody"]],
-             interests={"tea": "", True: "film"})
+        read(
+            tmp_path,
+            GOOD,
+            GOOD,
+            {**GOOD, "name": "a", "axis": "past"},
+            {**GOOD, "name": "b", "measure": "sum"},
+            {**GOOD, "name": "c", "answer": {"text": "{what}", "bands": [2, 1]}},
+            {**GOOD, "name": "d", "measure": "days_until"},
+            {**GOOD, "name": "e", "each": ["moon"]},
+            {**GOOD, "name": "f", "days": None},
+            {**GOOD, "name": "split"},
+            {**GOOD, "name": "as_of"},
+            {**GOOD, "name": "user_id"},
+            {**GOOD, "name": "general"},
+            general=[["nobody"]],
+            interests={"tea": "", True: "film"},
+        )
     message = str(refused.value)
-    for words in ("bills: named twice", "a.axis: Input should be 'attribute', 'diagnostic' or 'future'",
-                  "b: measure sum needs a `value`", "c.answer: bands must grow", "d: recency looks back",
-                  "e.each: 'moon' is no theme", "f: add `days`", "split: a reserved name",
-                  "as_of: a reserved name", "user_id: a reserved name; rename the question", "general: a reserved",
-                  "general: 'nobody' is no question", "interests.tea = ''", "interests.True = 'film'"):
+    for words in (
+        "bills: named twice",
+        "a.axis: Input should be 'attribute', 'diagnostic' or 'future'",
+        "b: measure sum needs a `value`",
+        "c.answer: bands must grow",
+        "d: recency looks back",
+        "e.each: 'moon' is no theme",
+        "f: add `days`",
+        "split: a reserved name",
+        "as_of: a reserved name",
+        "user_id: a reserved name; rename the question",
+        "general: a reserved",
+        "general: 'nobody' is no question",
+        "interests.tea = ''",
+        "interests.True = 'film'",
+    ):
         assert words in message, words
 
 
@@ -68,10 +112,18 @@ def test_a_file_that_holds_no_questions(tmp_path, text, problem):
 
 
 def test_words_of_intervals():
-    assert [i.words(True, 1)["times"] for i in intervals([2, 3, 7])] == ["once", "twice", "3 to 6 times",
-                                                                         "7 or more times"]
-    assert [i.words(True, 0)["days"] for i in intervals([1, 2, 7])] == ["less than a day", "1 day", "2 to 6 days",
-                                                                        "7 days or more"]
+    assert [i.words(True, 1)["times"] for i in intervals([2, 3, 7])] == [
+        "once",
+        "twice",
+        "3 to 6 times",
+        "7 or more times",
+    ]
+    assert [i.words(True, 0)["days"] for i in intervals([1, 2, 7])] == [
+        "less than a day",
+        "1 day",
+        "2 to 6 days",
+        "7 days or more",
+    ]
     assert [i.words(False, 0)["band"] for i in intervals([1.5, 20])] == ["under 1.5", "1.5 to 20", "20 or more"]
     assert Interval(low=None, high=3).words(True, 1)["band"] == "1 to 2"
 

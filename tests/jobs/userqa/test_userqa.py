@@ -23,29 +23,74 @@ from tests.support.deployment import deploy
 CUT_OFFS = [date(2025, 1, 1), date(2025, 2, 1)]
 LABELLED = datetime(2025, 3, 3, tzinfo=UTC)
 TIME = pa.timestamp("us", tz="UTC")
-BILLS = pa.schema([("bill_id", pa.string()), ("user_id", pa.string()), ("paid_at", TIME),
-                   ("merchant", pa.string()), ("kind", pa.string()), ("amount", pa.float64())])
+BILLS = pa.schema(
+    [
+        ("bill_id", pa.string()),
+        ("user_id", pa.string()),
+        ("paid_at", TIME),
+        ("merchant", pa.string()),
+        ("kind", pa.string()),
+        ("amount", pa.float64()),
+    ]
+)
 SEARCHES = pa.schema([("user_id", pa.string()), ("searched_at", TIME), ("query", pa.string())])
 ATTRIBUTES = pa.schema([("user_id", pa.string()), ("valid_from", TIME), ("age", pa.int32()), ("job", pa.string())])
 
 
 def question(name, axis, measure, answer, source="bill", instruction="What?", **more):
-    return {"name": name, "axis": axis, "instruction": instruction, "source": source, "measure": measure,
-            "answer": answer, **more}
+    return {
+        "name": name,
+        "axis": axis,
+        "instruction": instruction,
+        "source": source,
+        "measure": measure,
+        "answer": answer,
+        **more,
+    }
 
 
 QUESTIONS = [
-    question("tea_share", "attribute", "share", {"bands": [30, 60], "text": "Share {band}.", "none": "No tea."},
-             where="kind = 'tea'", days=30),
-    question("spent", "attribute", "sum", {"levels": 3, "text": "Spent {band}, {level}.", "none": "Nothing."},
-             value="amount", days=60),
+    question(
+        "tea_share",
+        "attribute",
+        "share",
+        {"bands": [30, 60], "text": "Share {band}.", "none": "No tea."},
+        where="kind = 'tea'",
+        days=30,
+    ),
+    question(
+        "spent",
+        "attribute",
+        "sum",
+        {"levels": 3, "text": "Spent {band}, {level}.", "none": "Nothing."},
+        value="amount",
+        days=60,
+    ),
     question("mean", "attribute", "mean", {"bands": [10], "text": "Mean {band}."}, value="amount", days=60),
-    question("kinds", "attribute", "distinct", {"bands": [2, 3], "text": "Kinds {band}.", "none": "None."},
-             value="kind", days=30),
-    question("last", "attribute", "recency", {"bands": [1, 7], "text": "Paid {days} ago.", "none": "Long ago."},
-             days=30, instruction=["When?", "When last?"]),
-    question("evening", "attribute", "count", {"yes_from": 2, "text": "Yes.", "none": "No."},
-             where="daypart = 'evening'", days=30),
+    question(
+        "kinds",
+        "attribute",
+        "distinct",
+        {"bands": [2, 3], "text": "Kinds {band}.", "none": "None."},
+        value="kind",
+        days=30,
+    ),
+    question(
+        "last",
+        "attribute",
+        "recency",
+        {"bands": [1, 7], "text": "Paid {days} ago.", "none": "Long ago."},
+        days=30,
+        instruction=["When?", "When last?"],
+    ),
+    question(
+        "evening",
+        "attribute",
+        "count",
+        {"yes_from": 2, "text": "Yes.", "none": "No."},
+        where="daypart = 'evening'",
+        days=30,
+    ),
     question("age", "attribute", "value", {"bands": [30], "text": "Age {band}."}, source="tabular", value="age"),
     question("job", "attribute", "value", {"text": "Job {top}."}, source="tabular", value="job"),
     question("why", "diagnostic", "top", {"text": "Top {top}."}, value="merchant", top=2, days=60),
@@ -53,24 +98,39 @@ QUESTIONS = [
     question("kind_then", "attribute", "top", {"text": "Then {top}."}, value="Merchant", days=60),
     question("about", "attribute", "top", {"text": "About {top}."}, value="interest", top=2, days=60),
     question("unasked", "attribute", "top", {"text": "Gold {top}."}, value="merchant", days=60, where="kind = 'gold'"),
-    question("cheap", "attribute", "count", {"yes_from": 1, "text": "Yes.", "none": "No."}, days=60,
-             where="Interest = 'first letters' and amount < 1"),
+    question(
+        "cheap",
+        "attribute",
+        "count",
+        {"yes_from": 1, "text": "Yes.", "none": "No."},
+        days=60,
+        where="Interest = 'first letters' and amount < 1",
+    ),
     question("next_count", "future", "count", {"bands": [2, 4], "text": "Paid {times}.", "none": "Not."}, days=30),
-    question("next_when", "future", "days_until", {"bands": [3, 10], "text": "In {days}.", "none": "Never."},
-             source="search", where="Query like 't%'", days=30),  # SQL's names have no case
+    question(
+        "next_when",
+        "future",
+        "days_until",
+        {"bands": [3, 10], "text": "In {days}.", "none": "Never."},
+        source="search",
+        where="Query like 't%'",
+        days=30,
+    ),  # SQL's names have no case
     question("next_top", "future", "top", {"text": "Then {top}."}, value="upper(QUERY)", source="search", days=10),
-    question("long", "future", "count", {"yes_from": 1, "text": "Yes.", "none": "No."}, days=60,
-             last_as_of="2025-01-01"),
-    question("far", "future", "count", {"levels": 2, "text": "{level}.", "none": "No."}, days=60,
-             last_as_of="2025-01-01"),
+    question(
+        "long", "future", "count", {"yes_from": 1, "text": "Yes.", "none": "No."}, days=60, last_as_of="2025-01-01"
+    ),
+    question(
+        "far", "future", "count", {"levels": 2, "text": "{level}.", "none": "No."}, days=60, last_as_of="2025-01-01"
+    ),
 ]
 INTERESTS = {"first letters": "^[ab] ", "small": "UNDER 1$", "b again": "^b"}
 GENERAL = [["job", "why"], ["last"]]
-CHANGES = {"attributes": {"table": "attributes", "valid_from": "valid_from", "numbers": ["age"],
-                          "categories": ["job"]},
-           "scenarios": [{"name": "food", "instruction": "Food?", "labels": "labels"}],
-           "userqa": {"questions": "questions.yaml", "as_of": [str(day) for day in CUT_OFFS],
-                      "validation_share": 0.3}}
+CHANGES = {
+    "attributes": {"table": "attributes", "valid_from": "valid_from", "numbers": ["age"], "categories": ["job"]},
+    "scenarios": [{"name": "food", "instruction": "Food?", "labels": "labels"}],
+    "userqa": {"questions": "questions.yaml", "as_of": [str(day) for day in CUT_OFFS], "validation_share": 0.3},
+}
 
 
 def midnight(day):
@@ -85,19 +145,40 @@ def make_lake():
     def time():
         return begin + timedelta(seconds=rng.randrange(104 * 86_400))
 
-    bills = [{"bill_id": f"b{n}", "user_id": rng.choice(users), "paid_at": time(),
-              "merchant": rng.choice("ABCD"), "kind": rng.choice(["tea", "film", "metro", None]),
-              "amount": rng.choice([None, float("nan"), 0.1, 0.2, 5.0, 12.5, 100.0])} for n in range(120)]
+    bills = [
+        {
+            "bill_id": f"b{n}",
+            "user_id": rng.choice(users),
+            "paid_at": time(),
+            "merchant": rng.choice("ABCD"),
+            "kind": rng.choice(["tea", "film", "metro", None]),
+            "amount": rng.choice([None, float("nan"), 0.1, 0.2, 5.0, 12.5, 100.0]),
+        }
+        for n in range(120)
+    ]
     # On the edges of the windows, and a repeat across a cut-off: the first copy counts.
-    bills += [{**bills[0], "bill_id": f"edge{n}", "user_id": "u1", "paid_at": at} for n, at in enumerate(
-        [midnight(CUT_OFFS[0]), midnight(CUT_OFFS[0]) - timedelta(microseconds=1),
-         midnight(CUT_OFFS[0]) - timedelta(days=30), midnight(CUT_OFFS[0]) + timedelta(days=30)])]
+    bills += [
+        {**bills[0], "bill_id": f"edge{n}", "user_id": "u1", "paid_at": at}
+        for n, at in enumerate(
+            [
+                midnight(CUT_OFFS[0]),
+                midnight(CUT_OFFS[0]) - timedelta(microseconds=1),
+                midnight(CUT_OFFS[0]) - timedelta(days=30),
+                midnight(CUT_OFFS[0]) + timedelta(days=30),
+            ]
+        )
+    ]
     first = min(bills, key=lambda row: row["paid_at"])
     bills += [{**first, "paid_at": midnight(CUT_OFFS[0]) + timedelta(days=1)}, {**bills[3], "user_id": None}]
-    searches = [{"user_id": rng.choice(users), "searched_at": time(), "query": rng.choice(["tea", "tv", "map", "t"])}
-                for _ in range(90)]
-    attributes = [{"user_id": user, "valid_from": midnight(day), "age": age, "job": job} for user in users[:9]
-                  for day, age, job in ((date(2024, 12, 31), 20, "cook"), (date(2025, 1, 1), None, "nurse"))]
+    searches = [
+        {"user_id": rng.choice(users), "searched_at": time(), "query": rng.choice(["tea", "tv", "map", "t"])}
+        for _ in range(90)
+    ]
+    attributes = [
+        {"user_id": user, "valid_from": midnight(day), "age": age, "job": job}
+        for user in users[:9]
+        for day, age, job in ((date(2024, 12, 31), 20, "cook"), (date(2025, 1, 1), None, "nurse"))
+    ]
     return {"bills": (BILLS, bills), "searches": (SEARCHES, searches), "attributes": (ATTRIBUTES, attributes)}
 
 
@@ -128,8 +209,16 @@ def lived(spark, tmp_path_factory) -> SimpleNamespace:
     seen = SimpleNamespace(d=d, lake=deepcopy(lake), first=userqa(spark, d))
     seen.pairs, seen.profiles, seen.runs = (table(d, name) for name in ("userqa", "training_profiles", "job_runs"))
     for n in range(12):
-        lake["bills"][1].append({"bill_id": f"x{n}", "user_id": f"u{n}", "paid_at": LABELLED, "merchant": "Leak",
-                                 "kind": "tea", "amount": 5.0})
+        lake["bills"][1].append(
+            {
+                "bill_id": f"x{n}",
+                "user_id": f"u{n}",
+                "paid_at": LABELLED,
+                "merchant": "Leak",
+                "kind": "tea",
+                "amount": 5.0,
+            }
+        )
         lake["searches"][1].append({"user_id": f"u{n}", "searched_at": LABELLED, "query": "t-leak"})
         lake["attributes"][1].append({"user_id": f"u{n}", "valid_from": LABELLED, "age": 99, "job": "Leak"})
     write(d, lake)
@@ -176,16 +265,30 @@ def expected(lived, user, cut_off):
     found = {}
     if month:
         share = 100 * sum(row["kind"] == "tea" for row in month) / len(month)
-        found["tea_share"] = ("No tea." if share == 0 else "Share under 30." if share < 30 else
-                              "Share 30 to 60." if share < 60 else "Share 60 or more.")
+        found["tea_share"] = (
+            "No tea."
+            if share == 0
+            else "Share under 30."
+            if share < 30
+            else "Share 30 to 60."
+            if share < 60
+            else "Share 60 or more."
+        )
     if amounts:
         mean = sum(amounts) / len(amounts)
         found["mean"] = "Mean under 10." if mean < 10 else "Mean 10 or more."
     kinds = len({row["kind"] for row in month} - {None})
     found["kinds"] = ["None.", "Kinds 1.", "Kinds 2.", "Kinds 3 or more."][kinds]
     days = (t - month[-1]["time"]).days if month else None
-    found["last"] = ("Long ago." if days is None else "Paid less than a day ago." if days < 1 else
-                     "Paid 1 to 6 days ago." if days < 7 else "Paid 7 days or more ago.")
+    found["last"] = (
+        "Long ago."
+        if days is None
+        else "Paid less than a day ago."
+        if days < 1
+        else "Paid 1 to 6 days ago."
+        if days < 7
+        else "Paid 7 days or more ago."
+    )
     if month:
         found["kind_now"] = f"Now {commonest([row['merchant'] for row in month], 1)}."
     found["evening"] = "Yes." if sum(row["time"].hour >= 18 for row in month) >= 2 else "No."
@@ -203,14 +306,18 @@ def expected(lived, user, cut_off):
         found["why"] = f"Top {commonest([row['merchant'] for row in two], 2)}."
     cheap = [row for row in two if interest(row) == "first letters" and (row["amount"] or 1) < 1]
     found["cheap"] = "Yes." if cheap else "No."
-    found["next_count"] = ("Not.", "Paid once.", "Paid 2 to 3 times.", "Paid 2 to 3 times.")[len(ahead)] if (
-        len(ahead) < 4) else "Paid 4 or more times."
+    found["next_count"] = (
+        ("Not.", "Paid once.", "Paid 2 to 3 times.", "Paid 2 to 3 times.")[len(ahead)]
+        if (len(ahead) < 4)
+        else "Paid 4 or more times."
+    )
     found["next_when"] = "Never."
     for row in events(lived, "searches", user, t, t + timedelta(days=30)):
         if row["query"].startswith("t"):
             days = (row["time"] - t).days
-            found["next_when"] = ("In 0 to 2 days." if days < 3 else "In 3 to 9 days." if days < 10
-                                  else "In 10 days or more.")
+            found["next_when"] = (
+                "In 0 to 2 days." if days < 3 else "In 3 to 9 days." if days < 10 else "In 10 days or more."
+            )
             break
     soon = events(lived, "searches", user, t, t + timedelta(days=10))
     if soon:
@@ -237,7 +344,8 @@ def test_levels_part_the_training_users_evenly_and_hold_the_value(lived):
     counts = Counter(pair["answer"].split(", ")[-1] for pair in spent if pair["split"] == "train")
     assert set(counts) - {"Nothing."} == {"low.", "middle.", "high."}
     assert max(counts[level] for level in ("low.", "middle.", "high.")) <= 3 * min(
-        counts[level] for level in ("low.", "middle.", "high."))
+        counts[level] for level in ("low.", "middle.", "high.")
+    )
     for pair in spent:
         since = midnight(pair["day"]) - timedelta(days=60)
         amounts = [row["amount"] for row in events(lived, "bills", pair["user_id"], since, midnight(pair["day"]))]
@@ -255,7 +363,8 @@ def test_levels_are_those_of_the_cut_offs_at_which_it_is_asked(lived):
     trained = sorted(count[user] for user, pair in pairs.items() if pair["split"] == "train" and count[user])
     half = trained[(len(trained) + 1) // 2 - 1]
     assert {user: pair["answer"] for user, pair in pairs.items()} == {
-        user: "No." if not n else "low." if n < half else "high." for user, n in count.items()}
+        user: "No." if not n else "low." if n < half else "high." for user, n in count.items()
+    }
 
 
 def test_every_row_is_accounted_for_at_each_cut_off(lived):
@@ -275,8 +384,11 @@ def test_descriptions_have_no_question(lived):
             assert (pair["instruction"], pair["axis"]) == (None, None)
             found[pair["user_id"], pair["day"]] += 1
     assert set(found.values()) == {2}
-    u1 = [p["answer"] for p in lived.pairs if p["question"] == "general" and p["user_id"] == "u1"
-          and p["day"] == CUT_OFFS[1]]
+    u1 = [
+        p["answer"]
+        for p in lived.pairs
+        if p["question"] == "general" and p["user_id"] == "u1" and p["day"] == CUT_OFFS[1]
+    ]
     truth = expected(lived, "u1", CUT_OFFS[1])
     assert sorted(u1) == sorted([f"{truth['job']} {truth['why']}", truth["last"]])
 
@@ -320,20 +432,31 @@ def test_a_dropped_cut_off_leaves_the_tables(lived):
 
 def test_questions_that_do_not_fit_are_refused_all_at_once(spark, lived):
     folder = lived.d.path.parent
-    write_questions(folder, [
-        question("a", "future", "count", {"bands": [1], "text": "x"}, days=31),
-        question("b", "attribute", "count", {"bands": [1], "text": "x"}, days=9, where="colour = 'red'"),
-        question("c", "attribute", "count", {"bands": [1], "text": "x"}, days=9, where="amount + 1"),
-        question("d", "attribute", "sum", {"bands": [1], "text": "x"}, days=9, value="merchant"),
-        question("e", "attribute", "count", {"bands": [1], "text": "x"}, days=9, source="shop"),
-        question("f", "attribute", "value", {"bands": [1], "text": "x"}, source="tabular", value="income"),
-    ], [])
+    write_questions(
+        folder,
+        [
+            question("a", "future", "count", {"bands": [1], "text": "x"}, days=31),
+            question("b", "attribute", "count", {"bands": [1], "text": "x"}, days=9, where="colour = 'red'"),
+            question("c", "attribute", "count", {"bands": [1], "text": "x"}, days=9, where="amount + 1"),
+            question("d", "attribute", "sum", {"bands": [1], "text": "x"}, days=9, value="merchant"),
+            question("e", "attribute", "count", {"bands": [1], "text": "x"}, days=9, source="shop"),
+            question("f", "attribute", "value", {"bands": [1], "text": "x"}, source="tabular", value="income"),
+        ],
+        [],
+    )
     with pytest.raises(QuestionError) as refused:
         userqa(spark, deploy(folder, **CHANGES))
     message = str(refused.value)
-    for words in ("6 mistake(s)", "a.days = 31: asked as of 2025-02-01, its window ends on 2025-03-04, after the "
-                  "earliest label's as_of 2025-03-03", "b.where = colour = 'red'", "c.where = amount + 1: is double",
-                  "d.value = merchant: is string", "e.source = shop: no source", "f.value = income: no tabular"):
+    for words in (
+        "6 mistake(s)",
+        "a.days = 31: asked as of 2025-02-01, its window ends on 2025-03-04, after the "
+        "earliest label's as_of 2025-03-03",
+        "b.where = colour = 'red'",
+        "c.where = amount + 1: is double",
+        "d.value = merchant: is string",
+        "e.source = shop: no source",
+        "f.value = income: no tabular",
+    ):
         assert words in message, words
 
 

@@ -29,9 +29,7 @@ def triples(table: pa.Table, pairs: Pairs) -> list[tuple[str, str | None, str]]:
 def test_pairs_join_their_profiles_whatever_the_order_of_rows(profiles: pa.Table, split: str) -> None:
     written = made_up_pairs(profiles)
     expected = {
-        (row["user_id"], row["instruction"], row["answer"])
-        for row in written.to_pylist()
-        if row["split"] == split
+        (row["user_id"], row["instruction"], row["answer"]) for row in written.to_pylist() if row["split"] == split
     }
     table, pairs = read_pairs(profiles, written, split)
     assert set(triples(table, pairs)) == expected
@@ -47,14 +45,10 @@ def test_pairs_join_their_profiles_whatever_the_order_of_rows(profiles: pa.Table
 
 def test_the_same_user_at_two_times_keeps_pairs_apart(profiles: pa.Table) -> None:
     late = profiles.slice(5, 1)
-    early = late.set_column(
-        1, "as_of", pc.subtract(late["as_of"], pa.scalar(10**6 * 86_400, pa.duration("us")))
-    )
+    early = late.set_column(1, "as_of", pc.subtract(late["as_of"], pa.scalar(10**6 * 86_400, pa.duration("us"))))
     pairs = made_up_pairs(late, validation=0)
     of_early = pairs.set_column(
-        pairs.column_names.index("as_of"),
-        "as_of",
-        pa.chunked_array([early["as_of"].chunk(0).take([0, 0, 0])]),
+        pairs.column_names.index("as_of"), "as_of", pa.chunked_array([early["as_of"].chunk(0).take([0, 0, 0])])
     ).set_column(pairs.column_names.index("answer"), "answer", pa.array(["then"] * 3))
     table, read = read_pairs(pa.concat_tables([late, early]), pa.concat_tables([pairs, of_early]), "train")
     assert table["as_of"].to_pylist() == [early["as_of"][0].as_py(), late["as_of"][0].as_py()]
@@ -109,8 +103,9 @@ def test_suffixes_lie_end_to_end_and_predict_the_answer(profiles: pa.Table) -> N
     table, pairs = read_pairs(profiles, made_up_pairs(profiles), "train")
     config = network_config()
     profiles_read = read_profiles(table, config)
-    tokenizers = Tokenizers(event=train_event_tokenizer(["x"], 260),
-                            language=train_language_tokenizer(pairs.answers, 300))
+    tokenizers = Tokenizers(
+        event=train_event_tokenizer(["x"], 260), language=train_language_tokenizer(pairs.answers, 300)
+    )
     asked, answered = tokenizers.instruction_ids(pairs.instructions), tokenizers.answer_ids(pairs.answers)
     users = np.array([3, 0, 9])
     row, pair = pairs.draw(users, instructed=2, general=1, rng=np.random.default_rng(0))

@@ -50,9 +50,7 @@ def test_a_batch_is_what_each_row_says(table: pa.Table, layout: str) -> None:
         table = pa.concat_tables([table.slice(0, 7), table.slice(7, 0), table.slice(7)])
     elif layout == "large":
         kind = pa.large_list(
-            pa.struct(
-                [("event_time", pa.timestamp("us", "UTC")), ("text", pa.large_string()), ("gap", pa.int64())]
-            )
+            pa.struct([("event_time", pa.timestamp("us", "UTC")), ("text", pa.large_string()), ("gap", pa.int64())])
         )
         table = table.set_column(2, "bill", table["bill"].cast(kind))
     profiles = read_profiles(table, config)
@@ -90,15 +88,11 @@ def test_bands_are_clamped_and_null_lists_are_empty() -> None:
     event = pa.struct([("event_time", pa.timestamp("us")), ("text", pa.string()), ("gap", pa.int32())])
     table = pa.table(
         {
-            "bill": pa.array(
-                [[{"text": "a", "gap": -1}, {"text": "a", "gap": 40}], None, []], pa.list_(event)
-            ),
+            "bill": pa.array([[{"text": "a", "gap": -1}, {"text": "a", "gap": 40}], None, []], pa.list_(event)),
             "ages": pa.array([{"bill": 99}, {"bill": None}, None], pa.struct([("bill", pa.int32())])),
         }
     )
-    config = NetworkConfig.from_preset(
-        "tiny", sources=(EventSource(name="bill", max_events=5, max_tokens=4),)
-    )
+    config = NetworkConfig.from_preset("tiny", sources=(EventSource(name="bill", max_events=5, max_tokens=4),))
     batch = read_profiles(table, config).batch(np.arange(3))
     assert batch.sources[0].gaps_BN.tolist() == [[0, 16], [0, 0], [0, 0]]
     assert batch.sources[0].mask_BN.tolist() == [[1, 1], [0, 0], [0, 0]]
@@ -112,15 +106,9 @@ def test_bands_are_clamped_and_null_lists_are_empty() -> None:
 def test_equal_quantile_edges_fall_together() -> None:
     skewed = [0.0] * 90 + [float(x) for x in range(1, 11)] + [None]
     table = pa.table(
-        {
-            "tabular": pa.StructArray.from_arrays(
-                [pa.array(skewed), pa.array(["b", "a", None] + ["b"] * 98)], ["n", "c"]
-            )
-        }
+        {"tabular": pa.StructArray.from_arrays([pa.array(skewed), pa.array(["b", "a", None] + ["b"] * 98)], ["n", "c"])}
     )
-    tabular = fit_tabular(
-        table, Tabular(numbers=(Number(name="n"),), categories=(Category(name="c"),)), bins=12
-    )
+    tabular = fit_tabular(table, Tabular(numbers=(Number(name="n"),), categories=(Category(name="c"),)), bins=12)
     edges = tabular.numbers[0].edges
     assert edges[0] == 0.0
     assert edges[-1] == 10.0
@@ -130,9 +118,7 @@ def test_equal_quantile_edges_fall_together() -> None:
 
 
 def test_codes_of_numbers_outside_and_of_constant_columns() -> None:
-    tabular = Tabular(
-        numbers=(Number(name="n", edges=(0.0, 1.0, 5.0)), Number(name="constant", edges=(3.0,)))
-    )
+    tabular = Tabular(numbers=(Number(name="n", edges=(0.0, 1.0, 5.0)), Number(name="constant", edges=(3.0,))))
     codes = piecewise_codes(np.array([[-7.0, 3.0], [2.0, np.nan], [np.inf, 4.0], [np.nan, 3.0]]), tabular)
     assert codes[:, 0].tolist() == [[0, 0, 0], [0, 1, 0.25], [0, 1, 1], [1, 0, 0]]
     assert codes[:, 1].tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
@@ -143,9 +129,7 @@ def test_an_unseen_category_is_missing(table: pa.Table) -> None:
     column = replace(config.tabular.categories[0], values=("city-1",))
     config = replace(config, tabular=replace(config.tabular, categories=(column,)))
     codes = read_profiles(table, config).categories_UC[:, 0]
-    assert codes.tolist() == [
-        int(city == "city-1") for city in (row["tabular"]["city"] for row in table.to_pylist())
-    ]
+    assert codes.tolist() == [int(city == "city-1") for city in (row["tabular"]["city"] for row in table.to_pylist())]
 
 
 @pytest.mark.parametrize(

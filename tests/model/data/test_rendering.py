@@ -21,8 +21,14 @@ CONFIG = replace(
 
 def profiles(*rows: dict[str, object]) -> pa.Table:
     nothing = {
-        "user_id": "u", "as_of": AS_OF, "bill": [], "search": None, "profile_hash": None, "interest": 0,
-        "ages": {"bill": None, "search": None}, "tabular": {"bills": None, "income": None, "city": None},
+        "user_id": "u",
+        "as_of": AS_OF,
+        "bill": [],
+        "search": None,
+        "profile_hash": None,
+        "interest": 0,
+        "ages": {"bill": None, "search": None},
+        "tabular": {"bills": None, "income": None, "city": None},
     }
     return pa.Table.from_pylist([nothing | row for row in rows], schema=made_up_profiles(1).schema)
 

@@ -48,8 +48,9 @@ class Made:
     config: NetworkConfig
 
 
-def config_of(encoder: Path | None = None, backbone: Path | None = None, *, lora: Lora | None = None,
-              **switches: object) -> NetworkConfig:
+def config_of(
+    encoder: Path | None = None, backbone: Path | None = None, *, lora: Lora | None = None, **switches: object
+) -> NetworkConfig:
     config = network_config()
     if encoder is not None:
         pooling = switches.pop("pooling", "cls")
@@ -144,8 +145,14 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder, backbone = save_encoder(folder / "bert", "bert"), save_language_model(folder / "qwen2", "qwen2")
     profiles = made_up_profiles(40)
     training = TrainingConfig(steps=12, profiles_per_step=16, learning_rate=2e-2, warmup_steps=1, validate_every=100)
-    train(profiles, made_up_pairs(profiles), config_of(encoder, backbone, lora=LORA), training, folder / "checkpoint",
-          log=lambda line: None)
+    train(
+        profiles,
+        made_up_pairs(profiles),
+        config_of(encoder, backbone, lora=LORA),
+        training,
+        folder / "checkpoint",
+        log=lambda line: None,
+    )
     shutil.copytree(encoder, folder / "kept" / "bert")
     shutil.copytree(backbone, folder / "kept" / "qwen2")
     shutil.rmtree(encoder)
@@ -181,11 +188,21 @@ def test_the_adapted_backbone_is_what_peft_itself_makes_of_its_weights(adapted: 
     """The pretrained folder under peft's own wrapper, with nothing of ours but the numbers that were learned."""
     network, tokenizers, _ = load_checkpoint(adapted / "checkpoint")
     plain = AutoModelForCausalLM.from_pretrained(adapted / "kept" / "qwen2")
-    wrapped = get_peft_model(plain, LoraConfig(
-        r=LORA.r, lora_alpha=LORA.alpha, lora_dropout=LORA.dropout, target_modules="all-linear",
-        trainable_token_indices=[tokenizers.user])).eval()
-    learned = {f"base_model.model.{name}": weight for name, weight in network.backbone.state_dict().items()
-               if "lora_" in name or "trainable_tokens_delta" in name}
+    wrapped = get_peft_model(
+        plain,
+        LoraConfig(
+            r=LORA.r,
+            lora_alpha=LORA.alpha,
+            lora_dropout=LORA.dropout,
+            target_modules="all-linear",
+            trainable_token_indices=[tokenizers.user],
+        ),
+    ).eval()
+    learned = {
+        f"base_model.model.{name}": weight
+        for name, weight in network.backbone.state_dict().items()
+        if "lora_" in name or "trainable_tokens_delta" in name
+    }
     assert not wrapped.load_state_dict(learned, strict=False).unexpected_keys
     ids = torch.tensor([[5, 9, tokenizers.user, 30, 7]])
     with torch.no_grad():
@@ -202,8 +219,14 @@ def test_the_adapted_backbone_is_what_peft_itself_makes_of_its_weights(adapted: 
 def test_the_release_is_the_adapted_network_and_not_the_base(adapted: Path) -> None:
     network, tokenizers, _ = load_checkpoint(adapted / "checkpoint")
     profiles = made_up_profiles(20, seed=5)
-    release = export(adapted / "checkpoint", adapted / "releases", scenarios={"universal": None, "likes": "Likes?"},
-                     shaping=SHAPING, deployment="", profiles=profiles)
+    release = export(
+        adapted / "checkpoint",
+        adapted / "releases",
+        scenarios={"universal": None, "likes": "Likes?"},
+        shaping=SHAPING,
+        deployment="",
+        profiles=profiles,
+    )
     served = load(release.path).embed(profiles)
     expected = inference.embed(network, tokenizers, profiles, [None, "Likes?"])
     assert np.einsum("ukh,ukh->uk", served, expected).min() > 0.9999
@@ -231,13 +254,26 @@ def test_merging_leaves_the_network_and_its_vectors_alone(adapted: Path) -> None
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_a_backbone_without_a_short_cut_is_exported_whole(kind: str, tmp_path: Path) -> None:
     profiles = made_up_profiles(24)
-    config = config_of(save_encoder(tmp_path / "encoder", "electra"), save_language_model(tmp_path / kind, kind),
-                       pooling="mean")
-    checkpoint = train(profiles, made_up_pairs(profiles), config, TrainingConfig(steps=0), tmp_path / "checkpoint",
-                       log=lambda line: None)
+    config = config_of(
+        save_encoder(tmp_path / "encoder", "electra"), save_language_model(tmp_path / kind, kind), pooling="mean"
+    )
+    checkpoint = train(
+        profiles,
+        made_up_pairs(profiles),
+        config,
+        TrainingConfig(steps=0),
+        tmp_path / "checkpoint",
+        log=lambda line: None,
+    )
     network, tokenizers, _ = load_checkpoint(checkpoint)
-    release = export(checkpoint, tmp_path / "releases", scenarios={"universal": None, "likes": "Likes?"},
-                     shaping=SHAPING, deployment="", profiles=profiles)
+    release = export(
+        checkpoint,
+        tmp_path / "releases",
+        scenarios={"universal": None, "likes": "Likes?"},
+        shaping=SHAPING,
+        deployment="",
+        profiles=profiles,
+    )
     expected = inference.embed(network, tokenizers, profiles, [None, "Likes?"])
     assert np.einsum("ukh,ukh->uk", load(release.path).embed(profiles), expected).min() > 0.9999
 

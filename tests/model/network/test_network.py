@@ -223,12 +223,19 @@ def test_a_training_step_reads_the_vectors_that_are_served(made: Made) -> None:
 
 def test_a_profile_as_plain_text_is_read_as_the_language_model_reads_text() -> None:
     """[boundary, the text's tokens, boundary, instruction, <USER>]: no encoder, no adapter."""
-    text = pa.array([[{"event_time": None, "text": f"bill: coffee {user}; search: mall", "gap": None}]
-                     for user in range(24)], pa.list_(made_up_profiles(1).schema.field("bill").type.value_type))
+    text = pa.array(
+        [[{"event_time": None, "text": f"bill: coffee {user}; search: mall", "gap": None}] for user in range(24)],
+        pa.list_(made_up_profiles(1).schema.field("bill").type.value_type),
+    )
     whole = made_up_profiles(24)
     profiles = whole.select(["user_id", "as_of", "ages"]).append_column("bill", text)
-    config = NetworkConfig.from_preset("tiny", sources=(EventSource(name="bill", max_events=1, max_tokens=5),),
-                                       reading="tokens", pooled_tokens=False, time_bands=False)
+    config = NetworkConfig.from_preset(
+        "tiny",
+        sources=(EventSource(name="bill", max_events=1, max_tokens=5),),
+        reading="tokens",
+        pooled_tokens=False,
+        time_bands=False,
+    )
     config, tokenizers, _, _ = prepare(profiles, made_up_pairs(whole, validation=0), config, TrainingConfig())
     torch.manual_seed(0)
     network = InstructUE(config).eval()

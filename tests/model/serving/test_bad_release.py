@@ -26,10 +26,12 @@ Change = Callable[[Path], object]
 
 def flipped(name: str) -> Change:
     """One bit of the middle byte."""
+
     def change(folder: Path) -> None:
         whole = bytearray((folder / name).read_bytes())
         whole[len(whole) // 2] ^= 1
         (folder / name).write_bytes(whole)
+
     return change
 
 
@@ -41,6 +43,7 @@ def halved(name: str) -> Change:
     def change(folder: Path) -> None:
         whole = (folder / name).read_bytes()
         (folder / name).write_bytes(whole[: len(whole) // 2])
+
     return change
 
 
@@ -50,12 +53,14 @@ def lost(name: str) -> Change:
 
 def manifest(changed: Callable[[dict[str, Any]], object]) -> Change:
     """The manifest changed, and its digest made to fit: what an exporter of another kind might write."""
+
     def change(folder: Path) -> None:
         content = json.loads((folder / MANIFEST).read_text())
         del content["digest"]
         changed(content)
         content["digest"] = release._hash_json(content)
         (folder / MANIFEST).write_text(json.dumps(content))
+
     return change
 
 
@@ -68,8 +73,12 @@ DAMAGE = [
     case("a changed byte in the deployment file", flipped("deployment.yaml")),
     case("a changed byte in the metrics", flipped("metrics.json")),
     case("a changed byte in the card", flipped("MODEL_CARD.md")),
-    case("a changed word in the manifest", lambda folder: (folder / MANIFEST).write_text(
-        (folder / MANIFEST).read_text().replace('"precision": "fp32"', '"precision": "fp16"'))),
+    case(
+        "a changed word in the manifest",
+        lambda folder: (folder / MANIFEST).write_text(
+            (folder / MANIFEST).read_text().replace('"precision": "fp32"', '"precision": "fp16"')
+        ),
+    ),
     case("a graph that was copied by half", halved("user.onnx")),
     case("an empty graph", written("event_bill.onnx", b"")),
     case("a graph that is lost", lost("user.onnx")),
@@ -83,11 +92,15 @@ DAMAGE = [
     case("a manifest that was copied by half", halved(MANIFEST)),
     case("a manifest of another format", manifest(lambda content: content.update(format=2))),
     case("a manifest that lists no user graph", manifest(lambda content: content["files"].pop("user.onnx"))),
-    case("a manifest that lists no event graph", manifest(lambda content: [
-        content["files"].pop(name) for name in ("event_bill.onnx", "event_search.onnx")])),
+    case(
+        "a manifest that lists no event graph",
+        manifest(lambda content: [content["files"].pop(name) for name in ("event_bill.onnx", "event_search.onnx")]),
+    ),
     case("a manifest without instructions", manifest(lambda content: content.pop("instructions"))),
-    case("a manifest whose instructions have no hash", manifest(lambda content: content["instructions"]["food"].pop(
-        "hash"))),
+    case(
+        "a manifest whose instructions have no hash",
+        manifest(lambda content: content["instructions"]["food"].pop("hash")),
+    ),
 ]
 
 
@@ -107,21 +120,25 @@ def test_what_the_manifest_does_not_list_is_not_read(wrong: str, tmp_path: Path)
     says(wrong, "used", "nothing")
 
 
-@pytest.mark.parametrize(("wrong", "path"), [case("a release that is not there", "nowhere"),
-                                             case("a file for a release", "file")])
+@pytest.mark.parametrize(
+    ("wrong", "path"), [case("a release that is not there", "nowhere"), case("a file for a release", "file")]
+)
 def test_what_is_no_release_is_refused(wrong: str, path: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with refused(wrong):
         release.read(tmp_path / path)
 
 
-@pytest.mark.parametrize(("wrong", "content"), [
-    case("releases of which none is in use", None),
-    case("an empty CURRENT", b"\n"),
-    case("a CURRENT that leads elsewhere", b"../elsewhere\n"),
-    case("a CURRENT that is not UTF-8", b"\xff\xfe\x00"),
-    case("a CURRENT whose release is gone", b"0123456789ab-01234567\n"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "content"),
+    [
+        case("releases of which none is in use", None),
+        case("an empty CURRENT", b"\n"),
+        case("a CURRENT that leads elsewhere", b"../elsewhere\n"),
+        case("a CURRENT that is not UTF-8", b"\xff\xfe\x00"),
+        case("a CURRENT whose release is gone", b"0123456789ab-01234567\n"),
+    ],
+)
 def test_a_pointer_that_names_no_release_is_refused(wrong: str, content: bytes | None, tmp_path: Path) -> None:
     build(tmp_path)
     if content is not None:
@@ -133,27 +150,33 @@ def test_a_pointer_that_names_no_release_is_refused(wrong: str, content: bytes |
 BILL, SEARCH = SHAPING["sources"]
 
 
-@pytest.mark.parametrize(("wrong", "changes", "texts"), [
-    case("a release of another template", {"sources": [BILL | {"template": "{item}"}, SEARCH]}, TEXTS),
-    case("a release of another number of events", {"sources": [BILL | {"max_events": 9}, SEARCH]}, TEXTS),
-    case("a release of another window", {"sources": [BILL | {"window_days": 91}, SEARCH]}, TEXTS),
-    case("a release of other sources", {"sources": [BILL | {"name": "app"}, SEARCH]}, TEXTS),
-    case("a release of one source more", {"sources": [BILL]}, TEXTS),
-    case("a release of another order of sources", {"sources": [SEARCH, BILL]}, TEXTS),
-    case("a release of other tabular columns", {"numbers": ()}, TEXTS),
-    case("a release of other aggregates", {"aggregates": [{"name": "bills_7d", "function": "count"}]}, TEXTS),
-    case("a release of another precision", {"precision": "fp16"}, TEXTS),
-    case("a release without a scenario", {}, TEXTS | {"film": "Films."}),
-    case("a release of another instruction", {}, TEXTS | {"food": "Predict drinks."}),
-])
-def test_a_release_that_would_make_other_vectors_is_refused(wrong: str, changes: dict[str, Any],
-                                                            texts: dict[str, str | None], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "changes", "texts"),
+    [
+        case("a release of another template", {"sources": [BILL | {"template": "{item}"}, SEARCH]}, TEXTS),
+        case("a release of another number of events", {"sources": [BILL | {"max_events": 9}, SEARCH]}, TEXTS),
+        case("a release of another window", {"sources": [BILL | {"window_days": 91}, SEARCH]}, TEXTS),
+        case("a release of other sources", {"sources": [BILL | {"name": "app"}, SEARCH]}, TEXTS),
+        case("a release of one source more", {"sources": [BILL]}, TEXTS),
+        case("a release of another order of sources", {"sources": [SEARCH, BILL]}, TEXTS),
+        case("a release of other tabular columns", {"numbers": ()}, TEXTS),
+        case("a release of other aggregates", {"aggregates": [{"name": "bills_7d", "function": "count"}]}, TEXTS),
+        case("a release of another precision", {"precision": "fp16"}, TEXTS),
+        case("a release without a scenario", {}, TEXTS | {"film": "Films."}),
+        case("a release of another instruction", {}, TEXTS | {"food": "Predict drinks."}),
+    ],
+)
+def test_a_release_that_would_make_other_vectors_is_refused(
+    wrong: str, changes: dict[str, Any], texts: dict[str, str | None], tmp_path: Path
+) -> None:
     with refused(wrong):
         build(tmp_path).check_deployment(SHAPING | changes, texts)
 
 
-@pytest.mark.parametrize(("wrong", "file"), [case("a draft without its user graph", "user.onnx"),
-                                             case("a draft without an event graph", "event_*.onnx")])
+@pytest.mark.parametrize(
+    ("wrong", "file"),
+    [case("a draft without its user graph", "user.onnx"), case("a draft without an event graph", "event_*.onnx")],
+)
 def test_a_draft_that_is_not_whole_is_refused(wrong: str, file: str, tmp_path: Path) -> None:
     with release.draft(tmp_path) as folder:
         fill(folder)
@@ -169,6 +192,7 @@ def of_opset(version: int) -> Change:
         graph = onnx.load(folder / "user.onnx")
         graph.opset_import[0].version = version
         (folder / "user.onnx").write_bytes(graph.SerializeToString())
+
     return change
 
 
@@ -184,16 +208,19 @@ MADE_OTHERWISE = [
     case("a graph that is no ONNX", written("user.onnx", b"<html>404</html>")),
     case("a graph of other sources than the network", of_other_sources),
     case("a network of another version", written("network.json", b'{"sources": []}')),
-    case("a tokenizer of another kind", lambda folder: shutil.copy(folder / "language_tokenizer.json",
-                                                                   folder / "event_tokenizer.json")),
+    case(
+        "a tokenizer of another kind",
+        lambda folder: shutil.copy(folder / "language_tokenizer.json", folder / "event_tokenizer.json"),
+    ),
     case("a tokenizer that is none", written("event_tokenizer.json", b"{}")),
     case("instruction vectors that are a pickle", written(release.INSTRUCTIONS, b"\x80\x04.")),
 ]
 
 
 @pytest.mark.parametrize(("wrong", "change"), MADE_OTHERWISE)
-def test_a_release_that_was_sealed_with_what_cannot_run_is_refused(wrong: str, change: Change, plain: Any,
-                                                                   tmp_path: Path) -> None:
+def test_a_release_that_was_sealed_with_what_cannot_run_is_refused(
+    wrong: str, change: Change, plain: Any, tmp_path: Path
+) -> None:
     folder = tmp_path / "release"
     shutil.copytree(plain.release.path, folder)
     change(folder)
@@ -208,16 +235,23 @@ def test_a_provider_that_this_build_lacks_is_refused(wrong: str, plain: Any) -> 
         load(plain.release.path, providers=["AbacusExecutionProvider"])
 
 
-@pytest.mark.parametrize(("wrong", "damage"), [
-    case("a checkpoint without its weights", lost("model.safetensors")),
-    case("a checkpoint whose weights were copied by half", halved("model.safetensors")),
-    case("a checkpoint without its config", lost("config.json")),
-    case("a checkpoint whose config is no JSON", written("config.json", b"{")),
-    case("a checkpoint whose config is not UTF-8", written("config.json", b"\xff")),
-    case("a checkpoint whose config is another network's", lambda folder: (folder / "config.json").write_text(
-        (folder / "config.json").read_text().replace('"feedforward": 128', '"feedforward": 64'))),
-    case("a checkpoint without a tokenizer", lost("event_tokenizer.json")),
-])
+@pytest.mark.parametrize(
+    ("wrong", "damage"),
+    [
+        case("a checkpoint without its weights", lost("model.safetensors")),
+        case("a checkpoint whose weights were copied by half", halved("model.safetensors")),
+        case("a checkpoint without its config", lost("config.json")),
+        case("a checkpoint whose config is no JSON", written("config.json", b"{")),
+        case("a checkpoint whose config is not UTF-8", written("config.json", b"\xff")),
+        case(
+            "a checkpoint whose config is another network's",
+            lambda folder: (folder / "config.json").write_text(
+                (folder / "config.json").read_text().replace('"feedforward": 128', '"feedforward": 64')
+            ),
+        ),
+        case("a checkpoint without a tokenizer", lost("event_tokenizer.json")),
+    ],
+)
 def test_a_damaged_checkpoint_is_refused(wrong: str, damage: Change, plain: Any, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     shutil.copytree(plain.checkpoint, folder)
@@ -241,5 +275,11 @@ def test_a_saved_state_that_cannot_be_read_is_refused(wrong: str, tmp_path: Path
     (tmp_path / "state-5").mkdir()
     (tmp_path / "state-5" / "state.json").write_text("{")
     with refused(wrong):
-        train(some, made_up_pairs(some), network_config(shared_encoder=True),
-              TrainingConfig(steps=1, profiles_per_step=4, warm_start=False), tmp_path, log=lambda line: None)
+        train(
+            some,
+            made_up_pairs(some),
+            network_config(shared_encoder=True),
+            TrainingConfig(steps=1, profiles_per_step=4, warm_start=False),
+            tmp_path,
+            log=lambda line: None,
+        )

@@ -37,10 +37,12 @@ def test_onnx_gives_the_vectors_of_torch(exported):
 @pytest.mark.parametrize("switch", [{"readout": "mean"}, {"head": 24}], ids=["averaged", "headed"])
 def test_another_readout_is_exported_too(tmp_path, switch):
     profiles = made_up_profiles(24)
-    checkpoint = initialise(profiles, made_up_pairs(profiles), network_config(**switch), tmp_path / "checkpoint",
-                            log=lambda line: None)
-    release = export(checkpoint, tmp_path / "releases", scenarios=SCENARIOS, shaping=SHAPING, deployment="",
-                     profiles=profiles)
+    checkpoint = initialise(
+        profiles, made_up_pairs(profiles), network_config(**switch), tmp_path / "checkpoint", log=lambda line: None
+    )
+    release = export(
+        checkpoint, tmp_path / "releases", scenarios=SCENARIOS, shaping=SHAPING, deployment="", profiles=profiles
+    )
     network, tokenizers, _ = load_checkpoint(checkpoint)
     expected, runtime = inference.embed(network, tokenizers, profiles, list(SCENARIOS.values())), load(release.path)
     assert cosines(runtime.embed(profiles), expected).min() > 0.9999
@@ -49,8 +51,14 @@ def test_another_readout_is_exported_too(tmp_path, switch):
 
 def test_a_graph_too_large_for_one_file_has_its_weights_beside_it(plain, tmp_path, monkeypatch):
     monkeypatch.setattr("model.serving.graphs.MOST_BYTES", 1000)
-    release = export(plain.checkpoint, tmp_path, scenarios={"universal": None}, shaping=SHAPING, deployment="",
-                     profiles=plain.profiles)
+    release = export(
+        plain.checkpoint,
+        tmp_path,
+        scenarios={"universal": None},
+        shaping=SHAPING,
+        deployment="",
+        profiles=plain.profiles,
+    )
     assert {"user.onnx.data", "event.onnx.data"} < set(release.files)
     assert (release.path / "user.onnx").stat().st_size < (release.path / "user.onnx.data").stat().st_size
     whole = load(plain.release.path).embed(plain.profiles)
@@ -62,8 +70,13 @@ def test_a_graph_too_large_for_one_file_has_its_weights_beside_it(plain, tmp_pat
 
 def test_the_gates_are_in_the_metrics_and_on_the_card(exported):
     gates = json.loads((exported.release.path / "metrics.json").read_text())["gates"]
-    assert set(gates["cosines"]) == {"event graph of bill", "event graph of search", "another batch", "another order",
-                                     *(f"torch in scenario {name}" for name in SCENARIOS)}
+    assert set(gates["cosines"]) == {
+        "event graph of bill",
+        "event graph of search",
+        "another batch",
+        "another order",
+        *(f"torch in scenario {name}" for name in SCENARIOS),
+    }
     assert min(gates["cosines"].values()) > 0.9999
     assert gates["profiles"] == len(exported.profiles) + 1
     card = (exported.release.path / "MODEL_CARD.md").read_text()
@@ -76,8 +89,10 @@ def test_the_gates_are_in_the_metrics_and_on_the_card(exported):
 def test_every_axis_is_dynamic_and_no_vocabulary_ships(exported):
     graph = onnx.load(exported.release.path / "user.onnx").graph
     _, _, config = load_checkpoint(exported.checkpoint)
-    axes = {value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-            for value in graph.input}
+    axes = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in graph.input
+    }
     assert axes["events_bill"] == ["users", "events_bill", config.encoder.width]
     assert axes["gaps_search"] == ["users", "events_search"]
     assert axes["instructions"] == ["tokens", config.backbone.width]
@@ -96,13 +111,18 @@ def test_the_same_network_exports_to_the_same_bytes_without_traces(plain, tmp_pa
 
 def test_an_instruction_is_added_without_a_new_graph(exported, capfd):
     wanted = SCENARIOS | {"games": "Will this user top up a game?"}
-    made = add_instructions(exported.release, exported.checkpoint, wanted, deployment="name: other\n",
-                            profiles=exported.profiles)
+    made = add_instructions(
+        exported.release, exported.checkpoint, wanted, deployment="name: other\n", profiles=exported.profiles
+    )
     assert capfd.readouterr() == ("", "")
     assert made.model_version == exported.release.model_version
     assert made.path != exported.release.path
     assert {name for name in made.files if made.files[name] != exported.release.files[name]} == {
-        "instructions.safetensors", "deployment.yaml", "metrics.json", "MODEL_CARD.md"}
+        "instructions.safetensors",
+        "deployment.yaml",
+        "metrics.json",
+        "MODEL_CARD.md",
+    }
     assert {name: made.instructions[name] for name in SCENARIOS} == exported.release.instructions
     network, tokenizers, _ = load_checkpoint(exported.checkpoint)
     expected = inference.embed(network, tokenizers, exported.profiles, list(wanted.values()))
@@ -110,23 +130,30 @@ def test_an_instruction_is_added_without_a_new_graph(exported, capfd):
 
 
 def test_a_reworded_instruction_changes_its_own_hash_alone(exported):
-    made = add_instructions(exported.release, exported.checkpoint, {"food": "Food?"}, deployment="",
-                            profiles=exported.profiles)
+    made = add_instructions(
+        exported.release, exported.checkpoint, {"food": "Food?"}, deployment="", profiles=exported.profiles
+    )
     changed = {name for name in SCENARIOS if made.instructions[name] != exported.release.instructions[name]}
     assert changed == {"food"}
     assert made.scenarios == exported.release.scenarios
 
 
 def test_another_checkpoint_cannot_add_an_instruction(exported, tmp_path):
-    other = initialise(exported.profiles, made_up_pairs(exported.profiles), network_config(), tmp_path, seed=1,
-                       log=lambda line: None)
+    other = initialise(
+        exported.profiles, made_up_pairs(exported.profiles), network_config(), tmp_path, seed=1, log=lambda line: None
+    )
     with pytest.raises(ReleaseError, match="came from checkpoint"):
         add_instructions(exported.release, other, {"games": "Games?"}, deployment="", profiles=exported.profiles)
 
 
-@pytest.mark.parametrize(("part", "message"), [("encoders.1", "event graph of search 0\\."),
-                                               ("source_adapters.0", "torch in scenario universal 0\\."),
-                                               ("backbone.model.layers.1", "torch in scenario films 0\\.")])
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("encoders.1", "event graph of search 0\\."),
+        ("source_adapters.0", "torch in scenario universal 0\\."),
+        ("backbone.model.layers.1", "torch in scenario films 0\\."),
+    ],
+)
 def test_a_network_whose_vectors_are_others_fails_the_gate(exported, part, message):
     network, tokenizers, _ = load_checkpoint(exported.checkpoint)
     noise = torch.Generator().manual_seed(0)
@@ -145,8 +172,14 @@ def test_vectors_that_are_no_numbers_leave_no_release(plain, tmp_path, capfd):
     weights[name] = np.full_like(weights[name], np.nan)
     save_file(weights, broken / "model.safetensors")
     with pytest.raises(InstructUEError, match="not of length 1"):
-        export(broken, tmp_path / "releases", scenarios={"universal": None}, shaping=SHAPING, deployment="",
-               profiles=plain.profiles)
+        export(
+            broken,
+            tmp_path / "releases",
+            scenarios={"universal": None},
+            shaping=SHAPING,
+            deployment="",
+            profiles=plain.profiles,
+        )
     assert list((tmp_path / "releases").iterdir()) == []
     assert capfd.readouterr() == ("", "")
 

@@ -120,11 +120,16 @@ def test_a_changed_graph_is_refused_on_loading(exported, tmp_path):
 def test_serving_imports_no_torch(exported, profiles, vectors, tmp_path):
     """A worker in which importing torch fails gives the same vectors."""
     pq.write_table(profiles, tmp_path / "profiles.parquet")
-    script = ("import sys\nfor name in ('torch', 'transformers', 'pyspark', 'sklearn'): sys.modules[name] = None\n"
-              "import numpy as np, pyarrow.parquet as pq\nfrom model import load\n"
-              "vectors = load(sys.argv[1], threads=1).embed(pq.read_table(sys.argv[2]))\nnp.save(sys.argv[3], vectors)")
-    subprocess.run([sys.executable, "-c", script, exported.release.path, tmp_path / "profiles.parquet",
-                    tmp_path / "vectors.npy"], check=True, cwd=ROOT)
+    script = (
+        "import sys\nfor name in ('torch', 'transformers', 'pyspark', 'sklearn'): sys.modules[name] = None\n"
+        "import numpy as np, pyarrow.parquet as pq\nfrom model import load\n"
+        "vectors = load(sys.argv[1], threads=1).embed(pq.read_table(sys.argv[2]))\nnp.save(sys.argv[3], vectors)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, exported.release.path, tmp_path / "profiles.parquet", tmp_path / "vectors.npy"],
+        check=True,
+        cwd=ROOT,
+    )
     assert cosines(np.load(tmp_path / "vectors.npy"), vectors).min() > 0.99999
 
 

@@ -18,16 +18,27 @@ SHAPING = {
         {"name": "bill", "template": "{merchant}", "max_events": 8, "max_tokens": 6, "window_days": 90},
         {"name": "search", "template": "{query}", "max_events": 4, "max_tokens": 6, "window_days": 90},
     ],
-    "numbers": ("age",), "categories": (), "aggregates": [], "precision": "fp32",
+    "numbers": ("age",),
+    "categories": (),
+    "aggregates": [],
+    "precision": "fp32",
 }
 TEXTS = {"universal": None, "food": "Predict food."}
 
 
 def fill(folder: Path, **changed: bytes) -> None:
     """Write the files of a draft; the graphs' bytes mean nothing to a release."""
-    contents = {"event_bill.onnx": b"bill", "event_search.onnx": b"search", "user.onnx": b"user",
-                "network.json": b"{}", "event_tokenizer.json": b"{e}", "language_tokenizer.json": b"{l}",
-                "deployment.yaml": b"name: demo", "metrics.json": b"{}", "MODEL_CARD.md": b"# card"}
+    contents = {
+        "event_bill.onnx": b"bill",
+        "event_search.onnx": b"search",
+        "user.onnx": b"user",
+        "network.json": b"{}",
+        "event_tokenizer.json": b"{e}",
+        "language_tokenizer.json": b"{l}",
+        "deployment.yaml": b"name: demo",
+        "metrics.json": b"{}",
+        "MODEL_CARD.md": b"# card",
+    }
     for name, content in (contents | changed).items():
         (folder / name).write_bytes(content)
     release.write_vectors(folder / release.INSTRUCTIONS, vectors())
@@ -62,8 +73,9 @@ def test_the_same_export_again_is_the_same_release(tmp_path):
     assert (first.path / release.MANIFEST).read_bytes() == manifest
 
 
-@pytest.mark.parametrize("file", ["user.onnx", "event_bill.onnx", "network.json", "event_tokenizer.json",
-                                  "language_tokenizer.json"])
+@pytest.mark.parametrize(
+    "file", ["user.onnx", "event_bill.onnx", "network.json", "event_tokenizer.json", "language_tokenizer.json"]
+)
 def test_what_shapes_a_vector_changes_the_model_version(tmp_path, file):
     assert build(tmp_path, **{file: b"other"}).model_version != build(tmp_path).model_version
 
@@ -75,8 +87,13 @@ def test_what_shapes_no_vector_leaves_the_model_version(tmp_path, file):
 
 def test_each_key_of_the_shaping_part_changes_the_model_version(tmp_path):
     versions = {build(tmp_path).model_version}
-    for key, value in [("template", "{item}"), ("max_events", 9), ("max_tokens", 7), ("window_days", 91),
-                       ("name", "bills")]:
+    for key, value in [
+        ("template", "{item}"),
+        ("max_events", 9),
+        ("max_tokens", 7),
+        ("window_days", 91),
+        ("name", "bills"),
+    ]:
         bill = SHAPING["sources"][0] | {key: value}
         versions.add(build(tmp_path, SHAPING | {"sources": [bill, SHAPING["sources"][1]]}).model_version)
     versions.add(build(tmp_path, SHAPING | {"sources": SHAPING["sources"][::-1]}).model_version)
@@ -97,7 +114,7 @@ def test_any_changed_byte_is_found(tmp_path):
     for file in sorted(made.path.iterdir()):
         whole = file.read_bytes()
         for position in {0, len(whole) // 2, len(whole) - 2}:
-            file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1:])
+            file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
             with pytest.raises(ReleaseError, match=file.name):
                 release.read(made.path)
         file.write_bytes(whole)
@@ -190,15 +207,20 @@ def test_current_names_a_release_that_was_checked(tmp_path):
 
 def test_a_killed_export_leaves_no_release(tmp_path):
     """The process dies with a sealed draft in hand: no release is seen, and the next export works."""
-    script = ("import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; import os, signal\n"
-              "from tests.model.serving.test_release import *\n"
-              "with release.draft(Path(sys.argv[1])) as folder:\n"
-              "    fill(folder)\n"
-              "    release.seal(folder, checkpoint='c', precision='fp32', shaping=SHAPING, texts=TEXTS)\n"
-              "    os.kill(os.getpid(), signal.SIGKILL)\n")
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; import os, signal\n"
+        "from tests.model.serving.test_release import *\n"
+        "with release.draft(Path(sys.argv[1])) as folder:\n"
+        "    fill(folder)\n"
+        "    release.seal(folder, checkpoint='c', precision='fp32', shaping=SHAPING, texts=TEXTS)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
     root = Path(__file__).parents[3]
-    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path), str(root)], check=False,
-                            env=os.environ | {"PYTHONPATH": str(root)})
+    killed = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), str(root)],
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
     assert killed.returncode == -9
     assert all(entry.name.startswith(".draft-") for entry in tmp_path.iterdir())
     made = build(tmp_path)

@@ -28,9 +28,7 @@ SHORT = replace(PLAIN, steps=3, warmup_steps=1, validate_every=2, save_every=2, 
 def small_data() -> tuple:
     profiles = made_up_profiles(24, events=6, searches=2)
     config = network_config(head=24)  # an embedding of another width than the backbone
-    config = replace(
-        config, encoder=replace(config.encoder, layers=1), backbone=replace(config.backbone, layers=1)
-    )
+    config = replace(config, encoder=replace(config.encoder, layers=1), backbone=replace(config.backbone, layers=1))
     return profiles, made_up_pairs(profiles), config
 
 
@@ -59,9 +57,7 @@ def numbers(losses: Losses) -> list[float]:
     return [losses.total.item(), losses.language.item(), losses.contrastive.item()]
 
 
-def literal(
-    reader: Reader, drawn: Drawn, outputs: list[PairOutputs]
-) -> tuple[list[float], dict[str, torch.Tensor]]:
+def literal(reader: Reader, drawn: Drawn, outputs: list[PairOutputs]) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Eq. 5 over all that was read, in one graph."""
     training, examples = reader.training, reader.examples
     contrastive = contrastive_loss(
@@ -108,9 +104,7 @@ def test_gradients_are_those_of_one_forward(profiles_per_forward: int | None, ge
 def test_dropout_falls_on_the_same_places_in_both_readings() -> None:
     reader, drawn = made(replace(PLAIN, profiles_per_forward=3), dropout=0.3)
     calls = []
-    hook = reader.network.register_forward_pre_hook(
-        lambda network, given: calls.append((torch.get_rng_state(), given))
-    )
+    hook = reader.network.register_forward_pre_hook(lambda network, given: calls.append((torch.get_rng_state(), given)))
     torch.manual_seed(5)
     before = torch.get_rng_state()
     found = gradients(reader, drawn)

@@ -53,9 +53,7 @@ def literal_contrastive(
 @pytest.mark.parametrize("margin", [-0.2, 0.0, MARGIN, 2.0])
 @pytest.mark.parametrize("tau", [TAU, 0.5])
 @pytest.mark.parametrize("answer_negatives", ["answers", "users"])
-def test_contrastive_loss_is_its_three_sums(
-    mask_same: bool, margin: float, tau: float, answer_negatives: str
-) -> None:
+def test_contrastive_loss_is_its_three_sums(mask_same: bool, margin: float, tau: float, answer_negatives: str) -> None:
     answer = [0, 1, 0, 2, 3, 1, 4]
     users, answers = unit_vectors(7, seed=1), unit_vectors(5, seed=2)[answer]
     expected, dropped = literal_contrastive(
@@ -88,9 +86,7 @@ def test_gradients_are_those_of_the_three_sums(answer_negatives: str) -> None:
             for step in (1e-4, -1e-4):
                 moved = [users.numpy().copy(), answers.numpy().copy()]
                 moved[place][row, column] += step
-                sides.append(
-                    literal_contrastive(*moved, answer, MARGIN, True, answer_negatives=answer_negatives)[0]
-                )
+                sides.append(literal_contrastive(*moved, answer, MARGIN, True, answer_negatives=answer_negatives)[0])
             slope = (sides[0] - sides[1]) / 2e-4
             assert leaf.grad[row, column].item() == pytest.approx(slope, abs=1e-4)
 

@@ -34,18 +34,14 @@ def test_ks_is_the_largest_distance_over_every_threshold() -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, 60)
     scores = np.round(rng.normal(size=60) + labels, 1)  # with ties
-    literal = max(
-        abs((scores[labels == 1] >= cut).mean() - (scores[labels == 0] >= cut).mean()) for cut in scores
-    )
+    literal = max(abs((scores[labels == 1] >= cut).mean() - (scores[labels == 0] >= cut).mean()) for cut in scores)
     assert kolmogorov_smirnov(labels, scores) == pytest.approx(literal)
     assert kolmogorov_smirnov(labels, -scores) == pytest.approx(
         max(abs((scores[labels == 1] <= cut).mean() - (scores[labels == 0] <= cut).mean()) for cut in scores)
     )
 
 
-def test_each_score_is_that_of_a_regression_fitted_on_the_fit_half(
-    data: tuple[np.ndarray, np.ndarray],
-) -> None:
+def test_each_score_is_that_of_a_regression_fitted_on_the_fit_half(data: tuple[np.ndarray, np.ndarray]) -> None:
     features, labels = data
     result = probe(features, labels, IDS)
     for score in result.scores:
@@ -69,10 +65,14 @@ def test_the_nearest_class_is_by_the_cosine_to_each_classs_mean(data: tuple[np.n
     result = nearest_class(vectors, labels, IDS, salts=SALTS[:2])
     for score in result.scores:
         fit = fit_half(IDS, score.salt)
-        prototypes = [np.mean([v for v, one, here in zip(vectors, labels, fit, strict=True) if here and one == c], 0)
-                      for c in (0, 1)]
-        nearer = [v @ prototypes[1] / np.linalg.norm(prototypes[1]) - v @ prototypes[0] / np.linalg.norm(prototypes[0])
-                  for v in vectors[~fit]]
+        prototypes = [
+            np.mean([v for v, one, here in zip(vectors, labels, fit, strict=True) if here and one == c], 0)
+            for c in (0, 1)
+        ]
+        nearer = [
+            v @ prototypes[1] / np.linalg.norm(prototypes[1]) - v @ prototypes[0] / np.linalg.norm(prototypes[0])
+            for v in vectors[~fit]
+        ]
         assert score.auc == pytest.approx(roc_auc_score(labels[~fit], nearer))
         assert score.ks == pytest.approx(kolmogorov_smirnov(labels[~fit], nearer))
     assert result.auc > 0.6
@@ -91,17 +91,13 @@ def test_a_score_does_not_depend_on_the_order_of_users(data: tuple[np.ndarray, n
     assert turned.auc == pytest.approx(probe(features, labels, IDS, salts=SALTS[:1]).auc, abs=0.01)
 
 
-def test_the_rival_is_scored_on_the_same_halves_and_takes_missing_values(
-    data: tuple[np.ndarray, np.ndarray],
-) -> None:
+def test_the_rival_is_scored_on_the_same_halves_and_takes_missing_values(data: tuple[np.ndarray, np.ndarray]) -> None:
     features, labels = data
     features = features.copy()
     features[::5, 3] = np.nan
     result = rival(features, labels, IDS, salts=SALTS[:2])
     ours = probe(np.nan_to_num(features), labels, IDS, salts=SALTS[:2])
-    assert [(s.salt, s.fitted, s.scored) for s in result.scores] == [
-        (s.salt, s.fitted, s.scored) for s in ours.scores
-    ]
+    assert [(s.salt, s.fitted, s.scored) for s in result.scores] == [(s.salt, s.fitted, s.scored) for s in ours.scores]
     assert result.auc > 0.65
 
 

@@ -54,9 +54,7 @@ def pairs(profiles: pa.Table) -> pa.Table:
 
 def small() -> NetworkConfig:
     config = network_config()
-    return replace(
-        config, encoder=replace(config.encoder, layers=1), backbone=replace(config.backbone, layers=1)
-    )
+    return replace(config, encoder=replace(config.encoder, layers=1), backbone=replace(config.backbone, layers=1))
 
 
 def silent(line: str) -> None:
@@ -84,9 +82,7 @@ def test_ten_pairs_are_learnt_to_the_letter(tmp_path: Path) -> None:
             "split": pa.array(["train"] * 10),
         }
     )
-    training = TrainingConfig(
-        steps=150, profiles_per_step=10, learning_rate=4e-3, warmup_steps=10, validate_every=1000
-    )
+    training = TrainingConfig(steps=150, profiles_per_step=10, learning_rate=4e-3, warmup_steps=10, validate_every=1000)
     folder = train(profiles, pairs, small(), training, tmp_path / "checkpoint", log=silent)
     network, tokenizers, _ = load_checkpoint(folder)
     assert generate(network, tokenizers, profiles, asked) == answers
@@ -110,9 +106,7 @@ def test_frozen_encoders_stay_and_their_vectors_are_made_once(
     start = train(profiles, pairs, small(), replace(frozen, steps=0), tmp_path / "start", log=silent)
     found = [json.loads((path / "metrics.json").read_text()) for path in (still, asked)]
     np.testing.assert_allclose(*[metrics["curve"]["loss"] for metrics in found], rtol=1e-4)
-    np.testing.assert_allclose(
-        *[[part["loss"] for part in metrics["validation"]] for metrics in found], rtol=1e-4
-    )
+    np.testing.assert_allclose(*[[part["loss"] for part in metrics["validation"]] for metrics in found], rtol=1e-4)
     (before, _, _), (after, _, _) = load_checkpoint(start), load_checkpoint(still)
     for name, weight in before.state_dict().items():
         assert torch.equal(weight, after.state_dict()[name]) == name.startswith("encoders."), name
@@ -172,9 +166,7 @@ def test_a_finished_run_is_left_as_it_is_and_another_starts_afresh(
     assert metrics(folder)["seed"] == 1
 
 
-def test_a_state_of_other_data_is_not_gone_on_from(
-    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
-) -> None:
+def test_a_state_of_other_data_is_not_gone_on_from(profiles: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
     def kill(line: str) -> None:
         if line.startswith("step 3"):
             raise Killed
@@ -182,14 +174,7 @@ def test_a_state_of_other_data_is_not_gone_on_from(
     with pytest.raises(Killed):
         train(profiles, pairs, small(), SHORT, tmp_path, log=kill)
     lines: list[str] = []
-    train(
-        profiles.slice(0, 30),
-        made_up_pairs(profiles.slice(0, 30)),
-        small(),
-        SHORT,
-        tmp_path,
-        log=lines.append,
-    )
+    train(profiles.slice(0, 30), made_up_pairs(profiles.slice(0, 30)), small(), SHORT, tmp_path, log=lines.append)
     assert any("starting afresh" in line for line in lines)
     assert len(metrics(tmp_path)["curve"]["loss"]) == 7
 
@@ -322,22 +307,14 @@ def test_training_does_without_an_mlflow_that_fails(
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_checkpoint_embeds_as_it_did_when_written(
-    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
-) -> None:
+def test_a_checkpoint_embeds_as_it_did_when_written(profiles: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
     torch.manual_seed(123)
     before = torch.random.get_rng_state()
     one = initialise(profiles, pairs, small(), tmp_path / "one", log=silent)
     assert torch.equal(torch.random.get_rng_state(), before)
     two = initialise(profiles, pairs, small(), tmp_path / "two", log=silent)
     other = initialise(profiles, pairs, small(), tmp_path / "other", seed=1, log=silent)
-    files = {
-        "config.json",
-        "model.safetensors",
-        "event_tokenizer.json",
-        "language_tokenizer.json",
-        "metrics.json",
-    }
+    files = {"config.json", "model.safetensors", "event_tokenizer.json", "language_tokenizer.json", "metrics.json"}
     assert {path.name for path in one.iterdir()} == files
     vectors = [embed(*load_checkpoint(folder)[:2], profiles, [None]) for folder in (one, two, other)]
     assert np.array_equal(vectors[0], vectors[1])
@@ -366,8 +343,10 @@ def test_batches_are_a_function_of_seed_and_step(profiles: pa.Table, pairs: pa.T
     steps = [9, 2, 5, 2]  # in any order
     for step in steps:
         assert np.array_equal(examples.lay(one.drawn(step)).ids_BL, examples.lay(two.drawn(step)).ids_BL)
-    assert any(not np.array_equal(examples.lay(one.drawn(step)).ids_BL, examples.lay(other.drawn(step)).ids_BL)
-               for step in steps)
+    assert any(
+        not np.array_equal(examples.lay(one.drawn(step)).ids_BL, examples.lay(other.drawn(step)).ids_BL)
+        for step in steps
+    )
     whole = replace(SHORT, profiles_per_step=1)
     single, users = Batches(examples, whole, 0), len(examples.profiles)
     seen = [user for step in range(users) for user in single.drawn(step).users_B]
@@ -388,9 +367,7 @@ def test_pairs_without_a_training_split_are_refused(profiles: pa.Table, tmp_path
         train(profiles, made_up_pairs(profiles, validation=1.1), small(), SHORT, tmp_path, log=silent)
 
 
-def test_a_checkpoint_of_another_shape_is_refused(
-    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
-) -> None:
+def test_a_checkpoint_of_another_shape_is_refused(profiles: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
     folder = initialise(profiles, pairs, small(), tmp_path, log=silent)
     config = load_checkpoint(folder)[2]
     narrow = replace(config, backbone=replace(config.backbone, feedforward=64))

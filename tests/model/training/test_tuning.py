@@ -75,8 +75,10 @@ def test_vectors_behind_kept_profiles_are_those_of_forward_users(network, profil
 def test_the_gradient_behind_kept_profiles_is_that_of_forward_users(network, profiles, read):
     found, tokenizers = network
     rows = read_profiles(profiles, found.config)
-    ids = [tokenizers.event_ids(part.texts, source.max_tokens)
-           for source, part in zip(found.config.sources, rows.sources, strict=True)]
+    ids = [
+        tokenizers.event_ids(part.texts, source.max_tokens)
+        for source, part in zip(found.config.sources, rows.sources, strict=True)
+    ]
     users = np.array([0, 3, 8, 9])
     aim = torch.randn(4, found.config.backbone.width, generator=torch.Generator().manual_seed(0))
 
@@ -85,8 +87,11 @@ def test_the_gradient_behind_kept_profiles_is_that_of_forward_users(network, pro
         (embed(vectors) * aim).sum().backward(inputs=[vectors])
         return vectors.grad
 
-    whole = gradient(lambda vectors: found.forward_users(
-        found.profile_tensors(rows.batch(users), ids), vectors[None], torch.ones(1, len(vectors)).long())[:, 0])
+    whole = gradient(
+        lambda vectors: found.forward_users(
+            found.profile_tensors(rows.batch(users), ids), vectors[None], torch.ones(1, len(vectors)).long()
+        )[:, 0]
+    )
     torch.testing.assert_close(gradient(lambda vectors: read.read(users, vectors)), whole, atol=1e-5, rtol=1e-4)
 
 
@@ -95,16 +100,19 @@ def test_answers_behind_kept_profiles_are_those_of_reading_everything_anew(netwo
     """A greedy decoding that reads the profile and the answer so far again for every token."""
     found, tokenizers = network
     rows = read_profiles(profiles.slice(0, 20), found.config)
-    ids = [tokenizers.event_ids(part.texts, source.max_tokens)
-           for source, part in zip(found.config.sources, rows.sources, strict=True)]
+    ids = [
+        tokenizers.event_ids(part.texts, source.max_tokens)
+        for source, part in zip(found.config.sources, rows.sources, strict=True)
+    ]
     expected = []
     with torch.no_grad():
         tokens, mask = found.read_profile(found.profile_tensors(rows.batch(np.arange(20)), ids))
         for user in range(20):
             suffix, chosen = torch.from_numpy(start_vectors(*network, instruction))[None], []
             while len(chosen) < 6 and tokenizers.end not in chosen:
-                hidden = found.read_packed(tokens[user : user + 1], mask[user : user + 1], suffix,
-                                             torch.ones(1, suffix.shape[1]).long())
+                hidden = found.read_packed(
+                    tokens[user : user + 1], mask[user : user + 1], suffix, torch.ones(1, suffix.shape[1]).long()
+                )
                 chosen.append(int(found.token_logits(hidden[0, -1]).argmax()))
                 suffix = torch.cat([suffix, found.token_vectors(torch.tensor([[chosen[-1]]]))], dim=1)
             expected.append(tokenizers.answer_text(chosen))
@@ -185,19 +193,31 @@ def test_more_shots_than_there_are_is_all_of_them():
         np.testing.assert_array_equal(draw_shots(labels, shots), np.arange(5))
 
 
-@pytest.mark.parametrize(("labels", "shots", "message"), [
-    ([1, 1, 1], None, r"have the labels \[1\] alone: label some of another"),
-    ([], None, r"have the labels \[\] alone"),
-    ([0, 0, 1], None, "only one user to tune with has the label 1: label more"),
-    ([0, 0, 1, 1, 2, 2, 0], 5, "5 shots are too few for 3 classes: take at least 2 of each, 6 in all"),
-])
+@pytest.mark.parametrize(
+    ("labels", "shots", "message"),
+    [
+        ([1, 1, 1], None, r"have the labels \[1\] alone: label some of another"),
+        ([], None, r"have the labels \[\] alone"),
+        ([0, 0, 1], None, "only one user to tune with has the label 1: label more"),
+        ([0, 0, 1, 1, 2, 2, 0], 5, "5 shots are too few for 3 classes: take at least 2 of each, 6 in all"),
+    ],
+)
 def test_labels_that_cannot_be_tuned_with_are_refused(labels, shots, message):
     with pytest.raises(TuningError, match=message):
         draw_shots(labels, shots)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"learning_rate": -1.0}, {"temperature": float("nan")},
-                                   {"batch_size": 0}, {"held_out": 1.0}, {"margin": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"learning_rate": -1.0},
+        {"temperature": float("nan")},
+        {"batch_size": 0},
+        {"held_out": 1.0},
+        {"margin": -1.0},
+    ],
+)
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(TuningError, match=f"{next(iter(wrong))} is "):
         replace(TuningConfig(), **wrong)

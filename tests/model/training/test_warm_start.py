@@ -88,7 +88,8 @@ def test_an_untrained_network_hands_on_what_words_say():
     """Users who share an interest lie closer than others before a single step, and do not from random weights."""
     profiles = made_up_profiles(120)
     config, tokenizers, examples, _ = prepare(
-        profiles, made_up_pairs(profiles), network_config(), TrainingConfig(profiles_per_step=100))
+        profiles, made_up_pairs(profiles), network_config(), TrainingConfig(profiles_per_step=100)
+    )
     torch.manual_seed(0)
     network = InstructUE(config)
     users = np.arange(len(examples.profiles))
