@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 from benchmarks import company
 from benchmarks.report import Row, seconds, write
 from jobs.config.deployment import Deployment
-from jobs.lake import spark_tables as tables
+from jobs.lake import spark_tables
 from jobs.lake.session import session
 from jobs.serving.embed import ROWS_PER_BATCH, batched, embedder_of
 from jobs.serving.embed_udf import RETURNS, embed_rows, opened
@@ -103,7 +103,7 @@ def measure(spark: SparkSession, deployment: Deployment, users: int) -> dict[str
     """Users per second of the three, the best of their turns; caches of texts are warm in all."""
     company.release(deployment)
     path = deployment.table("user_profiles")
-    tables.replace_day(spark.createDataFrame(company.profiles(deployment, users)).repartition(2), path, DAY)
+    spark_tables.replace_day(spark.createDataFrame(company.profiles(deployment, users)).repartition(2), path, DAY)
     profiles: DataFrame = (
         spark.read.format("delta").load(path).withColumn("scenarios", F.lit(",".join(deployment.scenario_names)))
     )

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from benchmarks import company
 from benchmarks.report import Row, write
 from jobs.config.deployment import Deployment
-from jobs.lake import spark_tables as tables
+from jobs.lake import spark_tables
 from jobs.lake.delta import midnight
 from jobs.lake.session import session
 from jobs.serving.embed import Embedded, embed
@@ -29,7 +29,7 @@ WARM, FIRST, SECOND = date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)
 def assemble(spark: SparkSession, deployment: Deployment, day: date, rows: pa.Table, users: int) -> None:
     """Write a day of `user_profiles`, its run recorded, as the job does; `users` have a profile by then."""
     at = pa.array([midnight(day)] * len(rows), pa.timestamp("us", "UTC"))
-    with tables.job_run(spark, deployment, "assemble", day) as run:
+    with spark_tables.job_run(spark, deployment, "assemble", day) as run:
         made = spark.createDataFrame(rows.append_column("as_of", at))
         run.replace(made, "user_profiles", ["user_id", "profile_hash"])
         run.details["users"] = users

@@ -23,7 +23,7 @@ from pyspark.sql import SparkSession
 from benchmarks import company, servers
 from benchmarks.report import Row, seconds, write
 from jobs.config.deployment import Deployment
-from jobs.lake import spark_tables as tables
+from jobs.lake import spark_tables
 from jobs.lake.delta import midnight
 from jobs.lake.session import session
 from jobs.serving.lookup import Lookup
@@ -57,7 +57,7 @@ def embedded(spark: SparkSession, company: Deployment, users: int) -> None:
             "created_at": pa.array([datetime.now(UTC)] * len(vectors), pa.timestamp("us", "UTC")),
         }
     )
-    with tables.job_run(spark, company, "embed", DAY) as run:
+    with spark_tables.job_run(spark, company, "embed", DAY) as run:
         run.replace(spark.createDataFrame(rows), "user_embeddings", ["user_id", "scenario"])
 
 

@@ -25,7 +25,7 @@ import pandas as pd
 import typer
 
 from examples import run
-from jobs.cli import exit_codes as exits
+from jobs.cli import exit_codes
 from jobs.config.deployment import Deployment
 
 COUPON_AS_OF, YEAR_END = date(2017, 7, 1), date(2018, 1, 1)
@@ -211,4 +211,4 @@ PARTS = {
 }
 
 if __name__ == "__main__":
-    exits.run(app)
+    exit_codes.run(app)

@@ -19,7 +19,7 @@ import pandas as pd
 import typer
 
 from examples import run
-from jobs.cli import exit_codes as exits
+from jobs.cli import exit_codes
 from jobs.config.deployment import Deployment
 
 AS_OF = date(2011, 9, 10)
@@ -123,4 +123,4 @@ def labels(found: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    exits.run(app)
+    exit_codes.run(app)

@@ -19,10 +19,10 @@ import pyarrow as pa
 from deltalake import write_deltalake
 from rich.console import RenderableType
 
-from jobs.cli import pipeline as line
+from jobs.cli import pipeline
 from jobs.cli.pipeline import Steps
 from jobs.config.deployment import Deployment
-from jobs.console import output as report
+from jobs.console import output
 from model.errors import InstructUEError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,11 +57,11 @@ def run(name: str, parts: Iterable[Part], data: Path, *, steps: int | None, seed
         How many trainings, with the seeds 0, 1, ...; what is not learned is made once.
     """
     if data.parent == DATA and not data.is_dir():
-        report.out.print(f"skipped: no {name} data in {data}; name its folder with DATA=", style="yellow")
+        output.out.print(f"skipped: no {name} data in {data}; name its folder with DATA=", style="yellow")
         return
     data = data.resolve()
     os.chdir(ROOT)
-    with line.chatter_to(ROOT / "logs" / f"{name}.log"):
+    with pipeline.chatter_to(ROOT / "logs" / f"{name}.log"):
         step = Steps()
         tables: list[RenderableType] = []
         for part in parts:
@@ -70,12 +70,12 @@ def run(name: str, parts: Iterable[Part], data: Path, *, steps: int | None, seed
                 shutil.rmtree(deployment.resolve(place), ignore_errors=True)
             with step(f"{deployment.name}: load the publisher's tables"):
                 part.load(deployment, data)
-            found = [line.first_day(deployment, part.as_of, step, train_steps=steps)]
-            found += [line.train_and_judge(deployment, step, steps, seed) for seed in range(1, seeds)]
-            tables += [line.accounts(deployment), *map(report.probe, found)]
-        report.out.print()
+            found = [pipeline.first_day(deployment, part.as_of, step, train_steps=steps)]
+            found += [pipeline.train_and_judge(deployment, step, steps, seed) for seed in range(1, seeds)]
+            tables += [pipeline.accounts(deployment), *map(output.probe, found)]
+        output.out.print()
         for table in (*tables, step.table()):
-            report.out.print(table)
+            output.out.print(table)
 
 
 def read(data: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:

@@ -18,7 +18,7 @@ import pandas as pd
 import typer
 
 from examples import run
-from jobs.cli import exit_codes as exits
+from jobs.cli import exit_codes
 from jobs.config.deployment import Deployment
 
 AS_OF = date(2005, 10, 1)
@@ -139,4 +139,4 @@ def _band(values: pd.Series, names: dict[float, str]) -> pd.Series:
 
 
 if __name__ == "__main__":
-    exits.run(app)
+    exit_codes.run(app)

@@ -57,14 +57,14 @@ def history(spark, tmp_path) -> History:
 @pytest.fixture(scope="module")
 def made() -> pa.Table:
     """Profiles of the company that evaluations over seeds are tried on."""
-    from tests.support import study_company as studied  # torch and transformers: not for those who ask for no study
+    from tests.support import study_company  # torch and transformers: not for those who ask for no study
 
-    return studied.profiles()
+    return study_company.profiles()
 
 
 @pytest.fixture(scope="module")
 def shopped(tmp_path_factory, made) -> Deployment:
     """A company with training tables, profiles and labels of two scenarios, and no release."""
-    from tests.support import study_company as studied
+    from tests.support import study_company
 
-    return studied.make(tmp_path_factory.mktemp("studied"), made)
+    return study_company.make(tmp_path_factory.mktemp("studied"), made)

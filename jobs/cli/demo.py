@@ -20,11 +20,11 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from jobs.cli import pipeline as line
+from jobs.cli import pipeline
 from jobs.cli.exit_codes import run
 from jobs.cli.pipeline import LineError, Steps
 from jobs.config.deployment import Deployment
-from jobs.console import output as report
+from jobs.console import output
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "conf" / "demo.yaml"
@@ -47,18 +47,24 @@ def demo(
     os.chdir(ROOT)
     _start_afresh()
     deployment = Deployment.read(CONFIG)
-    with line.chatter_to(LOG):
+    with pipeline.chatter_to(LOG):
         step = Steps()
         with step(f"generate {users:,} users"):
             generate(deployment, DAY1, users=users)
-        evaluated = line.first_day(deployment, DAY1, step, train_steps=steps)
+        evaluated = pipeline.first_day(deployment, DAY1, step, train_steps=steps)
         with step(f"generate: the rows of {DAY1} arrive"):
             generate(deployment, DAY2, users=users)
         second_day(deployment, step)
-        answers = line.ask(deployment, "food", step)
-        report.out.print()
-        for part in (line.accounts(deployment), step.table(), report.probe(evaluated), *answers, _where(deployment)):
-            report.out.print(part)
+        answers = pipeline.ask(deployment, "food", step)
+        output.out.print()
+        for part in (
+            pipeline.accounts(deployment),
+            step.table(),
+            output.probe(evaluated),
+            *answers,
+            _where(deployment),
+        ):
+            output.out.print(part)
 
 
 def second_day(deployment: Deployment, step: Steps) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, RenderableType
 
 from jobs.config.deployment import Deployment
-from jobs.console import output as report
+from jobs.console import output
 from jobs.lake.errors import mendable
 from model.errors import InstructUEError
 
@@ -41,15 +41,15 @@ class Steps:
     seconds: list[tuple[str, float]] = field(default_factory=list)
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[report.Told]:
+    def __call__(self, name: str) -> Iterator[output.Told]:
         begin = time.monotonic()
-        with report.step(name) as told:
+        with output.step(name) as told:
             yield told
         self.seconds.append((name, time.monotonic() - begin))
 
     def table(self) -> RenderableType:
         rows = [*self.seconds, ("all", time.monotonic() - self.begin)]
-        return report.table(
+        return output.table(
             "Seconds of each step", ("step", "seconds"), [(name, round(seconds, 1)) for name, seconds in rows]
         )
 
@@ -102,13 +102,13 @@ def ask(deployment: Deployment, scenario: str, step: Steps) -> list[RenderableTy
         look_up = Lookup(deployment)
         begin = time.perf_counter()
         answers = look_up([user])
-        vectors = report.vectors(answers, (time.perf_counter() - begin) * 1000)
+        vectors = output.vectors(answers, (time.perf_counter() - begin) * 1000)
     query = f"SELECT * FROM most_similar('{user}', '{scenario}', 5)"
     with spark(deployment, step) as session, step("ask in SQL"):
         from jobs.lake.sql.views import fetch, rows, sql
 
         answer = fetch(sql(session, deployment, query))
-    return [vectors, report.table(query, answer.column_names, [*rows(answer)])]
+    return [vectors, output.table(query, answer.column_names, [*rows(answer)])]
 
 
 def accounts(deployment: Deployment) -> RenderableType:
@@ -116,7 +116,7 @@ def accounts(deployment: Deployment) -> RenderableType:
     import deltalake
 
     runs: list[dict[str, Any]] = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table().to_pylist()
-    return report.accounts(sorted(runs, key=lambda run: run["started_at"]))
+    return output.accounts(sorted(runs, key=lambda run: run["started_at"]))
 
 
 def spark(deployment: Deployment, step: Steps) -> AbstractContextManager[SparkSession]:
@@ -136,7 +136,7 @@ def chatter_to(log: Path) -> Iterator[None]:
     log.unlink(missing_ok=True)
     _flush()
     kept = {1: os.dup(1), 2: os.dup(2)}
-    consoles: tuple[tuple[Console, int], ...] = ((report.out, 1), (report.err, 2))
+    consoles: tuple[tuple[Console, int], ...] = ((output.out, 1), (output.err, 2))
     for console, number in consoles:
         console.file = os.fdopen(os.dup(kept[number]), "w", buffering=1)
     with log.open("ab") as chatter:

@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from jobs.config import yaml_file as document
+from jobs.config import yaml_file
 from jobs.config.sections import (
     Aggregate,
     Attributes,
@@ -74,7 +74,7 @@ class Deployment(Block):
             No such file, not YAML, or mistakes in it; all of them in one message.
         """
         path = Path(path).resolve()
-        content = document.content(path, "deployment file", "name one with --config", DeploymentError)
+        content = yaml_file.content(path, "deployment file", "name one with --config", DeploymentError)
         if not isinstance(content, dict):
             raise DeploymentError(f"deployment file {path} must be a mapping of keys, see conf/demo.yaml")
         deployment, mistakes = None, _name_mistakes(content)

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.console import output as report
+from jobs.console import output
 from model.atomic_write import whole
 
 
@@ -48,7 +48,7 @@ class Result:
 
     def save(self, folder: Path) -> None:
         """Write `<name>.json` and `<name>.md`, over those of the last run."""
-        data = json.dumps(report.plain(self), indent=1, ensure_ascii=False) + "\n"
+        data = json.dumps(output.plain(self), indent=1, ensure_ascii=False) + "\n"
         for end, text in ((".json", data), (".md", self.markdown())):
             with whole(folder / f"{self.name}{end}") as file:
                 file.write_text(text, encoding="utf-8")
@@ -72,7 +72,7 @@ class Result:
             Text(self.title, style="bold"),
             *(Text(note, style="dim") for note in self.notes),
             Text(),
-            *(report.table(table.title, table.columns, table.rows) for table in self.tables),
+            *(output.table(table.title, table.columns, table.rows) for table in self.tables),
             Text("written: " + ", ".join(files), style="dim"),
         )
 

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
-from jobs.lake import spark_tables as tables
+from jobs.lake import spark_tables
 from jobs.lake.spark_tables import moment
 from jobs.operations.cost_estimate import Costs, costs
 from jobs.profiles import source_tables as sources
@@ -117,7 +117,7 @@ def check(
     versions: dict[str, int] = {}
 
     def read(table: str) -> DataFrame:
-        return tables.pinned(spark, deployment, table, versions)
+        return spark_tables.pinned(spark, deployment, table, versions)
 
     spans = _spans(sources.judged(deployment, sources.opened(deployment, read)), now.date())
     as_of = as_of or _day_after(spans, deployment, now.date())

@@ -19,10 +19,10 @@ from pyspark.sql import functions as F
 
 from feature_repo.vectors import DTYPE
 from jobs.config.deployment import Deployment
-from jobs.lake import run_log as runs
+from jobs.lake import run_log
 from jobs.lake.run_log import Run
 from jobs.lake.spark_tables import moment
-from jobs.training import registry as releases
+from jobs.training import registry
 from jobs.training.train import network
 from model.data.config import NetworkConfig
 from model.data.text import Tokenizers
@@ -144,7 +144,7 @@ def costs(rows: DataFrame, deployment: Deployment, before: date, as_of: date) ->
     tokens = _tokens(deployment, count, folder)
     laid_out, width = network(deployment), _width(deployment, folder)
     fixed = laid_out.fixed_tokens + sum(tokens.instructions.values())
-    done = [run for run in runs.read(deployment, "embed") if run.status == "ok" and run.details.get("embedded")]
+    done = [run for run in run_log.read(deployment, "embed") if run.status == "ok" and run.details.get("embedded")]
 
     def cost(users: int, events: int, texts: str, length: str) -> Cost:
         vectors = users * len(deployment.scenario_names)
@@ -178,10 +178,10 @@ def costs(rows: DataFrame, deployment: Deployment, before: date, as_of: date) ->
 
 def tokenizers_folder(deployment: Deployment) -> Path | None:
     """The release in use, or else the checkpoint that was trained last; None before either is there."""
-    if (releases.folder(deployment) / CURRENT).exists():
-        return current(releases.folder(deployment))
-    if (releases.checkpoints(deployment) / CURRENT).exists():
-        return releases.checkpoint(deployment)
+    if (registry.folder(deployment) / CURRENT).exists():
+        return current(registry.folder(deployment))
+    if (registry.checkpoints(deployment) / CURRENT).exists():
+        return registry.checkpoint(deployment)
     return None
 
 
@@ -302,7 +302,7 @@ def _source_texts(read: Mapping[str, int], max_tokens: int) -> Texts:
 
 def _tokens(deployment: Deployment, count: Mapping[str, Any], folder: Path | None) -> Tokens:
     laid_out = network(deployment)
-    texts = releases.instructions(deployment)
+    texts = registry.instructions(deployment)
     if folder is None:
         lengths = [len((text or "").split()) + 1 for text in texts.values()]
     else:

@@ -24,7 +24,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
-from jobs.lake import run_log as runs
+from jobs.lake import run_log
 from jobs.lake import spark_tables as tables
 from jobs.lake.delta import days, delta, exists, locked
 from jobs.lake.errors import MADE_BY, TableError
@@ -33,7 +33,7 @@ from jobs.lake.run_log import Record
 KEYS = {"user_profiles": ("user_id",), "user_embeddings": ("user_id", "scenario"), "user_vectors": ("user_id",)}
 """Tables of which the latest row at or before a day is asked for, and what it is the latest of."""
 REJECTED = "rejected_rows"
-TABLES = (*KEYS, "training_profiles", "userqa", REJECTED, "online_users", runs.TABLE)
+TABLES = (*KEYS, "training_profiles", "userqa", REJECTED, "online_users", run_log.TABLE)
 DAILY = ("assemble", "embed", "publish")
 MEGABYTE = 1e6
 
@@ -110,16 +110,16 @@ def _drop_superseded(
     for job in DAILY:
         _require_settled(deployment, job, horizon)
     # Said before a row goes: from now on a day before the horizon can no longer be made again.
-    run.details[runs.HORIZON] = str(horizon)
+    run.details[run_log.HORIZON] = str(horizon)
     run.replacing()
     with session() as spark:
         return {table: _drop(spark, deployment, table, horizon) for table in old}
 
 
 def _require_settled(deployment: Deployment, job: str, horizon: date) -> None:
-    before = [run.day for run in runs.read(deployment, job, last=horizon) if run.left_rows]
-    if before and (reason := runs.stale(deployment, job, before[-1])):
-        first = runs.first_stale(deployment, job, before[-1])
+    before = [run.day for run in run_log.read(deployment, job, last=horizon) if run.left_rows]
+    if before and (reason := run_log.stale(deployment, job, before[-1])):
+        first = run_log.first_stale(deployment, job, before[-1])
         raise TableError(
             f"rows before {horizon} cannot be dropped, for {before[-1]} is stale: {reason}; run "
             f"`instructue {job} --as-of {first} --through {before[-1]}` first"

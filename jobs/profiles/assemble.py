@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
-from jobs.lake import spark_tables as tables
+from jobs.lake import spark_tables
 from jobs.lake.spark_tables import JobRun, SourceError, job_run, moment
 from jobs.profiles.build import Account, Profiles, Totals, ended, profiles
 
@@ -121,23 +121,23 @@ def refuse_too_many(run: JobRun, totals: Totals) -> None:
 def keep_rejected(run: JobRun, found: Profiles, totals: Totals) -> dict[str, dict[str, int]]:
     """Replace the day's `rejected_rows`; how many rows each source lost for each reason."""
     if not any(account.rejected for account in totals.accounts.values()):
-        tables.clear_day(run.spark, run.deployment.table("rejected_rows"), run.as_of)
+        spark_tables.clear_day(run.spark, run.deployment.table("rejected_rows"), run.as_of)
         return {}
     refused = found.rejected().cache()
     counts: dict[str, dict[str, int]] = {}
     for row in refused.groupBy("source", "reason").count().orderBy("source", "reason").collect():
         counts.setdefault(row["source"], {})[row["reason"]] = row["count"]
-    tables.write_rejected(refused, run.deployment, run.as_of)
+    spark_tables.write_rejected(refused, run.deployment, run.as_of)
     refused.unpersist()
     return counts
 
 
 def _changed(run: JobRun, rows: DataFrame) -> DataFrame:
     """The profiles that differ from the user's latest one before the day; a row for each who ended."""
-    if not tables.exists(run.spark, run.deployment.table(TABLE)):
+    if not spark_tables.exists(run.spark, run.deployment.table(TABLE)):
         return rows
     past = run.read(TABLE).select("user_id", "as_of", "day", "profile_hash")
-    before = tables.latest(past, ["user_id"], run.as_of, strictly_before=True).select(
+    before = spark_tables.latest(past, ["user_id"], run.as_of, strictly_before=True).select(
         F.col("user_id").alias("__user"), F.col("profile_hash").alias("__hash")
     )
     both = rows.join(before, rows["user_id"] == before["__user"], "full_outer")

@@ -19,8 +19,8 @@ from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
 from jobs.config.sections import Aggregate
-from jobs.lake import spark_tables as tables
-from jobs.profiles import source_tables as sources
+from jobs.lake import spark_tables
+from jobs.profiles import source_tables
 from jobs.profiles.event_history import band, histories, names, plain, read_by, whole_days
 
 
@@ -90,7 +90,9 @@ class Profiles:
 
     def rejected(self) -> DataFrame:
         """Refused rows of all sources as (source, reason, row)."""
-        return tables.union([sources.rejected_rows(df, name, self.raw[name]) for name, df in self.judged.items()])
+        return spark_tables.union(
+            [source_tables.rejected_rows(df, name, self.raw[name]) for name, df in self.judged.items()]
+        )
 
     def release(self) -> None:
         """Forget the cached rows."""
@@ -118,12 +120,12 @@ def profiles(
     SourceError
         A source table or column is missing or of the wrong type; all such mistakes at once.
     """
-    opened = sources.opened(deployment, read or (lambda table: tables.read(spark, deployment, table)))
+    opened = source_tables.opened(deployment, read or (lambda table: spark_tables.read(spark, deployment, table)))
     clock = clock or datetime.now(UTC)
-    judged = sources.judged(deployment, opened)
+    judged = source_tables.judged(deployment, opened)
     users = histories(judged, deployment, cut_offs, clock)
     cached = _shaped(users, deployment).persist(StorageLevel.MEMORY_AND_DISK)
-    columns = [name for name in tables.user_profiles(deployment).names if name != "day"]
+    columns = [name for name in spark_tables.user_profiles(deployment).names if name != "day"]
     return Profiles(
         rows=cached.where("__eligible").select(*columns),
         totals=_totals(cached, deployment, cut_offs),
@@ -228,7 +230,7 @@ def _accounts(count: Mapping[str, int], deployment: Deployment) -> dict[str, Acc
     found = {source.name: events(source.name) for source in deployment.sources}
     if deployment.attributes:
         kept, used = count["attributes.kept"], count["attributes.used"]
-        found[sources.ATTRIBUTES] = Account(
+        found[source_tables.ATTRIBUTES] = Account(
             rows_in=count["attributes.rows_in"],
             used=used,
             after=count["attributes.after"],
@@ -247,6 +249,6 @@ def ended(deployment: Deployment) -> dict[str, Column]:
     empty = {source.name: F.array() for source in deployment.sources}
     return {
         column.name: empty.get(column.name, F.lit(None)).cast(column.dataType)
-        for column in tables.user_profiles(deployment)
+        for column in spark_tables.user_profiles(deployment)
         if column.name not in ("user_id", "as_of", "day")
     }

@@ -16,8 +16,7 @@ from pyspark.sql import functions as F
 from jobs.config.deployment import Deployment
 from jobs.config.sections import Aggregate, Attributes, EventSource
 from jobs.lake.spark_tables import moment, union
-from jobs.profiles import source_tables as sources
-from jobs.profiles import templates
+from jobs.profiles import source_tables, templates
 from jobs.profiles.templates import named
 
 KEYS = ("__user", "__spread", "__as_of")
@@ -41,7 +40,7 @@ def histories(
     """
     rows = [_event_rows(judged[source.name], source, deployment.aggregates, cut_offs) for source in deployment.sources]
     if deployment.attributes:
-        rows.append(_attribute_rows(judged[sources.ATTRIBUTES], deployment.attributes))
+        rows.append(_attribute_rows(judged[source_tables.ATTRIBUTES], deployment.attributes))
     placed = [one.withColumn("__source", F.lit(place).cast("byte")) for place, one in enumerate(rows)]
     together = union(placed)
     spread = F.when(F.col("__user").isNull(), F.spark_partition_id())
@@ -51,7 +50,7 @@ def histories(
 
 def names(deployment: Deployment) -> list[str]:
     """Every event source, and `attributes` where declared; a place in the list is what `__source` holds."""
-    attributes = [sources.ATTRIBUTES] if deployment.attributes else []
+    attributes = [source_tables.ATTRIBUTES] if deployment.attributes else []
     return [*(source.name for source in deployment.sources), *attributes]
 
 
@@ -82,7 +81,7 @@ def _event_rows(
     columns = sorted({str(a.column) for a in own})
     # The earliest copy of an id is kept, so whoever is a repeat at the last cut-off is one at any earlier.
     texts_since = min(cut_offs) - timedelta(days=source.window_days)
-    rows = sources.events(judged, source, max(cut_offs), columns, texts_since)
+    rows = source_tables.events(judged, source, max(cut_offs), columns, texts_since)
     # Ids and values may be of any type, so no two sources share a column of them.
     values = {
         _value(a): named(str(a.column))
@@ -168,7 +167,7 @@ def _collected(rows: DataFrame, deployment: Deployment, clock: datetime) -> Data
         made[f"__event_{source.name}"] = F.when(here[source.name] & F.col("__used"), event)
         grouped[source.name] = F.collect_list(f"__event_{source.name}")
     if deployment.attributes:
-        made["__attributes"] = F.when(here[sources.ATTRIBUTES] & F.col("__used"), F.col("__values"))
+        made["__attributes"] = F.when(here[source_tables.ATTRIBUTES] & F.col("__used"), F.col("__values"))
         grouped["__values"] = F.any_value("__attributes", True)
     for aggregate in deployment.aggregates:
         recent = _age() <= aggregate.window_days * DAY_MICROS

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.config.deployment import Deployment
-from jobs.lake import delta as lake
+from jobs.lake import delta
 from jobs.lake.errors import MADE_BY
 from jobs.lake.run_log import Record
 from jobs.training.labels import check_assembled
@@ -92,7 +92,7 @@ def ask(
     if not users:
         raise AskError("nobody was named: give --user U, once for each, or --all")
     asking = _Asking(open_release(deployment, release), deployment, instruction)
-    profiles = _latest(deployment, lake.last_day(lake.opened(deployment, "user_profiles")), [*dict.fromkeys(users)])
+    profiles = _latest(deployment, delta.last_day(delta.opened(deployment, "user_profiles")), [*dict.fromkeys(users)])
     missing = [user for user in users if user not in set(profiles["user_id"].to_pylist())]
     if missing:
         raise AskError(
@@ -146,7 +146,7 @@ def ask_all(
     found = open_release(deployment, release)
     asking = _Asking(found, deployment, instruction)
     path = _answers(deployment, table)
-    day = as_of or lake.last_day(lake.opened(deployment, "user_profiles"))
+    day = as_of or delta.last_day(delta.opened(deployment, "user_profiles"))
     with Record.kept(deployment, "ask", day, model_version=found.model_version) as run:
         run.open("user_profiles")
         profiles = _latest(deployment, day)
@@ -156,7 +156,7 @@ def ask_all(
         rows = pa.concat_tables(_rows(asking, profiles, day, told))
         quoted = asking.instruction.replace("'", "''")
         run.replacing()
-        lake.replace(path, rows, f"day = '{day.isoformat()}' AND instruction = '{quoted}'")
+        delta.replace(path, rows, f"day = '{day.isoformat()}' AND instruction = '{quoted}'")
         run.rows_in = run.rows_out = len(rows)
         run.details = {"release": found.path.name, "table": table, "instruction": asking.instruction}
         return AllAsked(
@@ -195,10 +195,10 @@ class _Asking:
 
 def _latest(deployment: Deployment, day: date, users: Sequence[str] | None = None) -> pa.Table:
     """The latest profile of each user at a day, without those who have ended."""
-    table = lake.opened(deployment, "user_profiles")
-    check_assembled(deployment, {found for found in lake.days(table) if found <= day}, day)
+    table = delta.opened(deployment, "user_profiles")
+    check_assembled(deployment, {found for found in delta.days(table) if found <= day}, day)
     wanted = pc.field("day") <= day
-    rows = lake.rows(table, filters=wanted if users is None else wanted & pc.field("user_id").isin([*users]))
+    rows = delta.rows(table, filters=wanted if users is None else wanted & pc.field("user_id").isin([*users]))
     rows = rows.sort_by([("as_of", "ascending")])
     last = {user: row for row, user in enumerate(rows["user_id"].to_pylist())}
     latest = rows.take(sorted(last.values(), key=rows["user_id"].to_pylist().__getitem__))
@@ -214,7 +214,7 @@ def _rows(asking: _Asking, profiles: pa.Table, day: date, told: Callable[[int, i
         yield pa.table(
             [
                 part["user_id"].cast(pa.string()),
-                [lake.midnight(day)] * users,
+                [delta.midnight(day)] * users,
                 [asking.instruction] * users,
                 words,
                 embedding,
@@ -231,7 +231,7 @@ def _answers(deployment: Deployment, table: str) -> str:
     path = deployment.table(table)
     others = {deployment.table(name) for name in (*MADE_BY, "job_runs", *deployment.source_tables)}
     if path in others or (
-        lake.exists(path) and {field.name for field in lake.delta(path).schema().fields} != set(SCHEMA.names)
+        delta.exists(path) and {field.name for field in delta.delta(path).schema().fields} != set(SCHEMA.names)
     ):
         raise AskError(f"--table {table}: the table at {path} is there for something else; name a new one")
     return path

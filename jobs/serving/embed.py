@@ -21,8 +21,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
-from jobs.lake import run_log as runs
-from jobs.lake import spark_tables as tables
+from jobs.lake import run_log, spark_tables
 from jobs.lake.spark_tables import JobRun, job_run
 from jobs.serving.embed_udf import RETURNS, Embedder
 from jobs.training.registry import check_shaping, open_release
@@ -79,14 +78,14 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
     found = open_release(deployment, release)
     with job_run(spark, deployment, "embed", as_of) as run:
         run.model_version = found.model_version
-        stale = runs.stale(deployment, "assemble", as_of)
+        stale = run_log.stale(deployment, "assemble", as_of)
         if stale:
-            first = runs.first_stale(deployment, "assemble", as_of)
+            first = run_log.first_stale(deployment, "assemble", as_of)
             raise EmbedError(
                 f"the profiles of {as_of} cannot be embedded: {stale}; "
                 f"run `instructue assemble --as-of {first} --through {as_of}` first"
             )
-        [assembled] = runs.read(deployment, "assemble", first=as_of, last=as_of)
+        [assembled] = run_log.read(deployment, "assemble", first=as_of, last=as_of)
         check_shaping(deployment, assembled)
         hashes = {name: found.instructions[name].hash for name in deployment.scenario_names}
         run.details["instructions"] = hashes
@@ -130,12 +129,12 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
 
 def _settled(deployment: Deployment, as_of: date, model_version: str, hashes: Mapping[str, str]) -> date | None:
     """The last embedded day before this one, where what stands since then is this model's and these instructions'."""
-    earlier = [run for run in runs.read(deployment, "embed", last=as_of - timedelta(days=1)) if run.left_rows]
+    earlier = [run for run in run_log.read(deployment, "embed", last=as_of - timedelta(days=1)) if run.left_rows]
     if not earlier:
         return None
     last = earlier[-1]
     same = last.model_version == model_version and last.details.get("instructions") == hashes
-    return last.day if same and runs.stale(deployment, "embed", last.day) is None else None
+    return last.day if same and run_log.stale(deployment, "embed", last.day) is None else None
 
 
 def wanted(profiles: DataFrame, before: DataFrame, hashes: Mapping[str, str], model_version: str) -> DataFrame:
@@ -199,20 +198,20 @@ def _latest_hashes(run: JobRun, profiles: DataFrame, since: date | None) -> Data
     narrow = profiles.select("user_id", "as_of", "profile_hash", "day")
     if since is not None:
         narrow = narrow.where(F.col("day") > F.lit(since))
-    return tables.latest(narrow, ["user_id"], run.as_of).drop("as_of")
+    return spark_tables.latest(narrow, ["user_id"], run.as_of).drop("as_of")
 
 
 def _before(run: JobRun, users: DataFrame | None) -> DataFrame:
     """Each user's and scenario's latest row before the day; of these users alone, if any are named."""
     columns = [*SAME, "as_of", "day"]
-    if not tables.exists(run.spark, run.deployment.table(TABLE)):
+    if not spark_tables.exists(run.spark, run.deployment.table(TABLE)):
         return run.spark.createDataFrame([], ", ".join(f"{name} string" for name in SAME))
     rows = run.read(TABLE).select(*columns)
     if users is not None:
         rows = rows.join(users.select("user_id"), "user_id", "left_semi")
     # By user at once: the groupings by user and scenario, by user, and the join with profiles then move no row again.
     rows = rows.repartition("user_id")
-    return tables.latest(rows, ["user_id", "scenario"], run.as_of, strictly_before=True).select(*SAME)
+    return spark_tables.latest(rows, ["user_id", "scenario"], run.as_of, strictly_before=True).select(*SAME)
 
 
 @dataclass(frozen=True, kw_only=True)

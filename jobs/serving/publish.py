@@ -24,8 +24,7 @@ from feature_repo.store import StoreError, apply, open_store, reaching
 from feature_repo.vectors import DTYPE, pack
 from feature_repo.views import TABLE, columns, features
 from jobs.config.deployment import Deployment
-from jobs.lake import run_log as runs
-from jobs.lake import spark_tables as tables
+from jobs.lake import run_log, spark_tables
 from model.errors import InstructUEError
 
 ONLINE_USERS = "online_users"
@@ -80,7 +79,7 @@ def publish(
         The day's embeddings are stale, an earlier day is not published, or the store lost what was written.
     """
     started = time.monotonic()
-    with tables.job_run(spark, deployment, "publish", as_of) as run:
+    with spark_tables.job_run(spark, deployment, "publish", as_of) as run:
         later = _require_fresh(spark, deployment, as_of)
         embeddings = run.read("user_embeddings")
         rows = whole_rows(embeddings, deployment, as_of).persist()
@@ -110,7 +109,7 @@ def whole_rows(embeddings: DataFrame, deployment: Deployment, as_of: date) -> Da
         .select("user_id", "scenario", "as_of", "embedding", "model_version", "day")
         .join(touched, "user_id", "left_semi")
     )
-    newest = tables.latest(past, ("user_id", "scenario"), as_of).select(
+    newest = spark_tables.latest(past, ("user_id", "scenario"), as_of).select(
         "user_id", "scenario", "as_of", "model_version", "embedding"
     )
 
@@ -129,8 +128,8 @@ def whole_rows(embeddings: DataFrame, deployment: Deployment, as_of: date) -> Da
             F.max(F.when(there, F.col(value))).alias(name)
             for name, value in zip(columns(scenario), ("vector", "model_version", "as_of"), strict=True)
         ]
-    rows_in = F.count_if(F.col("as_of") == tables.moment(as_of)).alias("rows_in")
-    return vectors.groupBy("user_id").agg(*cells, rows_in).withColumn("as_of", tables.moment(as_of))
+    rows_in = F.count_if(F.col("as_of") == spark_tables.moment(as_of)).alias("rows_in")
+    return vectors.groupBy("user_id").agg(*cells, rows_in).withColumn("as_of", spark_tables.moment(as_of))
 
 
 def serve(
@@ -143,10 +142,10 @@ def serve(
     PublishError
         The store does not hold what was written to it.
     """
-    vectors = tables.read(spark, deployment, TABLE)
+    vectors = spark_tables.read(spark, deployment, TABLE)
     names = [name for name in features(deployment) if name in vectors.columns]
     scenarios = [scenario for scenario in deployment.scenario_names if scenario in names]
-    rows = tables.latest(vectors.select("user_id", "as_of", "day", *names), ("user_id",), date.max)
+    rows = spark_tables.latest(vectors.select("user_id", "as_of", "day", *names), ("user_id",), date.max)
     times = ["as_of", *(columns(scenario)[2] for scenario in scenarios)]
     rows = (
         rows.where(F.coalesce(*scenarios).isNotNull())
@@ -203,7 +202,7 @@ def _view(deployment: Deployment, width: int | None) -> OnlineView | None:
 
 def _list_first(spark: SparkSession, users: DataFrame, project: str, ledger: str) -> list[str]:
     """Add to `online_users`, before they are written, those who are not in it; who is in it and must go."""
-    if not tables.exists(spark, ledger):
+    if not spark_tables.exists(spark, ledger):
         users.write.format("delta").partitionBy("project").save(ledger)
         return []
     listed = spark.read.format("delta").load(ledger).where(F.col("project") == project).select("user_id")
@@ -275,18 +274,18 @@ def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
 
 def _require_fresh(spark: SparkSession, deployment: Deployment, as_of: date) -> list[date]:
     """Refuse a day whose embeddings are stale, or before which a day is missing; the published days after it."""
-    done = [run for run in runs.read(deployment, "embed", "publish") if run.left_rows]
-    reason = runs.stale(deployment, "embed", as_of)
+    done = [run for run in run_log.read(deployment, "embed", "publish") if run.left_rows]
+    reason = run_log.stale(deployment, "embed", as_of)
     if reason:
-        first = runs.first_stale(deployment, "embed", as_of)
+        first = run_log.first_stale(deployment, "embed", as_of)
         raise PublishError(
             f"{as_of} cannot be published: {reason}; run `instructue embed --as-of {first} "
             f"--through {as_of}`, and `assemble` before it where it is stale too"
         )
     earlier = [run.day for run in done if run.job == "embed" and run.day < as_of]
-    reason = runs.stale(deployment, "publish", earlier[-1]) if earlier else None
+    reason = run_log.stale(deployment, "publish", earlier[-1]) if earlier else None
     if reason:
-        first = runs.first_stale(deployment, "publish", earlier[-1])
+        first = run_log.first_stale(deployment, "publish", earlier[-1])
         raise PublishError(
             f"{as_of} cannot be published before {earlier[-1]} is: {reason}; run `instructue publish "
             f"--as-of {first} --through {as_of}`"
@@ -296,7 +295,7 @@ def _require_fresh(spark: SparkSession, deployment: Deployment, as_of: date) -> 
 
 def _held_back(spark: SparkSession, deployment: Deployment, later: list[date]) -> str | None:
     """Why the latest rows of `user_vectors` must not be served: a later day carries this one's former vectors."""
-    reason = runs.stale(deployment, "publish", later[-1]) if later else None
+    reason = run_log.stale(deployment, "publish", later[-1]) if later else None
     if reason is None:
         return None
     return (

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from jobs.config.deployment import Deployment
-from jobs.lake import delta as lake
+from jobs.lake import delta
 from jobs.lake.errors import opening
 from jobs.lake.run_log import Record
 from jobs.training.registry import NoCheckpointError, came_from, checkpoint, folder, instructions, tuned
@@ -79,7 +79,7 @@ def export(
     """
     from model.serving import export as exporter  # torch and transformers: seconds that the command line need not wait
 
-    as_of = lake.last_day(lake.opened(deployment, "training_profiles"))
+    as_of = delta.last_day(delta.opened(deployment, "training_profiles"))
     with Record.kept(deployment, "export", as_of) as run:
         scenarios, text = instructions(deployment), deployment.path.read_text(encoding="utf-8")
         lost = [] if instructions_only else _tuned(deployment)

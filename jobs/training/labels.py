@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from jobs.config.deployment import Deployment
 from jobs.config.sections import Scenario
-from jobs.lake import delta as lake
-from jobs.lake import run_log as runs
+from jobs.lake import delta, run_log
 from jobs.lake.errors import opening
 from jobs.training.registry import check_shaping
 from model.errors import InstructUEError
@@ -62,7 +61,7 @@ def read_labels(
     mistakes: list[str] = []
     for scenario in scenarios:
         key = f"scenarios.{scenario.name}.labels = {scenario.labels}"
-        labels = lake.opened(deployment, str(scenario.labels))
+        labels = delta.opened(deployment, str(scenario.labels))
         with opening(labels.table_uri):
             whole = labels.to_pyarrow_dataset()
             wrong = _wrong_columns(whole.schema)
@@ -127,8 +126,8 @@ def _profiles(
     wanted = {as_of for table in labels.values() for as_of in pc.unique(table["as_of"]).to_pylist()}
     users = pa.concat_arrays([pc.unique(table["user_id"]) for table in labels.values()])
     last = max(wanted).date()
-    check_assembled(deployment, {day for day in lake.days(table) if day <= last}, last)
-    there = lake.rows(table, filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
+    check_assembled(deployment, {day for day in delta.days(table) if day <= last}, last)
+    there = delta.rows(table, filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
     order = pc.sort_indices(there, [("as_of", "ascending")])
     keys = list(
         zip(
@@ -155,7 +154,7 @@ def _profiles(
 
 def check_assembled(deployment: Deployment, days: set[date], last: date) -> None:
     """Refuse days of profiles that were left half replaced, and profiles that another deployment file made."""
-    assembled = runs.read(deployment, "assemble", last=last)
+    assembled = run_log.read(deployment, "assemble", last=last)
     for run in assembled:
         if run.day in days:
             run.require_ok()

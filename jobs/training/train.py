@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jobs.config.deployment import Deployment
-from jobs.lake import delta as lake
-from jobs.lake import run_log as runs
+from jobs.lake import delta, run_log
 from jobs.lake.run_log import Record
 from jobs.training.registry import check_shaping, checkpoints, set_checkpoint
 from model.atomic_write import whole
@@ -89,7 +88,7 @@ def train(
     from model.training.training import train as fit
 
     config, training = network(deployment), settings(deployment, steps)
-    as_of = lake.last_day(lake.opened(deployment, "userqa"))
+    as_of = delta.last_day(delta.opened(deployment, "userqa"))
     first = processes().is_main_process
     record = Record(deployment=deployment, job="train", as_of=as_of)
     with Record.kept(deployment, "train", as_of) if first else nullcontext(record) as run:
@@ -97,8 +96,8 @@ def train(
         tables = {name: run.open(name) for name in TABLES}
         folder = checkpoint_of(deployment, inputs(deployment, config, training, run.versions, seed), write=first)
         fit(
-            lake.rows(tables["training_profiles"]),
-            lake.rows(tables["userqa"]),
+            delta.rows(tables["training_profiles"]),
+            delta.rows(tables["userqa"]),
             config,
             training,
             folder,
@@ -156,7 +155,7 @@ def checkpoint_of(deployment: Deployment, inputs: Mapping[str, Any], *, write: b
 
 def check_training(deployment: Deployment) -> None:
     """Refuse what the last userqa left where it did not succeed, or asked as another deployment file says."""
-    asked = max(runs.read(deployment, "userqa"), key=lambda run: run.started_at, default=None)
+    asked = max(run_log.read(deployment, "userqa"), key=lambda run: run.started_at, default=None)
     if asked is not None:
         asked.require_ok()
         check_shaping(deployment, asked)

@@ -100,7 +100,7 @@ def tune(
         There is no release, it would not make this deployment's vectors, or the new one failed a gate.
     """
     from model.network.kv_cache import ReadProfiles
-    from model.serving import export as exporter  # torch and transformers: seconds that the command line need not wait
+    from model.serving import export  # torch and transformers: seconds that the command line need not wait
     from model.training.checkpoint import load_checkpoint
     from model.training.grad_cache import processes
     from model.training.tuning import TuningConfig, draw_shots, start_vectors
@@ -147,7 +147,7 @@ def tune(
         }
         made = before
         if tuned.step or scenario in tuned_before(before):  # what was tuned before does not stay in its place
-            made = exporter.add_tuned(
+            made = export.add_tuned(
                 before,
                 source,
                 scenario,

@@ -18,8 +18,7 @@ from pyspark.sql.types import BooleanType, NumericType
 from jobs.config.deployment import Deployment
 from jobs.config.sections import EventSource
 from jobs.lake.spark_tables import moment
-from jobs.profiles import source_tables as sources
-from jobs.profiles import templates
+from jobs.profiles import source_tables, templates
 from jobs.profiles.event_history import DAY_MICROS, EXACT, whole_days
 from jobs.userqa.answer_templates import EMPTY_IS_ZERO
 from jobs.userqa.questions import TABULAR, Question, Questions
@@ -132,13 +131,13 @@ def _source_values(
 ) -> DataFrame:
     """One grouping of a source: every question's value per user and cut-off."""
     named = " ".join(part for q in questions for part in (q.where, q.value) if part)
-    judged = sources.judged_events(df, source)
+    judged = source_tables.judged_events(df, source)
     columns = [column for column in df.columns if column.lower() in named.lower()]  # SQL's names have no case
     past = max([q.span for q in questions if not q.future], default=0)
     ahead = max([q.span for q in questions if q.future], default=0)
     search = bool(interests and re.search(rf"\b{INTEREST}\b", named.lower())) and not _has(df, INTEREST)
     since = cut_offs[0] - timedelta(days=past) if search else None
-    good = sources.events(judged, source, end, columns, texts_since=since).where(
+    good = source_tables.events(judged, source, end, columns, texts_since=since).where(
         F.col("__rejected").isNull() & ~F.col("__repeated") & (F.col("__time") < moment(end))
     )
     if search:

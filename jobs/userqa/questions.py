@@ -52,7 +52,7 @@ from pydantic import (
     model_validator,
 )
 
-from jobs.config import yaml_file as document
+from jobs.config import yaml_file
 from jobs.config.sections import Day, Whole, not_empty
 from jobs.config.validation import fix
 from model.errors import InstructUEError
@@ -198,7 +198,7 @@ class Questions(Part):
             No such file, not YAML, or mistakes in it; all of them in one message.
         """
         path = Path(path)
-        content = document.content(path, "questions file", "mend userqa.questions", QuestionError)
+        content = yaml_file.content(path, "questions file", "mend userqa.questions", QuestionError)
         if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
             raise QuestionError(f"questions file {path} must hold a list `questions`; see conf/questions/demo.yaml")
         mistakes: list[str] = []

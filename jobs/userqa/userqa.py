@@ -15,9 +15,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
-from jobs.lake import spark_tables as tables
+from jobs.lake import spark_tables
 from jobs.lake.spark_tables import JobRun, TableError, job_run, moment
-from jobs.profiles import source_tables as sources
+from jobs.profiles import source_tables
 from jobs.profiles.assemble import SAME, note_static, refuse_too_many
 from jobs.profiles.build import Totals, profiles
 from jobs.userqa.answer_templates import answer, asked_of, level_edges
@@ -73,7 +73,7 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
         run.details["shaping"] = deployment.shaping()
         if source_versions:
             run.pin(deployment.source_tables)
-        opened = sources.opened(deployment, run.read)
+        opened = source_tables.opened(deployment, run.read)
         end = _check(run, asked, opened, cut_offs)
         replaced = _write_profiles(run, cut_offs)
         run.versions.pop(PROFILES, None)
@@ -89,7 +89,7 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
         wide.unpersist()
         for table in (PROFILES, PAIRS):
             _drop_others(run, table, cut_offs)
-        spreads = _spreads(asked, tables.read(spark, deployment, PAIRS))
+        spreads = _spreads(asked, spark_tables.read(spark, deployment, PAIRS))
         run.rows_out = sum(spread.rows for spread in spreads.values())
         run.details["questions"] = {name: asdict(spread) for name, spread in spreads.items()}
         return Asked(
@@ -136,9 +136,9 @@ def _account(run: JobRun, totals: Mapping[date, Totals]) -> None:
 
 def _drop_others(run: JobRun, table: str, cut_offs: Sequence[date]) -> None:
     """A cut-off that the deployment no longer names must not be trained on."""
-    there = tables.read(run.spark, run.deployment, table).select("day").distinct().collect()
+    there = spark_tables.read(run.spark, run.deployment, table).select("day").distinct().collect()
     for day in {row["day"] for row in there} - set(cut_offs):
-        tables.clear_day(run.spark, run.deployment.table(table), day)
+        spark_tables.clear_day(run.spark, run.deployment.table(table), day)
 
 
 def _check(run: JobRun, asked: Questions, opened: Mapping[str, DataFrame], cut_offs: Sequence[date]) -> date:
@@ -177,7 +177,7 @@ def _first_label(run: JobRun) -> date | None:
         f"  scenarios.{scenario}.labels = {table}: there is no Delta table at {run.deployment.table(table)}; "
         "write it first, for no question may see what it is judged on, or remove the key until there are labels"
         for table, scenario in named.items()
-        if not tables.exists(run.spark, run.deployment.table(table))
+        if not spark_tables.exists(run.spark, run.deployment.table(table))
     ]
     if missing:
         raise TableError(f"{run.deployment.path}: {len(missing)} mistake(s)\n" + "\n".join(missing))

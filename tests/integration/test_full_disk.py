@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from feature_repo.store import apply
-from jobs.lake import run_log as runs
+from jobs.lake import run_log
 from jobs.lake.delta import delta
 from jobs.lake.errors import in_words
 from jobs.profiles.assemble import assemble
@@ -86,7 +86,7 @@ def test_a_day_that_does_not_fit_is_refused_and_comes_out_when_there_is_room(
     says(wrong, "refused", done.stderr)
     left = deploy(tmp_path, lake="left")
     assert not deltalake.DeltaTable.is_deltatable(left.table("user_profiles"))
-    assert [one.status for one in runs.read(left, "assemble")] == ["failed"]
+    assert [one.status for one in run_log.read(left, "assemble")] == ["failed"]
     assert assemble(spark, left, DAY).changed == USERS
     assert delta(left.table("user_profiles")).to_pyarrow_table().num_rows == USERS
 

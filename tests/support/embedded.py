@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.config.deployment import Deployment
-from jobs.lake import spark_tables as tables
+from jobs.lake import spark_tables
 from jobs.lake.delta import midnight
 from tests.support.deployment import deploy
 
@@ -73,7 +73,7 @@ def embed(spark, deployment: Deployment, day: date, rows: Embeddings, model_vers
             "created_at": pa.array([datetime.now(UTC)] * len(rows), pa.timestamp("us", "UTC")),
         }
     )
-    with tables.job_run(spark, deployment, "embed", day) as run:
+    with spark_tables.job_run(spark, deployment, "embed", day) as run:
         run.replace(
             spark.createDataFrame(table).coalesce(1),
             "user_embeddings",

@@ -12,7 +12,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from jobs.config.deployment import Deployment
-from jobs.lake import spark_tables as tables
+from jobs.lake import spark_tables
 from jobs.lake.delta import midnight
 from jobs.training.registry import folder, instructions
 from model.data.config import EventSource
@@ -70,7 +70,7 @@ def ended(user_ids: list[str]) -> pa.Table:
 def assembled(spark: Any, deployment: Deployment, day: date, rows: pa.Table) -> None:
     """Write a day of `user_profiles` as assemble does, its run recorded."""
     as_of = pa.array([midnight(day)] * len(rows), pa.timestamp("us", "UTC"))
-    with tables.job_run(spark, deployment, "assemble", day) as run:
+    with spark_tables.job_run(spark, deployment, "assemble", day) as run:
         run.replace(
             spark.createDataFrame(rows.append_column("as_of", as_of)).coalesce(1),
             "user_profiles",

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.evaluation import plots as pictures
+from jobs.evaluation import plots
 from jobs.evaluation.result_cache import Cell
 from jobs.evaluation.results import Result
 from jobs.evaluation.scores import ALL, Line, line, score, tables
@@ -150,7 +150,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _draw(lines: Sequence[Line], path: Path) -> None:
-    figure, [plot] = pictures.axes(1, "Mean AUC over scenarios against injected noise")
+    figure, [plot] = plots.axes(1, "Mean AUC over scenarios against injected noise")
     for mode in MODES:
         figures = [row.auc[ALL] for row in lines if row.part == mode]
         plot.errorbar(
@@ -164,4 +164,4 @@ def _draw(lines: Sequence[Line], path: Path) -> None:
     plot.set_xlabel("events that are other users', %")
     plot.set_ylabel("AUC of a linear probe")
     plot.legend(frameon=False)
-    pictures.save(figure, path)
+    plots.save(figure, path)

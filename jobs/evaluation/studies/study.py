@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from jobs.config.deployment import Deployment
 from jobs.config.sections import Scenario
-from jobs.evaluation import result_cache as cells
+from jobs.evaluation import result_cache
 from jobs.evaluation.result_cache import Cell
 from jobs.evaluation.scores import Score, not_probed
 from jobs.evaluation.studies.variants import Plan
-from jobs.lake import delta as lake
+from jobs.lake import delta
 from jobs.lake.run_log import Record
 from jobs.training.labels import Labelled, labelled_profiles, read_labels
 from jobs.training.registry import folder
@@ -173,7 +173,7 @@ class Study:
 
     def run_cells(self, wanted: Sequence[Cell]) -> list[Any]:
         """What every cell found; each is kept in a file of its own once it is done."""
-        return cells.run(wanted, self.folder / CELLS, log=self.log, told=self.told)
+        return result_cache.run(wanted, self.folder / CELLS, log=self.log, told=self.told)
 
     def trained(self, plan: Plan, seed: int) -> Trained:
         """The network of a plan and seed, trained now if it was not before."""
@@ -184,7 +184,7 @@ class Study:
         path = checkpoint_of(self.deployment, plan.inputs(self.deployment, self.run.versions, seed))
         if self._last is None or self._last[0] != path:
             profiles, pairs = self._examples
-            with lake.locked(self.deployment, "train"):
+            with delta.locked(self.deployment, "train"):
                 fit(
                     plan.profiles(profiles),
                     _without(pairs, plan.left_out),
@@ -237,11 +237,11 @@ class Study:
 
     @cached_property
     def _examples(self) -> tuple[pa.Table, pa.Table]:
-        profiles, pairs = (lake.rows(self._at(name)) for name in TABLES)
+        profiles, pairs = (delta.rows(self._at(name)) for name in TABLES)
         return profiles, pairs
 
     def _at(self, name: str) -> Any:
-        table = lake.opened(self.deployment, name)
+        table = delta.opened(self.deployment, name)
         table.load_as_version(self.run.versions[name])
         return table
 

@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jobs.console import output as report
+from jobs.console import output
 
 
 def printed(capsys: pytest.CaptureFixture[str], what: Any) -> list[str]:
-    report.out.print(what)
+    output.out.print(what)
     return [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
 
 
 def test_brackets_in_data_are_data(capsys):
-    lines = printed(capsys, report.table("SELECT a[0]", ["[bold]", "x"], [("[sale] shoes", 1), ("[/home]", 2)]))
+    lines = printed(capsys, output.table("SELECT a[0]", ["[bold]", "x"], [("[sale] shoes", 1), ("[/home]", 2)]))
     assert lines[0] == "SELECT a[0]"
     assert lines[1].split() == ["[bold]", "x"]
     assert [line.split() for line in lines[3:5]] == [["[sale]", "shoes", "1"], ["[/home]", "2"]]
-    report.show("step [1]", {"query [a]": "[/home] :smile:", "[b]": {"[c]": "[d]"}})
+    output.show("step [1]", {"query [a]": "[/home] :smile:", "[b]": {"[c]": "[d]"}})
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["step", "[1]"],
         ["query", "[a]", "[/home]", ":smile:"],
@@ -37,18 +37,18 @@ def test_brackets_in_data_are_data(capsys):
 
 def test_a_title_is_wider_than_its_table(capsys):
     title = "1 user(s) looked up online in 1.2 ms"
-    assert printed(capsys, report.table(title, ["n"], [(1,)]))[0] == title
-    report.show(title, {"n": 1})
+    assert printed(capsys, output.table(title, ["n"], [(1,)]))[0] == title
+    output.show(title, {"n": 1})
     assert capsys.readouterr().out.splitlines()[0] == title
 
 
 def test_times_are_shown_in_utc(capsys):
     shanghai = datetime(2025, 3, 2, 4, tzinfo=timezone(timedelta(hours=8)))
     cells = (shanghai, datetime(2025, 3, 1, 20), [shanghai], {"at": shanghai})
-    [row] = printed(capsys, report.table("", "abcd", [cells]))[2:3]
+    [row] = printed(capsys, output.table("", "abcd", [cells]))[2:3]
     assert row.split("  ")[0].strip() == "2025-03-01 20:00:00 UTC"
     assert row.count("2025-03-01 20:00:00 UTC") == 3
-    assert json.loads(report.as_object(shanghai)) == "2025-03-01T20:00:00+00:00"
+    assert json.loads(output.as_object(shanghai)) == "2025-03-01T20:00:00+00:00"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def test_a_program_gets_json_that_parses(capsys):
         "utc": datetime(2025, 3, 1, tzinfo=UTC),
         date(2025, 3, 1): None,
     }
-    assert json.loads(report.as_object(odd), parse_constant=refuse) == {
+    assert json.loads(output.as_object(odd), parse_constant=refuse) == {
         "decimal": "1.10",
         "delta": "1 day, 0:00:02",
         "date": "2025-03-01",
@@ -83,16 +83,16 @@ def test_a_program_gets_json_that_parses(capsys):
         "utc": "2025-03-01T00:00:00+00:00",
         "2025-03-01": None,
     }
-    report.show("train", Summary(loss=float("nan"), rates=np.array([1.5, np.nan])), as_json=True)
+    output.show("train", Summary(loss=float("nan"), rates=np.array([1.5, np.nan])), as_json=True)
     assert json.loads(capsys.readouterr().out, parse_constant=refuse) == {"loss": None, "rates": [1.5, None]}
     # A person should see it when training has gone astray.
-    report.show("train", Summary(loss=float("nan"), rates=[]))
+    output.show("train", Summary(loss=float("nan"), rates=[]))
     assert "nan" in capsys.readouterr().out
 
 
 def test_a_log_shows_now_and_then_that_a_step_lives(monkeypatch, capsys):
-    monkeypatch.setattr(report, "EVERY", 0.05)
-    with report.step("embed [x]") as told:
+    monkeypatch.setattr(output, "EVERY", 0.05)
+    with output.step("embed [x]") as told:
         time.sleep(0.2)
         told(3, 7)
         time.sleep(0.2)
@@ -111,8 +111,8 @@ def test_a_log_shows_now_and_then_that_a_step_lives(monkeypatch, capsys):
 
 def test_on_a_terminal_a_steps_line_is_drawn_in_place(monkeypatch, capsys):
     terminal = io.StringIO()
-    monkeypatch.setattr(report, "err", Console(file=terminal, force_terminal=True, width=100, highlight=False))
-    with report.step("train [tiny]") as told:
+    monkeypatch.setattr(output, "err", Console(file=terminal, force_terminal=True, width=100, highlight=False))
+    with output.step("train [tiny]") as told:
         told(3, 7)
         time.sleep(0.3)
         print("a library's chatter")

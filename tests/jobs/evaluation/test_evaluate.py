@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from jobs.config.deployment import Deployment
-from jobs.console import output as report
+from jobs.console import output
 from jobs.evaluation.baselines import features
 from jobs.evaluation.evaluate import BY_HAND, METHODS, VECTORS, Evaluated, EvaluationError, evaluate
 from jobs.lake.delta import TableError
@@ -124,7 +124,7 @@ def line_of_food(done: Evaluated) -> str:
     """What is shown of `food` beside its better rival."""
     console = Console(width=200)
     with console.capture() as shown:
-        console.print(report.probe(done))
+        console.print(output.probe(done))
     begin = f" food       {done.best_by_hand['food']}"
     return next(line for line in shown.get().splitlines() if line.startswith(begin))
 

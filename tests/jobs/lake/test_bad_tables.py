@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.config.deployment import Deployment
-from jobs.lake import run_log as runs
+from jobs.lake import run_log
 from jobs.lake.delta import delta, opened
 from jobs.lake.run_log import Record
 from jobs.lake.spark_tables import job_run
@@ -174,7 +174,7 @@ def refuses(wrong: str, spark: Any, shop: Deployment) -> None:
     with refused(wrong):
         assemble(spark, shop, DAY2)
     assert texts(shop, "bills", DAY2) == BEFORE["bills"]
-    [failed] = runs.read(shop, "assemble", first=DAY2)
+    [failed] = run_log.read(shop, "assemble", first=DAY2)
     assert failed.status == "failed"
     says(wrong, "refused", failed.details["error"])
 
@@ -340,7 +340,7 @@ def test_a_day_that_was_never_run_cannot_be_repeated(wrong: str, spark: Any, sho
 @row("a day that maintain has dropped rows of")
 def test_a_day_before_what_is_kept_is_refused(wrong: str, spark: Any, shop: Deployment) -> None:
     with Record.kept(shop, "maintain", DAY3) as run:
-        run.details[runs.HORIZON] = str(DAY2)
+        run.details[run_log.HORIZON] = str(DAY2)
     with refused(wrong):
         assemble(spark, shop, DAY2)
 

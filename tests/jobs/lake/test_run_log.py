@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from jobs.lake import run_log as runs
+from jobs.lake import run_log
 from jobs.lake.delta import TableError
 from jobs.lake.run_log import Record
 
@@ -38,10 +38,10 @@ def test_what_failed_first_is_what_is_raised(deployment):
 
 def test_the_last_run_decides_and_its_command_is_named(deployment):
     made = deployment()
-    assert runs.read(made, "assemble") == []
+    assert run_log.read(made, "assemble") == []
     with pytest.raises(KeyError), Record.kept(made, "assemble", DAY):
         raise KeyError("a worker was lost")
-    [failed] = runs.read(made, "assemble")
+    [failed] = run_log.read(made, "assemble")
     with pytest.raises(
         TableError,
         match=r"assemble for 2025-03-01 did not succeed .*a worker was lost.*"
@@ -50,7 +50,7 @@ def test_the_last_run_decides_and_its_command_is_named(deployment):
         failed.require_ok()
     with Record.kept(made, "assemble", DAY):
         pass
-    runs.read(made, "assemble")[0].require_ok()
+    run_log.read(made, "assemble")[0].require_ok()
 
 
 def test_what_fails_before_it_writes_keeps_the_versions_that_the_rows_were_made_of(deployment):
@@ -69,5 +69,5 @@ def test_what_fails_before_it_writes_keeps_the_versions_that_the_rows_were_made_
     for version, replacing, noted in ((5, False, 3), (6, True, 6), (7, False, 6)):
         with pytest.raises(KeyError):
             fail(version, replacing=replacing)
-        [failed] = runs.read(made, "assemble")
+        [failed] = run_log.read(made, "assemble")
         assert (failed.status, failed.versions) == ("failed", {"bills": noted})

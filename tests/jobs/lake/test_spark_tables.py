@@ -10,8 +10,7 @@ import deltalake
 import pytest
 from pyspark.sql import functions as F
 
-from jobs.lake import run_log as runs
-from jobs.lake import spark_tables as tables
+from jobs.lake import run_log, spark_tables
 from jobs.lake.delta import locked, midnight
 
 DAY1, DAY2, DAY3 = date(2025, 1, 1), date(2025, 1, 2), date(2025, 1, 3)
@@ -27,9 +26,9 @@ def users(spark, *values):
 
 def test_replace_day_replaces_only_its_day_and_creates_the_table(spark, tmp_path):
     path = str(tmp_path / "t")
-    tables.replace_day(users(spark, "a", "b"), path, DAY1)
-    tables.replace_day(users(spark, "c"), path, DAY2)
-    tables.replace_day(users(spark, "d"), path, DAY1)
+    spark_tables.replace_day(users(spark, "a", "b"), path, DAY1)
+    spark_tables.replace_day(users(spark, "c"), path, DAY2)
+    spark_tables.replace_day(users(spark, "d"), path, DAY1)
     found = deltalake.DeltaTable(path)
     assert found.metadata().partition_columns == ["day"]
     assert [(r[0], r[2]) for r in rows(path)] == [("c", DAY2), ("d", DAY1)]
@@ -38,8 +37,8 @@ def test_replace_day_replaces_only_its_day_and_creates_the_table(spark, tmp_path
 
 def test_replace_day_takes_a_new_column(spark, tmp_path):
     path = str(tmp_path / "t")
-    tables.replace_day(users(spark, "a"), path, DAY1)
-    tables.replace_day(users(spark, "b").withColumn("search", F.lit(1)), path, DAY2)
+    spark_tables.replace_day(users(spark, "a"), path, DAY1)
+    spark_tables.replace_day(users(spark, "b").withColumn("search", F.lit(1)), path, DAY2)
     found = deltalake.DeltaTable(path).to_pyarrow_table().to_pylist()
     assert {r["user_id"]: r["search"] for r in found} == {"a": None, "b": 1}
 
@@ -47,39 +46,39 @@ def test_replace_day_takes_a_new_column(spark, tmp_path):
 def test_same_rows_sees_order_nulls_and_repeats(spark, tmp_path):
     path = str(tmp_path / "t")
     written = spark.createDataFrame([("a", None), ("b", "")], "user_id string, hash string")
-    tables.replace_day(written, path, DAY1)
+    spark_tables.replace_day(written, path, DAY1)
     columns = ["user_id", "hash"]
 
     def same(*pairs):
-        return tables.same_rows(spark.createDataFrame(list(pairs), written.schema), path, DAY1, columns)
+        return spark_tables.same_rows(spark.createDataFrame(list(pairs), written.schema), path, DAY1, columns)
 
     assert same(("b", ""), ("a", None))
     assert not same(("b", None), ("a", ""))
     assert not same(("b", ""), ("a", None), ("a", None))
     assert not same(("b", ""))
-    assert not tables.same_rows(written, path, DAY2, columns)
+    assert not spark_tables.same_rows(written, path, DAY2, columns)
 
 
 def test_latest_is_the_newest_row_at_or_before(spark, tmp_path):
     path = str(tmp_path / "t")
     for day, value in ((DAY1, "old"), (DAY2, "new"), (DAY3, "later")):
-        tables.replace_day(users(spark, "a").withColumn("v", F.lit(value)), path, day)
+        spark_tables.replace_day(users(spark, "a").withColumn("v", F.lit(value)), path, day)
     df = spark.read.format("delta").load(path)
-    assert [r.v for r in tables.latest(df, ["user_id"], DAY2).collect()] == ["new"]
-    assert [r.v for r in tables.latest(df, ["user_id"], DAY2, strictly_before=True).collect()] == ["old"]
-    assert tables.latest(df, ["user_id"], DAY1, strictly_before=True).collect() == []
+    assert [r.v for r in spark_tables.latest(df, ["user_id"], DAY2).collect()] == ["new"]
+    assert [r.v for r in spark_tables.latest(df, ["user_id"], DAY2, strictly_before=True).collect()] == ["old"]
+    assert spark_tables.latest(df, ["user_id"], DAY1, strictly_before=True).collect() == []
 
 
 def test_missing_table_names_the_job_that_makes_it(spark, deployment):
-    with pytest.raises(tables.TableError, match=r"user_profiles at .*instructue assemble"):
-        tables.read(spark, deployment(), "user_profiles")
+    with pytest.raises(spark_tables.TableError, match=r"user_profiles at .*instructue assemble"):
+        spark_tables.read(spark, deployment(), "user_profiles")
 
 
 def job(spark, d, name, day, values):
-    with tables.job_run(spark, d, name, day) as run:
+    with spark_tables.job_run(spark, d, name, day) as run:
         run.rows_in, run.left_out = 5, {"bill: repeated": 2}
         run.replace(users(spark, *values), f"out_{name}", ["user_id"])
-    return runs.read(d, name, first=day, last=day)[0]
+    return run_log.read(d, name, first=day, last=day)[0]
 
 
 def test_a_run_is_one_row_and_keeps_replaced_at_while_rows_stay(spark, deployment):
@@ -101,7 +100,7 @@ def test_a_failed_run_is_recorded_and_raises(spark, deployment):
     d = deployment()
 
     def failing():
-        with tables.job_run(spark, d, "embed", DAY1) as run:
+        with spark_tables.job_run(spark, d, "embed", DAY1) as run:
             run.rows_in = 3
             run.rows_out = 1 // 0
 
@@ -110,40 +109,40 @@ def test_a_failed_run_is_recorded_and_raises(spark, deployment):
     [stored] = deltalake.DeltaTable(d.table("job_runs")).to_pyarrow_table().to_pylist()
     assert (stored["status"], stored["rows_in"], stored["rows_out"]) == ("failed", 3, None)
     assert "ZeroDivisionError" in stored["details"]
-    assert runs.stale(d, "embed", DAY1) == "embed's last run for 2025-01-01 did not succeed"
+    assert run_log.stale(d, "embed", DAY1) == "embed's last run for 2025-01-01 did not succeed"
 
 
 def test_staleness_follows_replaced_inputs(spark, deployment):
     d = deployment()
-    assert "has not run" in runs.stale(d, "embed", DAY2)
+    assert "has not run" in run_log.stale(d, "embed", DAY2)
     job(spark, d, "assemble", DAY1, "a")
     job(spark, d, "assemble", DAY2, "a")
     job(spark, d, "embed", DAY2, "a")
-    assert runs.stale(d, "embed", DAY2) is None
+    assert run_log.stale(d, "embed", DAY2) is None
     job(spark, d, "assemble", DAY1, "a")
-    assert runs.stale(d, "embed", DAY2) is None
+    assert run_log.stale(d, "embed", DAY2) is None
     job(spark, d, "assemble", DAY1, "b")
-    assert "assemble for 2025-01-01 was replaced" in runs.stale(d, "embed", DAY2)
-    assert "assemble for 2025-01-01 was replaced" in runs.stale(d, "assemble", DAY2)
+    assert "assemble for 2025-01-01 was replaced" in run_log.stale(d, "embed", DAY2)
+    assert "assemble for 2025-01-01 was replaced" in run_log.stale(d, "assemble", DAY2)
     job(spark, d, "assemble", DAY2, "a")
     job(spark, d, "embed", DAY2, "a")
-    assert runs.stale(d, "embed", DAY2) is None
+    assert run_log.stale(d, "embed", DAY2) is None
 
 
 def test_a_run_that_failed_before_it_wrote_makes_no_day_stale(spark, deployment):
     d = deployment()
     job(spark, d, "embed", DAY2, "a")
-    with pytest.raises(ValueError, match="refused"), tables.job_run(spark, d, "assemble", DAY1):
+    with pytest.raises(ValueError, match="refused"), spark_tables.job_run(spark, d, "assemble", DAY1):
         raise ValueError("refused")
-    failed = runs.read(d, "assemble", last=DAY1)[0]
+    failed = run_log.read(d, "assemble", last=DAY1)[0]
     assert (failed.status, failed.replaced_at, failed.left_rows) == ("failed", None, False)
-    assert runs.stale(d, "embed", DAY2) is None
+    assert run_log.stale(d, "embed", DAY2) is None
     # What an earlier run wrote still counts after a later one failed.
     job(spark, d, "assemble", DAY1, "a")
-    with pytest.raises(ValueError, match="refused"), tables.job_run(spark, d, "assemble", DAY1):
+    with pytest.raises(ValueError, match="refused"), spark_tables.job_run(spark, d, "assemble", DAY1):
         raise ValueError("refused")
-    assert runs.read(d, "assemble", last=DAY1)[0].left_rows
-    assert "was replaced" in runs.stale(d, "embed", DAY2)
+    assert run_log.read(d, "assemble", last=DAY1)[0].left_rows
+    assert "was replaced" in run_log.stale(d, "embed", DAY2)
 
 
 def test_a_run_killed_after_its_write_makes_later_days_stale(spark, deployment):
@@ -151,24 +150,24 @@ def test_a_run_killed_after_its_write_makes_later_days_stale(spark, deployment):
     first = job(spark, d, "assemble", DAY1, "a")
     job(spark, d, "embed", DAY1, "a")
     # What a process killed after replacing the rows leaves behind: the rows, and no finished row of its own.
-    killed = tables.JobRun(spark=spark, deployment=d, job="assemble", as_of=DAY1)
+    killed = spark_tables.JobRun(spark=spark, deployment=d, job="assemble", as_of=DAY1)
     killed.replace(users(spark, "b"), "out_assemble", ["user_id"])
-    assert "has not finished" in runs.stale(d, "embed", DAY1)
-    assert "did not succeed" in runs.stale(d, "assemble", DAY1)
+    assert "has not finished" in run_log.stale(d, "embed", DAY1)
+    assert "did not succeed" in run_log.stale(d, "assemble", DAY1)
     again = job(spark, d, "assemble", DAY1, "b")
     assert again.status == "ok"
     assert again.replaced_at > first.finished_at
-    assert "was replaced" in runs.stale(d, "embed", DAY1)
+    assert "was replaced" in run_log.stale(d, "embed", DAY1)
 
 
 def test_rejected_rows_are_bounded_and_replaced(spark, deployment):
     d = deployment()
     df = spark.range(1500).selectExpr("'bill' source", "if(id < 1200, 'x', 'y') reason", "string(id) row")
-    tables.write_rejected(df, d, DAY1)
+    spark_tables.write_rejected(df, d, DAY1)
     stored = deltalake.DeltaTable(d.table("rejected_rows")).to_pyarrow_table()
     reasons = stored["reason"].to_pylist()
     assert (reasons.count("x"), reasons.count("y")) == (1000, 300)
-    tables.write_rejected(df.limit(2), d, DAY1)
+    spark_tables.write_rejected(df.limit(2), d, DAY1)
     assert deltalake.DeltaTable(d.table("rejected_rows")).to_pyarrow_table().num_rows == 2
 
 

@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from jobs.cli import main as cli
+from jobs.cli import main
 from jobs.cli.check_report import findings
 from jobs.config.deployment import Deployment
-from jobs.console import output as report
-from jobs.lake import run_log as runs
+from jobs.console import output
+from jobs.lake import run_log
 from jobs.lake.run_log import Record
 from jobs.lake.spark_tables import SourceError
 from jobs.operations.check import Checked, check
 from jobs.operations.cost_estimate import Spread, tokenizers_folder
-from jobs.training import registry as releases
+from jobs.training import registry
 from jobs.training.train import network
 from model.data.text import Tokenizers, train_event_tokenizer, train_language_tokenizer
 from model.serving import release
@@ -72,10 +72,10 @@ def lived(spark, tmp_path_factory) -> SimpleNamespace:
     write(d, lake)
     seen = SimpleNamespace(d=d, lake=lake, before=listing(d.path.parent), first=check(spark, d, now=NOON))
     seen.after = listing(d.path.parent)
-    tokenizers(releases.checkpoints(d) / "c1", ["tea"], 260)
-    releases.set_checkpoint(d, releases.checkpoints(d) / "c1")
-    seen.tokenizers = tokenizers(releases.folder(d) / "r1", [*texts(d, lake, DAY1)["bill"]], 400)
-    release.point(releases.folder(d), "r1")
+    tokenizers(registry.checkpoints(d) / "c1", ["tea"], 260)
+    registry.set_checkpoint(d, registry.checkpoints(d) / "c1")
+    seen.tokenizers = tokenizers(registry.folder(d) / "r1", [*texts(d, lake, DAY1)["bill"]], 400)
+    release.point(registry.folder(d), "r1")
     for day, embedded in ((date(2025, 2, 1), 1000), (date(2025, 2, 2), 4)):
         with Record.kept(d, "embed", day) as run:
             run.details["embedded"] = embedded
@@ -100,7 +100,7 @@ def each(lived: SimpleNamespace) -> list[tuple[Checked, date]]:
 
 def test_it_changes_nothing(lived):
     assert lived.before == lived.after
-    assert not runs.read(lived.d, "check")
+    assert not run_log.read(lived.d, "check")
 
 
 def test_without_a_day_it_takes_the_one_after_the_newest_event_before_today(lived):
@@ -238,16 +238,16 @@ def test_lengths_are_those_of_the_release_or_else_of_the_checkpoint(lived, deplo
     assert (lived.second.costs.tokens.unit, lived.second.costs.tokens.tokenizer) == ("tokens", "r1")
     d = deployment()
     assert tokenizers_folder(d) is None
-    (releases.checkpoints(d) / "c1").mkdir(parents=True)
-    releases.set_checkpoint(d, releases.checkpoints(d) / "c1")
-    assert tokenizers_folder(d) == releases.checkpoints(d) / "c1"
-    release.point(releases.folder(d), "r1")
-    assert tokenizers_folder(d) == releases.folder(d) / "r1"
+    (registry.checkpoints(d) / "c1").mkdir(parents=True)
+    registry.set_checkpoint(d, registry.checkpoints(d) / "c1")
+    assert tokenizers_folder(d) == registry.checkpoints(d) / "c1"
+    release.point(registry.folder(d), "r1")
+    assert tokenizers_folder(d) == registry.folder(d) / "r1"
 
 
 def test_seconds_come_from_the_ok_run_of_embed_whose_users_are_nearest(lived):
     assert (lived.first.costs.day.seconds, lived.first.costs.everyone.measured) == (None, None)
-    many, few, failed = runs.read(lived.d, "embed")
+    many, few, failed = run_log.read(lived.d, "embed")
     assert (many.details["embedded"], few.details["embedded"], failed.status) == (1000, 4, "failed")
     # Of 1,000 and 4 users, 4 are the nearer to 15; the failed run, of 14, tells nothing.
     took = (few.finished_at - few.started_at).total_seconds()
@@ -274,7 +274,7 @@ def test_the_sample_is_the_median_by_events(lived):
 
 
 def test_a_person_reads_tables_and_a_program_one_object(lived, capsys):
-    report.out.print(findings(lived.second))
+    output.out.print(findings(lived.second))
     told = " ".join(capsys.readouterr().out.split())
     profile = lived.second.profile
     shown = [event.text for events in profile.events.values() for event in events if len(event.text) < 40]
@@ -291,7 +291,7 @@ def test_a_person_reads_tables_and_a_program_one_object(lived, capsys):
         "Seconds are as in embed for 2025-02-02: 4 users in",
     ):
         assert words in told, words
-    told = json.loads(report.as_object(lived.second))
+    told = json.loads(output.as_object(lived.second))
     assert told["sources"]["bill"]["account"]["rows_in"] == len(lived.lake["bills"])
     assert told["costs"]["tokens"]["whole"]["possible"] == costs.tokens.whole.possible
     assert told["profile"]["user_id"] == profile.user_id
@@ -304,7 +304,7 @@ def test_empty_tables_are_told_as_such(spark, deployment, capsys):
     assert (found.as_of, found.costs.users, found.profile) == (DAY1, 0, None)
     assert found.costs.tokens.whole == Spread(mean=None, median=None, high=None, most=None, possible=8)
     assert (found.sources["bill"].first, found.costs.texts["bill"].saved, found.costs.day.seconds) == (None, 0.0, None)
-    report.out.print(findings(found))
+    output.out.print(findings(found))
     assert "bill: no row is used as of 2025-03-01" in capsys.readouterr().out
 
 
@@ -325,7 +325,7 @@ def test_too_many_rejected_rows_are_foretold(lived, capsys):
         }
         == {"bill": False, "search": True, "attributes": False}
     )
-    report.out.print(findings(lived.second))
+    output.out.print(findings(lived.second))
     assert "search: 6 of 104 rows are rejected, more than max_reject_share" in capsys.readouterr().out
 
 
@@ -343,8 +343,8 @@ def test_the_command_leaves_the_metastore_alone(lived, deployment, monkeypatch):
     monkeypatch.setattr("jobs.cli.commands.data.spark_session", session)
     monkeypatch.setattr("jobs.operations.check.check", lambda spark, d, as_of: days.append(as_of) or lived.first)
     path = deployment(spark={**DEPLOYMENT["spark"], "metastore": "metastore"}).path
-    told = CliRunner().invoke(cli.app, ["check", "-c", str(path), "--as-of", "2025-03-02", "--json"])
-    assert json.loads(told.stdout) == json.loads(report.as_object(lived.first))
+    told = CliRunner().invoke(main.app, ["check", "-c", str(path), "--as-of", "2025-03-02", "--json"])
+    assert json.loads(told.stdout) == json.loads(output.as_object(lived.first))
     assert (days, started[0].spark.metastore) == ([DAY2], None)
 
 

@@ -14,8 +14,7 @@ import deltalake
 import pyarrow as pa
 import pytest
 
-from jobs.lake import run_log as runs
-from jobs.lake import spark_tables as tables
+from jobs.lake import run_log, spark_tables
 from jobs.lake.delta import TableError, locked, midnight
 from jobs.operations.maintain import KEYS, REJECTED, maintain
 from tests.support.deployment import deploy
@@ -45,7 +44,7 @@ def lived(spark, tmp_path):
                 for scenario in ("food", "film")[: len(KEYS[table])]
                 if rng.random() < 0.5
             ]
-            with tables.job_run(spark, d, job, day) as run:
+            with spark_tables.job_run(spark, d, job, day) as run:
                 run.replacing()
                 write(d.table(table), rows, day)
     return d
@@ -90,14 +89,14 @@ def test_rows_that_a_later_one_follows_by_the_horizon_are_dropped_and_no_others(
     # A day before the horizon can no longer be made again, a later one can.
     for job in JOBS.values():
         with pytest.raises(TableError, match=rf"{job} for {DAYS[2]}: maintain has dropped .* up to {HORIZON}"):
-            runs.require_kept(lived, job, DAYS[2])
-        runs.require_kept(lived, job, DAYS[3])
-        assert runs.stale(lived, job, TODAY) is None
+            run_log.require_kept(lived, job, DAYS[2])
+        run_log.require_kept(lived, job, DAYS[3])
+        assert run_log.stale(lived, job, TODAY) is None
 
 
 def test_nothing_is_dropped_while_a_day_before_the_horizon_is_stale(spark, lived):
     before = {table: rows_of(lived, table) for table in KEYS}
-    with tables.job_run(spark, lived, "embed", DAYS[0]) as run:
+    with spark_tables.job_run(spark, lived, "embed", DAYS[0]) as run:
         run.replacing()
     with pytest.raises(TableError, match=rf"{DAYS[2]} is stale: embed for {DAYS[0]} .* --as-of {DAYS[1]} --through"):
         maintain(lambda: nullcontext(spark), lived, TODAY)
