@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from benchmarks.report import Row, seconds, write
 from jobs.config.deployment import Deployment
 from jobs.lake.delta import midnight
-from jobs.lake.session import session
+from jobs.lake.session import get_session
 from jobs.profiles.assemble import assemble
 
 DAY = date(2026, 1, 1)
@@ -119,7 +119,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        spark = session(deployment(Path(folder), ids=False), named=False)
+        spark = get_session(deployment(Path(folder), ids=False), named=False)
         try:
             measure(spark, Path(folder) / "warm", MILLION // 10)
             for millions in arguments.millions:

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import chaos, company
 from benchmarks.report import Row, write
 from jobs.config.deployment import Deployment
-from jobs.lake.session import session
+from jobs.lake.session import get_session
 from jobs.synthetic.generate import generate
 
 Interval = tuple[float, float]
@@ -98,7 +98,7 @@ def main() -> None:
         logs = Path(folder) / "logs"
         logs.mkdir()
         deployment = logged(Path(folder), logs)
-        spark = session(deployment, named=False)
+        spark = get_session(deployment, named=False)
         try:
             for job, day in chaos.LINE:
                 if job == "assemble" and day:

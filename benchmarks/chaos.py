@@ -36,7 +36,7 @@ from benchmarks.report import Row, write
 from benchmarks.twins import Compared, compare
 from jobs.config.deployment import Deployment
 from jobs.synthetic.generate import generate
-from jobs.training.registry import checkpoints, folder
+from jobs.training.registry import checkpoints_folder, releases_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 DAY1, DAY2 = date(2026, 1, 1), date(2026, 1, 2)
@@ -181,9 +181,9 @@ def points(deployment: Deployment, step: Step) -> list[Point]:
         before = _online(store)
         found.append(Point(name="a part of the online store written", reached=lambda: _online(store) > before))
     if step.job == "train":
-        found += list(_training_points(checkpoints(deployment)))
+        found += list(_training_points(checkpoints_folder(deployment)))
     if step.job == "export":
-        releases = folder(deployment)
+        releases = releases_folder(deployment)
         found.append(Point(name="a graph of the draft written", reached=lambda: any(releases.glob(".draft-*/*.onnx"))))
         found.append(
             Point(
@@ -304,10 +304,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--users", type=int, default=1200)
     arguments = parser.parse_args()
-    from jobs.lake.session import session
+    from jobs.lake.session import get_session
 
     with tempfile.TemporaryDirectory() as at:
-        spark = session(deployment(Path(at) / "session"), named=False)
+        spark = get_session(deployment(Path(at) / "session"), named=False)
         try:
             steps, compared = chaos(spark, Path(at), kills=arguments.kills, seed=arguments.seed, users=arguments.users)
         finally:

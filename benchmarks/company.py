@@ -14,8 +14,8 @@ import pyarrow as pa
 import yaml
 
 from jobs.config.deployment import Deployment
-from jobs.training.registry import folder, instructions
-from jobs.training.train import network
+from jobs.training.registry import releases_folder, scenario_instructions
+from jobs.training.train import network_config
 from model.serving.release import Release, set_current
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,7 +100,7 @@ def release(company: Deployment, seed: int = 0) -> Release:
 
     some = profiles(company, 200, seed=99)
     at = pa.array([datetime(2025, 1, 1, tzinfo=UTC)] * len(some), pa.timestamp("us", "UTC"))
-    texts = [text for text in instructions(company).values() if text is not None]
+    texts = [text for text in scenario_instructions(company).values() if text is not None]
     pairs = [
         {
             "user_id": user,
@@ -117,20 +117,20 @@ def release(company: Deployment, seed: int = 0) -> Release:
     checkpoint = initialise(
         some.append_column("as_of", at),
         pa.Table.from_pylist(pairs, schema),
-        network(company),
-        folder(company) / "checkpoints" / "untrained",
+        network_config(company),
+        releases_folder(company) / "checkpoints" / "untrained",
         seed=seed,
         log=lambda line: None,
     )
     made = export(
         checkpoint,
-        folder(company),
-        scenarios=instructions(company),
+        releases_folder(company),
+        scenarios=scenario_instructions(company),
         shaping=company.shaping(),
         deployment=company.path.read_text(encoding="utf-8"),
         profiles=some.slice(0, 40),
     )
-    set_current(folder(company), made.path.name)
+    set_current(releases_folder(company), made.path.name)
     return made
 
 

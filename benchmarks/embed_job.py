@@ -25,9 +25,9 @@ from benchmarks import company
 from benchmarks.report import Row, seconds, write
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
-from jobs.lake.session import session
+from jobs.lake.session import get_session
 from jobs.serving.embed import ROWS_PER_BATCH, batched, embedder_of
-from jobs.serving.embed_udf import RETURNS, embed_rows, opened
+from jobs.serving.embed_udf import RETURNS, embed_rows, open_runtime
 from jobs.training.registry import open_release
 
 DAY = date(2026, 1, 1)
@@ -38,7 +38,7 @@ CPU = ("CPUExecutionProvider",)
 
 def bare(path: str, release: str, scenarios: tuple[str, ...], part: int, parts: int) -> int:
     """Embed one part of the profiles' rows in a process of its own, a thread as each Spark task has."""
-    runtime = opened(release, CPU, 1)
+    runtime = open_runtime(release, CPU, 1)
     rows = DeltaTable(path).to_pyarrow_table()
     rows = rows.slice(part * len(rows) // parts, (part + 1) * len(rows) // parts - part * len(rows) // parts)
     return sum(len(runtime.embed(rows.slice(start, ROWS), scenarios)) for start in range(0, len(rows), ROWS))
@@ -64,7 +64,7 @@ def pandas_form(deployment: Deployment) -> Column:
     numbers, categories = deployment.numbers, deployment.categories
 
     def vectors(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.Series]:
-        runtime = opened(release, CPU, 1)
+        runtime = open_runtime(release, CPU, 1)
         for series in batches:
             given = dict(zip(columns, series, strict=True))
             table = {source: _events(given[f"{source}.text"], given[f"{source}.gap"]) for source in sources}
@@ -130,7 +130,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         deployment = company.deployment(Path(folder))
-        spark = session(deployment, named=False)
+        spark = get_session(deployment, named=False)
         try:
             found = measure(spark, deployment, arguments.users)
         finally:

@@ -21,9 +21,9 @@ import yaml
 from benchmarks import company
 from benchmarks.report import Row, write
 from jobs.config.deployment import Deployment
-from jobs.training.train import network as network_config
+from jobs.training.train import network_config as network_config
 from model.network.network import InstructUE
-from model.training.dataset import Batches, Drawn, prepare
+from model.training.dataset import Batches, SampledBatch, prepare_dataset
 from model.training.grad_cache import Reader
 from model.training.training_config import TrainingConfig
 
@@ -54,16 +54,16 @@ class Measured:
     """Tokens of an instruction and its answer."""
 
 
-def apart(drawn: Drawn) -> Drawn:
+def apart(drawn: SampledBatch) -> SampledBatch:
     """The same pairs, each behind a copy of its profile."""
-    return Drawn(users_B=drawn.users_B[drawn.row_Q], row_Q=np.arange(len(drawn.row_Q)), pair_Q=drawn.pair_Q)
+    return SampledBatch(users_B=drawn.users_B[drawn.row_Q], row_Q=np.arange(len(drawn.row_Q)), pair_Q=drawn.pair_Q)
 
 
 def measure(deployment: Deployment, training: TrainingConfig, times: float) -> Measured:
     """Train a few steps each way from the same weights on the same pairs, every distinct event text once in both."""
     table = company.profiles(deployment, training.profiles_per_step * 2, times=times)
     table = table.append_column("as_of", pa.array([AT] * len(table), pa.timestamp("us", "UTC")))
-    config, _, examples, _ = prepare(table, pairs(table), network_config(deployment), training)
+    config, _, examples, _ = prepare_dataset(table, pairs(table), network_config(deployment), training)
     torch.manual_seed(0)
     network = InstructUE(config)
     frozen = training.encoder_rate == 0

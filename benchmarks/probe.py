@@ -13,14 +13,14 @@ import numpy as np
 from benchmarks.report import Row, write
 from jobs.config.deployment import Deployment
 from jobs.evaluation.evaluate import METHODS
-from jobs.training.registry import folder, open_release
+from jobs.training.registry import open_release, releases_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
     deployment = Deployment.read(ROOT / "conf" / "demo.yaml")
-    path = folder(deployment) / "evaluations" / f"{open_release(deployment).path.name}.json"
+    path = releases_folder(deployment) / "evaluations" / f"{open_release(deployment).path.name}.json"
     if not path.exists():
         raise SystemExit(f"{path} is not there: run `make demo` first")
     evaluated = json.loads(path.read_text(encoding="utf-8"))

@@ -21,7 +21,7 @@ from benchmarks import assemble_job, company
 from benchmarks.commands import GIB, held
 from benchmarks.report import Row, seconds, write
 from jobs.config.deployment import Deployment
-from jobs.lake.session import session
+from jobs.lake.session import get_session
 from jobs.profiles.assemble import assemble
 from jobs.serving.embed import embed
 from jobs.serving.publish import publish
@@ -94,7 +94,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        spark = session(deployment(Path(folder)), named=False)
+        spark = get_session(deployment(Path(folder)), named=False)
         try:
             measure(spark, Path(folder) / "warm", 1_000)
             for users in arguments.users:

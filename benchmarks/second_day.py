@@ -19,8 +19,8 @@ from benchmarks.report import Row, write
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
 from jobs.lake.delta import midnight
-from jobs.lake.session import session
-from jobs.serving.embed import Embedded, embed
+from jobs.lake.session import get_session
+from jobs.serving.embed import EmbedResult, embed
 
 CHANGED = 0.05
 WARM, FIRST, SECOND = date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)
@@ -35,13 +35,13 @@ def assemble(spark: SparkSession, deployment: Deployment, day: date, rows: pa.Ta
         run.details["users"] = users
 
 
-def timed(spark: SparkSession, deployment: Deployment, day: date) -> tuple[Embedded, float]:
+def timed(spark: SparkSession, deployment: Deployment, day: date) -> tuple[EmbedResult, float]:
     """Embed a day; its seconds from the call to its return."""
     begin = time.perf_counter()
     return embed(spark, deployment, day), time.perf_counter() - begin
 
 
-def measure(spark: SparkSession, folder: Path, users: int) -> list[tuple[Embedded, float]]:
+def measure(spark: SparkSession, folder: Path, users: int) -> list[tuple[EmbedResult, float]]:
     """Embed two days, and the second again, in a lake of their own; the session has embedded before."""
     warm = company.deployment(folder / "warm")
     company.release(warm)
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=20000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        spark = session(company.deployment(Path(folder)))
+        spark = get_session(company.deployment(Path(folder)))
         try:
             days = measure(spark, Path(folder), arguments.users)
         finally:

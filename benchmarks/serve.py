@@ -25,7 +25,7 @@ from benchmarks.report import Row, seconds, write
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
 from jobs.lake.delta import midnight
-from jobs.lake.session import session
+from jobs.lake.session import get_session
 from jobs.serving.lookup import Lookup
 from jobs.serving.publish import publish
 
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=10_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, servers.redis() as address:
-        spark = session(company.deployment(Path(folder)), named=False)
+        spark = get_session(company.deployment(Path(folder)), named=False)
         try:
             rows = [
                 row

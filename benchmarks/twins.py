@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 from feature_repo.vectors import DTYPE
 from jobs.config.deployment import Deployment
 from jobs.serving.lookup import Lookup
-from jobs.training.registry import checkpoint, checkpoints
+from jobs.training.registry import checkpoints_folder, current_checkpoint
 from model.serving.release import CURRENT
 from model.training.checkpoint import METRICS_FILE
 
@@ -49,7 +49,7 @@ def compare(one: Deployment, other: Deployment) -> list[Compared]:
     found += [_vectors(table, _rows(one, table), _rows(other, table)) for table in KEYS]
     found.append(_plain("job_runs", _runs(one), _runs(other)))
     found.append(_online(one, other))
-    trained = [(checkpoints(lake) / CURRENT).exists() for lake in (one, other)]
+    trained = [(checkpoints_folder(lake) / CURRENT).exists() for lake in (one, other)]
     return [*found, _curve(one, other)] if any(trained) else found
 
 
@@ -134,7 +134,7 @@ def _online(one: Deployment, other: Deployment) -> Compared:
 def _curve(one: Deployment, other: Deployment) -> Compared:
     """Each step's training loss."""
     curves = [
-        json.loads((checkpoint(lake) / METRICS_FILE).read_text(encoding="utf-8"))["curve"]["loss"]
+        json.loads((current_checkpoint(lake) / METRICS_FILE).read_text(encoding="utf-8"))["curve"]["loss"]
         for lake in (one, other)
     ]
     apart = [

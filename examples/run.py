@@ -71,7 +71,7 @@ def run(name: str, parts: Iterable[Part], data: Path, *, steps: int | None, seed
             with step(f"{deployment.name}: load the publisher's tables"):
                 part.load(deployment, data)
             found = [pipeline.first_day(deployment, part.as_of, step, train_steps=steps)]
-            found += [pipeline.train_and_judge(deployment, step, steps, seed) for seed in range(1, seeds)]
+            found += [pipeline.train_and_evaluate(deployment, step, steps, seed) for seed in range(1, seeds)]
             tables += [pipeline.accounts(deployment), *map(output.probe, found)]
         output.out.print()
         for table in (*tables, step.table()):

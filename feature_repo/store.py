@@ -27,7 +27,7 @@ from feast.errors import FeastError
 
 from feature_repo.views import SERVICE, VIEW, Definitions, definitions
 from jobs.config.deployment import Deployment
-from model.atomic_write import whole
+from model.atomic_write import atomic_write
 from model.errors import InstructUEError
 
 TEMPLATE = Path(__file__).with_name("feature_store.yaml")
@@ -106,7 +106,7 @@ def repo_config(deployment: Deployment) -> RepoConfig:
 
 
 @contextmanager
-def reaching(deployment: Deployment) -> Iterator[None]:
+def translate_store_errors(deployment: Deployment) -> Iterator[None]:
     """Raise what keeps the registry or the online store from being read or written as StoreError."""
     try:
         yield
@@ -140,7 +140,10 @@ def apply(deployment: Deployment, width: int) -> FeatureStore:
     _write(folder / "feature_store.yaml", settings(deployment))
     _write(folder / "definitions.py", DEFINITIONS.format(path=str(deployment.path), width=width))
     wanted = definitions(deployment, width)
-    with reaching(deployment), warnings.catch_warnings():  # Feast's Spark module sets a filter when it is imported
+    with (
+        translate_store_errors(deployment),
+        warnings.catch_warnings(),
+    ):  # Feast's Spark module sets a filter when it is imported
         store = FeatureStore(config=repo_config(deployment))
         store.apply(wanted.objects, objects_to_delete=_left_over(store, wanted), partial=False)
     if store.config.online_store.type == "sqlite":
@@ -166,7 +169,7 @@ def open_store(deployment: Deployment) -> FeatureStore:
     )
     if path != config.registry.path and not Path(path).exists():
         raise unpublished
-    with reaching(deployment):
+    with translate_store_errors(deployment):
         store = FeatureStore(config=config)
         try:
             store.get_feature_view(VIEW)
@@ -191,5 +194,5 @@ def _left_over(store: FeatureStore, wanted: Definitions) -> list[Any]:
 
 def _write(path: Path, text: str) -> None:
     if not path.exists() or path.read_text(encoding="utf-8") != text:
-        with whole(path) as file:
+        with atomic_write(path) as file:
             file.write_text(text, encoding="utf-8")

@@ -25,9 +25,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The session that `jobs.lake.session.session` starts for a small deployment."""
-    from jobs.lake.session import session
+    from jobs.lake.session import get_session
 
-    started = session(deploy(tmp_path_factory.mktemp("session")))
+    started = get_session(deploy(tmp_path_factory.mktemp("session")))
     yield started
     started.stop()
 

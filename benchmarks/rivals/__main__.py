@@ -26,7 +26,7 @@ from benchmarks.rivals.errors import RivalError
 from benchmarks.rivals.language import PRETRAINED
 from benchmarks.rivals.material import Material
 from benchmarks.rivals.sequences import DEFAULT_PYTHON
-from jobs.training.registry import folder
+from jobs.training.registry import releases_folder
 from model.errors import InstructUEError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +74,7 @@ def main() -> None:
 def compare(asked: argparse.Namespace) -> None:
     """Do every cell that is not done yet, and write the table."""
     material = Material.read(asked.config)
-    kept = folder(material.deployment) / "rivals"
+    kept = releases_folder(material.deployment) / "rivals"
     begin = time.perf_counter()
 
     def log(line: str) -> None:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from benchmarks.rivals.contenders import Contender, Log, Vectors
 from benchmarks.rivals.material import Material
-from jobs.training.labels import Labelled
-from model.atomic_write import whole
+from jobs.training.labels import LabelledUsers
+from model.atomic_write import atomic_write
 from model.training.probe import ProbeResult, Score
 
 Scores = dict[str, list[Score]]
@@ -73,7 +73,7 @@ class Cell:
             "probe_seconds": round(time.perf_counter() - made, 1),
             "scores": {scenario: [asdict(score) for score in halves] for scenario, halves in scores.items()},
         }
-        with whole(self.path(folder)) as file:
+        with atomic_write(self.path(folder)) as file:
             file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         return scores
 
@@ -88,7 +88,7 @@ class Cell:
         }
 
 
-def probed(contender: Contender, vectors: Vectors, groups: Sequence[Labelled]) -> Scores:
+def probed(contender: Contender, vectors: Vectors, groups: Sequence[LabelledUsers]) -> Scores:
     """Fit and score every scenario on the five salted halves, each on a core of its own."""
     results: list[ProbeResult] = Parallel(n_jobs=-1, max_nbytes="1M")(
         delayed(contender.fit)(_of(vectors, group.scenario)[group.row_U], group.label_U, group.user_ids)

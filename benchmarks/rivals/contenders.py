@@ -16,13 +16,13 @@ from benchmarks.rivals import embedder, language, pooled, sequences
 from benchmarks.rivals.errors import RivalError
 from benchmarks.rivals.material import Material
 from jobs.config.deployment import UNIVERSAL
-from jobs.evaluation.baselines import features
-from jobs.training.registry import checkpoint, open_release
+from jobs.evaluation.baselines import hand_made_features
+from jobs.training.registry import current_checkpoint, open_release
 from model.network.inference import embed
 from model.network.network import InstructUE
 from model.serving.onnx_runtime import Runtime
 from model.training.checkpoint import load_checkpoint
-from model.training.probe import ProbeResult, probe, rival
+from model.training.probe import ProbeResult, probe, probe_baseline
 
 Vectors = NDArray[np.floating[Any]] | Mapping[str, NDArray[np.floating[Any]]]
 """`[U, D]` of the labelled profiles' rows; by scenario where they differ."""
@@ -103,7 +103,7 @@ def contenders(
             name="by hand, LightGBM",
             untrained=False,
             seeds=(0,),
-            fit=rival,
+            fit=probe_baseline,
             make=lambda m, seed, trained, log: _by_hand(m).values,
         ),
         Contender(
@@ -180,7 +180,7 @@ def _instructue(
         )
         vectors_UKH = runtime.embed(material.profiles, names)
     else:
-        _, tokenizers, config = load_checkpoint(checkpoint(material.deployment))
+        _, tokenizers, config = load_checkpoint(current_checkpoint(material.deployment))
         torch.manual_seed(seed)
         network = InstructUE(config).eval()
         vectors_UKH = embed(
@@ -191,7 +191,7 @@ def _instructue(
 
 def _by_hand(material: Material) -> Any:
     deployment = material.deployment
-    return features(
+    return hand_made_features(
         material.profiles, [source.name for source in deployment.sources], deployment.numbers, deployment.categories
     )
 

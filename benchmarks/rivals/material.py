@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from benchmarks.rivals.errors import RivalError
 from jobs.config.deployment import Deployment
 from jobs.lake import delta
-from jobs.training.labels import Labelled, labelled_profiles, read_labels
-from jobs.training.train import network
+from jobs.training.labels import LabelledUsers, labelled_profiles, read_labels
+from jobs.training.train import network_config
 from model.data.config import NetworkConfig
 from model.data.rendering import render
 
@@ -42,7 +42,7 @@ class Material:
     config: NetworkConfig
     training: pa.Table
     profiles: pa.Table
-    groups: tuple[Labelled, ...]
+    groups: tuple[LabelledUsers, ...]
     key: str
 
     @classmethod
@@ -59,22 +59,24 @@ class Material:
         if not judged:
             raise RivalError(f"{path}: no scenario has labels; name a table under scenarios.*.labels")
         labels = read_labels(deployment, judged)
-        tables = {name: delta.opened(deployment, name) for name in ("user_profiles", "training_profiles")}
+        tables = {name: delta.open_table(deployment, name) for name in ("user_profiles", "training_profiles")}
         profiles, groups = labelled_profiles(deployment, tables["user_profiles"], labels)
         earliest = min(pc.min(table["as_of"]).as_py() for table in labels.values())
-        training = delta.rows(tables["training_profiles"], filters=pc.field("as_of") < earliest)
+        training = delta.read_rows(tables["training_profiles"], filters=pc.field("as_of") < earliest)
         if not len(training):
             raise RivalError(
                 f"{path}: no training profile is older than the labels of {earliest:%Y-%m-%d}: name "
                 "earlier days under userqa.as_of, and run `instructue userqa`"
             )
-        tables |= {scenario.labels: delta.opened(deployment, scenario.labels) for scenario in judged if scenario.labels}
+        tables |= {
+            scenario.labels: delta.open_table(deployment, scenario.labels) for scenario in judged if scenario.labels
+        }
         # A table's own id too: made afresh, it counts its versions from 0 again.
         made_of = {name: (str(table.metadata().id), table.version()) for name, table in sorted(tables.items())}
         text = json.dumps([made_of, deployment.shaping()], sort_keys=True, default=str)
         return cls(
             deployment=deployment,
-            config=network(deployment),
+            config=network_config(deployment),
             training=training,
             profiles=profiles,
             groups=tuple(groups),

@@ -12,14 +12,14 @@ from rich.text import Text
 from jobs.console.output import elapsed, table
 
 if TYPE_CHECKING:
-    from jobs.operations.check import Checked, Sample
-    from jobs.operations.cost_estimate import Spread
+    from jobs.operations.check import CheckResult, ProfileSample
+    from jobs.operations.cost_estimate import Distribution
 
 LAST = 4
 """Events of a source that are shown of the sample profile."""
 
 
-def findings(found: Checked) -> RenderableType:
+def findings(found: CheckResult) -> RenderableType:
     """Every table of a check, and what needs a person's eye last."""
     parts = [_tables(found), _rows(found)]
     if any(source.rejected for source in found.sources.values()):
@@ -30,7 +30,7 @@ def findings(found: Checked) -> RenderableType:
     return Group(*parts, *(Text(line) for line in _notes(found)))
 
 
-def _tables(found: Checked) -> RenderableType:
+def _tables(found: CheckResult) -> RenderableType:
     rows = [
         (
             name,
@@ -47,7 +47,7 @@ def _tables(found: Checked) -> RenderableType:
     return table(f"Tables, checked as of {found.as_of} in {elapsed(found.seconds)}", columns, rows)
 
 
-def _rows(found: Checked) -> RenderableType:
+def _rows(found: CheckResult) -> RenderableType:
     rows = []
     for name, source in found.sources.items():
         account = source.account
@@ -79,7 +79,7 @@ def _rows(found: Checked) -> RenderableType:
     return table("Where the rows go: the columns from used to rejected add up to the rows in", columns, rows)
 
 
-def _rejected(found: Checked) -> RenderableType:
+def _rejected(found: CheckResult) -> RenderableType:
     rows: list[tuple[Any, ...]] = []
     for name, source in found.sources.items():
         for reason, rejected in source.rejected.items():
@@ -88,7 +88,7 @@ def _rejected(found: Checked) -> RenderableType:
     return table("Rejected rows, and some of them", ("source", "reason", "rows", "row"), rows)
 
 
-def _texts(found: Checked) -> RenderableType:
+def _texts(found: CheckResult) -> RenderableType:
     unit = found.costs.tokens.unit
     rows = [
         (
@@ -118,7 +118,7 @@ def _texts(found: Checked) -> RenderableType:
     return table("Event texts: each distinct one is encoded once", columns, rows)
 
 
-def _tokens(found: Checked) -> RenderableType:
+def _tokens(found: CheckResult) -> RenderableType:
     tokens = found.costs.tokens
     asked = sum(tokens.instructions.values())
     rows = [
@@ -130,11 +130,11 @@ def _tokens(found: Checked) -> RenderableType:
     return table("What the language model reads", columns, rows)
 
 
-def _spread(spread: Spread) -> tuple[float | int | None, ...]:
+def _spread(spread: Distribution) -> tuple[float | int | None, ...]:
     return spread.mean, spread.median, spread.high, spread.most, spread.possible
 
 
-def _costs(found: Checked) -> RenderableType:
+def _costs(found: CheckResult) -> RenderableType:
     costs, unit = found.costs, found.costs.tokens.unit
     sides = (costs.everyone, costs.day)
     rows: list[tuple[Any, ...]] = [
@@ -158,7 +158,7 @@ def _costs(found: Checked) -> RenderableType:
     )
 
 
-def _profile(sample: Sample) -> Iterator[RenderableType]:
+def _profile(sample: ProfileSample) -> Iterator[RenderableType]:
     many = sum(map(len, sample.events.values()))
     rows: list[tuple[Any, ...]] = []
     for name, events in sample.events.items():
@@ -189,7 +189,7 @@ def _profile(sample: Sample) -> Iterator[RenderableType]:
         )
 
 
-def _notes(found: Checked) -> Iterator[str]:
+def _notes(found: CheckResult) -> Iterator[str]:
     costs = found.costs
     if costs.tokens.tokenizer is None:
         yield (

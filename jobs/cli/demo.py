@@ -22,7 +22,7 @@ from rich.text import Text
 
 from jobs.cli import pipeline
 from jobs.cli.exit_codes import run
-from jobs.cli.pipeline import LineError, Steps
+from jobs.cli.pipeline import PipelineError, Steps
 from jobs.config.deployment import Deployment
 from jobs.console import output
 
@@ -106,12 +106,12 @@ def _airflow(environment: dict[str, str], *arguments: str) -> None:
             stdin=subprocess.DEVNULL,
         )
     if done.returncode:
-        raise LineError(f"`airflow {' '.join(arguments)}` failed; the end of {AIRFLOW_LOG} says why")
+        raise PipelineError(f"`airflow {' '.join(arguments)}` failed; the end of {AIRFLOW_LOG} says why")
 
 
 def _start_afresh() -> None:
     if FOLDER.exists() and not MARK.exists():
-        raise LineError(f"{FOLDER} was not made by the demo: move it elsewhere, the demo starts afresh in it")
+        raise PipelineError(f"{FOLDER} was not made by the demo: move it elsewhere, the demo starts afresh in it")
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     MARK.touch()

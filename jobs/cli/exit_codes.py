@@ -14,7 +14,7 @@ from typing import NoReturn
 import typer
 
 from jobs.console.log_files import LogError, new_log
-from jobs.lake.errors import mendable, reason
+from jobs.lake.errors import as_user_error, error_reason
 from model.errors import InstructUEError
 
 
@@ -31,7 +31,7 @@ def run(app: typer.Typer) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        ours = mendable(error)
+        ours = as_user_error(error)
         sys.exit(_told(ours) if ours else _unexpected(error))
     sys.exit(0)
 
@@ -45,7 +45,7 @@ def _unexpected(error: Exception) -> int:
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         # Under spark-submit the scheduler keeps what is printed: the traceback belongs there.
         traceback.print_exc()
-    what = f"unexpected {type(error).__name__}: {(reason(error).splitlines() or ['no message'])[0]}"
+    what = f"unexpected {type(error).__name__}: {(error_reason(error).splitlines() or ['no message'])[0]}"
     try:
         log = new_log("error")
         log.write_text(f"{' '.join(sys.argv)}\n{traceback.format_exc()}", encoding="utf-8")

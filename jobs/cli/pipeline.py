@@ -20,16 +20,16 @@ from rich.console import Console, RenderableType
 
 from jobs.config.deployment import Deployment
 from jobs.console import output
-from jobs.lake.errors import mendable
+from jobs.lake.errors import as_user_error
 from model.errors import InstructUEError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from jobs.evaluation.evaluate import Evaluated
+    from jobs.evaluation.evaluate import EvaluationResult
 
 
-class LineError(InstructUEError):
+class PipelineError(InstructUEError):
     """A step of the line failed; says where to look."""
 
 
@@ -54,29 +54,29 @@ class Steps:
         )
 
 
-def first_day(deployment: Deployment, as_of: date, step: Steps, *, train_steps: int | None = None) -> Evaluated:
+def first_day(deployment: Deployment, as_of: date, step: Steps, *, train_steps: int | None = None) -> EvaluationResult:
     """Questions, a trained and judged release, and the day's vectors online; what the release knows of the labels."""
     with spark(deployment, step) as session:
-        from jobs.console.spark_progress import watch
+        from jobs.console.spark_progress import watch_spark
         from jobs.profiles.assemble import assemble
         from jobs.userqa.userqa import userqa
 
-        with step(f"assemble {as_of}") as told, watch(session, told):
+        with step(f"assemble {as_of}") as told, watch_spark(session, told):
             assemble(session, deployment, as_of)
-        with step("userqa: questions and answers") as told, watch(session, told):
+        with step("userqa: questions and answers") as told, watch_spark(session, told):
             userqa(session, deployment)
-        evaluated = train_and_judge(deployment, step, train_steps)
+        evaluated = train_and_evaluate(deployment, step, train_steps)
         from jobs.serving.embed import embed
         from jobs.serving.publish import publish
 
-        with step(f"embed {as_of}") as told, watch(session, told):
+        with step(f"embed {as_of}") as told, watch_spark(session, told):
             embed(session, deployment, as_of)
         with step(f"publish {as_of}") as told:
             publish(session, deployment, as_of, told)
     return evaluated
 
 
-def train_and_judge(deployment: Deployment, step: Steps, train_steps: int | None, seed: int = 0) -> Evaluated:
+def train_and_evaluate(deployment: Deployment, step: Steps, train_steps: int | None, seed: int = 0) -> EvaluationResult:
     """A checkpoint, its release, and how much its vectors know of the labels beside the rivals."""
     from jobs.evaluation.evaluate import evaluate
     from jobs.training.export import export
@@ -105,10 +105,10 @@ def ask(deployment: Deployment, scenario: str, step: Steps) -> list[RenderableTy
         vectors = output.vectors(answers, (time.perf_counter() - begin) * 1000)
     query = f"SELECT * FROM most_similar('{user}', '{scenario}', 5)"
     with spark(deployment, step) as session, step("ask in SQL"):
-        from jobs.lake.sql.views import fetch, rows, sql
+        from jobs.lake.sql.views import fetch_arrow, iterate_rows, run_sql
 
-        answer = fetch(sql(session, deployment, query))
-    return [vectors, output.table(query, answer.column_names, [*rows(answer)])]
+        answer = fetch_arrow(run_sql(session, deployment, query))
+    return [vectors, output.table(query, answer.column_names, [*iterate_rows(answer)])]
 
 
 def accounts(deployment: Deployment) -> RenderableType:
@@ -121,9 +121,9 @@ def accounts(deployment: Deployment) -> RenderableType:
 
 def spark(deployment: Deployment, step: Steps) -> AbstractContextManager[SparkSession]:
     """A session for the steps within."""
-    from jobs.lake.session import started
+    from jobs.lake.session import open_session
 
-    return started(deployment, step("start Spark"))
+    return open_session(deployment, step("start Spark"))
 
 
 @contextmanager
@@ -145,14 +145,14 @@ def chatter_to(log: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        told = error if isinstance(error, InstructUEError) else mendable(error)
+        told = error if isinstance(error, InstructUEError) else as_user_error(error)
         if told is None:
             traceback.print_exc()
         _flush()
         for number, original in kept.items():
             os.dup2(original, number)
         if told is None and isinstance(error, Exception):
-            raise LineError(f"{type(error).__name__}: {error}; {log} has the whole") from error
+            raise PipelineError(f"{type(error).__name__}: {error}; {log} has the whole") from error
         raise told or error from None
     _flush()
 

@@ -18,7 +18,6 @@ from jobs.config import yaml_file
 from jobs.config.sections import (
     Aggregate,
     Attributes,
-    Block,
     Eligible,
     EventSource,
     Location,
@@ -26,13 +25,14 @@ from jobs.config.sections import (
     Name,
     Retention,
     Scenario,
+    Section,
     Share,
     Spark,
     Store,
     UserQA,
-    not_empty,
+    require_items,
 )
-from jobs.config.validation import mistake
+from jobs.config.validation import format_error
 from model.data.config import RESERVED_NAMES, BackboneConfig, EncoderConfig
 from model.errors import InstructUEError
 from model.training.training_config import TrainingConfig
@@ -46,11 +46,11 @@ class DeploymentError(InstructUEError):
     """A deployment file that cannot be used; the message lists every mistake in it."""
 
 
-class Deployment(Block):
+class Deployment(Section):
     name: Name
     lake: Location
     releases: Location
-    sources: Annotated[tuple[EventSource, ...], AfterValidator(not_empty)]
+    sources: Annotated[tuple[EventSource, ...], AfterValidator(require_items)]
     attributes: Attributes | None = None
     aggregates: tuple[Aggregate, ...] = ()
     scenarios: tuple[Scenario, ...] = ()
@@ -74,14 +74,14 @@ class Deployment(Block):
             No such file, not YAML, or mistakes in it; all of them in one message.
         """
         path = Path(path).resolve()
-        content = yaml_file.content(path, "deployment file", "name one with --config", DeploymentError)
+        content = yaml_file.read_yaml(path, "deployment file", "name one with --config", DeploymentError)
         if not isinstance(content, dict):
             raise DeploymentError(f"deployment file {path} must be a mapping of keys, see conf/demo.yaml")
         deployment, mistakes = None, _name_mistakes(content)
         try:
             deployment = cls.model_validate({**content, "path": path})
         except ValidationError as error:
-            mistakes = [mistake(detail, KEYS) for detail in error.errors()] + mistakes
+            mistakes = [format_error(detail, KEYS) for detail in error.errors()] + mistakes
         if deployment is None or mistakes:
             lines = "\n".join(f"  {words}" for words in mistakes)
             raise DeploymentError(f"{path}: {len(mistakes)} mistake(s)\n{lines}")
@@ -200,6 +200,6 @@ def _names(blocks: Any) -> list[str]:
 
 
 KEYS = sorted(
-    {key for block in Block.__subclasses__() for key in block.model_fields}
+    {key for block in Section.__subclasses__() for key in block.model_fields}
     | {field.name for part in (EncoderConfig, BackboneConfig, TrainingConfig) for field in fields(part)}
 )

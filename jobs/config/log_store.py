@@ -30,7 +30,7 @@ class LogStoreError(InstructUEError):
     """A lake on a store to which two jobs could commit the same version of a table."""
 
 
-def mistakes(deployment: Deployment) -> list[str]:
+def log_store_errors(deployment: Deployment) -> list[str]:
     """Why commits to the lake are not safe, each with the key of `spark.conf` and the value to write."""
     scheme, conf = urlparse(deployment.lake).scheme, deployment.spark.conf
     key = f"spark.delta.logStore.{scheme}.impl"
@@ -53,7 +53,7 @@ def mistakes(deployment: Deployment) -> list[str]:
     ]
 
 
-def require(deployment: Deployment) -> None:
+def require_safe_log_store(deployment: Deployment) -> None:
     """Refuse a lake whose store could lose a commit.
 
     Raises
@@ -61,7 +61,7 @@ def require(deployment: Deployment) -> None:
     LogStoreError
         `spark.conf` names no LogStore for the lake's scheme, and Delta picks none that is safe.
     """
-    found = mistakes(deployment)
+    found = log_store_errors(deployment)
     if found:
         lines = "\n".join(f"  {words}" for words in found)
         raise LogStoreError(

@@ -70,7 +70,7 @@ def _day(day: date) -> date:
     return day
 
 
-def not_empty(items: tuple[Any, ...]) -> tuple[Any, ...]:
+def require_items(items: tuple[Any, ...]) -> tuple[Any, ...]:
     """The items; ValueError where there is none."""
     # A minimal length would also be missed by items that are wrong themselves, and told beside them.
     if not items:
@@ -82,9 +82,9 @@ NAME = r"^[a-z][a-z0-9_]{0,40}$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 Text = Annotated[str, AfterValidator(_text)]
 Location = Annotated[Text, AfterValidator(_location)]
-Whole = Annotated[int, BeforeValidator(_number)]
+Integer = Annotated[int, BeforeValidator(_number)]
 Share = Annotated[float, BeforeValidator(_number)]
-Days = Annotated[Whole, Field(ge=1, le=3650)]
+Days = Annotated[Integer, Field(ge=1, le=3650)]
 Day = Annotated[date, BeforeValidator(_written_day), AfterValidator(_day)]
 
 
@@ -116,7 +116,7 @@ Checked = Annotated[Setting, WrapValidator(_checked)]
 """A dataclass of `model.data.config`, whose own checks are told with the others."""
 
 
-class Block(BaseModel):
+class Section(BaseModel):
     """A block of the deployment file: frozen, and unknown keys are mistakes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
@@ -134,7 +134,7 @@ def template_parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
     return tuple(parts)
 
 
-class EventSource(Block):
+class EventSource(Section):
     """One table of events and how an event becomes a text."""
 
     name: Name
@@ -145,8 +145,8 @@ class EventSource(Block):
     """Column with the event's own id; rows that repeat an id are counted as repeated. None: no repeats."""
     template: str
     """`{column}` or `{column:filter}` in plain text, e.g. `paid {merchant} {amount:amount_band}`."""
-    max_events: Whole = Field(default=64, ge=1, le=10_000)
-    max_tokens: Whole = Field(default=24, ge=4, le=512)
+    max_events: Integer = Field(default=64, ge=1, le=10_000)
+    max_tokens: Integer = Field(default=24, ge=4, le=512)
     window_days: Days = 365
 
     @field_validator("template")
@@ -176,7 +176,7 @@ class EventSource(Block):
         return tuple((column, kind) for _, column, kind in self.parts if column is not None)
 
 
-class Aggregate(Block):
+class Aggregate(Section):
     """A number computed over a source's events before as_of: count, sum, mean, distinct or days_since_last."""
 
     name: Name
@@ -194,7 +194,7 @@ class Aggregate(Block):
         return self
 
 
-class Column(Block):
+class Column(Section):
     """A column of a profile, and the column of the company's table that it comes from."""
 
     name: Name
@@ -205,7 +205,7 @@ Columns = tuple[Annotated[Column, BeforeValidator(_mapped)], ...]
 """Each `{name, column}`, or a plain name where the two are the same."""
 
 
-class Attributes(Block):
+class Attributes(Section):
     """The table of tabular attributes, one row per user, or several with a valid-from time."""
 
     table: Location
@@ -225,7 +225,7 @@ class Attributes(Block):
         return self
 
 
-class Scenario(Block):
+class Scenario(Section):
     """A use of the vectors: its name and its instruction, and the table of labels if there is one."""
 
     name: Name
@@ -233,16 +233,16 @@ class Scenario(Block):
     labels: Location | None = None
 
 
-class UserQA(Block):
+class UserQA(Section):
     """Which questions, asked at which cut-offs."""
 
     questions: Location
-    as_of: Annotated[tuple[Day, ...], AfterValidator(not_empty)]
+    as_of: Annotated[tuple[Day, ...], AfterValidator(require_items)]
     validation_share: Share = Field(default=0.05, gt=0, lt=0.5)
 
 
-class Eligible(Block):
-    min_events: Whole = Field(default=1, ge=1)
+class Eligible(Section):
+    min_events: Integer = Field(default=1, ge=1)
 
 
 def _not_trained(part: EncoderConfig | BackboneConfig) -> EncoderConfig | BackboneConfig:
@@ -251,7 +251,7 @@ def _not_trained(part: EncoderConfig | BackboneConfig) -> EncoderConfig | Backbo
     return part
 
 
-class Network(Block):
+class Network(Section):
     """The sizes and switches of a network, as `model.data.config.NetworkConfig` explains them."""
 
     encoder: Annotated[Checked[EncoderConfig], AfterValidator(_not_trained)]
@@ -261,16 +261,16 @@ class Network(Block):
     pooled_tokens: bool = True
     time_bands: bool = True
     readout: Readout = "user"
-    head: Whole | None = Field(default=None, ge=1)
+    head: Integer | None = Field(default=None, ge=1)
 
 
-class Model(Block):
+class Model(Section):
     preset: Literal["tiny", "paper"] = "tiny"
     network: Network = Field(default={}, validate_default=True)
     """In the file, what differs from the preset."""
     training: Checked[TrainingConfig] = TrainingConfig()
     precision: Literal["fp32"] = "fp32"
-    providers: Annotated[tuple[Text, ...], AfterValidator(not_empty)] = ("CPUExecutionProvider",)
+    providers: Annotated[tuple[Text, ...], AfterValidator(require_items)] = ("CPUExecutionProvider",)
 
     @field_validator("network", mode="before")
     @classmethod
@@ -284,7 +284,7 @@ class Model(Block):
         }
 
 
-class Spark(Block):
+class Spark(Section):
     master: Text | None = "local[2]"
     """None: whatever spark-submit says."""
     metastore: Location | None = None
@@ -292,7 +292,7 @@ class Spark(Block):
     conf: dict[str, str] = {}
 
 
-class Store(Block):
+class Store(Section):
     """Feast's online store and registry."""
 
     project: Name = "instructue"
@@ -317,12 +317,12 @@ class Store(Block):
         return location.path if location.scheme else folder
 
 
-class Retention(Block):
+class Retention(Section):
     """How many days back `instructue maintain` keeps what."""
 
-    rows: Whole | None = Field(default=None, ge=30)
+    rows: Integer | None = Field(default=None, ge=30)
     """Days that a profile or vector can be asked for as of, and be made again; None: every day."""
-    rejected: Whole = Field(default=90, ge=1)
+    rejected: Integer = Field(default=90, ge=1)
     """Refused rows."""
-    files: Whole = Field(default=7, ge=7)
+    files: Integer = Field(default=7, ge=7)
     """Former versions of a table, which running jobs and readers still use."""

@@ -7,15 +7,15 @@ from difflib import get_close_matches
 from typing import Any
 
 
-def mistake(detail: Any, keys: Sequence[str]) -> str:
+def format_error(detail: Any, keys: Sequence[str]) -> str:
     """One of pydantic's errors as `key = value: fix`; `keys` are those that an unknown one may have meant."""
     steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in detail["loc"]]
     key = "".join(steps).removeprefix(".") or "(file)"
     found = "" if detail["type"] == "missing" else f" = {_short(detail['input'])}"
-    return f"{key}{found}: {fix(detail, keys)}"
+    return f"{key}{found}: {suggest_fix(detail, keys)}"
 
 
-def fix(detail: Any, keys: Sequence[str]) -> str:
+def suggest_fix(detail: Any, keys: Sequence[str]) -> str:
     """What to write instead."""
     if detail["type"] == "missing":
         return "add this key"

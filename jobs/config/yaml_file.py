@@ -12,7 +12,7 @@ from yaml.nodes import MappingNode, ScalarNode
 from model.errors import InstructUEError
 
 
-def content(path: Path, name: str, fix: str, error: type[InstructUEError]) -> Any:
+def read_yaml(path: Path, name: str, fix: str, error: type[InstructUEError]) -> Any:
     """What a file holds.
 
     Parameters

@@ -26,9 +26,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from jobs.evaluation.evaluate import Evaluated
-    from jobs.serving.ask import Answer as Said
-    from jobs.serving.lookup import Answer
+    from jobs.evaluation.evaluate import EvaluationResult
+    from jobs.serving.ask import AskResult as Said
+    from jobs.serving.lookup import LookupResult
 
 out = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else 120, highlight=False)
@@ -105,12 +105,12 @@ def elapsed(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
 
 
-def show(title: str, summary: Any, as_json: bool = False) -> None:
+def print_summary(title: str, summary: Any, as_json: bool = False) -> None:
     """Print what a job did: a table for a person, one JSON object on a line for a program."""
     if as_json:
-        print(as_object(summary))
+        print(to_json_line(summary))
         return
-    told = plain(summary, finite=False)
+    told = to_json_value(summary, finite=False)
     tables = {name: told.pop(name) for name, value in list(told.items()) if _is_table(value)}
     lines = summary.lines() if hasattr(summary, "lines") else list(_lines(told))
     grid = Table(show_header=False, box=None, pad_edge=False)
@@ -159,7 +159,7 @@ def accounts(job_runs: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table("Rows in, out and left out", columns, rows)
 
 
-def vectors(answers: Sequence[Answer], milliseconds: float) -> RenderableType:
+def vectors(answers: Sequence[LookupResult], milliseconds: float) -> RenderableType:
     """What a lookup found: a line per user and scenario."""
     rows: list[tuple[Any, ...]] = []
     for answer in answers:
@@ -198,7 +198,7 @@ def answers(instruction: str, found: Sequence[Said]) -> RenderableType:
     return table(instruction, ("user", "as of", "answer", "nearest scenario", "embedding"), rows)
 
 
-def probe(found: Evaluated) -> RenderableType:
+def probe(found: EvaluationResult) -> RenderableType:
     """AUC and KS of each scenario: the vectors' and the rivals', and how far the vectors are above the better rival."""
     methods = list(dict.fromkeys(method for scores in found.auc.values() for method in scores))
     rows = [
@@ -236,27 +236,27 @@ def probe(found: Evaluated) -> RenderableType:
     )
 
 
-def _spread(found: Evaluated, scenario: str, vector: str) -> str:
+def _spread(found: EvaluationResult, scenario: str, vector: str) -> str:
     """The deviation over halves; one pair of halves has none."""
     alone = found.halves == 1 or scenario in found.tuned
     return "" if alone else f" ± {found.over_std[scenario][vector]:.3f}"
 
 
-def as_object(value: Any) -> str:
+def to_json_line(value: Any) -> str:
     """A summary or a row as one line of JSON."""
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+    return json.dumps(to_json_value(value), ensure_ascii=False, allow_nan=False)
 
 
-def plain(value: Any, *, finite: bool = True) -> Any:
+def to_json_value(value: Any, *, finite: bool = True) -> Any:
     """A summary as what JSON knows; `finite` makes null of a float that is no finite number."""
     if isinstance(value, float):
         return value if math.isfinite(value) or not finite else None
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name), finite=finite) for field in fields(value)}
+        return {field.name: to_json_value(getattr(value, field.name), finite=finite) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain(item, finite=finite) for key, item in value.items()}
+        return {str(key): to_json_value(item, finite=finite) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item, finite=finite) for item in value]
+        return [to_json_value(item, finite=finite) for item in value]
     if isinstance(value, bytes | bytearray):
         return b64encode(value).decode()
     if isinstance(value, datetime):
@@ -266,7 +266,7 @@ def plain(value: Any, *, finite: bool = True) -> Any:
     if isinstance(value, Decimal | timedelta | Path):
         return str(value)
     if hasattr(value, "tolist"):
-        return plain(value.tolist(), finite=finite)
+        return to_json_value(value.tolist(), finite=finite)
     return value
 
 

@@ -15,7 +15,7 @@ EVERY = 0.5
 
 
 @contextmanager
-def watch(spark: SparkSession, told: Callable[[int, int], None]) -> Iterator[None]:
+def watch_spark(spark: SparkSession, told: Callable[[int, int], None]) -> Iterator[None]:
     """Tell, while the block runs, how many tasks of the Spark jobs that it has started are done, and of how many.
 
     Spark plans a job when it comes to it, so the number of tasks grows until the last job has begun.

@@ -50,7 +50,9 @@ class Features:
         return np.hstack([np.where(missing, medians, self.values), missing[:, some].astype(float)])
 
 
-def features(profiles: pa.Table, sources: Sequence[str], numbers: Sequence[str], categories: Sequence[str]) -> Features:
+def hand_made_features(
+    profiles: pa.Table, sources: Sequence[str], numbers: Sequence[str], categories: Sequence[str]
+) -> Features:
     """Make the features of these profiles (rows of `user_profiles`)."""
     parts: dict[str, NDArray[np.float64]] = {}
     for source in sources:

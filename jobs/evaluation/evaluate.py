@@ -21,14 +21,14 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from jobs.config.deployment import UNIVERSAL, Deployment
-from jobs.evaluation.baselines import features
-from jobs.lake.run_log import Record
-from jobs.training.labels import Labelled, labelled_profiles, read_labels
-from jobs.training.registry import folder, open_release, tuned
-from model.atomic_write import whole
+from jobs.evaluation.baselines import hand_made_features
+from jobs.lake.run_log import RunRecord
+from jobs.training.labels import LabelledUsers, labelled_profiles, read_labels
+from jobs.training.registry import open_release, releases_folder, tuned_scenarios
+from model.atomic_write import atomic_write
 from model.errors import InstructUEError
 from model.serving.onnx_runtime import Runtime
-from model.training.probe import HALVES, ProbeError, ProbeResult, probe, rival, salts_of
+from model.training.probe import SPLITS, ProbeError, ProbeResult, probe, probe_baseline, split_seeds
 
 METHODS = ("universal", "instructed", "universal and instructed", "by hand, regression", "by hand, LightGBM")
 VECTORS, BY_HAND = METHODS[:3], METHODS[3:]
@@ -44,7 +44,7 @@ class EvaluationError(InstructUEError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluated:
+class EvaluationResult:
     """What one evaluation found; means and standard deviations over salted halves."""
 
     as_of: date
@@ -79,9 +79,9 @@ def evaluate(
     *,
     release: str | Path | None = None,
     rivals: bool = True,
-    halves: int = HALVES,
+    halves: int = SPLITS,
     told: Callable[[int, int], None] = lambda done, total: None,
-) -> Evaluated:
+) -> EvaluationResult:
     """Probe every scenario that has labels; the figures are also written beside the releases.
 
     Parameters
@@ -112,14 +112,14 @@ def evaluate(
     found = open_release(deployment, release)
     labels = read_labels(deployment, judged)
     as_of = max(pc.max(table["as_of"]).as_py() for table in labels.values()).date()
-    with Record.kept(deployment, "evaluate", as_of) as run:
+    with RunRecord.kept(deployment, "evaluate", as_of) as run:
         profiles, groups = labelled_profiles(deployment, run.open("user_profiles"), labels)
         left_out = {group.scenario: len(labels[group.scenario]) - len(group.user_ids) for group in groups}
         vectors_UKH = Runtime(found, providers=deployment.model.providers).embed(
             profiles, [UNIVERSAL, *(scenario.name for scenario in judged)]
         )
-        learned = tuned(found)
-        salts = {group.scenario: salts_of(halves) for group in groups}
+        learned = tuned_scenarios(found)
+        salts = {group.scenario: split_seeds(halves) for group in groups}
         salts |= {name: (facts["salt"],) for name, facts in learned.items()}
         results, failed = _probe_all(
             groups, vectors_UKH, _by_hand(deployment, profiles) if rivals else None, salts, told
@@ -135,7 +135,7 @@ def evaluate(
                 "no scenario could be probed:\n" + "\n".join(f"  {name}: {why}" for name, why in failed.items())
             )
         best, over, over_std = _over(results)
-        done = Evaluated(
+        done = EvaluationResult(
             as_of=as_of,
             halves=halves,
             release=found.path.name,
@@ -159,12 +159,14 @@ def evaluate(
 
 
 def _by_hand(deployment: Deployment, profiles: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    made = features(profiles, [source.name for source in deployment.sources], deployment.numbers, deployment.categories)
+    made = hand_made_features(
+        profiles, [source.name for source in deployment.sources], deployment.numbers, deployment.categories
+    )
     return made.filled, made.values
 
 
 def _probe_all(
-    groups: list[Labelled],
+    groups: list[LabelledUsers],
     vectors_UKH: NDArray[np.float32],
     by_hand: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
     salts: dict[str, tuple[str, ...]],
@@ -176,7 +178,7 @@ def _probe_all(
         universal, instructed = vectors_UKH[group.row_U, 0], vectors_UKH[group.row_U, number]
         given = [(probe, universal), (probe, instructed), (probe, np.hstack([universal, instructed]))]
         if by_hand is not None:
-            given += [(probe, by_hand[0][group.row_U]), (rival, by_hand[1][group.row_U])]
+            given += [(probe, by_hand[0][group.row_U]), (probe_baseline, by_hand[1][group.row_U])]
         work += [(group, method, fit, features) for method, (fit, features) in zip(METHODS, given, strict=False)]
     told(0, len(work))
     results: Results = {}
@@ -193,7 +195,9 @@ def _probe_all(
     return {key: result for key, result in results.items() if key[0] not in failed}, failed
 
 
-def _tried(fit: Fit, features: NDArray[np.floating[Any]], group: Labelled, salts: tuple[str, ...]) -> ProbeResult | str:
+def _tried(
+    fit: Fit, features: NDArray[np.floating[Any]], group: LabelledUsers, salts: tuple[str, ...]
+) -> ProbeResult | str:
     """The figures, or why there are none: one scenario with too few labels must not cost the others theirs."""
     try:
         return fit(features, group.label_U, group.user_ids, salts=salts)
@@ -224,13 +228,13 @@ def _over(results: Results) -> tuple[dict[str, str], Table, Table]:
     return best, over, over_std
 
 
-def _write(deployment: Deployment, done: Evaluated, results: Results) -> None:
+def _write(deployment: Deployment, done: EvaluationResult, results: Results) -> None:
     """Write every half's score beside the releases: a release itself never changes."""
-    path = folder(deployment) / "evaluations" / f"{done.release}.json"
+    path = releases_folder(deployment) / "evaluations" / f"{done.release}.json"
     scores = [
         {"scenario": scenario, "method": method, **asdict(score)}
         for (scenario, method), result in results.items()
         for score in result.scores
     ]
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write_text(json.dumps(asdict(done) | {"scores": scores}, indent=2, default=str) + "\n", encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.atomic_write import whole
+from model.atomic_write import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,5 +27,5 @@ def axes(count: int, title: str) -> tuple[Figure, list[Axes]]:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
-    with whole(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=DPI)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.atomic_write import whole
+from model.atomic_write import atomic_write
 
 FORMAT = 2
 """Raised when what a cell holds comes to mean something else."""
@@ -43,7 +43,7 @@ class Cell:
         """Do the work and keep what it found."""
         found = self.work()
         content = {"name": self.name, "decides": json.loads(self._head()), "found": found}
-        with whole(self._path(folder)) as file:
+        with atomic_write(self._path(folder)) as file:
             file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return found
 

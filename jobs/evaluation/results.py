@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.console import output
-from model.atomic_write import whole
+from model.atomic_write import atomic_write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,9 @@ class Result:
 
     def save(self, folder: Path) -> None:
         """Write `<name>.json` and `<name>.md`, over those of the last run."""
-        data = json.dumps(output.plain(self), indent=1, ensure_ascii=False) + "\n"
+        data = json.dumps(output.to_json_value(self), indent=1, ensure_ascii=False) + "\n"
         for end, text in ((".json", data), (".md", self.markdown())):
-            with whole(folder / f"{self.name}{end}") as file:
+            with atomic_write(folder / f"{self.name}{end}") as file:
                 file.write_text(text, encoding="utf-8")
 
     def markdown(self) -> str:

@@ -18,8 +18,8 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from jobs.evaluation.results import Table
-from jobs.training.labels import Labelled
-from model.training.probe import SALTS, ProbeError, nearest_class, probe
+from jobs.training.labels import LabelledUsers
+from model.training.probe import SPLIT_SEEDS, ProbeError, nearest_class, probe
 
 Score = Mapping[str, Any]
 """`scenario`, `method`, and `salt`, `auc`, `ks`, `prototypes`, or `why` there are none: what a cell keeps."""
@@ -36,10 +36,10 @@ ALL = "all"
 class Probe:
     """A probe to be fitted: `features` are [U, D] of the group's users."""
 
-    group: Labelled
+    group: LabelledUsers
     method: str
     features: NDArray[np.floating[Any]]
-    salts: Sequence[str] = SALTS
+    salts: Sequence[str] = SPLIT_SEEDS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from deltalake import DeltaTable, write_deltalake
 from filelock import FileLock, Timeout
 
 from jobs.config.deployment import Deployment
-from jobs.lake.errors import LOG, MADE_BY, TableError, fix, opening
+from jobs.lake.errors import LOG, MADE_BY, TableError, repair_hint, translate_table_errors
 
 
 class MissingTableError(TableError):
@@ -28,7 +28,7 @@ def midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-def opened(deployment: Deployment, table: str) -> DeltaTable:
+def open_table(deployment: Deployment, table: str) -> DeltaTable:
     """A table of the lake (or a path or URI).
 
     Raises
@@ -37,18 +37,18 @@ def opened(deployment: Deployment, table: str) -> DeltaTable:
         There is no such Delta table; names the job that makes it.
     """
     path = deployment.table(table)
-    if not exists(path):
-        raise missing(deployment, table)
-    return delta(path)
+    if not table_exists(path):
+        raise missing_table_error(deployment, table)
+    return open_path(path)
 
 
-def exists(path: str) -> bool:
+def table_exists(path: str) -> bool:
     """Whether there is a Delta table at a path or URI."""
-    with opening(path):
+    with translate_table_errors(path):
         return bool(DeltaTable.is_deltatable(path))
 
 
-def delta(path: str) -> DeltaTable:
+def open_path(path: str) -> DeltaTable:
     """The Delta table at a path or URI.
 
     Raises
@@ -56,17 +56,17 @@ def delta(path: str) -> DeltaTable:
     TableError
         Its log cannot be read, or has a commit of no byte, which readers take for one that changed nothing.
     """
-    with opening(path):
+    with translate_table_errors(path):
         for commit in Path(path, LOG).glob("*.json") if "://" not in path else ():
             if commit.stat().st_size == 0:
                 raise TableError(
                     f"the table at {path} has an empty commit, {commit.name}, as a full disk or a broken "
-                    f"copy leaves behind; {fix(path, log=True)}"
+                    f"copy leaves behind; {repair_hint(path, log=True)}"
                 )
         return DeltaTable(path)
 
 
-def rows(table: DeltaTable, **options: Any) -> pa.Table:
+def read_rows(table: DeltaTable, **options: Any) -> pa.Table:
     """A table's rows, by the options of `DeltaTable.to_pyarrow_table`.
 
     Raises
@@ -74,16 +74,16 @@ def rows(table: DeltaTable, **options: Any) -> pa.Table:
     TableError
         One of its files is lost or broken.
     """
-    with opening(table.table_uri):
+    with translate_table_errors(table.table_uri):
         return table.to_pyarrow_table(**options)
 
 
-def replace(path: str, rows: pa.Table, where: str) -> None:
+def replace_rows(path: str, rows: pa.Table, where: str) -> None:
     """Put these rows in the place of those that a condition holds for, in one commit; the table has days."""
-    write_deltalake(path, rows, mode="overwrite", partition_by=["day"], predicate=where if exists(path) else None)
+    write_deltalake(path, rows, mode="overwrite", partition_by=["day"], predicate=where if table_exists(path) else None)
 
 
-def missing(deployment: Deployment, table: str) -> MissingTableError:
+def missing_table_error(deployment: Deployment, table: str) -> MissingTableError:
     """The error that there is no such table; names the job that makes it."""
     job = MADE_BY.get(table)
     first = f"run `instructue {job}` first, or" if job else "create it, or"
@@ -93,7 +93,7 @@ def missing(deployment: Deployment, table: str) -> MissingTableError:
     )
 
 
-def absent(path: str) -> str:
+def absent_message(path: str) -> str:
     """In words, that there is no Delta table at a path, what there is instead, and what to do."""
     return f"there is no Delta table at {path}{_instead(path)}; create it or name another"
 
@@ -114,20 +114,20 @@ def _instead(path: str) -> str:
 
 def last_day(table: DeltaTable) -> date:
     """The last day of a table that is partitioned by it."""
-    found = days(table)
+    found = table_days(table)
     if not found:
         maker = MADE_BY.get(Path(table.table_uri).name, "userqa")
         raise TableError(f"{table.table_uri} has no rows; run `instructue {maker}` first")
     return max(found)
 
 
-def days(table: DeltaTable) -> set[date]:
+def table_days(table: DeltaTable) -> set[date]:
     """The days of a table that is partitioned by them."""
     return {date.fromisoformat(partition["day"]) for partition in table.partitions()}
 
 
 @contextmanager
-def locked(deployment: Deployment, job: str) -> Iterator[None]:
+def job_lock(deployment: Deployment, job: str) -> Iterator[None]:
     """Hold the one lock of this lake and job; a second run says so in one line and waits.
 
     The lock lies in the lake. A lake that is no local folder is guarded among the runs of this machine:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from model.atomic_write import whole
+from model.atomic_write import atomic_write
 from model.errors import InstructUEError
 
 GROUPS = ("io.delta", "io.unitycatalog")
@@ -54,7 +54,7 @@ def install() -> list[Path]:
             old.unlink()
         # The main jar last: its presence says that all of them are there.
         for name in sorted(fetched, key=lambda name: name == main.name):
-            with whole(main.with_name(name)) as jar:
+            with atomic_write(main.with_name(name)) as jar:
                 shutil.copyfile(fetched[name], jar)
     return _present(main.parent)
 

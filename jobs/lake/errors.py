@@ -67,31 +67,31 @@ class JVMError(InstructUEError):
 
 
 @contextmanager
-def in_words(deployment: Deployment | None = None) -> Iterator[None]:
+def translate_errors(deployment: Deployment | None = None) -> Iterator[None]:
     """Raise what a person can mend as an error of ours; anything else goes on as it is."""
     try:
         yield
     except Exception as error:
-        ours = mendable(error, deployment)
+        ours = as_user_error(error, deployment)
         if ours is None:
             raise
         raise ours from error
 
 
 @contextmanager
-def opening(table: str) -> Iterator[None]:
+def translate_table_errors(table: str) -> Iterator[None]:
     """Raise what keeps the table at this path or URI from being opened or read as TableError."""
     try:
         yield
     except Exception as error:
         if isinstance(error, InstructUEError) or not (_of_a_table(error) or isinstance(error, OSError)):
             raise
-        raise mendable(error) or TableError(
-            f"the table at {table} cannot be read ({_why(error, table)}); {fix(table, log=True)}"
+        raise as_user_error(error) or TableError(
+            f"the table at {table} cannot be read ({_why(error, table)}); {repair_hint(table, log=True)}"
         ) from error
 
 
-def mendable(error: BaseException, deployment: Deployment | None = None) -> InstructUEError | None:
+def as_user_error(error: BaseException, deployment: Deployment | None = None) -> InstructUEError | None:
     """The error of ours that says what a person can do about `error`; None where nobody foresaw it."""
     if isinstance(error, InstructUEError):
         return None
@@ -103,7 +103,7 @@ def mendable(error: BaseException, deployment: Deployment | None = None) -> Inst
     return found
 
 
-def reason(error: BaseException) -> str:
+def error_reason(error: BaseException) -> str:
     """Spark's message without the plan or the JVM's stack that follows it; any other error's own."""
     java = getattr(error, "java_exception", None) if _of_spark(error) else None
     text = str(error) if java is None else _java_reason(java)
@@ -111,7 +111,7 @@ def reason(error: BaseException) -> str:
     return text.split(";\n'")[0].split(";\n+-")[0].strip()
 
 
-def fix(table: str, *, log: bool = False) -> str:
+def repair_hint(table: str, *, log: bool = False) -> str:
     """What to do about a table that has lost a file, or whose log cannot be read."""
     name = Path(table).name
     copy = f"put its log, {LOG}, back from a copy, or" if log else "put it back from a copy, or"
@@ -172,7 +172,7 @@ def _unread(messages: list[str]) -> TableError | None:
             table = re.sub(rf"(/{LOG}|(/[^/=]+=[^/]*)+)$", "", str(file.parent))  # without the partitions' folders
             return TableError(
                 f"the file {file.name} of the table at {table} is {'lost' if lost else 'broken'}{why}; "
-                f"{fix(table, log=file.parent.name == LOG)}"
+                f"{repair_hint(table, log=file.parent.name == LOG)}"
             )
     return None
 
@@ -206,7 +206,7 @@ def _why(error: BaseException, table: str) -> str:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
-    text = reason(error)
+    text = error_reason(error)
     if _of_spark(error) and "://" not in table:
         try:
             DeltaTable(table)

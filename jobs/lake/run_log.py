@@ -16,10 +16,10 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 from jobs.config.deployment import Deployment
-from jobs.lake.delta import delta, exists, locked, midnight, opened, rows
-from jobs.lake.errors import TableError, in_words, mendable, reason
+from jobs.lake.delta import job_lock, midnight, open_path, open_table, read_rows, table_exists
+from jobs.lake.errors import TableError, as_user_error, error_reason, translate_errors
 
-TABLE = "job_runs"
+JOB_RUNS = "job_runs"
 HORIZON = "horizon"
 """In the details of a maintain: the day up to which it dropped rows that later ones replace."""
 SCHEMA = pa.schema(
@@ -87,10 +87,10 @@ class Run:
             )
 
 
-def read(deployment: Deployment, *jobs: str, first: date = date.min, last: date = date.max) -> list[Run]:
+def read_runs(deployment: Deployment, *jobs: str, first: date = date.min, last: date = date.max) -> list[Run]:
     """The rows of these jobs with `first` <= day <= `last`, the oldest day first."""
-    path = deployment.table(TABLE)
-    if not exists(path):
+    path = deployment.table(JOB_RUNS)
+    if not table_exists(path):
         return []
     columns = [
         "job",
@@ -103,7 +103,7 @@ def read(deployment: Deployment, *jobs: str, first: date = date.min, last: date 
         "versions",
         "details",
     ]
-    found = rows(delta(path), columns=columns, filters=[("job", "in", list(jobs))])
+    found = read_rows(open_path(path), columns=columns, filters=[("job", "in", list(jobs))])
     ordered = sorted(found.to_pylist(), key=lambda row: (row["day"], row["job"]))
     return [
         Run(**row | {"versions": dict(row["versions"]), "details": json.loads(row["details"] or "{}")})
@@ -112,13 +112,13 @@ def read(deployment: Deployment, *jobs: str, first: date = date.min, last: date 
     ]
 
 
-def stale(deployment: Deployment, job: str, as_of: date) -> str | None:
+def stale_reason(deployment: Deployment, job: str, as_of: date) -> str | None:
     """Why the day's rows of a job cannot be trusted, or None where they can.
 
     A day is stale when its own run failed or never finished, or when what it was made from was replaced
     after it started: an earlier day of the same job, or the same or an earlier day of a job that feeds it.
     """
-    found = read(deployment, job, *INPUTS.get(job, ()), last=as_of)
+    found = read_runs(deployment, job, *INPUTS.get(job, ()), last=as_of)
     own = next((run for run in found if run.job == job and run.day == as_of), None)
     if own is None:
         return f"{job} has not run for {as_of}"
@@ -137,16 +137,16 @@ def stale(deployment: Deployment, job: str, as_of: date) -> str | None:
 def first_stale(deployment: Deployment, job: str, as_of: date) -> date:
     """The first of the unbroken stale days of a job that end at `as_of`: where to run it again from."""
     first = as_of
-    for run in reversed(read(deployment, job, last=as_of - timedelta(days=1))):
+    for run in reversed(read_runs(deployment, job, last=as_of - timedelta(days=1))):
         if not run.left_rows:
             continue
-        if not stale(deployment, job, run.day):
+        if not stale_reason(deployment, job, run.day):
             break
         first = run.day
     return first
 
 
-def require_kept(deployment: Deployment, job: str, as_of: date) -> None:
+def require_retained(deployment: Deployment, job: str, as_of: date) -> None:
     """Refuse a day of which maintain has dropped rows.
 
     Raises
@@ -154,7 +154,7 @@ def require_kept(deployment: Deployment, job: str, as_of: date) -> None:
     TableError
         The day lies at or before a horizon of maintain's.
     """
-    horizons = [str(run.details[HORIZON]) for run in read(deployment, "maintain") if HORIZON in run.details]
+    horizons = [str(run.details[HORIZON]) for run in read_runs(deployment, "maintain") if HORIZON in run.details]
     if horizons and as_of.isoformat() <= max(horizons):
         raise TableError(
             f"{job} for {as_of}: maintain has dropped rows of the days up to {max(horizons)}, so that day "
@@ -163,7 +163,7 @@ def require_kept(deployment: Deployment, job: str, as_of: date) -> None:
 
 
 @dataclass(kw_only=True)
-class Record:
+class RunRecord:
     """What a job tells about its run while it runs; becomes one row of `job_runs` when it ends."""
 
     deployment: Deployment
@@ -182,11 +182,11 @@ class Record:
     """What an earlier run for the same day left behind."""
 
     def __post_init__(self) -> None:
-        self.former = next(iter(read(self.deployment, self.job, first=self.as_of, last=self.as_of)), None)
+        self.former = next(iter(read_runs(self.deployment, self.job, first=self.as_of, last=self.as_of)), None)
 
     def open(self, table: str) -> DeltaTable:
         """Open a table as Arrow and note its version."""
-        found = opened(self.deployment, table)
+        found = open_table(self.deployment, table)
         self.versions[table] = found.version()
         return found
 
@@ -240,15 +240,15 @@ class Record:
             "day": self.as_of,
         }
         # Different jobs share this table: one at a time, each replacing a partition of its own.
-        with locked(self.deployment, TABLE):
-            path = self.deployment.table(TABLE)
+        with job_lock(self.deployment, JOB_RUNS):
+            path = self.deployment.table(JOB_RUNS)
             where = f"day = '{self.as_of.isoformat()}' AND job = '{self.job}'"
             write_deltalake(
                 path,
                 pa.Table.from_pylist([row], SCHEMA),
                 mode="overwrite",
                 partition_by=["day", "job"],
-                predicate=where if exists(path) else None,
+                predicate=where if table_exists(path) else None,
             )
 
     @classmethod
@@ -258,13 +258,13 @@ class Record:
 
         What Spark, Delta or the disk failed with is told in words that a person can act upon, in the row too.
         """
-        with in_words(deployment), locked(deployment, job):
+        with translate_errors(deployment), job_lock(deployment, job):
             run = cls(deployment=deployment, job=job, as_of=as_of, **more)
             try:
                 yield run
             except BaseException as error:
-                told = mendable(error, deployment) or error
-                run.details["error"] = f"{type(told).__name__}: {reason(told)}"[:2000]
+                told = as_user_error(error, deployment) or error
+                run.details["error"] = f"{type(told).__name__}: {error_reason(told)}"[:2000]
                 try:
                     run.write("failed", finished_at=datetime.now(UTC))
                 except Exception as unrecorded:

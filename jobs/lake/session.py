@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.console.log_files import new_log
-from jobs.lake.sql.views import views
+from jobs.lake.sql.views import register_views
 from model.errors import InstructUEError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class SparkError(InstructUEError):
     """Spark cannot start here: Java or Delta's jars are missing, or the JVM died."""
 
 
-def session(deployment: Deployment, *, named: bool = True) -> SparkSession:
+def get_session(deployment: Deployment, *, named: bool = True) -> SparkSession:
     """The Spark session of a deployment, with Delta in it, and the lake's tables and what `sql/` defines by name.
 
     Naming 15 tables and 11 views and functions takes 1.0 to 1.4 s in a warm JVM. In a fresh one it takes 5 to 9 s, but
@@ -76,18 +76,18 @@ def session(deployment: Deployment, *, named: bool = True) -> SparkSession:
     for key in PER_SESSION:
         spark.conf.set(key, DEFAULTS[key])
     if named or deployment.spark.metastore:
-        views(spark, deployment)
+        register_views(spark, deployment)
     return spark
 
 
 @contextmanager
-def started(deployment: Deployment, told: AbstractContextManager[Any]) -> Iterator[SparkSession]:
+def open_session(deployment: Deployment, told: AbstractContextManager[Any]) -> Iterator[SparkSession]:
     """A session for what is within, stopped after it; only `jobs.lake.sql.views.sql` names tables and views in it.
 
     Starting it happens within `told`, a step that a person is told of.
     """
     with told:
-        spark = session(deployment, named=False)
+        spark = get_session(deployment, named=False)
     try:
         yield spark
     finally:

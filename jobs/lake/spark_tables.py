@@ -20,9 +20,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from jobs.config.deployment import Deployment
-from jobs.lake.delta import days, delta, missing
-from jobs.lake.errors import TableError, opening
-from jobs.lake.run_log import Record, require_kept
+from jobs.lake.delta import missing_table_error, open_path, table_days
+from jobs.lake.errors import TableError, translate_table_errors
+from jobs.lake.run_log import RunRecord, require_retained
 
 REJECTED_PER_REASON = 1_000
 
@@ -31,7 +31,7 @@ class SourceError(TableError):
     """A source table, or a column of it, is not what the deployment file says; all such mistakes at once."""
 
 
-def user_profiles(deployment: Deployment) -> StructType:
+def user_profiles_schema(deployment: Deployment) -> StructType:
     """Schema of `user_profiles` and `training_profiles`: the model's input, see docs on tables."""
     sources = [source.name for source in deployment.sources]
     events = [f"{name} array<struct<event_time: timestamp, text: string, gap: int>>" for name in sources]
@@ -46,25 +46,25 @@ def _schema(columns: str) -> StructType:
     return cast(StructType, StructType.fromDDL(columns))
 
 
-def moment(day: date) -> Column:
+def midnight_column(day: date) -> Column:
     """`midnight(day)` as a Spark literal."""
     return F.lit(f"{day.isoformat()} 00:00:00+00:00").cast("timestamp")
 
 
-def exists(spark: SparkSession, path: str) -> bool:
+def delta_exists(spark: SparkSession, path: str) -> bool:
     """Whether there is a Delta table; TableError where its log cannot be read."""
-    with opening(path):
+    with translate_table_errors(path):
         return bool(DeltaTable.isDeltaTable(spark, path))
 
 
 def version(spark: SparkSession, path: str) -> int:
     """The newest version of a Delta table."""
     if "://" not in path:
-        return delta(path).version()
+        return open_path(path).version()
     return int(DeltaTable.forPath(spark, path).history(1).head()["version"])  # type: ignore[index]
 
 
-def read(spark: SparkSession, deployment: Deployment, table: str, *, at: int | None = None) -> DataFrame:
+def read_table(spark: SparkSession, deployment: Deployment, table: str, *, at: int | None = None) -> DataFrame:
     """A table of the lake (or a path or URI), at a version if one is named.
 
     Raises
@@ -73,10 +73,10 @@ def read(spark: SparkSession, deployment: Deployment, table: str, *, at: int | N
         There is no such Delta table; names the job that makes it. Or it no longer has that version.
     """
     path = deployment.table(table)
-    if not exists(spark, path):
-        raise missing(deployment, table)
+    if not delta_exists(spark, path):
+        raise missing_table_error(deployment, table)
     reader = spark.read.format("delta")
-    with opening(path):
+    with translate_table_errors(path):
         try:
             return (reader if at is None else reader.option("versionAsOf", at)).load(path)
         except AnalysisException as error:
@@ -88,7 +88,7 @@ def read(spark: SparkSession, deployment: Deployment, table: str, *, at: int | N
             ) from None
 
 
-def pinned(spark: SparkSession, deployment: Deployment, table: str, versions: dict[str, int]) -> DataFrame:
+def read_pinned(spark: SparkSession, deployment: Deployment, table: str, versions: dict[str, int]) -> DataFrame:
     """A table at the version that `versions` notes, or at its newest, which is then noted there.
 
     Raises
@@ -97,12 +97,12 @@ def pinned(spark: SparkSession, deployment: Deployment, table: str, versions: di
         There is no such Delta table; names the job that makes it.
     """
     path = deployment.table(table)
-    if exists(spark, path):
+    if delta_exists(spark, path):
         versions.setdefault(table, version(spark, path))
-    return read(spark, deployment, table, at=versions.get(table))
+    return read_table(spark, deployment, table, at=versions.get(table))
 
 
-def latest(df: DataFrame, keys: Sequence[str], as_of: date, strictly_before: bool = False) -> DataFrame:
+def latest_per_key(df: DataFrame, keys: Sequence[str], as_of: date, strictly_before: bool = False) -> DataFrame:
     """The latest row per key at `as_of` (or strictly before it), whole; `df` has one per key and as_of."""
     past = df.where(F.col("day") < F.lit(as_of) if strictly_before else F.col("day") <= F.lit(as_of))
     newest = past.groupBy(*keys).agg(F.max_by(F.struct(*df.columns), "as_of").alias("newest"))
@@ -120,7 +120,7 @@ def replace_day(df: DataFrame, path: str, as_of: date) -> None:
     `df` gets `as_of` and `day` where it lacks them.
     """
     if "as_of" not in df.columns:
-        df = df.withColumn("as_of", moment(as_of))
+        df = df.withColumn("as_of", midnight_column(as_of))
     where = f"day = '{as_of.isoformat()}'"
     # A source added to the deployment file adds its column; one removed leaves it null.
     (
@@ -136,7 +136,7 @@ def replace_day(df: DataFrame, path: str, as_of: date) -> None:
 
 def has_day(spark: SparkSession, path: str, as_of: date) -> bool:
     """Whether a table has files of a day; asked of its log without a JVM, where Spark would plan a query."""
-    return exists(spark, path) and as_of in days(delta(path))
+    return delta_exists(spark, path) and as_of in table_days(open_path(path))
 
 
 def clear_day(spark: SparkSession, path: str, as_of: date) -> None:
@@ -149,7 +149,7 @@ def same_rows(df: DataFrame, path: str, as_of: date, columns: Sequence[str]) -> 
     """Whether a day of a table holds exactly the rows of `df`, by `columns`, whatever their order."""
     spark = df.sparkSession
     if not has_day(spark, path, as_of):
-        return exists(spark, path) and df.isEmpty()
+        return delta_exists(spark, path) and df.isEmpty()
     there = spark.read.format("delta").load(path).where(F.col("day") == F.lit(as_of))
     if not set(columns) <= set(there.columns):
         return False
@@ -169,18 +169,18 @@ def write_rejected(df: DataFrame, deployment: Deployment, as_of: date) -> None:
     path = deployment.table("rejected_rows")
     order = Window.partitionBy("source", "reason").orderBy("row")
     kept = df.withColumn("n", F.row_number().over(order)).where(F.col("n") <= REJECTED_PER_REASON)
-    replace_day(kept.select("source", "reason", "row", moment(as_of).alias("as_of")), path, as_of)
+    replace_day(kept.select("source", "reason", "row", midnight_column(as_of).alias("as_of")), path, as_of)
 
 
 @dataclass(kw_only=True)
-class JobRun(Record):
+class JobRun(RunRecord):
     """A run in Spark, which reads the lake's tables and replaces a day of them."""
 
     spark: SparkSession
 
     def read(self, table: str) -> DataFrame:
         """Read a table at its newest version and note that version."""
-        return pinned(self.spark, self.deployment, table, self.versions)
+        return read_pinned(self.spark, self.deployment, table, self.versions)
 
     def replace(
         self, df: DataFrame, table: str, same: Sequence[str], as_of: date | None = None, known: DataFrame | None = None
@@ -206,5 +206,5 @@ def job_run(spark: SparkSession, deployment: Deployment, job: str, as_of: date) 
     TableError
         The day lies before what maintain has kept.
     """
-    require_kept(deployment, job, as_of)
+    require_retained(deployment, job, as_of)
     return JobRun.kept(deployment, job, as_of, spark=spark)

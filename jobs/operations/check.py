@@ -17,10 +17,10 @@ from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
-from jobs.lake.spark_tables import moment
-from jobs.operations.cost_estimate import Costs, costs
+from jobs.lake.spark_tables import midnight_column
+from jobs.operations.cost_estimate import CostEstimate, estimate_costs
 from jobs.profiles import source_tables as sources
-from jobs.profiles.build import Account, Profiles, profiles
+from jobs.profiles.build import Profiles, RowAccount, build_profiles
 
 SAMPLES = 3
 """Rejected rows shown of a reason."""
@@ -48,7 +48,7 @@ class Source:
     first: datetime | None
     """Time of the first good row; None without one, and where attributes carry no time."""
     last: datetime | None
-    account: Account
+    account: RowAccount
     rejected: dict[str, Rejected]
     """By reason."""
     refused: bool
@@ -66,7 +66,7 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class ProfileSample:
     """The profile of an eligible user: the median by number of events, the first by user id among those."""
 
     user_id: str
@@ -80,7 +80,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
+class CheckResult:
     """What one check found."""
 
     as_of: date
@@ -88,15 +88,15 @@ class Checked:
     """Per event source, and `attributes`."""
     static: bool
     """Whether attributes carry no time and hold for every day."""
-    costs: Costs
-    profile: Sample | None
+    costs: CostEstimate
+    profile: ProfileSample | None
     """None where no user is eligible."""
     seconds: float
 
 
 def check(
     spark: SparkSession, deployment: Deployment, as_of: date | None = None, now: datetime | None = None
-) -> Checked:
+) -> CheckResult:
     """Find out what assemble and embed would make of the tables as of a day, and write nothing.
 
     Parameters
@@ -117,17 +117,17 @@ def check(
     versions: dict[str, int] = {}
 
     def read(table: str) -> DataFrame:
-        return spark_tables.pinned(spark, deployment, table, versions)
+        return spark_tables.read_pinned(spark, deployment, table, versions)
 
-    spans = _spans(sources.judged(deployment, sources.opened(deployment, read)), now.date())
+    spans = _spans(sources.validated(deployment, sources.open_sources(deployment, read)), now.date())
     as_of = as_of or _day_after(spans, deployment, now.date())
     before = as_of - timedelta(days=1)
-    found = profiles(spark, deployment, [before, as_of], read, now)
+    found = build_profiles(spark, deployment, [before, as_of], read, now)
     accounts = found.totals[as_of].accounts
     try:
-        expected = costs(found.rows, deployment, before, as_of)
+        expected = estimate_costs(found.rows, deployment, before, as_of)
         rejected = _rejected(found, accounts)
-        sample = _sample(found.rows.where(F.col("as_of") == moment(as_of)), deployment)
+        sample = _sample(found.rows.where(F.col("as_of") == midnight_column(as_of)), deployment)
     finally:
         found.release()
 
@@ -148,7 +148,7 @@ def check(
     attributes = deployment.attributes
     if attributes:
         named.append((sources.ATTRIBUTES, attributes.table))
-    return Checked(
+    return CheckResult(
         as_of=as_of,
         sources={name: source(name, table) for name, table in named},
         static=attributes is not None and attributes.static,
@@ -169,7 +169,7 @@ def _spans(judged: Mapping[str, DataFrame], today: date) -> dict[str, dict[str, 
     rows = first
     for other in others:
         rows = rows.unionByName(other)
-    past = F.when(F.col("time") < moment(today), F.col("time"))
+    past = F.when(F.col("time") < midnight_column(today), F.col("time"))
     counts = rows.groupBy("source").agg(
         F.count_distinct("user").alias("users"),
         F.min("time").alias("first"),
@@ -188,7 +188,7 @@ def _day_after(spans: Mapping[str, Mapping[str, Any]], deployment: Deployment, t
     return max((time.date() + timedelta(days=1) for time in past if time), default=today)
 
 
-def _rejected(found: Profiles, accounts: Mapping[str, Account]) -> dict[str, dict[str, Rejected]]:
+def _rejected(found: Profiles, accounts: Mapping[str, RowAccount]) -> dict[str, dict[str, Rejected]]:
     """Refused rows by source and reason, with the first few of them in the order of their JSON."""
     if not any(account.rejected for account in accounts.values()):
         return {}
@@ -206,7 +206,7 @@ def _rejected(found: Profiles, accounts: Mapping[str, Account]) -> dict[str, dic
     return told
 
 
-def _sample(rows: DataFrame, deployment: Deployment) -> Sample | None:
+def _sample(rows: DataFrame, deployment: Deployment) -> ProfileSample | None:
     """The profile in the middle, of a day's."""
     names = [source.name for source in deployment.sources]
     counted = rows.withColumn("__events", sum((F.size(name) for name in names), F.lit(0)))
@@ -214,7 +214,7 @@ def _sample(rows: DataFrame, deployment: Deployment) -> Sample | None:
     if middle is None or middle["events"] is None:
         return None
     [row] = counted.where(F.col("__events") == middle["events"]).orderBy("user_id").limit(1).toArrow().to_pylist()
-    return Sample(
+    return ProfileSample(
         user_id=row["user_id"],
         events={name: [Event(**event) for event in row[name]] for name in names},
         ages=row["ages"],

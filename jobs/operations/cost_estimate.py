@@ -21,12 +21,12 @@ from feature_repo.vectors import DTYPE
 from jobs.config.deployment import Deployment
 from jobs.lake import run_log
 from jobs.lake.run_log import Run
-from jobs.lake.spark_tables import moment
+from jobs.lake.spark_tables import midnight_column
 from jobs.training import registry
-from jobs.training.train import network
+from jobs.training.train import network_config
 from model.data.config import NetworkConfig
 from model.data.text import Tokenizers
-from model.serving.release import CURRENT, NETWORK, current
+from model.serving.release import CURRENT, NETWORK, current_release
 
 FLOAT32 = 4
 """Bytes of a value in `user_embeddings`."""
@@ -52,7 +52,7 @@ class Texts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class Distribution:
     """How a number of tokens is spread over the users; None where there are no users."""
 
     mean: float | None
@@ -72,11 +72,11 @@ class Tokens:
     """Of texts and instructions: words while there is no tokenizer. A word is a token or more."""
     tokenizer: str | None
     """The folder of the release or checkpoint that it is part of."""
-    profile: Spread
+    profile: Distribution
     """Pooled, boundary, event and tabular tokens."""
     instructions: dict[str, int]
     """By scenario, `<USER>` included."""
-    whole: Spread
+    whole: Distribution
     """The profile and every instruction: what one forward reads."""
 
 
@@ -104,7 +104,7 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Costs:
+class CostEstimate:
     """What embed would do on a day."""
 
     users: int
@@ -125,7 +125,7 @@ class Costs:
     """The users whom the day changes."""
 
 
-def costs(rows: DataFrame, deployment: Deployment, before: date, as_of: date) -> Costs:
+def estimate_costs(rows: DataFrame, deployment: Deployment, before: date, as_of: date) -> CostEstimate:
     """Count what embed would do on a day.
 
     Parameters
@@ -142,9 +142,9 @@ def costs(rows: DataFrame, deployment: Deployment, before: date, as_of: date) ->
     users = _compared(rows, deployment, before, as_of)
     count, read = _counted(users), _read(_measured(_distinct(users, deployment), folder), deployment, folder)
     tokens = _tokens(deployment, count, folder)
-    laid_out, width = network(deployment), _width(deployment, folder)
+    laid_out, width = network_config(deployment), _width(deployment, folder)
     fixed = laid_out.fixed_tokens + sum(tokens.instructions.values())
-    done = [run for run in run_log.read(deployment, "embed") if run.status == "ok" and run.details.get("embedded")]
+    done = [run for run in run_log.read_runs(deployment, "embed") if run.status == "ok" and run.details.get("embedded")]
 
     def cost(users: int, events: int, texts: str, length: str) -> Cost:
         vectors = users * len(deployment.scenario_names)
@@ -163,7 +163,7 @@ def costs(rows: DataFrame, deployment: Deployment, before: date, as_of: date) ->
             measured=measured,
         )
 
-    return Costs(
+    return CostEstimate(
         users=count["users"],
         changed=count["changed"],
         new=count["new"],
@@ -178,16 +178,16 @@ def costs(rows: DataFrame, deployment: Deployment, before: date, as_of: date) ->
 
 def tokenizers_folder(deployment: Deployment) -> Path | None:
     """The release in use, or else the checkpoint that was trained last; None before either is there."""
-    if (registry.folder(deployment) / CURRENT).exists():
-        return current(registry.folder(deployment))
-    if (registry.checkpoints(deployment) / CURRENT).exists():
-        return registry.checkpoint(deployment)
+    if (registry.releases_folder(deployment) / CURRENT).exists():
+        return current_release(registry.releases_folder(deployment))
+    if (registry.checkpoints_folder(deployment) / CURRENT).exists():
+        return registry.current_checkpoint(deployment)
     return None
 
 
 def _width(deployment: Deployment, folder: Path | None) -> int:
     """Of an embedding; a pretrained backbone's own is known once it was trained."""
-    config = network(deployment)
+    config = network_config(deployment)
     for path in () if folder is None else (folder / NETWORK, folder / "config.json"):
         if path.exists():
             config = NetworkConfig.from_json(path.read_text(encoding="utf-8"))
@@ -199,7 +199,7 @@ def _compared(rows: DataFrame, deployment: Deployment, before: date, as_of: date
     names = [source.name for source in deployment.sources]
     profile = F.struct("profile_hash", *[F.col(f"{name}.text").alias(name) for name in names])
     sides = [
-        F.any_value(F.when(F.col("as_of") == moment(day), profile), True).alias(side)
+        F.any_value(F.when(F.col("as_of") == midnight_column(day), profile), True).alias(side)
         for side, day in (("then", before), ("now", as_of))
     ]
     here = F.col("now").isNotNull()
@@ -301,19 +301,19 @@ def _source_texts(read: Mapping[str, int], max_tokens: int) -> Texts:
 
 
 def _tokens(deployment: Deployment, count: Mapping[str, Any], folder: Path | None) -> Tokens:
-    laid_out = network(deployment)
-    texts = registry.instructions(deployment)
+    laid_out = network_config(deployment)
+    texts = registry.scenario_instructions(deployment)
     if folder is None:
         lengths = [len((text or "").split()) + 1 for text in texts.values()]
     else:
         lengths = Tokenizers.load(folder).instruction_ids([*texts.values()]).lengths.tolist()
 
-    def spread(more: int) -> Spread:
+    def spread(more: int) -> Distribution:
         possible = more + sum(source.max_events for source in laid_out.sources)
         if not count["users"]:
-            return Spread(mean=None, median=None, high=None, most=None, possible=possible)
+            return Distribution(mean=None, median=None, high=None, most=None, possible=possible)
         median, high = count["shares"]
-        return Spread(
+        return Distribution(
             mean=more + count["mean"],
             median=more + median,
             high=more + high,

@@ -26,20 +26,20 @@ from pyspark.sql import functions as F
 from jobs.config.deployment import Deployment
 from jobs.lake import run_log
 from jobs.lake import spark_tables as tables
-from jobs.lake.delta import days, delta, exists, locked
+from jobs.lake.delta import job_lock, open_path, table_days, table_exists
 from jobs.lake.errors import MADE_BY, TableError
-from jobs.lake.run_log import Record
+from jobs.lake.run_log import RunRecord
 
 KEYS = {"user_profiles": ("user_id",), "user_embeddings": ("user_id", "scenario"), "user_vectors": ("user_id",)}
 """Tables of which the latest row at or before a day is asked for, and what it is the latest of."""
 REJECTED = "rejected_rows"
-TABLES = (*KEYS, "training_profiles", "userqa", REJECTED, "online_users", run_log.TABLE)
+TABLES = (*KEYS, "training_profiles", "userqa", REJECTED, "online_users", run_log.JOB_RUNS)
 DAILY = ("assemble", "embed", "publish")
 MEGABYTE = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tidied:
+class TableMaintenance:
     """What was done to a table."""
 
     rows_dropped: int
@@ -53,19 +53,19 @@ class Tidied:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Maintained:
+class MaintainResult:
     """What one run of maintain did."""
 
     as_of: date
     horizon: date | None
     """The first day that can still be asked for; None: every day can."""
-    tables: dict[str, Tidied]
+    tables: dict[str, TableMaintenance]
     seconds: float
 
 
 def maintain(
     session: Callable[[], AbstractContextManager[SparkSession]], deployment: Deployment, as_of: date | None = None
-) -> Maintained:
+) -> MaintainResult:
     """Drop, compact and remove what the deployment's retention lets go; recorded in `job_runs` under `as_of`.
 
     A job that is running is waited for, table by table, and waits for its table in turn.
@@ -85,25 +85,25 @@ def maintain(
     as_of = as_of or datetime.now(UTC).date()
     keep = deployment.retention
     horizon = as_of - timedelta(days=keep.rows) if keep.rows else None
-    with Record.kept(deployment, "maintain", as_of) as run:
+    with RunRecord.kept(deployment, "maintain", as_of) as run:
         dropped = _drop_superseded(session, deployment, horizon, run) if horizon else {}
         found = {
             table: _tidy(deployment, table, dropped.get(table, 0), as_of)
             for table in TABLES
-            if exists(deployment.table(table))
+            if table_exists(deployment.table(table))
         }
         run.rows_out = sum(tidied.rows_dropped for tidied in found.values())
-        return Maintained(as_of=as_of, horizon=horizon, tables=found, seconds=run.seconds())
+        return MaintainResult(as_of=as_of, horizon=horizon, tables=found, seconds=run.seconds())
 
 
 def _drop_superseded(
-    session: Callable[[], AbstractContextManager[SparkSession]], deployment: Deployment, horizon: date, run: Record
+    session: Callable[[], AbstractContextManager[SparkSession]], deployment: Deployment, horizon: date, run: RunRecord
 ) -> dict[str, int]:
     """Rows dropped by table: those of a key that a later row, at or before the horizon, follows."""
     old = [
         table
         for table in KEYS
-        if exists(path := deployment.table(table)) and any(day < horizon for day in days(delta(path)))
+        if table_exists(path := deployment.table(table)) and any(day < horizon for day in table_days(open_path(path)))
     ]
     if not old:
         return {}
@@ -117,8 +117,8 @@ def _drop_superseded(
 
 
 def _require_settled(deployment: Deployment, job: str, horizon: date) -> None:
-    before = [run.day for run in run_log.read(deployment, job, last=horizon) if run.left_rows]
-    if before and (reason := run_log.stale(deployment, job, before[-1])):
+    before = [run.day for run in run_log.read_runs(deployment, job, last=horizon) if run.left_rows]
+    if before and (reason := run_log.stale_reason(deployment, job, before[-1])):
         first = run_log.first_stale(deployment, job, before[-1])
         raise TableError(
             f"rows before {horizon} cannot be dropped, for {before[-1]} is stale: {reason}; run "
@@ -127,11 +127,11 @@ def _require_settled(deployment: Deployment, job: str, horizon: date) -> None:
 
 
 def _drop(spark: SparkSession, deployment: Deployment, table: str, horizon: date) -> int:
-    with locked(deployment, MADE_BY[table]):
+    with job_lock(deployment, MADE_BY[table]):
         path = deployment.table(table)
         rows = spark.read.format("delta").load(path)
         past = rows.where(F.col("day") <= F.lit(horizon))
-        kept = tables.latest(past, KEYS[table], horizon).select(*rows.columns).cache()
+        kept = tables.latest_per_key(past, KEYS[table], horizon).select(*rows.columns).cache()
         try:
             gone = past.count() - kept.count()
             if gone:
@@ -147,10 +147,10 @@ def _drop(spark: SparkSession, deployment: Deployment, table: str, horizon: date
         return gone
 
 
-def _tidy(deployment: Deployment, table: str, dropped: int, as_of: date) -> Tidied:
+def _tidy(deployment: Deployment, table: str, dropped: int, as_of: date) -> TableMaintenance:
     keep = deployment.retention
-    with locked(deployment, MADE_BY.get(table, table)):
-        found = delta(deployment.table(table))
+    with job_lock(deployment, MADE_BY.get(table, table)):
+        found = open_path(deployment.table(table))
         before = len(_files(found))
         if table == REJECTED:
             last = as_of - timedelta(days=keep.rejected)
@@ -162,7 +162,7 @@ def _tidy(deployment: Deployment, table: str, dropped: int, as_of: date) -> Tidi
         found.create_checkpoint()
         found.cleanup_metadata()
         files = _files(found)
-        return Tidied(
+        return TableMaintenance(
             rows_dropped=dropped,
             files_before=before,
             files_after=len(files),

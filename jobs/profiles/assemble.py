@@ -10,20 +10,20 @@ from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
-from jobs.lake.spark_tables import JobRun, SourceError, job_run, moment
-from jobs.profiles.build import Account, Profiles, Totals, ended, profiles
+from jobs.lake.spark_tables import JobRun, SourceError, job_run, midnight_column
+from jobs.profiles.build import Profiles, RowAccount, Totals, build_profiles, deactivated_rows
 
 TABLE = "user_profiles"
-SAME = ("user_id", "profile_hash")
+PROFILE_IDENTITY = ("user_id", "profile_hash")
 """What makes two rows of a day the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Assembled:
+class AssembleResult:
     """What one run of assemble did."""
 
     as_of: date
-    accounts: dict[str, Account]
+    accounts: dict[str, RowAccount]
     """Where the rows of each source went."""
     rejected: dict[str, dict[str, int]]
     """Refused rows per source and reason."""
@@ -38,7 +38,9 @@ class Assembled:
     seconds: float
 
 
-def assemble(spark: SparkSession, deployment: Deployment, as_of: date, *, source_versions: bool = False) -> Assembled:
+def assemble(
+    spark: SparkSession, deployment: Deployment, as_of: date, *, source_versions: bool = False
+) -> AssembleResult:
     """Replace the day's rows of `user_profiles` by the users whose profile changed, point in time.
 
     Parameters
@@ -57,18 +59,18 @@ def assemble(spark: SparkSession, deployment: Deployment, as_of: date, *, source
         run.details["shaping"] = deployment.shaping()
         if source_versions:
             run.pin(deployment.source_tables)
-        found = profiles(spark, deployment, [as_of], run.read, run.started_at)
+        found = build_profiles(spark, deployment, [as_of], run.read, run.started_at)
         totals = found.totals[as_of]
         try:
             rejected = _account(run, found)
             changed = _changed(run, found.rows)
-            replaced = run.replace(changed, TABLE, SAME)
+            replaced = run.replace(changed, TABLE, PROFILE_IDENTITY)
             run.rows_out, kept = changed.agg(F.count(F.lit(1)), F.count("profile_hash")).collect()[0]
         finally:
             found.release()
         gone = run.rows_out - kept
         run.details |= {"users": totals.users, "changed": kept, "ended": gone}
-        return Assembled(
+        return AssembleResult(
             as_of=as_of,
             accounts=totals.accounts,
             rejected=rejected,
@@ -134,15 +136,18 @@ def keep_rejected(run: JobRun, found: Profiles, totals: Totals) -> dict[str, dic
 
 def _changed(run: JobRun, rows: DataFrame) -> DataFrame:
     """The profiles that differ from the user's latest one before the day; a row for each who ended."""
-    if not spark_tables.exists(run.spark, run.deployment.table(TABLE)):
+    if not spark_tables.delta_exists(run.spark, run.deployment.table(TABLE)):
         return rows
     past = run.read(TABLE).select("user_id", "as_of", "day", "profile_hash")
-    before = spark_tables.latest(past, ["user_id"], run.as_of, strictly_before=True).select(
+    before = spark_tables.latest_per_key(past, ["user_id"], run.as_of, strictly_before=True).select(
         F.col("user_id").alias("__user"), F.col("profile_hash").alias("__hash")
     )
     both = rows.join(before, rows["user_id"] == before["__user"], "full_outer")
     differs = ~F.col("profile_hash").eqNullSafe(F.col("__hash"))
     gone = F.col("user_id").isNull()
-    values = {column: F.when(gone, empty).otherwise(F.col(column)) for column, empty in ended(run.deployment).items()}
-    whole = {"user_id": F.coalesce("user_id", "__user"), "as_of": moment(run.as_of), **values}
+    values = {
+        column: F.when(gone, empty).otherwise(F.col(column))
+        for column, empty in deactivated_rows(run.deployment).items()
+    }
+    whole = {"user_id": F.coalesce("user_id", "__user"), "as_of": midnight_column(run.as_of), **values}
     return both.where(differs).select(*[value.alias(name) for name, value in whole.items()])

@@ -21,11 +21,18 @@ from jobs.config.deployment import Deployment
 from jobs.config.sections import Aggregate
 from jobs.lake import spark_tables
 from jobs.profiles import source_tables
-from jobs.profiles.event_history import band, histories, names, plain, read_by, whole_days
+from jobs.profiles.event_history import (
+    event_histories,
+    log2_band,
+    source_names,
+    whole_days,
+    window_count_column,
+    without_negative_zero,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
+class RowAccount:
     """Where every row of a source went. Rows in are the sum of the others up to `rejected`."""
 
     rows_in: int
@@ -69,7 +76,7 @@ class Totals:
 
     users: int
     """Eligible ones."""
-    accounts: dict[str, Account]
+    accounts: dict[str, RowAccount]
     """Per event source, and `attributes`."""
     aggregate_rows: dict[str, int]
     """Rows read per aggregate."""
@@ -99,7 +106,7 @@ class Profiles:
         self.cached.unpersist()
 
 
-def profiles(
+def build_profiles(
     spark: SparkSession,
     deployment: Deployment,
     cut_offs: Sequence[date],
@@ -120,12 +127,14 @@ def profiles(
     SourceError
         A source table or column is missing or of the wrong type; all such mistakes at once.
     """
-    opened = source_tables.opened(deployment, read or (lambda table: spark_tables.read(spark, deployment, table)))
+    opened = source_tables.open_sources(
+        deployment, read or (lambda table: spark_tables.read_table(spark, deployment, table))
+    )
     clock = clock or datetime.now(UTC)
-    judged = source_tables.judged(deployment, opened)
-    users = histories(judged, deployment, cut_offs, clock)
+    judged = source_tables.validated(deployment, opened)
+    users = event_histories(judged, deployment, cut_offs, clock)
     cached = _shaped(users, deployment).persist(StorageLevel.MEMORY_AND_DISK)
-    columns = [name for name in spark_tables.user_profiles(deployment).names if name != "day"]
+    columns = [name for name in spark_tables.user_profiles_schema(deployment).names if name != "day"]
     return Profiles(
         rows=cached.where("__eligible").select(*columns),
         totals=_totals(cached, deployment, cut_offs),
@@ -160,26 +169,26 @@ def _shaped(users: DataFrame, deployment: Deployment) -> DataFrame:
 
 def _age(name: str) -> Column:
     last = F.try_element_at(F.col(name), F.lit(-1))["event_time"]
-    return band(whole_days(last, F.col("__as_of")))
+    return log2_band(whole_days(last, F.col("__as_of")))
 
 
 def _tabular(deployment: Deployment) -> list[Column]:
     attributes = deployment.attributes
     declared = attributes.numbers if attributes else ()
     numbers = [F.col("__values")[number.name].alias(number.name) for number in declared]
-    numbers += [plain(_aggregate(a)).alias(a.name) for a in deployment.aggregates]
+    numbers += [without_negative_zero(_aggregate(a)).alias(a.name) for a in deployment.aggregates]
     return [*numbers, *(F.col("__values")[name].alias(name) for name in deployment.categories)]
 
 
 def _aggregate(aggregate: Aggregate) -> Column:
     """A user's value: 0 for a count or sum over no event, null (missing) where there is nothing to tell."""
-    rows, value = F.col(read_by(aggregate)), F.col(f"__a_{aggregate.name}")
+    rows, value = F.col(window_count_column(aggregate)), F.col(f"__a_{aggregate.name}")
     if aggregate.function == "count":
         return rows
     if aggregate.function == "distinct":
         return value
     if aggregate.function == "days_since_last":
-        return band(whole_days(value, F.col("__as_of")))
+        return log2_band(whole_days(value, F.col("__as_of")))
     if aggregate.function == "mean":
         return F.when(value["count"] > 0, value["sum"].cast("double") / value["count"])
     return F.when(rows == 0, 0.0).when(value["count"] > 0, value["sum"].cast("double"))
@@ -187,12 +196,14 @@ def _aggregate(aggregate: Aggregate) -> Column:
 
 def _totals(users: DataFrame, deployment: Deployment, cut_offs: Sequence[date]) -> dict[date, Totals]:
     counts = [F.count_if("__eligible").alias("users")]
-    for name in names(deployment):
+    for name in source_names(deployment):
         fields = users.select(f"__n_{name}.*").columns
         counts += [F.sum(F.col(f"__n_{name}")[key]).alias(f"{name}.{key}") for key in fields]
     counts += [F.sum(F.size(source.name)).alias(f"{source.name}.used") for source in deployment.sources]
     counts += [F.count("__values").alias("attributes.used")] if deployment.attributes else []
-    counts += [F.sum(name).alias(name) for name in {read_by(aggregate) for aggregate in deployment.aggregates}]
+    counts += [
+        F.sum(name).alias(name) for name in {window_count_column(aggregate) for aggregate in deployment.aggregates}
+    ]
     rows = users.groupBy(F.to_date("__as_of").alias("day")).agg(*counts).collect()
     found = {row["day"]: row.asDict() for row in rows}
 
@@ -206,16 +217,16 @@ def _totals(users: DataFrame, deployment: Deployment, cut_offs: Sequence[date]) 
         return Totals(
             users=count["users"],
             accounts=_accounts(count, deployment),
-            aggregate_rows={a.name: count[read_by(a)] for a in deployment.aggregates},
+            aggregate_rows={a.name: count[window_count_column(a)] for a in deployment.aggregates},
         )
 
     return {cut_off: totals(cut_off) for cut_off in cut_offs}
 
 
-def _accounts(count: Mapping[str, int], deployment: Deployment) -> dict[str, Account]:
-    def events(name: str) -> Account:
+def _accounts(count: Mapping[str, int], deployment: Deployment) -> dict[str, RowAccount]:
+    def events(name: str) -> RowAccount:
         kept, within, used = (count[f"{name}.{key}"] for key in ("kept", "within", "used"))
-        return Account(
+        return RowAccount(
             rows_in=count[f"{name}.rows_in"],
             used=used,
             after=count[f"{name}.after"],
@@ -230,7 +241,7 @@ def _accounts(count: Mapping[str, int], deployment: Deployment) -> dict[str, Acc
     found = {source.name: events(source.name) for source in deployment.sources}
     if deployment.attributes:
         kept, used = count["attributes.kept"], count["attributes.used"]
-        found[source_tables.ATTRIBUTES] = Account(
+        found[source_tables.ATTRIBUTES] = RowAccount(
             rows_in=count["attributes.rows_in"],
             used=used,
             after=count["attributes.after"],
@@ -244,11 +255,11 @@ def _accounts(count: Mapping[str, int], deployment: Deployment) -> dict[str, Acc
     return found
 
 
-def ended(deployment: Deployment) -> dict[str, Column]:
+def deactivated_rows(deployment: Deployment) -> dict[str, Column]:
     """The values of a user who fell out, for every column of `user_profiles` but user_id, as_of and day."""
     empty = {source.name: F.array() for source in deployment.sources}
     return {
         column.name: empty.get(column.name, F.lit(None)).cast(column.dataType)
-        for column in spark_tables.user_profiles(deployment)
+        for column in spark_tables.user_profiles_schema(deployment)
         if column.name not in ("user_id", "as_of", "day")
     }

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
 from jobs.config.sections import Aggregate, Attributes, EventSource
-from jobs.lake.spark_tables import moment, union
+from jobs.lake.spark_tables import midnight_column, union
 from jobs.profiles import source_tables, templates
 from jobs.profiles.templates import named
 
@@ -26,7 +26,7 @@ EXACT = "decimal(28,8)"
 """Sums are exact decimals: a float sum would depend on the order of rows, and a hash on its last bit."""
 
 
-def histories(
+def event_histories(
     judged: Mapping[str, DataFrame], deployment: Deployment, cut_offs: Sequence[date], clock: datetime
 ) -> DataFrame:
     """One row per user and cut-off, those without a user (refused rows) among them.
@@ -48,18 +48,18 @@ def histories(
     return _collected(_ranked(_at(shuffled, cut_offs)), deployment, clock)
 
 
-def names(deployment: Deployment) -> list[str]:
+def source_names(deployment: Deployment) -> list[str]:
     """Every event source, and `attributes` where declared; a place in the list is what `__source` holds."""
     attributes = [source_tables.ATTRIBUTES] if deployment.attributes else []
     return [*(source.name for source in deployment.sources), *attributes]
 
 
-def read_by(aggregate: Aggregate) -> str:
+def window_count_column(aggregate: Aggregate) -> str:
     """Column with the number of a user's events in an aggregate's window."""
     return f"__w_{aggregate.source}_{aggregate.window_days}"
 
 
-def band(days: Column) -> Column:
+def log2_band(days: Column) -> Column:
     """floor(log2(1 + days)) exactly, for whole days >= 0."""
     return (F.length(F.bin(days + 1)) - 1).cast("int")
 
@@ -69,7 +69,7 @@ def whole_days(earlier: Column, later: Column) -> Column:
     return F.call_function("div", F.unix_micros(later) - F.unix_micros(earlier), F.lit(DAY_MICROS))
 
 
-def plain(value: Column) -> Column:
+def without_negative_zero(value: Column) -> Column:
     """A double without a negative zero, which would be another hash of the same number."""
     return value.cast("double") + F.lit(0.0)
 
@@ -81,7 +81,7 @@ def _event_rows(
     columns = sorted({str(a.column) for a in own})
     # The earliest copy of an id is kept, so whoever is a repeat at the last cut-off is one at any earlier.
     texts_since = min(cut_offs) - timedelta(days=source.window_days)
-    rows = source_tables.events(judged, source, max(cut_offs), columns, texts_since)
+    rows = source_tables.event_rows(judged, source, max(cut_offs), columns, texts_since)
     # Ids and values may be of any type, so no two sources share a column of them.
     values = {
         _value(a): named(str(a.column))
@@ -101,7 +101,7 @@ def _event_rows(
 def _attribute_rows(judged: DataFrame, attributes: Attributes) -> DataFrame:
     schema = judged.schema
     numbers = [
-        plain(templates.number(named(number.column), schema[number.column].dataType)).alias(number.name)
+        without_negative_zero(templates.number(named(number.column), schema[number.column].dataType)).alias(number.name)
         for number in attributes.numbers
     ]
     categories = [templates.words(named(category.column)).alias(category.name) for category in attributes.categories]
@@ -131,7 +131,7 @@ def _value(aggregate: Aggregate) -> str:
 def _at(rows: DataFrame, cut_offs: Sequence[date]) -> DataFrame:
     """Each row once per cut-off, in `__as_of`: whether it lies before it, is kept, and lies within the window."""
     # Also where there is but one: Spark takes a literal out of the keys, and would sort once more to group by them.
-    rows = rows.withColumn("__as_of", F.explode(F.array(*map(moment, cut_offs))))
+    rows = rows.withColumn("__as_of", F.explode(F.array(*map(midnight_column, cut_offs))))
     # A good row without a time is an attribute's that holds for ever.
     rows = rows.withColumn("__before", F.col("__good") & F.coalesce(F.col("__time") < F.col("__as_of"), F.lit(True)))
     rows = rows.withColumn("__kept", F.col("__before") & ~F.col("__repeated"))
@@ -150,13 +150,13 @@ def _ranked(rows: DataFrame) -> DataFrame:
     rows = rows.withColumn("__when", F.when(F.col("__within"), F.col("__time")))
     rows = rows.withColumns({"__rank": F.row_number().over(order), "__earlier": F.lead("__when").over(order)})
     first = F.col("__earlier").isNull() | (F.col("__rank") == F.col("__limit"))
-    gap = F.when(first, F.lit(-1)).otherwise(band(whole_days(F.col("__earlier"), F.col("__time"))))
+    gap = F.when(first, F.lit(-1)).otherwise(log2_band(whole_days(F.col("__earlier"), F.col("__time"))))
     return rows.withColumns({"__used": F.col("__within") & (F.col("__rank") <= F.col("__limit")), "__gap": gap})
 
 
 def _collected(rows: DataFrame, deployment: Deployment, clock: datetime) -> DataFrame:
     """The rows of each user, sorted as they are, in one."""
-    here = {name: F.col("__source") == place for place, name in enumerate(names(deployment))}
+    here = {name: F.col("__source") == place for place, name in enumerate(source_names(deployment))}
     # Conditions and values become columns first: what stands inside collect_list or collect_set is interpreted.
     made, grouped = {}, {}
     for name in here:
@@ -172,7 +172,7 @@ def _collected(rows: DataFrame, deployment: Deployment, clock: datetime) -> Data
     for aggregate in deployment.aggregates:
         recent = _age() <= aggregate.window_days * DAY_MICROS
         inside = here[aggregate.source] & F.col("__kept") & recent
-        grouped[read_by(aggregate)] = F.count_if(inside)
+        grouped[window_count_column(aggregate)] = F.count_if(inside)
         name = f"__a_{aggregate.name}"
         if aggregate.function in ("sum", "mean"):
             made[name] = F.when(inside, named(_value(aggregate)).try_cast(EXACT))

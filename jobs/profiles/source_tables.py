@@ -32,9 +32,9 @@ from pyspark.sql.types import (
 
 from jobs.config.deployment import Deployment
 from jobs.config.sections import FIRST_DAY, LAST_DAY, Attributes, EventSource
-from jobs.lake.delta import MissingTableError, absent
+from jobs.lake.delta import MissingTableError, absent_message
 from jobs.lake.errors import TableError
-from jobs.lake.spark_tables import SourceError, moment
+from jobs.lake.spark_tables import SourceError, midnight_column
 from jobs.profiles import templates
 from jobs.profiles.templates import named, visible
 
@@ -54,7 +54,7 @@ class Need:
     """user, time, id, text or number."""
 
 
-def opened(
+def open_sources(
     deployment: Deployment, read: Callable[[str], DataFrame], more: Mapping[str, Sequence[Need]] | None = None
 ) -> dict[str, DataFrame]:
     """Every source's table by the source's name, and `attributes` where declared.
@@ -71,7 +71,7 @@ def opened(
         try:
             tables[name] = read(table)
         except TableError as error:
-            why = absent(deployment.table(table)) if isinstance(error, MissingTableError) else str(error)
+            why = absent_message(deployment.table(table)) if isinstance(error, MissingTableError) else str(error)
             mistakes.append(f"  {key}.table = {table}: {why}")
             continue
         mistakes += _mistakes(tables[name].schema, table, [*needs, *(more or {}).get(name, ())])
@@ -150,7 +150,7 @@ FIXES = {
 }
 
 
-def judged(deployment: Deployment, opened: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
+def validated(deployment: Deployment, opened: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
     """Every opened table with each row judged, by the source's name."""
     found = {}
     for source in deployment.sources:
@@ -159,13 +159,13 @@ def judged(deployment: Deployment, opened: Mapping[str, DataFrame]) -> dict[str,
             for a in deployment.aggregates
             if a.source == source.name and a.column and a.function in ("sum", "mean")
         ]
-        found[source.name] = judged_events(opened[source.name], source, numbers)
+        found[source.name] = validated_events(opened[source.name], source, numbers)
     if deployment.attributes:
         found[ATTRIBUTES] = judged_attributes(opened[ATTRIBUTES], deployment.attributes)
     return found
 
 
-def judged_events(df: DataFrame, source: EventSource, numbers: Sequence[str] = ()) -> DataFrame:
+def validated_events(df: DataFrame, source: EventSource, numbers: Sequence[str] = ()) -> DataFrame:
     """A source's rows with `__user`, `__time`, `__id` and `__rejected`.
 
     `numbers` are further columns used as numbers: a text there that is no number makes the row refused.
@@ -194,7 +194,7 @@ def judged_attributes(df: DataFrame, attributes: Attributes) -> DataFrame:
     )
 
 
-def events(
+def event_rows(
     df: DataFrame, source: EventSource, before: date, columns: Sequence[str] = (), texts_since: date | None = None
 ) -> DataFrame:
     """Judged rows cut to `columns` beside our own, with `__text` and `__repeated`.
@@ -203,11 +203,11 @@ def events(
     or after it can never change what is kept. Texts are made of events from `texts_since` on.
     """
     raw = list(dict.fromkeys(columns))
-    good = F.col("__rejected").isNull() & (F.col("__time") < moment(before))
+    good = F.col("__rejected").isNull() & (F.col("__time") < midnight_column(before))
     text = F.lit(None).cast("string")
     if texts_since is not None:
         text = F.when(
-            good & (F.col("__time") >= moment(texts_since)), templates.text(source, df.schema, F.col("__time"))
+            good & (F.col("__time") >= midnight_column(texts_since)), templates.text(source, df.schema, F.col("__time"))
         )
     # What else tells two rows apart decides between copies of one id, so that the order of rows cannot.
     content = dict.fromkeys([*raw, *(column for column, _ in source.fields)])
@@ -277,7 +277,7 @@ def _reason(user: str, time: str | None, schema: StructType, wrong: Sequence[tup
             reason.when(named(time).isNull(), "no time")
             .when(parsed.isNull(), "time does not parse")
             .when(
-                (parsed < moment(FIRST_DAY)) | (parsed >= moment(LAST_DAY + timedelta(days=1))),
+                (parsed < midnight_column(FIRST_DAY)) | (parsed >= midnight_column(LAST_DAY + timedelta(days=1))),
                 f"time before {FIRST_DAY.year} or after {LAST_DAY.year}",
             )
         )

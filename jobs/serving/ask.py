@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from jobs.config.deployment import Deployment
 from jobs.lake import delta
 from jobs.lake.errors import MADE_BY
-from jobs.lake.run_log import Record
+from jobs.lake.run_log import RunRecord
 from jobs.training.labels import check_assembled
 from jobs.training.registry import open_release
 from model.data.profiles import Floats
@@ -50,7 +50,7 @@ class AskError(InstructUEError):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
+class AskResult:
     """What the model says of a user."""
 
     user_id: str
@@ -77,7 +77,7 @@ class AllAsked:
 
 def ask(
     deployment: Deployment, instruction: str, users: Sequence[str], *, release: str | Path | None = None
-) -> list[Answer]:
+) -> list[AskResult]:
     """Answer an instruction for these users' latest profiles.
 
     Raises
@@ -92,7 +92,9 @@ def ask(
     if not users:
         raise AskError("nobody was named: give --user U, once for each, or --all")
     asking = _Asking(open_release(deployment, release), deployment, instruction)
-    profiles = _latest(deployment, delta.last_day(delta.opened(deployment, "user_profiles")), [*dict.fromkeys(users)])
+    profiles = _latest(
+        deployment, delta.last_day(delta.open_table(deployment, "user_profiles")), [*dict.fromkeys(users)]
+    )
     missing = [user for user in users if user not in set(profiles["user_id"].to_pylist())]
     if missing:
         raise AskError(
@@ -103,7 +105,7 @@ def ask(
     cosines_UK = np.einsum("ukh,uh->uk", vectors_UKH[:, :-1], vectors_UKH[:, -1])
     names = asking.runtime.scenarios
     return [
-        Answer(
+        AskResult(
             user_id=user,
             as_of=as_of,
             answer=answer,
@@ -146,8 +148,8 @@ def ask_all(
     found = open_release(deployment, release)
     asking = _Asking(found, deployment, instruction)
     path = _answers(deployment, table)
-    day = as_of or delta.last_day(delta.opened(deployment, "user_profiles"))
-    with Record.kept(deployment, "ask", day, model_version=found.model_version) as run:
+    day = as_of or delta.last_day(delta.open_table(deployment, "user_profiles"))
+    with RunRecord.kept(deployment, "ask", day, model_version=found.model_version) as run:
         run.open("user_profiles")
         profiles = _latest(deployment, day)
         if not len(profiles):
@@ -156,7 +158,7 @@ def ask_all(
         rows = pa.concat_tables(_rows(asking, profiles, day, told))
         quoted = asking.instruction.replace("'", "''")
         run.replacing()
-        delta.replace(path, rows, f"day = '{day.isoformat()}' AND instruction = '{quoted}'")
+        delta.replace_rows(path, rows, f"day = '{day.isoformat()}' AND instruction = '{quoted}'")
         run.rows_in = run.rows_out = len(rows)
         run.details = {"release": found.path.name, "table": table, "instruction": asking.instruction}
         return AllAsked(
@@ -195,10 +197,10 @@ class _Asking:
 
 def _latest(deployment: Deployment, day: date, users: Sequence[str] | None = None) -> pa.Table:
     """The latest profile of each user at a day, without those who have ended."""
-    table = delta.opened(deployment, "user_profiles")
-    check_assembled(deployment, {found for found in delta.days(table) if found <= day}, day)
+    table = delta.open_table(deployment, "user_profiles")
+    check_assembled(deployment, {found for found in delta.table_days(table) if found <= day}, day)
     wanted = pc.field("day") <= day
-    rows = delta.rows(table, filters=wanted if users is None else wanted & pc.field("user_id").isin([*users]))
+    rows = delta.read_rows(table, filters=wanted if users is None else wanted & pc.field("user_id").isin([*users]))
     rows = rows.sort_by([("as_of", "ascending")])
     last = {user: row for row, user in enumerate(rows["user_id"].to_pylist())}
     latest = rows.take(sorted(last.values(), key=rows["user_id"].to_pylist().__getitem__))
@@ -231,7 +233,8 @@ def _answers(deployment: Deployment, table: str) -> str:
     path = deployment.table(table)
     others = {deployment.table(name) for name in (*MADE_BY, "job_runs", *deployment.source_tables)}
     if path in others or (
-        delta.exists(path) and {field.name for field in delta.delta(path).schema().fields} != set(SCHEMA.names)
+        delta.table_exists(path)
+        and {field.name for field in delta.open_path(path).schema().fields} != set(SCHEMA.names)
     ):
         raise AskError(f"--table {table}: the table at {path} is there for something else; name a new one")
     return path

@@ -24,7 +24,7 @@ from jobs.config.deployment import Deployment
 from jobs.lake import run_log, spark_tables
 from jobs.lake.spark_tables import JobRun, job_run
 from jobs.serving.embed_udf import RETURNS, Embedder
-from jobs.training.registry import check_shaping, open_release
+from jobs.training.registry import check_vector_spec, open_release
 from model.errors import InstructUEError
 from model.serving.release import Release
 
@@ -41,7 +41,7 @@ class EmbedError(InstructUEError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embedded:
+class EmbedResult:
     """What one run of embed did."""
 
     as_of: date
@@ -60,7 +60,7 @@ class Embedded:
     seconds: float
 
 
-def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str | Path | None = None) -> Embedded:
+def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str | Path | None = None) -> EmbedResult:
     """Replace the day's rows of `user_embeddings` by the vectors that are new.
 
     Parameters
@@ -78,15 +78,15 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
     found = open_release(deployment, release)
     with job_run(spark, deployment, "embed", as_of) as run:
         run.model_version = found.model_version
-        stale = run_log.stale(deployment, "assemble", as_of)
+        stale = run_log.stale_reason(deployment, "assemble", as_of)
         if stale:
             first = run_log.first_stale(deployment, "assemble", as_of)
             raise EmbedError(
                 f"the profiles of {as_of} cannot be embedded: {stale}; "
                 f"run `instructue assemble --as-of {first} --through {as_of}` first"
             )
-        [assembled] = run_log.read(deployment, "assemble", first=as_of, last=as_of)
-        check_shaping(deployment, assembled)
+        [assembled] = run_log.read_runs(deployment, "assemble", first=as_of, last=as_of)
+        check_vector_spec(deployment, assembled)
         hashes = {name: found.instructions[name].hash for name in deployment.scenario_names}
         run.details["instructions"] = hashes
         since = _settled(deployment, as_of, found.model_version, hashes)
@@ -114,7 +114,7 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
             "ended": counts.ended,
             "vectors": counts.vectors,
         }
-        return Embedded(
+        return EmbedResult(
             as_of=as_of,
             release=found.path.name,
             model_version=found.model_version,
@@ -129,12 +129,12 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
 
 def _settled(deployment: Deployment, as_of: date, model_version: str, hashes: Mapping[str, str]) -> date | None:
     """The last embedded day before this one, where what stands since then is this model's and these instructions'."""
-    earlier = [run for run in run_log.read(deployment, "embed", last=as_of - timedelta(days=1)) if run.left_rows]
+    earlier = [run for run in run_log.read_runs(deployment, "embed", last=as_of - timedelta(days=1)) if run.left_rows]
     if not earlier:
         return None
     last = earlier[-1]
     same = last.model_version == model_version and last.details.get("instructions") == hashes
-    return last.day if same and run_log.stale(deployment, "embed", last.day) is None else None
+    return last.day if same and run_log.stale_reason(deployment, "embed", last.day) is None else None
 
 
 def wanted(profiles: DataFrame, before: DataFrame, hashes: Mapping[str, str], model_version: str) -> DataFrame:
@@ -198,20 +198,20 @@ def _latest_hashes(run: JobRun, profiles: DataFrame, since: date | None) -> Data
     narrow = profiles.select("user_id", "as_of", "profile_hash", "day")
     if since is not None:
         narrow = narrow.where(F.col("day") > F.lit(since))
-    return spark_tables.latest(narrow, ["user_id"], run.as_of).drop("as_of")
+    return spark_tables.latest_per_key(narrow, ["user_id"], run.as_of).drop("as_of")
 
 
 def _before(run: JobRun, users: DataFrame | None) -> DataFrame:
     """Each user's and scenario's latest row before the day; of these users alone, if any are named."""
     columns = [*SAME, "as_of", "day"]
-    if not spark_tables.exists(run.spark, run.deployment.table(TABLE)):
+    if not spark_tables.delta_exists(run.spark, run.deployment.table(TABLE)):
         return run.spark.createDataFrame([], ", ".join(f"{name} string" for name in SAME))
     rows = run.read(TABLE).select(*columns)
     if users is not None:
         rows = rows.join(users.select("user_id"), "user_id", "left_semi")
     # By user at once: the groupings by user and scenario, by user, and the join with profiles then move no row again.
     rows = rows.repartition("user_id")
-    return spark_tables.latest(rows, ["user_id", "scenario"], run.as_of, strictly_before=True).select(*SAME)
+    return spark_tables.latest_per_key(rows, ["user_id", "scenario"], run.as_of, strictly_before=True).select(*SAME)
 
 
 @dataclass(frozen=True, kw_only=True)

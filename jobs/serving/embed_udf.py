@@ -52,7 +52,7 @@ class Embedder:
         """An iterator Arrow function of `columns`: for each user the vectors of the scenarios asked for, in order."""
 
         def vectors(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
-            runtime = opened(self.release, self.providers, self.threads)
+            runtime = open_runtime(self.release, self.providers, self.threads)
             for *columns, scenarios in batches:
                 profiles = pa.table(dict(zip(self.columns, columns, strict=False)))
                 yield embed_rows(runtime, profiles, scenarios.to_pylist())
@@ -61,7 +61,7 @@ class Embedder:
 
 
 @lru_cache(maxsize=1)
-def opened(release: str, providers: tuple[str, ...], threads: int) -> Runtime:
+def open_runtime(release: str, providers: tuple[str, ...], threads: int) -> Runtime:
     """This worker's open release; another one takes its place."""
     return load(release, providers=providers, threads=threads)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_repo.store import StoreError, open_store, reaching
+from feature_repo.store import StoreError, open_store, translate_store_errors
 from feature_repo.vectors import unpack, width_in
 from feature_repo.views import SERVICE, VIEW, columns
 from jobs.config.deployment import Deployment
@@ -38,7 +38,7 @@ class Vector:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
+class LookupResult:
     """What the store knows of a user."""
 
     user_id: str
@@ -84,7 +84,7 @@ class Lookup:
 
     def __call__(
         self, users: Sequence[str], scenarios: Sequence[str] | None = None, *, now: datetime | None = None
-    ) -> list[Answer]:
+    ) -> list[LookupResult]:
         """Look `users` up, in their order.
 
         Parameters
@@ -109,7 +109,7 @@ class Lookup:
         wanted = self._checked(scenarios)
         now = now or datetime.now(UTC)
         answers = []
-        with reaching(self._deployment):
+        with translate_store_errors(self._deployment):
             for start in range(0, len(users), BATCH):
                 answers += self._read(users[start : start + BATCH], wanted, scenarios, now)
         return answers
@@ -126,7 +126,7 @@ class Lookup:
 
     def _read(
         self, users: Sequence[str], wanted: tuple[str, ...], asked: Sequence[str] | None, now: datetime
-    ) -> list[Answer]:
+    ) -> list[LookupResult]:
         single = wanted[0] if len(wanted) == 1 else None
         features: Any = self._services[single]
         if asked is not None and single is None:
@@ -144,7 +144,8 @@ class Lookup:
                     vector=row, model_version=model_versions[position].string_val, as_of=as_of, age=age
                 )
         return [
-            Answer(user_id=user, found=bool(found), vectors=found) for user, found in zip(users, vectors, strict=True)
+            LookupResult(user_id=user, found=bool(found), vectors=found)
+            for user, found in zip(users, vectors, strict=True)
         ]
 
 
@@ -159,7 +160,7 @@ def _time(seconds: int, now: datetime) -> tuple[datetime, int]:
     return as_of, (now - as_of).days
 
 
-def lookup(deployment: Deployment, users: Sequence[str], scenarios: Sequence[str] | None = None) -> list[Answer]:
+def lookup(deployment: Deployment, users: Sequence[str], scenarios: Sequence[str] | None = None) -> list[LookupResult]:
     """Look users up once; a service keeps a `Lookup` instead.
 
     Raises

@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from feature_repo.online import OnlineRow, OnlineView, online_row
-from feature_repo.store import StoreError, apply, open_store, reaching
+from feature_repo.store import StoreError, apply, open_store, translate_store_errors
 from feature_repo.vectors import DTYPE, pack
 from feature_repo.views import TABLE, columns, features
 from jobs.config.deployment import Deployment
@@ -90,7 +90,7 @@ def publish(
         finally:
             rows.unpersist()
         held_back = _held_back(spark, deployment, later)
-        with reaching(deployment):
+        with translate_store_errors(deployment):
             done = {} if held_back else serve(spark, deployment, told)
         run.details |= {"held_back": held_back, **done}
     return Published(
@@ -109,7 +109,7 @@ def whole_rows(embeddings: DataFrame, deployment: Deployment, as_of: date) -> Da
         .select("user_id", "scenario", "as_of", "embedding", "model_version", "day")
         .join(touched, "user_id", "left_semi")
     )
-    newest = spark_tables.latest(past, ("user_id", "scenario"), as_of).select(
+    newest = spark_tables.latest_per_key(past, ("user_id", "scenario"), as_of).select(
         "user_id", "scenario", "as_of", "model_version", "embedding"
     )
 
@@ -128,8 +128,8 @@ def whole_rows(embeddings: DataFrame, deployment: Deployment, as_of: date) -> Da
             F.max(F.when(there, F.col(value))).alias(name)
             for name, value in zip(columns(scenario), ("vector", "model_version", "as_of"), strict=True)
         ]
-    rows_in = F.count_if(F.col("as_of") == spark_tables.moment(as_of)).alias("rows_in")
-    return vectors.groupBy("user_id").agg(*cells, rows_in).withColumn("as_of", spark_tables.moment(as_of))
+    rows_in = F.count_if(F.col("as_of") == spark_tables.midnight_column(as_of)).alias("rows_in")
+    return vectors.groupBy("user_id").agg(*cells, rows_in).withColumn("as_of", spark_tables.midnight_column(as_of))
 
 
 def serve(
@@ -142,10 +142,10 @@ def serve(
     PublishError
         The store does not hold what was written to it.
     """
-    vectors = spark_tables.read(spark, deployment, TABLE)
+    vectors = spark_tables.read_table(spark, deployment, TABLE)
     names = [name for name in features(deployment) if name in vectors.columns]
     scenarios = [scenario for scenario in deployment.scenario_names if scenario in names]
-    rows = spark_tables.latest(vectors.select("user_id", "as_of", "day", *names), ("user_id",), date.max)
+    rows = spark_tables.latest_per_key(vectors.select("user_id", "as_of", "day", *names), ("user_id",), date.max)
     times = ["as_of", *(columns(scenario)[2] for scenario in scenarios)]
     rows = (
         rows.where(F.coalesce(*scenarios).isNotNull())
@@ -202,7 +202,7 @@ def _view(deployment: Deployment, width: int | None) -> OnlineView | None:
 
 def _list_first(spark: SparkSession, users: DataFrame, project: str, ledger: str) -> list[str]:
     """Add to `online_users`, before they are written, those who are not in it; who is in it and must go."""
-    if not spark_tables.exists(spark, ledger):
+    if not spark_tables.delta_exists(spark, ledger):
         users.write.format("delta").partitionBy("project").save(ledger)
         return []
     listed = spark.read.format("delta").load(ledger).where(F.col("project") == project).select("user_id")
@@ -274,8 +274,8 @@ def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
 
 def _require_fresh(spark: SparkSession, deployment: Deployment, as_of: date) -> list[date]:
     """Refuse a day whose embeddings are stale, or before which a day is missing; the published days after it."""
-    done = [run for run in run_log.read(deployment, "embed", "publish") if run.left_rows]
-    reason = run_log.stale(deployment, "embed", as_of)
+    done = [run for run in run_log.read_runs(deployment, "embed", "publish") if run.left_rows]
+    reason = run_log.stale_reason(deployment, "embed", as_of)
     if reason:
         first = run_log.first_stale(deployment, "embed", as_of)
         raise PublishError(
@@ -283,7 +283,7 @@ def _require_fresh(spark: SparkSession, deployment: Deployment, as_of: date) -> 
             f"--through {as_of}`, and `assemble` before it where it is stale too"
         )
     earlier = [run.day for run in done if run.job == "embed" and run.day < as_of]
-    reason = run_log.stale(deployment, "publish", earlier[-1]) if earlier else None
+    reason = run_log.stale_reason(deployment, "publish", earlier[-1]) if earlier else None
     if reason:
         first = run_log.first_stale(deployment, "publish", earlier[-1])
         raise PublishError(
@@ -295,7 +295,7 @@ def _require_fresh(spark: SparkSession, deployment: Deployment, as_of: date) -> 
 
 def _held_back(spark: SparkSession, deployment: Deployment, later: list[date]) -> str | None:
     """Why the latest rows of `user_vectors` must not be served: a later day carries this one's former vectors."""
-    reason = run_log.stale(deployment, "publish", later[-1]) if later else None
+    reason = run_log.stale_reason(deployment, "publish", later[-1]) if later else None
     if reason is None:
         return None
     return (

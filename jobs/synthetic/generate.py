@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 from deltalake import write_deltalake
 
 from jobs.config.deployment import Deployment
-from jobs.lake.delta import delta, exists
-from jobs.lake.errors import in_words
+from jobs.lake.delta import open_path, table_exists
+from jobs.lake.errors import translate_errors
 from jobs.synthetic.attributes import ATTRIBUTES, attribute_rows
 from jobs.synthetic.company import DAY, LABELS, Chunk, Company, Events
 from jobs.synthetic.event_texts import COLUMNS, SOURCES, texts
@@ -207,7 +207,7 @@ def _refuse_others(deployment: Deployment) -> None:
     """A company's own tables are never overwritten."""
     for table in SCHEMAS:
         path = deployment.table(table)
-        if exists(path) and delta(path).metadata().description != MADE_UP:
+        if table_exists(path) and open_path(path).metadata().description != MADE_UP:
             raise GenerateError(
                 f"{deployment.path}: lake = {deployment.lake}: the table {table} at {path} was not "
                 "made by `generate`, which would overwrite it; name another `lake`"
@@ -226,7 +226,7 @@ def _write(deployment: Deployment, table: str, batches: Iterator[pa.Table]) -> i
             yield from batch.cast(SCHEMAS[table]).combine_chunks().to_batches()
 
     reader = pa.RecordBatchReader.from_batches(SCHEMAS[table], stream())
-    with in_words(deployment):
+    with translate_errors(deployment):
         write_deltalake(deployment.table(table), reader, mode="overwrite", schema_mode="overwrite", description=MADE_UP)
     return written
 

@@ -20,10 +20,17 @@ from deltalake import DeltaTable
 
 from jobs.config.deployment import Deployment
 from jobs.lake import delta
-from jobs.lake.errors import opening
-from jobs.lake.run_log import Record
-from jobs.training.registry import NoCheckpointError, came_from, checkpoint, folder, instructions, tuned
-from jobs.training.train import INPUTS, check_training, network
+from jobs.lake.errors import translate_table_errors
+from jobs.lake.run_log import RunRecord
+from jobs.training.registry import (
+    NoCheckpointError,
+    current_checkpoint,
+    releases_folder,
+    scenario_instructions,
+    source_checkpoint,
+    tuned_scenarios,
+)
+from jobs.training.train import INPUTS, check_training, network_config
 from model.serving import release as releases
 from model.serving.release import ReleaseError
 
@@ -79,16 +86,16 @@ def export(
     """
     from model.serving import export as exporter  # torch and transformers: seconds that the command line need not wait
 
-    as_of = delta.last_day(delta.opened(deployment, "training_profiles"))
-    with Record.kept(deployment, "export", as_of) as run:
-        scenarios, text = instructions(deployment), deployment.path.read_text(encoding="utf-8")
+    as_of = delta.last_day(delta.open_table(deployment, "training_profiles"))
+    with RunRecord.kept(deployment, "export", as_of) as run:
+        scenarios, text = scenario_instructions(deployment), deployment.path.read_text(encoding="utf-8")
         lost = [] if instructions_only else _tuned(deployment)
         if instructions_only:
-            before = releases.read(releases.current(folder(deployment)))
+            before = releases.read(releases.current_release(releases_folder(deployment)))
             before.check_deployment(deployment.shaping(), {})
-            source = from_checkpoint or came_from(deployment, before)
+            source = from_checkpoint or source_checkpoint(deployment, before)
         else:
-            source = from_checkpoint or checkpoint(deployment)
+            source = from_checkpoint or current_checkpoint(deployment)
             _check_inputs(source, deployment)
         check_training(deployment)
         profiles = sample(run.open("training_profiles"), deployment, as_of)
@@ -99,14 +106,14 @@ def export(
         else:
             made = exporter.export(
                 source,
-                folder(deployment),
+                releases_folder(deployment),
                 scenarios=scenarios,
                 shaping=deployment.shaping(),
                 deployment=text,
                 profiles=profiles,
                 decoder=decoder,
             )
-        releases.set_current(folder(deployment), made.path.name)
+        releases.set_current(releases_folder(deployment), made.path.name)
         gates = json.loads((made.path / "metrics.json").read_text(encoding="utf-8"))["gates"]["cosines"]
         run.model_version, run.rows_in = made.model_version, len(profiles)
         run.details = {
@@ -132,7 +139,7 @@ def export(
 
 def sample(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
     """Some dozens of a day's profiles, those with most and with fewest events among them."""
-    with opening(table.table_uri):
+    with translate_table_errors(table.table_uri):
         rows = table.to_pyarrow_dataset().head(16 * SAMPLE, filter=pc.field("day") == as_of)
     lengths = np.sum(
         [pc.fill_null(pc.list_value_length(rows[source.name]), 0).to_numpy() for source in deployment.sources], axis=0
@@ -146,7 +153,7 @@ def sample(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
 def _tuned(deployment: Deployment) -> list[str]:
     """The scenarios that the current release, if there is one, has tuned vectors for."""
     try:
-        return [*tuned(releases.read(releases.current(folder(deployment))))]
+        return [*tuned_scenarios(releases.read(releases.current_release(releases_folder(deployment))))]
     except ReleaseError:  # none, or a broken one: an export is how that is mended
         return []
 
@@ -173,7 +180,7 @@ def _check_inputs(source: Path, deployment: Deployment) -> None:
     found = releases.differences(deployment.shaping(), trained, "training")
     if "network" in inputs:
         found += releases.differences(
-            _network(json.loads(network(deployment).to_json())),
+            _network(json.loads(network_config(deployment).to_json())),
             _network(inputs["network"]),
             "training",
             "model.network",

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from jobs.config.deployment import Deployment
 from jobs.config.sections import Scenario
 from jobs.lake import delta, run_log
-from jobs.lake.errors import opening
-from jobs.training.registry import check_shaping
+from jobs.lake.errors import translate_table_errors
+from jobs.training.registry import check_vector_spec
 from model.errors import InstructUEError
 
 COLUMNS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
@@ -36,7 +36,7 @@ class LabelError(InstructUEError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelled:
+class LabelledUsers:
     """The users of a scenario: `row_U` are their rows in the table of profiles."""
 
     scenario: str
@@ -61,8 +61,8 @@ def read_labels(
     mistakes: list[str] = []
     for scenario in scenarios:
         key = f"scenarios.{scenario.name}.labels = {scenario.labels}"
-        labels = delta.opened(deployment, str(scenario.labels))
-        with opening(labels.table_uri):
+        labels = delta.open_table(deployment, str(scenario.labels))
+        with translate_table_errors(labels.table_uri):
             whole = labels.to_pyarrow_dataset()
             wrong = _wrong_columns(whole.schema)
             if not wrong:
@@ -78,7 +78,7 @@ def read_labels(
 
 def labelled_profiles(
     deployment: Deployment, table: DeltaTable, labels: dict[str, pa.Table]
-) -> tuple[pa.Table, list[Labelled]]:
+) -> tuple[pa.Table, list[LabelledUsers]]:
     """The rows of `user_profiles` that the labels need, and each scenario's users who have one.
 
     Raises
@@ -126,8 +126,8 @@ def _profiles(
     wanted = {as_of for table in labels.values() for as_of in pc.unique(table["as_of"]).to_pylist()}
     users = pa.concat_arrays([pc.unique(table["user_id"]) for table in labels.values()])
     last = max(wanted).date()
-    check_assembled(deployment, {day for day in delta.days(table) if day <= last}, last)
-    there = delta.rows(table, filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
+    check_assembled(deployment, {day for day in delta.table_days(table) if day <= last}, last)
+    there = delta.read_rows(table, filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
     order = pc.sort_indices(there, [("as_of", "ascending")])
     keys = list(
         zip(
@@ -154,15 +154,15 @@ def _profiles(
 
 def check_assembled(deployment: Deployment, days: set[date], last: date) -> None:
     """Refuse days of profiles that were left half replaced, and profiles that another deployment file made."""
-    assembled = run_log.read(deployment, "assemble", last=last)
+    assembled = run_log.read_runs(deployment, "assemble", last=last)
     for run in assembled:
         if run.day in days:
             run.require_ok()
     for run in assembled[-1:]:
-        check_shaping(deployment, run)
+        check_vector_spec(deployment, run)
 
 
-def _labelled(scenario: str, labels: pa.Table, row: dict[tuple[str, object], int]) -> Labelled:
+def _labelled(scenario: str, labels: pa.Table, row: dict[tuple[str, object], int]) -> LabelledUsers:
     found = [
         (user, row[user, as_of], label)
         for user, as_of, label in zip(
@@ -170,7 +170,7 @@ def _labelled(scenario: str, labels: pa.Table, row: dict[tuple[str, object], int
         )
         if (user, as_of) in row
     ]
-    return Labelled(
+    return LabelledUsers(
         scenario=scenario,
         user_ids=[user for user, _, _ in found],
         row_U=np.array([at for _, at, _ in found], np.int64),

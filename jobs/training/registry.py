@@ -18,7 +18,7 @@ class NoCheckpointError(InstructUEError):
     """Nothing was trained yet, or not what is asked for."""
 
 
-def folder(deployment: Deployment) -> Path:
+def releases_folder(deployment: Deployment) -> Path:
     """The folder of releases, which every worker must see under this path."""
     location = urlparse(deployment.resolve(deployment.releases))
     if location.scheme not in ("", "file"):
@@ -37,12 +37,12 @@ def open_release(deployment: Deployment, path: str | Path | None = None) -> Rele
     ReleaseError
         There is none, a file was changed, or it would not make this deployment's vectors; the keys are named.
     """
-    found = releases.read(path if path is not None else releases.current(folder(deployment)))
-    found.check_deployment(deployment.shaping(), instructions(deployment))
+    found = releases.read(path if path is not None else releases.current_release(releases_folder(deployment)))
+    found.check_deployment(deployment.shaping(), scenario_instructions(deployment))
     return found
 
 
-def check_shaping(deployment: Deployment, run: Run) -> None:
+def check_vector_spec(deployment: Deployment, run: Run) -> None:
     """Refuse profiles that were made as another deployment file says.
 
     Parameters
@@ -65,18 +65,18 @@ def check_shaping(deployment: Deployment, run: Run) -> None:
         )
 
 
-def instructions(deployment: Deployment) -> dict[str, str | None]:
+def scenario_instructions(deployment: Deployment) -> dict[str, str | None]:
     """Each embedded scenario's instruction; None for universal."""
     texts = {scenario.name: scenario.instruction for scenario in deployment.scenarios}
     return {name: texts.get(name) for name in deployment.scenario_names}
 
 
-def checkpoints(deployment: Deployment) -> Path:
+def checkpoints_folder(deployment: Deployment) -> Path:
     """The folder of checkpoints: one for each training, and `CURRENT`, which names the last that was finished."""
-    return folder(deployment) / "checkpoints"
+    return releases_folder(deployment) / "checkpoints"
 
 
-def checkpoint(deployment: Deployment) -> Path:
+def current_checkpoint(deployment: Deployment) -> Path:
     """The checkpoint that was trained last.
 
     Raises
@@ -84,7 +84,7 @@ def checkpoint(deployment: Deployment) -> Path:
     NoCheckpointError
         None was.
     """
-    pointer = checkpoints(deployment) / releases.CURRENT
+    pointer = checkpoints_folder(deployment) / releases.CURRENT
     try:
         name = pointer.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -98,13 +98,13 @@ def checkpoint(deployment: Deployment) -> Path:
     return path
 
 
-def tuned(release: Release) -> dict[str, dict[str, Any]]:
+def tuned_scenarios(release: Release) -> dict[str, dict[str, Any]]:
     """What each tuned scenario of a release learned of."""
     metrics = json.loads((release.path / "metrics.json").read_text(encoding="utf-8"))
     return dict(metrics.get("tuned", {}))
 
 
-def came_from(deployment: Deployment, release: Release) -> Path:
+def source_checkpoint(deployment: Deployment, release: Release) -> Path:
     """The checkpoint that a release was made from.
 
     Raises
@@ -114,15 +114,15 @@ def came_from(deployment: Deployment, release: Release) -> Path:
     """
     from model.serving.export import checkpoint_hash  # torch and transformers: seconds that other jobs need not wait
 
-    for config in sorted(checkpoints(deployment).glob("*/config.json")):
+    for config in sorted(checkpoints_folder(deployment).glob("*/config.json")):
         if checkpoint_hash(config.parent) == release.checkpoint:
             return config.parent
     raise NoCheckpointError(
-        f"none in {checkpoints(deployment)} is the checkpoint {release.checkpoint[:12]} that the "
+        f"none in {checkpoints_folder(deployment)} is the checkpoint {release.checkpoint[:12]} that the "
         "current release came from: name it with --checkpoint, or train and export whole"
     )
 
 
-def set_checkpoint(deployment: Deployment, path: Path) -> None:
+def set_current_checkpoint(deployment: Deployment, path: Path) -> None:
     """Name the checkpoint that was trained last."""
-    releases.point(checkpoints(deployment), path.name)
+    releases.point(checkpoints_folder(deployment), path.name)

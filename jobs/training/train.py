@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 
 from jobs.config.deployment import Deployment
 from jobs.lake import delta, run_log
-from jobs.lake.run_log import Record
-from jobs.training.registry import check_shaping, checkpoints, set_checkpoint
-from model.atomic_write import whole
+from jobs.lake.run_log import RunRecord
+from jobs.training.registry import check_vector_spec, checkpoints_folder, set_current_checkpoint
+from model.atomic_write import atomic_write
 from model.data.config import BackboneConfig, Category, EncoderConfig, EventSource, NetworkConfig, Number, Tabular
 from model.training.training_config import TrainingConfig
 
@@ -87,17 +87,19 @@ def train(
     )
     from model.training.training import train as fit
 
-    config, training = network(deployment), settings(deployment, steps)
-    as_of = delta.last_day(delta.opened(deployment, "userqa"))
+    config, training = network_config(deployment), training_config(deployment, steps)
+    as_of = delta.last_day(delta.open_table(deployment, "userqa"))
     first = processes().is_main_process
-    record = Record(deployment=deployment, job="train", as_of=as_of)
-    with Record.kept(deployment, "train", as_of) if first else nullcontext(record) as run:
+    record = RunRecord(deployment=deployment, job="train", as_of=as_of)
+    with RunRecord.kept(deployment, "train", as_of) if first else nullcontext(record) as run:
         check_training(deployment)
         tables = {name: run.open(name) for name in TABLES}
-        folder = checkpoint_of(deployment, inputs(deployment, config, training, run.versions, seed), write=first)
+        folder = checkpoint_folder(
+            deployment, training_inputs(deployment, config, training, run.versions, seed), write=first
+        )
         fit(
-            delta.rows(tables["training_profiles"]),
-            delta.rows(tables["userqa"]),
+            delta.read_rows(tables["training_profiles"]),
+            delta.read_rows(tables["userqa"]),
             config,
             training,
             folder,
@@ -106,7 +108,7 @@ def train(
             told=told,
         )
         if first:
-            set_checkpoint(deployment, folder)
+            set_current_checkpoint(deployment, folder)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         curve = metrics["curve"]["loss"]
         kept = [scored for scored in metrics["validation"] if scored["step"] == metrics["checkpoint_step"]]
@@ -125,7 +127,7 @@ def train(
         return done
 
 
-def inputs(
+def training_inputs(
     deployment: Deployment, config: NetworkConfig, training: TrainingConfig, versions: Mapping[str, int], seed: int
 ) -> dict[str, Any]:
     """Everything that decides a training, as JSON knows it."""
@@ -143,25 +145,25 @@ def inputs(
     return decides
 
 
-def checkpoint_of(deployment: Deployment, inputs: Mapping[str, Any], *, write: bool = True) -> Path:
+def checkpoint_folder(deployment: Deployment, inputs: Mapping[str, Any], *, write: bool = True) -> Path:
     """The folder of the training that these inputs decide; `write`: made where there is none, the inputs in it."""
     text = json.dumps(inputs, indent=2, ensure_ascii=False)
-    folder = checkpoints(deployment) / hashlib.sha256(text.encode()).hexdigest()[:12]
+    folder = checkpoints_folder(deployment) / hashlib.sha256(text.encode()).hexdigest()[:12]
     if write:
-        with whole(folder / INPUTS) as file:
+        with atomic_write(folder / INPUTS) as file:
             file.write_text(text + "\n", encoding="utf-8")
     return folder
 
 
 def check_training(deployment: Deployment) -> None:
     """Refuse what the last userqa left where it did not succeed, or asked as another deployment file says."""
-    asked = max(run_log.read(deployment, "userqa"), key=lambda run: run.started_at, default=None)
+    asked = max(run_log.read_runs(deployment, "userqa"), key=lambda run: run.started_at, default=None)
     if asked is not None:
         asked.require_ok()
-        check_shaping(deployment, asked)
+        check_vector_spec(deployment, asked)
 
 
-def network(deployment: Deployment) -> NetworkConfig:
+def network_config(deployment: Deployment) -> NetworkConfig:
     """The network of a deployment: its sources and columns, and the sizes and switches of `model.network`."""
     chosen = deployment.model.network
     sources = tuple(
@@ -193,6 +195,6 @@ def _located(part: Part, deployment: Deployment) -> Part:
     return replace(part, pretrained=str((deployment.path.parent / part.pretrained).resolve()))
 
 
-def settings(deployment: Deployment, steps: int | None = None) -> TrainingConfig:
+def training_config(deployment: Deployment, steps: int | None = None) -> TrainingConfig:
     """The settings of a deployment's training, its steps replaced where others are named."""
     return deployment.model.training if steps is None else replace(deployment.model.training, steps=steps)

@@ -17,20 +17,20 @@ import pyarrow.compute as pc
 
 from jobs.config.deployment import Deployment
 from jobs.config.sections import Scenario
-from jobs.lake.delta import locked
-from jobs.lake.run_log import Record
+from jobs.lake.delta import job_lock
+from jobs.lake.run_log import RunRecord
 from jobs.training.export import SAMPLE
 from jobs.training.labels import labelled_profiles, read_labels
-from jobs.training.registry import came_from, folder, open_release
-from jobs.training.registry import tuned as tuned_before
+from jobs.training.registry import open_release, releases_folder, source_checkpoint
+from jobs.training.registry import tuned_scenarios as tuned_before
 from model.errors import InstructUEError
 from model.serving import release as releases
-from model.training.probe import SALTS, fit_half
+from model.training.probe import SPLIT_SEEDS, fit_half
 
 if TYPE_CHECKING:
     from model.training.tuning import TuningConfig
 
-SALT = SALTS[0]
+SALT = SPLIT_SEEDS[0]
 
 
 class TuneError(InstructUEError):
@@ -99,7 +99,7 @@ def tune(
     ReleaseError
         There is no release, it would not make this deployment's vectors, or the new one failed a gate.
     """
-    from model.network.kv_cache import ReadProfiles
+    from model.network.kv_cache import ProfileKVCache
     from model.serving import export  # torch and transformers: seconds that the command line need not wait
     from model.training.checkpoint import load_checkpoint
     from model.training.grad_cache import processes
@@ -109,16 +109,16 @@ def tune(
     wanted = _scenario(deployment, scenario)
     labels = read_labels(deployment, [wanted], yes_or_no=False)
     as_of = pc.max(labels[scenario]["as_of"]).as_py().date()
-    with Record.kept(deployment, "tune", as_of) as run, locked(deployment, "export"):  # both point at a release
+    with RunRecord.kept(deployment, "tune", as_of) as run, job_lock(deployment, "export"):  # both point at a release
         before = open_release(deployment)
-        source = from_checkpoint or came_from(deployment, before)
+        source = from_checkpoint or source_checkpoint(deployment, before)
         profiles, [group] = labelled_profiles(deployment, run.open("user_profiles"), labels)
         half = np.flatnonzero(fit_half(group.user_ids, SALT))
         chosen = half[draw_shots(group.label_U[half], shots, seed)]
         network, tokenizers, _ = load_checkpoint(source)
         network.to(processes().device)
         shown = profiles.take(group.row_U[chosen])
-        read = ReadProfiles(network, tokenizers, shown)
+        read = ProfileKVCache(network, tokenizers, shown)
         config = config or TuningConfig()
         tuned = learn(
             read,
@@ -156,7 +156,7 @@ def tune(
                 profiles=shown.slice(0, SAMPLE),
                 deployment=deployment.path.read_text(encoding="utf-8"),
             )
-            releases.set_current(folder(deployment), made.path.name)
+            releases.set_current(releases_folder(deployment), made.path.name)
         run.model_version, run.rows_in = made.model_version, len(labels[scenario])
         run.left_out = {
             f"{scenario}: no profile": len(labels[scenario]) - len(group.user_ids),

@@ -70,7 +70,7 @@ def asked_of(question: Question, value: Column) -> Column:
     return F.when(value > 0, value) if question.measure in (*EMPTY_IS_ZERO, "share") else value
 
 
-def answer(question: Question, value: Column, edges: Sequence[float]) -> Column:
+def answer_text(question: Question, value: Column, edges: Sequence[float]) -> Column:
     """The sentence that answers the question for a user, null where he is not asked.
 
     Parameters

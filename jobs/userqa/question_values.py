@@ -17,7 +17,7 @@ from pyspark.sql.types import BooleanType, NumericType
 
 from jobs.config.deployment import Deployment
 from jobs.config.sections import EventSource
-from jobs.lake.spark_tables import moment
+from jobs.lake.spark_tables import midnight_column
 from jobs.profiles import source_tables, templates
 from jobs.profiles.event_history import DAY_MICROS, EXACT, whole_days
 from jobs.userqa.answer_templates import EMPTY_IS_ZERO
@@ -29,7 +29,7 @@ INTEREST = "interest"
 """The column of what the event's text is about."""
 
 
-def measured(
+def measure_questions(
     deployment: Deployment,
     asked: Questions,
     opened: Mapping[str, DataFrame],
@@ -49,7 +49,7 @@ def measured(
     return wide.withColumns(zeros)
 
 
-def misfits(
+def question_errors(
     spark: SparkSession, deployment: Deployment, asked: Questions, opened: Mapping[str, DataFrame]
 ) -> list[str]:
     """Where questions and interests do not fit the tables, a line for each mistake."""
@@ -131,18 +131,18 @@ def _source_values(
 ) -> DataFrame:
     """One grouping of a source: every question's value per user and cut-off."""
     named = " ".join(part for q in questions for part in (q.where, q.value) if part)
-    judged = source_tables.judged_events(df, source)
+    judged = source_tables.validated_events(df, source)
     columns = [column for column in df.columns if column.lower() in named.lower()]  # SQL's names have no case
     past = max([q.span for q in questions if not q.future], default=0)
     ahead = max([q.span for q in questions if q.future], default=0)
     search = bool(interests and re.search(rf"\b{INTEREST}\b", named.lower())) and not _has(df, INTEREST)
     since = cut_offs[0] - timedelta(days=past) if search else None
-    good = source_tables.events(judged, source, end, columns, texts_since=since).where(
-        F.col("__rejected").isNull() & ~F.col("__repeated") & (F.col("__time") < moment(end))
+    good = source_tables.event_rows(judged, source, end, columns, texts_since=since).where(
+        F.col("__rejected").isNull() & ~F.col("__repeated") & (F.col("__time") < midnight_column(end))
     )
     if search:
         good = good.join(_interests(good, interests), "__text", "left")
-    rows = good.withColumn("as_of", F.explode(F.array(*[moment(c) for c in cut_offs])))
+    rows = good.withColumn("as_of", F.explode(F.array(*[midnight_column(c) for c in cut_offs])))
     away = F.unix_micros("__time") - F.unix_micros("as_of")
     rows = rows.where((away >= -past * DAY_MICROS) & (away < ahead * DAY_MICROS))
     # Whole days from the cut-off, rounded down: -1 is the day before it, 0 the day after its midnight.

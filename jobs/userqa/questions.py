@@ -53,8 +53,8 @@ from pydantic import (
 )
 
 from jobs.config import yaml_file
-from jobs.config.sections import Day, Whole, not_empty
-from jobs.config.validation import fix
+from jobs.config.sections import Day, Integer, require_items
+from jobs.config.validation import suggest_fix
 from model.errors import InstructUEError
 
 TABULAR = "tabular"
@@ -99,7 +99,7 @@ class Answer(Part):
     text: Text
     none: Text | None = None
     bands: tuple[Edge, ...] = ()
-    levels: Annotated[Whole, Field(ge=2, le=7)] | None = None
+    levels: Annotated[Integer, Field(ge=2, le=7)] | None = None
     yes_from: Edge | None = None
     """`text` is the answer from this value on, `none` below it."""
 
@@ -125,15 +125,15 @@ class Answer(Part):
 class Question(Part):
     name: Name
     axis: Literal["attribute", "diagnostic", "future"]
-    phrasings: Annotated[tuple[Text, ...], BeforeValidator(_listed), AfterValidator(not_empty)] = Field(
+    phrasings: Annotated[tuple[Text, ...], BeforeValidator(_listed), AfterValidator(require_items)] = Field(
         alias="instruction"
     )
     source: Name
     measure: Measure
     value: str | None = None
     where: str | None = None
-    days: Annotated[Whole, Field(ge=1, le=3650)] | None = None
-    top: Annotated[Whole, Field(ge=1, le=5)] = 1
+    days: Annotated[Integer, Field(ge=1, le=3650)] | None = None
+    top: Annotated[Integer, Field(ge=1, le=5)] = 1
     """How many of the commonest values are told."""
     last_as_of: Day | None = None
     """The last cut-off at which it is asked (2025-10-01); for a future window too long for the later ones."""
@@ -198,7 +198,7 @@ class Questions(Part):
             No such file, not YAML, or mistakes in it; all of them in one message.
         """
         path = Path(path)
-        content = yaml_file.content(path, "questions file", "mend userqa.questions", QuestionError)
+        content = yaml_file.read_yaml(path, "questions file", "mend userqa.questions", QuestionError)
         if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
             raise QuestionError(f"questions file {path} must hold a list `questions`; see conf/questions/demo.yaml")
         mistakes: list[str] = []
@@ -301,7 +301,8 @@ def _between(found: list[Question], general: Any) -> list[str]:
 def _told(entry: Any, error: ValidationError) -> list[str]:
     name = entry.get("name", "(no name)") if isinstance(entry, dict) else repr(entry)[:60]
     return [
-        f"  {'.'.join([str(name), *map(str, detail['loc'])])}: {fix(detail, FIELD_KEYS)}" for detail in error.errors()
+        f"  {'.'.join([str(name), *map(str, detail['loc'])])}: {suggest_fix(detail, FIELD_KEYS)}"
+        for detail in error.errors()
     ]
 
 

@@ -16,12 +16,12 @@ from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
-from jobs.lake.spark_tables import JobRun, TableError, job_run, moment
+from jobs.lake.spark_tables import JobRun, TableError, job_run, midnight_column
 from jobs.profiles import source_tables
-from jobs.profiles.assemble import SAME, note_static, refuse_too_many
-from jobs.profiles.build import Totals, profiles
-from jobs.userqa.answer_templates import answer, asked_of, level_edges
-from jobs.userqa.question_values import measured, misfits
+from jobs.profiles.assemble import PROFILE_IDENTITY, note_static, refuse_too_many
+from jobs.profiles.build import Totals, build_profiles
+from jobs.userqa.answer_templates import answer_text, asked_of, level_edges
+from jobs.userqa.question_values import measure_questions, question_errors
 from jobs.userqa.questions import WHOLE, Question, QuestionError, Questions
 
 PROFILES, PAIRS = "training_profiles", "userqa"
@@ -40,7 +40,7 @@ class Spread:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class UserQAResult:
     """What one run of userqa did."""
 
     as_of: tuple[date, ...]
@@ -52,7 +52,7 @@ class Asked:
     seconds: float
 
 
-def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool = False) -> Asked:
+def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool = False) -> UserQAResult:
     """Replace `training_profiles` and `userqa` at every cut-off, and drop what other cut-offs left there.
 
     The run is recorded in `job_runs` under the last cut-off. With `source_versions`, each source is read at the
@@ -73,26 +73,27 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
         run.details["shaping"] = deployment.shaping()
         if source_versions:
             run.pin(deployment.source_tables)
-        opened = source_tables.opened(deployment, run.read)
+        opened = source_tables.open_sources(deployment, run.read)
         end = _check(run, asked, opened, cut_offs)
         replaced = _write_profiles(run, cut_offs)
         run.versions.pop(PROFILES, None)
         people = run.read(PROFILES).where(F.col("day").isin(cut_offs))
-        wide = measured(deployment, asked, opened, people, cut_offs, end).cache()
+        wide = measure_questions(deployment, asked, opened, people, cut_offs, end).cache()
         # Each cut-off is written apart: the sentences, the largest of plans, are made once for all of them.
         pairs = _pairs(deployment, asked, wide).cache()
         replaced += [
-            run.replace(pairs.where(F.col("as_of") == moment(cut_off)), PAIRS, PAIR, cut_off) for cut_off in cut_offs
+            run.replace(pairs.where(F.col("as_of") == midnight_column(cut_off)), PAIRS, PAIR, cut_off)
+            for cut_off in cut_offs
         ]
         count = wide.count()
         pairs.unpersist()
         wide.unpersist()
         for table in (PROFILES, PAIRS):
             _drop_others(run, table, cut_offs)
-        spreads = _spreads(asked, spark_tables.read(spark, deployment, PAIRS))
+        spreads = _spreads(asked, spark_tables.read_table(spark, deployment, PAIRS))
         run.rows_out = sum(spread.rows for spread in spreads.values())
         run.details["questions"] = {name: asdict(spread) for name, spread in spreads.items()}
-        return Asked(
+        return UserQAResult(
             as_of=tuple(cut_offs),
             profiles=count,
             pairs=run.rows_out,
@@ -104,11 +105,13 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
 
 def _write_profiles(run: JobRun, cut_offs: Sequence[date]) -> list[bool]:
     """Replace `training_profiles` at each cut-off; whether each was written."""
-    found = profiles(run.spark, run.deployment, cut_offs, run.read, run.started_at)
+    found = build_profiles(run.spark, run.deployment, cut_offs, run.read, run.started_at)
     try:
         _account(run, found.totals)
         return [
-            run.replace(found.rows.where(F.col("as_of") == moment(cut_off)), PROFILES, SAME, cut_off)
+            run.replace(
+                found.rows.where(F.col("as_of") == midnight_column(cut_off)), PROFILES, PROFILE_IDENTITY, cut_off
+            )
             for cut_off in cut_offs
         ]
     finally:
@@ -136,7 +139,7 @@ def _account(run: JobRun, totals: Mapping[date, Totals]) -> None:
 
 def _drop_others(run: JobRun, table: str, cut_offs: Sequence[date]) -> None:
     """A cut-off that the deployment no longer names must not be trained on."""
-    there = spark_tables.read(run.spark, run.deployment, table).select("day").distinct().collect()
+    there = spark_tables.read_table(run.spark, run.deployment, table).select("day").distinct().collect()
     for day in {row["day"] for row in there} - set(cut_offs):
         spark_tables.clear_day(run.spark, run.deployment.table(table), day)
 
@@ -144,7 +147,7 @@ def _drop_others(run: JobRun, table: str, cut_offs: Sequence[date]) -> None:
 def _check(run: JobRun, asked: Questions, opened: Mapping[str, DataFrame], cut_offs: Sequence[date]) -> date:
     """The day before which every event that a question reads must lie; all mistakes at once otherwise."""
     deployment = run.deployment
-    mistakes = misfits(run.spark, deployment, asked, opened)
+    mistakes = question_errors(run.spark, deployment, asked, opened)
     first_label = _first_label(run)
     ends = {cut_off: cut_off for cut_off in cut_offs}
     for question in asked.questions:
@@ -177,7 +180,7 @@ def _first_label(run: JobRun) -> date | None:
         f"  scenarios.{scenario}.labels = {table}: there is no Delta table at {run.deployment.table(table)}; "
         "write it first, for no question may see what it is judged on, or remove the key until there are labels"
         for table, scenario in named.items()
-        if not spark_tables.exists(run.spark, run.deployment.table(table))
+        if not spark_tables.delta_exists(run.spark, run.deployment.table(table))
     ]
     if missing:
         raise TableError(f"{run.deployment.path}: {len(missing)} mistake(s)\n" + "\n".join(missing))
@@ -192,7 +195,7 @@ def _pairs(deployment: Deployment, asked: Questions, wide: DataFrame) -> DataFra
     edges = _edges(asked, wide)
     sentences = {}
     for question in asked.questions:
-        sentence = answer(question, F.col(question.name), edges[question.name])
+        sentence = answer_text(question, F.col(question.name), edges[question.name])
         sentences[question.name] = _when_asked(question, sentence)
     told = wide.select("user_id", "as_of", "split", *[s.alias(name) for name, s in sentences.items()])
     entries = [_entry(q.name, _phrasing(q), F.col(q.name), q.axis) for q in asked.questions]
@@ -207,7 +210,7 @@ def _when_asked(question: Question, value: Column) -> Column:
     """Null at the cut-offs after its last: its window is cut short there."""
     if question.last_as_of is None:
         return value
-    return F.when(F.col("as_of") <= moment(question.last_as_of), value)
+    return F.when(F.col("as_of") <= midnight_column(question.last_as_of), value)
 
 
 def _entry(name: str, instruction: Column, sentence: Column, axis: str | None) -> Column:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.data.profiles import Ints, read_profiles, text_ids
 from model.data.text import Tokenizers
-from model.network.kv_cache import ReadProfiles
+from model.network.kv_cache import ProfileKVCache
 from model.network.network import InstructUE, ProfileTensors
 
 
@@ -56,7 +56,7 @@ def generate(
     vectors_1IH, _ = instruction_vectors(network, tokenizers, [instruction])
     answers: list[str] = []
     for start in range(0, len(profiles), batch_size):
-        read = ReadProfiles(network, tokenizers, profiles.slice(start, batch_size))
+        read = ProfileKVCache(network, tokenizers, profiles.slice(start, batch_size))
         suffixes = read.behind(np.arange(len(read)))
         hidden_BLH = suffixes.read(vectors_1IH.expand(len(read), -1, -1))
         chosen: list[Tensor] = []

@@ -27,7 +27,7 @@ from model.network.packing import PADDING, PROFILE, extend, pack
 TOKENS_PER_BATCH = 16_384
 
 
-class ReadProfiles:
+class ProfileKVCache:
     """The keys and values of a table's users, without padding, on the network's device.
 
     They take 2 x layers x key-value heads x head width numbers a token: 2 kB in fp32 for the preset `tiny`, 24 kB for

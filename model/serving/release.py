@@ -305,7 +305,7 @@ def point(folder: str | Path, name: str) -> None:
     _sync(folder)
 
 
-def current(releases: str | Path) -> Path:
+def current_release(releases: str | Path) -> Path:
     """The folder of the release that jobs use; ReleaseError where none was accepted."""
     pointer = Path(releases) / CURRENT
     try:

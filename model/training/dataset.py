@@ -25,7 +25,7 @@ WINDOW = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class SampledBatch:
     """A batch's profiles and the pairs drawn for them (see `Pairs.draw`), before anything is laid out."""
 
     users_B: Ints
@@ -34,7 +34,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examples:
+class TrainingDataset:
     """A split as the network reads it: profiles, pairs and the tokens of all their distinct texts."""
 
     profiles: Profiles
@@ -43,14 +43,14 @@ class Examples:
     instruction_ids: TokenIds
     answer_ids: TokenIds
 
-    def draw(self, users_B: Ints, training: TrainingConfig, rng: np.random.Generator) -> Drawn:
+    def draw(self, users_B: Ints, training: TrainingConfig, rng: np.random.Generator) -> SampledBatch:
         """Draw pairs for these profiles."""
         row_Q, pair_Q = self.pairs.draw(
             users_B, instructed=training.instructed_pairs, general=training.general_pairs, rng=rng
         )
-        return Drawn(users_B=users_B, row_Q=row_Q, pair_Q=pair_Q)
+        return SampledBatch(users_B=users_B, row_Q=row_Q, pair_Q=pair_Q)
 
-    def lay(self, drawn: Drawn, first: int = 0, last: int | None = None) -> PairBatch:
+    def lay(self, drawn: SampledBatch, first: int = 0, last: int | None = None) -> PairBatch:
         """Lay out the pairs of the batch's profiles from `first` to before `last`, as a batch of their own."""
         users_B = drawn.users_B[first:last]
         pairs = slice(*np.searchsorted(drawn.row_Q, [first, first + len(users_B)]))
@@ -65,9 +65,9 @@ class Examples:
         )
 
 
-def prepare(
+def prepare_dataset(
     profiles: pa.Table, pairs: pa.Table, config: NetworkConfig, training: TrainingConfig
-) -> tuple[NetworkConfig, Tokenizers, Examples, Examples]:
+) -> tuple[NetworkConfig, Tokenizers, TrainingDataset, TrainingDataset]:
     """Fit tokenizers and statistics on the training split; return the whole config, them and both splits."""
     table, train_pairs = read_pairs(profiles, pairs, "train")
     if not len(table):
@@ -82,8 +82,8 @@ def prepare(
     held_out_table, held_out_pairs = read_pairs(profiles, pairs, "validation")
     held_out = read_profiles(held_out_table, config)
 
-    def examples(some_profiles: Profiles, some_pairs: Pairs) -> Examples:
-        return Examples(
+    def examples(some_profiles: Profiles, some_pairs: Pairs) -> TrainingDataset:
+        return TrainingDataset(
             profiles=some_profiles,
             pairs=some_pairs,
             event_ids=text_ids(some_profiles, config, tokenizers),
@@ -97,13 +97,13 @@ def prepare(
 class Batches:
     """The batch of any step. Every profile comes once an epoch, beside profiles of like length."""
 
-    def __init__(self, examples: Examples, training: TrainingConfig, seed: int) -> None:
+    def __init__(self, examples: TrainingDataset, training: TrainingConfig, seed: int) -> None:
         self.size = min(training.profiles_per_step, len(examples.profiles))
         self._examples, self._training, self._seed = examples, training, seed
         self._lengths_U = examples.profiles.lengths_U
         self._epoch, self._order = -1, [np.zeros(0, dtype=np.int64)]
 
-    def drawn(self, step: int) -> Drawn:
+    def drawn(self, step: int) -> SampledBatch:
         """The profiles and pairs of a step, counted from 0."""
         epoch, number = divmod(step, len(self._lengths_U) // self.size)
         if epoch != self._epoch:
@@ -121,7 +121,7 @@ class Batches:
         return [batches[number] for number in rng.permutation(len(batches))]
 
 
-def fingerprint(config: NetworkConfig, training: TrainingConfig, seed: int, *splits: Examples) -> str:
+def fingerprint(config: NetworkConfig, training: TrainingConfig, seed: int, *splits: TrainingDataset) -> str:
     """Return a hash of all that decides a training: network, pretrained weights, settings, seed and both splits."""
     settings = [config.to_json(), asdict(training), seed, *identities(config).values()]
     digest = hashlib.sha256(json.dumps(settings).encode())
@@ -131,7 +131,7 @@ def fingerprint(config: NetworkConfig, training: TrainingConfig, seed: int, *spl
     return digest.hexdigest()
 
 
-def _arrays(split: Examples) -> Iterator[np.ndarray]:
+def _arrays(split: TrainingDataset) -> Iterator[np.ndarray]:
     yield from (split.profiles.ages_SU, split.profiles.numbers_UF, split.profiles.categories_UC)
     yield from (split.pairs.instruction_R, split.pairs.answer_R, split.pairs.offsets_U1)
     for source in split.profiles.sources:

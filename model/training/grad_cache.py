@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from model.data.pairs import PairBatch
 from model.network.network import InstructUE, PairOutputs, Texts
-from model.training.dataset import Drawn, Examples
+from model.training.dataset import SampledBatch, TrainingDataset
 from model.training.losses import Losses, contrastive_loss, joint_loss, language_loss
 from model.training.training_config import TrainingConfig
 
@@ -49,7 +49,7 @@ def same_weights(network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def frozen_texts(network: InstructUE, examples: Examples) -> tuple[Tensor, ...]:
+def frozen_texts(network: InstructUE, examples: TrainingDataset) -> tuple[Tensor, ...]:
     """Return `vectors_TE` of a split's event texts, of each source, where the encoders stand still.
 
     Each process encodes its share of them, and all hand theirs to the others.
@@ -82,14 +82,14 @@ class Reader:
     """A network that reads batches of a split as the settings say."""
 
     network: InstructUE
-    examples: Examples
+    examples: TrainingDataset
     texts: Texts
     """The split's event texts: their tokens, or the vectors of encoders that stand still."""
     training: TrainingConfig
     seed: int
 
     @torch.no_grad()
-    def losses(self, drawn: Drawn) -> Losses:
+    def losses(self, drawn: SampledBatch) -> Losses:
         """Return a batch's losses without gradients or dropout, all of it read by this process."""
         self.network.eval()
         users_QH, answers_QH = self._embeddings(drawn)
@@ -100,7 +100,7 @@ class Reader:
             language += self._language(output, drawn)
         return self._joint(language, self._contrastive(users_QH, answers_QH, drawn))
 
-    def backward(self, drawn: Drawn, step: int) -> Losses:
+    def backward(self, drawn: SampledBatch, step: int) -> Losses:
         """Write the gradients of a batch's loss into the weights, the same in every process; return the losses."""
         self.network.train()
         state, weights = processes(), trainable(self.network).values()
@@ -134,7 +134,7 @@ class Reader:
             weight.grad = reduce(weight.grad, "sum")
         return self._joint(_sum(state, language), contrastive.detach())
 
-    def _parts(self, drawn: Drawn, step: int, first: int, last: int) -> Iterator[_Part]:
+    def _parts(self, drawn: SampledBatch, step: int, first: int, last: int) -> Iterator[_Part]:
         """The profiles from `first` to before `last`, in forwards; those for which no pair was drawn are left out."""
         share = math.ceil(len(drawn.users_B) / processes().num_processes)  # what fits a process in training
         rows = self.training.profiles_per_forward or share
@@ -155,7 +155,7 @@ class Reader:
             output: PairOutputs = self.network(part.batch, self.texts, self.examples.answer_ids)
         return output
 
-    def _embeddings(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
+    def _embeddings(self, drawn: SampledBatch) -> tuple[Tensor, Tensor]:
         """Zeros for every pair's user and answer: what other processes read is added to them."""
         shape = len(drawn.pair_Q), self.network.config.embedding_width
         users_QH, answers_QH = torch.zeros(2, *shape, device=self.network.device)
@@ -166,7 +166,7 @@ class Reader:
         users_QH[part.pairs] = output.users_QH.detach().float()
         answers_QH[part.pairs] = output.answers_QH.detach().float()
 
-    def _contrastive(self, users_QH: Tensor, answers_QH: Tensor, drawn: Drawn) -> Tensor:
+    def _contrastive(self, users_QH: Tensor, answers_QH: Tensor, drawn: SampledBatch) -> Tensor:
         return contrastive_loss(
             users_QH,
             answers_QH,
@@ -177,7 +177,7 @@ class Reader:
             answer_negatives=self.training.answer_negatives,
         )
 
-    def _language(self, output: PairOutputs, drawn: Drawn) -> Tensor:
+    def _language(self, output: PairOutputs, drawn: SampledBatch) -> Tensor:
         """A part's share of the batch's language loss."""
         answers = self.examples.pairs.answer_R[drawn.pair_Q]
         return language_loss(output.logits_NV, output.tokens_N, int(self.examples.answer_ids.lengths[answers].sum()))

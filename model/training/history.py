@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from model.atomic_write import whole
+from model.atomic_write import atomic_write
 from model.training.losses import Losses
 from model.training.tracking import Tracking
 
@@ -108,5 +108,5 @@ def plot(history: History, path: Path) -> None:
             axes.plot([part["step"] for part in scored], [part[name] for part in scored], "o-", label="validation")
         axes.set(title=name, xlabel="step")
         axes.legend()
-    with whole(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=100)

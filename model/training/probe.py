@@ -21,17 +21,17 @@ from sklearn.preprocessing import StandardScaler
 
 from model.errors import InstructUEError
 
-HALVES = 5
+SPLITS = 5
 STRENGTHS = tuple(float(c) for c in np.logspace(-4, 1, 6))
 FOLDS = 3
 
 
-def salts_of(halves: int) -> tuple[str, ...]:
+def split_seeds(halves: int) -> tuple[str, ...]:
     """The salts of so many pairs of halves; the first are the same for any number."""
     return tuple(f"probe-{number}" for number in range(1, halves + 1))
 
 
-SALTS = salts_of(HALVES)
+SPLIT_SEEDS = split_seeds(SPLITS)
 
 
 class ProbeError(InstructUEError):
@@ -85,7 +85,7 @@ class ProbeResult:
 
 
 def probe(
-    features: ArrayLike, labels: ArrayLike, user_ids: Sequence[str], *, salts: Sequence[str] = SALTS
+    features: ArrayLike, labels: ArrayLike, user_ids: Sequence[str], *, salts: Sequence[str] = SPLIT_SEEDS
 ) -> ProbeResult:
     """Fit and score logistic regressions, their strength C chosen by cross-validation within the fit half.
 
@@ -108,8 +108,8 @@ def probe(
     return _score(_finite(features), labels, user_ids, salts, _fit_regression)
 
 
-def rival(
-    features: ArrayLike, labels: ArrayLike, user_ids: Sequence[str], *, salts: Sequence[str] = SALTS
+def probe_baseline(
+    features: ArrayLike, labels: ArrayLike, user_ids: Sequence[str], *, salts: Sequence[str] = SPLIT_SEEDS
 ) -> ProbeResult:
     """Fit and score LightGBM on the same halves; a NaN among the `[U, D]` features is a missing value.
 
@@ -122,7 +122,7 @@ def rival(
 
 
 def nearest_class(
-    features: ArrayLike, labels: ArrayLike, user_ids: Sequence[str], *, salts: Sequence[str] = SALTS
+    features: ArrayLike, labels: ArrayLike, user_ids: Sequence[str], *, salts: Sequence[str] = SPLIT_SEEDS
 ) -> ProbeResult:
     """Score users by how much nearer their `[U, D]` vector is to class 1's prototype than to class 0's (eq. 6).
 

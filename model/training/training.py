@@ -25,7 +25,7 @@ from model.data.config import ConfigError, NetworkConfig
 from model.data.pairs import PairError
 from model.network.network import InstructUE
 from model.training.checkpoint import CONFIG_FILE, read_metrics, save_checkpoint
-from model.training.dataset import Batches, fingerprint, prepare
+from model.training.dataset import Batches, fingerprint, prepare_dataset
 from model.training.grad_cache import Reader, frozen_texts, processes, same_weights, trainable
 from model.training.history import History, Journal, Line, values
 from model.training.tracking import Tracking
@@ -91,7 +91,7 @@ def train(
     out, state = Path(out), processes()
     if not state.is_main_process:
         log, told = _unheard, _unheard
-    config, tokenizers, examples, held_out = prepare(profiles, pairs, config, training)
+    config, tokenizers, examples, held_out = prepare_dataset(profiles, pairs, config, training)
     if training.patience is not None and training.steps and not len(held_out.profiles):
         raise ConfigError("patience waits for a validation loss, and no pair has the split 'validation': leave it out")
     mark = fingerprint(config, training, seed, examples, held_out)

@@ -29,7 +29,7 @@ from model.data.profiles import Floats, Ints
 from model.data.text import Tokenizers
 from model.errors import InstructUEError
 from model.network.inference import instruction_vectors
-from model.network.kv_cache import ReadProfiles
+from model.network.kv_cache import ProfileKVCache
 from model.network.network import InstructUE
 
 Bools = NDArray[np.bool_]
@@ -130,7 +130,7 @@ class Tuned:
 
 
 def tune(
-    read: ReadProfiles,
+    read: ProfileKVCache,
     users_S: Ints,
     labels_S: ArrayLike,
     start_IH: Floats,

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from model.data.profiles import Ints
 from model.data.text import TokenIds
 from model.network.network import InstructUE
-from model.training.dataset import Examples
+from model.training.dataset import TrainingDataset
 
 FEWEST, MOST = 10, 0.9
 """Tokens that fewer profiles, or a larger share of them, have say nothing about what goes together."""
@@ -47,7 +47,7 @@ ORTHOGONAL = (".value.weight", ".attention.output.dense.weight", ".v_proj.weight
 
 
 def warm_start(
-    network: InstructUE, examples: Examples, users_B: Ints, *, tabular_attention: float = 1.0, seed: int = 0
+    network: InstructUE, examples: TrainingDataset, users_B: Ints, *, tabular_attention: float = 1.0, seed: int = 0
 ) -> None:
     """Write word vectors into fresh event encoders, and let all else that is fresh hand them on.
 
@@ -104,7 +104,7 @@ def _hand_on(transformers: nn.Module) -> None:
             weight.mul_(FAINT)
 
 
-def _write_word_vectors(network: InstructUE, examples: Examples, seed: int) -> None:
+def _write_word_vectors(network: InstructUE, examples: TrainingDataset, seed: int) -> None:
     """One factorisation over all encoders' tokens, so that their vectors share their directions."""
     config = network.config
     counts = [
@@ -130,7 +130,7 @@ def _counts(text_E: Ints, offsets_U1: Ints, ids: TokenIds, vocabulary: int) -> c
     return (texts_UT @ tokens_TV).tocsr()
 
 
-def _adapt(network: InstructUE, examples: Examples, users_B: Ints, tabular_attention: float) -> None:
+def _adapt(network: InstructUE, examples: TrainingDataset, users_B: Ints, tabular_attention: float) -> None:
     """Let the adapters hand on in what these users differ, and every token look at the tabular one."""
     config = network.config
     if config.adapter != "mlp" or config.reading == "tokens":

@@ -25,7 +25,7 @@ from benchmarks.rivals.errors import RivalError
 from benchmarks.rivals.material import Material
 from jobs.config.deployment import Deployment
 from jobs.evaluation.evaluate import evaluate
-from jobs.training.registry import checkpoints, folder, set_checkpoint
+from jobs.training.registry import checkpoints_folder, releases_folder, set_current_checkpoint
 from model.data.config import EventSource, Tabular
 from model.data.text import TokenIds
 from model.training.probe import probe
@@ -273,8 +273,8 @@ def test_a_long_text_is_embedded_in_chunks_of_which_the_mean_is_taken() -> None:
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     """A company with a release of an untrained network, training profiles, and labels that the texts show."""
     made = shop.company(tmp_path_factory.mktemp("rivals"))
-    trained = shop.checkpoint(checkpoints(made) / "one")
-    set_checkpoint(made, trained)
+    trained = shop.checkpoint(checkpoints_folder(made) / "one")
+    set_current_checkpoint(made, trained)
     shop.released(made, trained)
     for day, days in ((date(2025, 1, 1), 60), (date(2025, 2, 1), 30)):
         cut_off = AS_OF - timedelta(days=days)
@@ -328,7 +328,7 @@ def test_the_comparison_is_evaluates_and_a_finished_cell_is_kept(deployment: Dep
     assert language.PRETRAINED in written["text"]
 
     # A finished cell is not done again, and stands in the table of a later run.
-    path = folder(deployment) / "rivals" / "by_hand__regression.trained.0.json"
+    path = releases_folder(deployment) / "rivals" / "by_hand__regression.trained.0.json"
     cell = json.loads(path.read_text())
     for score in cell["scores"]["food"]:
         score["auc"] = 0.125

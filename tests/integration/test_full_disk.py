@@ -17,8 +17,8 @@ import yaml
 
 from feature_repo.store import apply
 from jobs.lake import run_log
-from jobs.lake.delta import delta
-from jobs.lake.errors import in_words
+from jobs.lake.delta import open_path
+from jobs.lake.errors import translate_errors
 from jobs.profiles.assemble import assemble
 from tests.support.deployment import deploy
 from tests.support.error_page import refused, row, says
@@ -86,9 +86,9 @@ def test_a_day_that_does_not_fit_is_refused_and_comes_out_when_there_is_room(
     says(wrong, "refused", done.stderr)
     left = deploy(tmp_path, lake="left")
     assert not deltalake.DeltaTable.is_deltatable(left.table("user_profiles"))
-    assert [one.status for one in run_log.read(left, "assemble")] == ["failed"]
+    assert [one.status for one in run_log.read_runs(left, "assemble")] == ["failed"]
     assert assemble(spark, left, DAY).changed == USERS
-    assert delta(left.table("user_profiles")).to_pyarrow_table().num_rows == USERS
+    assert open_path(left.table("user_profiles")).to_pyarrow_table().num_rows == USERS
 
 
 @row("a full disk under the lake, when Delta writes without Spark")
@@ -109,5 +109,5 @@ def test_a_store_that_does_not_fit_is_refused(wrong: str, deployment: Any, tmp_p
         pytest.skip("this machine has no /dev/full")
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "feature_store.yaml.part").symlink_to("/dev/full")
-    with refused(wrong), in_words(deployment()):
+    with refused(wrong), translate_errors(deployment()):
         apply(deployment(), width=8)

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.lake import run_log
 from jobs.lake.spark_tables import job_run
-from jobs.profiles.assemble import Assembled
+from jobs.profiles.assemble import AssembleResult
 from jobs.serving.publish import PublishError, publish
 from tests.support import embedded
 from tests.support.deployment import deploy
@@ -17,7 +17,7 @@ from tests.support.lake_history import History
 from tests.support.messy import DAY1, DAY2, day_rows
 
 
-def at_once(history: History, *days: date) -> list[Assembled]:
+def at_once(history: History, *days: date) -> list[AssembleResult]:
     """Assemble some days at the same time."""
     with ThreadPoolExecutor(len(days)) as pool:
         return [*pool.map(history.run, days)]
@@ -33,7 +33,7 @@ def test_one_day_twice(history, capfd):
 def test_neighbouring_days(history):
     """Whichever comes first, a day made of what was replaced since says so and is made again."""
     at_once(history, DAY2, DAY1)
-    if run_log.stale(history.d, "assemble", DAY2):
+    if run_log.stale_reason(history.d, "assemble", DAY2):
         history.run(DAY2)
     history.require_as_recomputed_in_order()
 

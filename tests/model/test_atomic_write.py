@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from model.atomic_write import whole
+from model.atomic_write import atomic_write
 
 
 def write(path: Path, text: str, error: Exception | None = None) -> None:
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write_text(text)
         if error:
             raise error

@@ -38,13 +38,13 @@ class History:
 
     def read_by(self, day) -> dict[str, int]:
         """The version of each source that a day's run has read."""
-        [run] = [run for run in run_log.read(self.d, "assemble") if run.day == day]
+        [run] = [run for run in run_log.read_runs(self.d, "assemble") if run.day == day]
         return {table: run.versions[table] for table in self.lake}
 
     def require_as_recomputed_in_order(self):
         """Every day that was run holds what a literal reading of the versions that it read gives, day after day."""
-        latest, found = {}, run_log.read(self.d, "assemble")
-        assert not [run.day for run in found if run_log.stale(self.d, "assemble", run.day)]
+        latest, found = {}, run_log.read_runs(self.d, "assemble")
+        assert not [run.day for run in found if run_log.stale_reason(self.d, "assemble", run.day)]
         for run in found:
             lake = {table: self.versions[table, version] for table, version in self.read_by(run.day).items()}
             profiles, _ = literal.profiles(self.d, lake, run.day)

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
 from jobs.lake.delta import midnight
-from jobs.training.registry import folder, instructions
+from jobs.training.registry import releases_folder, scenario_instructions
 from model.data.config import EventSource
 from model.serving.release import Release, set_current
 from tests.support.deployment import deploy
@@ -106,11 +106,11 @@ def released(deployment: Deployment, trained: Path) -> Release:
 
     made = export(
         trained,
-        folder(deployment),
-        scenarios=instructions(deployment),
+        releases_folder(deployment),
+        scenarios=scenario_instructions(deployment),
         shaping=deployment.shaping(),
         deployment=deployment.path.read_text(),
         profiles=made_up_profiles(20),
     )
-    set_current(folder(deployment), made.path.name)
+    set_current(releases_folder(deployment), made.path.name)
     return made

@@ -114,23 +114,23 @@ def sql(
     deployment = read(config)
     statement = sys.stdin.read() if query == "-" else query
     with spark_session(deployment) as spark:
-        from jobs.lake.sql.views import fetch, objects, rows
-        from jobs.lake.sql.views import sql as ask
+        from jobs.lake.sql.views import fetch_arrow, iterate_objects, iterate_rows
+        from jobs.lake.sql.views import run_sql as ask
 
         with step("asking"):
             answer = ask(spark, deployment, statement)
-            found: Any = objects(answer) if json else fetch(answer.limit(limit + 1))
+            found: Any = iterate_objects(answer) if json else fetch_arrow(answer.limit(limit + 1))
     if json:
         _print_json(found)
         return
-    out.print(table("", found.column_names, [*rows(found.slice(0, limit))]))
+    out.print(table("", found.column_names, [*iterate_rows(found.slice(0, limit))]))
     if len(found) > limit:
         out.print(f"the first {limit} rows; --limit shows more, --json all", style="dim")
 
 
 def _print_json(rows: Iterable[Any]) -> None:
     """One JSON object a line."""
-    from jobs.console.output import as_object
+    from jobs.console.output import to_json_line
 
     for row in rows:
-        print(as_object(row))
+        print(to_json_line(row))

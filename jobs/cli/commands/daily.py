@@ -52,10 +52,10 @@ def assemble(
     """
 
     def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
-        from jobs.console.spark_progress import watch
+        from jobs.console.spark_progress import watch_spark
         from jobs.profiles.assemble import assemble
 
-        with watch(spark, told):
+        with watch_spark(spark, told):
             return assemble(spark, deployment, day, source_versions=source_versions)
 
     _daily("assemble", job, config, as_of, through, json)
@@ -74,10 +74,10 @@ def embed(
     """
 
     def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
-        from jobs.console.spark_progress import watch
+        from jobs.console.spark_progress import watch_spark
         from jobs.serving.embed import embed
 
-        with watch(spark, told):
+        with watch_spark(spark, told):
             return embed(spark, deployment, day, release)
 
     _daily("embed", job, config, as_of, through, json)

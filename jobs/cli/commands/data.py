@@ -66,15 +66,15 @@ def check(
 
     [dim]instructue check --config conf/yours.yaml[/]
     """
-    from jobs.config.log_store import require
+    from jobs.config.log_store import require_safe_log_store
 
     deployment = read(config)
-    require(deployment)
+    require_safe_log_store(deployment)
     with spark_session(_without_metastore(deployment)) as spark:
-        from jobs.console.spark_progress import watch
+        from jobs.console.spark_progress import watch_spark
         from jobs.operations.check import check as job
 
-        with step("check") as told, watch(spark, told):
+        with step("check") as told, watch_spark(spark, told):
             summary = job(spark, deployment, as_of.date() if as_of else None)
     if json:
         show("check", summary, json)
@@ -92,10 +92,10 @@ def userqa(config: Config = DEFAULT_CONFIG, source_versions: SourceVersions = Fa
     """
     deployment = read(config)
     with spark_session(deployment) as spark:
-        from jobs.console.spark_progress import watch
+        from jobs.console.spark_progress import watch_spark
         from jobs.userqa.userqa import userqa as job
 
-        with step("userqa") as told, watch(spark, told):
+        with step("userqa") as told, watch_spark(spark, told):
             summary = job(spark, deployment, source_versions=source_versions)
     show("userqa", summary, json)
 

@@ -143,9 +143,9 @@ def evaluate(
         return
     with step("evaluate") as told:
         from jobs.evaluation.evaluate import evaluate as job
-        from model.training.probe import HALVES
+        from model.training.probe import SPLITS
 
-        summary = job(deployment, release=release, rivals=rivals, halves=halves or HALVES, told=told)
+        summary = job(deployment, release=release, rivals=rivals, halves=halves or SPLITS, told=told)
     if json:
         show("evaluate", summary, json)
         return

@@ -45,9 +45,9 @@ def read(config: Path) -> Deployment:
 
 def spark_session(deployment: Deployment) -> AbstractContextManager[SparkSession]:
     """A session for one command."""
-    from jobs.lake.session import started
+    from jobs.lake.session import open_session
 
-    return started(deployment, step("starting Spark"))
+    return open_session(deployment, step("starting Spark"))
 
 
 def step(name: str) -> Any:
@@ -59,6 +59,6 @@ def step(name: str) -> Any:
 
 def show(title: str, summary: Any, as_json: bool) -> None:
     """What a job came to, as a table or as JSON."""
-    from jobs.console.output import show
+    from jobs.console.output import print_summary
 
-    show(title, summary, as_json)
+    print_summary(title, summary, as_json)

@@ -23,8 +23,8 @@ from jobs.evaluation.result_cache import Cell
 from jobs.evaluation.results import Result, Table
 from jobs.evaluation.studies.study import Study, StudyError
 from jobs.evaluation.studies.table2 import MANUAL, UNIVERSAL
-from jobs.training.labels import Labelled
-from model.atomic_write import whole
+from jobs.training.labels import LabelledUsers
+from model.atomic_write import atomic_write
 
 SAMPLE = 150
 """Users of each scenario, where there are as many."""
@@ -72,7 +72,7 @@ def figure_5(study: Study) -> Result:
     )
 
 
-def sample(groups: Sequence[Labelled], most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def sample(groups: Sequence[LabelledUsers], most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the profiles, and the number of the scenario that each stands for; no row stands for two.
 
     Raises
@@ -189,5 +189,5 @@ def _page(path: Path, title: str, notes: Sequence[str], table: Table, picture: P
         *(f"<li>{html.escape(note)}</li>" for note in notes),
         "</ul></body></html>",
     ]
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -28,10 +28,10 @@ from jobs.evaluation.result_cache import Cell
 from jobs.evaluation.scores import Score, not_probed
 from jobs.evaluation.studies.variants import Plan
 from jobs.lake import delta
-from jobs.lake.run_log import Record
-from jobs.training.labels import Labelled, labelled_profiles, read_labels
-from jobs.training.registry import folder
-from jobs.training.train import TABLES, check_training, checkpoint_of
+from jobs.lake.run_log import RunRecord
+from jobs.training.labels import LabelledUsers, labelled_profiles, read_labels
+from jobs.training.registry import releases_folder
+from jobs.training.train import TABLES, check_training, checkpoint_folder
 from model.errors import InstructUEError
 
 if TYPE_CHECKING:
@@ -76,11 +76,11 @@ class Study:
     `groups` has the labelled users of each of the `scenarios`; rows of `profiles` are theirs.
     """
 
-    run: Record
+    run: RunRecord
     tables: dict[str, str]
     """Ids of the Delta tables that training reads: a table made anew begins at version 0 again."""
     scenarios: tuple[Scenario, ...]
-    groups: tuple[Labelled, ...]
+    groups: tuple[LabelledUsers, ...]
     profiles: pa.Table
     seeds: tuple[int, ...]
     steps: int | None
@@ -117,7 +117,7 @@ class Study:
         judged = _judged(deployment, scenarios)
         labels = read_labels(deployment, judged)
         as_of: date = max(pc.max(table["as_of"]).as_py() for table in labels.values()).date()
-        with Record.kept(deployment, name, as_of) as run:
+        with RunRecord.kept(deployment, name, as_of) as run:
             check_training(deployment)
             profiles, groups = labelled_profiles(deployment, run.open("user_profiles"), labels)
             tables = {name: str(run.open(name).metadata().id) for name in TABLES}
@@ -145,7 +145,7 @@ class Study:
     @property
     def folder(self) -> Path:
         """Where its results are written."""
-        return folder(self.deployment) / EVALUATIONS
+        return releases_folder(self.deployment) / EVALUATIONS
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -158,7 +158,14 @@ class Study:
         return Plan.of(self.deployment, self.steps)
 
     def cell(
-        self, name: str, plan: Plan, seed: int, work: Callable[[], Any], *, groups: Sequence[Labelled] = (), **more: Any
+        self,
+        name: str,
+        plan: Plan,
+        seed: int,
+        work: Callable[[], Any],
+        *,
+        groups: Sequence[LabelledUsers] = (),
+        **more: Any,
     ) -> Cell:
         """A piece of work with one network; `more` is what else decides it beside that and the labels."""
         groups = groups or self.groups
@@ -181,10 +188,10 @@ class Study:
         from model.training.grad_cache import processes
         from model.training.training import train as fit
 
-        path = checkpoint_of(self.deployment, plan.inputs(self.deployment, self.run.versions, seed))
+        path = checkpoint_folder(self.deployment, plan.inputs(self.deployment, self.run.versions, seed))
         if self._last is None or self._last[0] != path:
             profiles, pairs = self._examples
-            with delta.locked(self.deployment, "train"):
+            with delta.job_lock(self.deployment, "train"):
                 fit(
                     plan.profiles(profiles),
                     _without(pairs, plan.left_out),
@@ -237,11 +244,11 @@ class Study:
 
     @cached_property
     def _examples(self) -> tuple[pa.Table, pa.Table]:
-        profiles, pairs = (delta.rows(self._at(name)) for name in TABLES)
+        profiles, pairs = (delta.read_rows(self._at(name)) for name in TABLES)
         return profiles, pairs
 
     def _at(self, name: str) -> Any:
-        table = delta.opened(self.deployment, name)
+        table = delta.open_table(self.deployment, name)
         table.load_as_version(self.run.versions[name])
         return table
 
@@ -250,7 +257,7 @@ class Study:
         rows = sorted(zip(*(map(str, self.profiles[name].to_pylist()) for name in KEY), strict=True))
         return hashlib.sha256(repr(rows).encode()).hexdigest()
 
-    def _labels_hash(self, group: Labelled) -> str:
+    def _labels_hash(self, group: LabelledUsers) -> str:
         hashes = self.profiles["profile_hash"].take(group.row_U).to_pylist()
         rows = sorted(zip(group.user_ids, hashes, group.label_U.tolist(), strict=True))
         return hashlib.sha256(repr(rows).encode()).hexdigest()

@@ -30,11 +30,11 @@ from jobs.evaluation.scores import (
 )
 from jobs.evaluation.studies.study import Study
 from jobs.evaluation.studies.variants import Plan
-from jobs.training.labels import Labelled
-from model.training.probe import SALTS, fit_half
+from jobs.training.labels import LabelledUsers
+from model.training.probe import SPLIT_SEEDS, fit_half
 
 if TYPE_CHECKING:
-    from model.network.kv_cache import ReadProfiles
+    from model.network.kv_cache import ProfileKVCache
 
 UNIVERSAL, MANUAL = "universal", "manual"
 MODES = (UNIVERSAL, MANUAL)
@@ -94,7 +94,7 @@ def modes(study: Study, name: str, plan: Plan, seed: int, only: str | None = Non
     return study.cell(name, plan, seed, work, groups=groups, kind="modes", instructions=instructions)
 
 
-def mode_probes(groups: Sequence[Labelled], vectors_UKH: NDArray[np.float32]) -> list[Probe]:
+def mode_probes(groups: Sequence[LabelledUsers], vectors_UKH: NDArray[np.float32]) -> list[Probe]:
     """Probes of the universal vectors, the first of the K, and of each scenario's own."""
     return [
         Probe(group=group, method=mode, features=vectors_UKH[group.row_U, column])
@@ -104,7 +104,7 @@ def mode_probes(groups: Sequence[Labelled], vectors_UKH: NDArray[np.float32]) ->
 
 
 def tuned_vectors(
-    read: ReadProfiles, group: Labelled, start_IH: NDArray[np.float32], salt: str, shots: int | None, seed: int
+    read: ProfileKVCache, group: LabelledUsers, start_IH: NDArray[np.float32], salt: str, shots: int | None, seed: int
 ) -> NDArray[np.float32]:
     """An instruction's vectors `[I, H]`, tuned on labelled users of this salt's fit half; `read` has the group's."""
     from model.training.tuning import draw_shots, tune
@@ -114,16 +114,16 @@ def tuned_vectors(
     return tune(read, chosen, group.label_U[chosen], start_IH, seed=seed).vectors
 
 
-def _tuned(study: Study, scenario: Scenario, group: Labelled, shots: int | None, seed: int) -> Cell:
+def _tuned(study: Study, scenario: Scenario, group: LabelledUsers, shots: int | None, seed: int) -> Cell:
     """A scenario's scores with instructions tuned on so many shots."""
     from model.training.tuning import TuningConfig
 
     def work() -> list[dict[str, Any]]:
-        from model.network.kv_cache import ReadProfiles
+        from model.network.kv_cache import ProfileKVCache
         from model.training.tuning import TuningError, start_vectors
 
         trained = study.trained(study.plan, seed)
-        read = ReadProfiles(trained.network, trained.tokenizers, trained.profiles.take(group.row_U))
+        read = ProfileKVCache(trained.network, trained.tokenizers, trained.profiles.take(group.row_U))
         start_IH = start_vectors(trained.network, trained.tokenizers, scenario.instruction)
         try:
             return score(
@@ -134,7 +134,7 @@ def _tuned(study: Study, scenario: Scenario, group: Labelled, shots: int | None,
                         salts=(salt,),
                         features=read.embed(tuned_vectors(read, group, start_IH, salt, shots, seed)),
                     )
-                    for salt in SALTS
+                    for salt in SPLIT_SEEDS
                 ]
             )
         except TuningError as error:  # it must not cost the other scenarios theirs

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.config.deployment import Deployment
-from jobs.training.train import inputs, network, settings
+from jobs.training.train import network_config, training_config, training_inputs
 from model.data.config import EventSource, NetworkConfig, Tabular
 from model.data.rendering import render
 from model.training.training_config import TrainingConfig
@@ -51,11 +51,11 @@ class Plan:
     @classmethod
     def of(cls, deployment: Deployment, steps: int | None = None) -> Plan:
         """What `instructue train` does."""
-        return cls(config=network(deployment), training=settings(deployment, steps))
+        return cls(config=network_config(deployment), training=training_config(deployment, steps))
 
     def inputs(self, deployment: Deployment, versions: Mapping[str, int], seed: int) -> dict[str, Any]:
         """Everything that decides the training; those of `instructue train` where nothing is changed."""
-        decides = inputs(deployment, self.config, self.training, versions, seed)
+        decides = training_inputs(deployment, self.config, self.training, versions, seed)
         if self.rendered is not None:
             decides["rendered"] = json.loads(self.rendered.to_json())
         if self.left_out:

@@ -25,7 +25,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.config.deployment import Deployment
-from jobs.lake.errors import mendable, reason
+from jobs.lake.errors import as_user_error, error_reason
 from model.errors import InstructUEError
 
 FOLDER = Path(__file__).parent
@@ -70,7 +70,7 @@ class SqlError(InstructUEError):
     """A query that Spark cannot run; says what is wrong with it and what can be named in one."""
 
 
-def views(spark: SparkSession, deployment: Deployment) -> tuple[str, ...]:
+def register_views(spark: SparkSession, deployment: Deployment) -> tuple[str, ...]:
     """Make the lake's tables and everything in `sql/` known by name; what needs a missing table waits for it.
 
     Every session does so when it starts, and `sql` again at each query, for tables may have appeared since.
@@ -101,7 +101,7 @@ def views(spark: SparkSession, deployment: Deployment) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def sql(spark: SparkSession, deployment: Deployment, query: str) -> DataFrame:
+def run_sql(spark: SparkSession, deployment: Deployment, query: str) -> DataFrame:
     """The result of one SQL statement over the deployment's tables, views and functions.
 
     Raises
@@ -109,18 +109,18 @@ def sql(spark: SparkSession, deployment: Deployment, query: str) -> DataFrame:
     SqlError
         The statement does not parse, names what is not there, or cannot be run.
     """
-    names = views(spark, deployment)
+    names = register_views(spark, deployment)
     try:
         return spark.sql(query)
     except ParseException as error:
-        raise SqlError(f"the query does not parse: {reason(error)}") from None
+        raise SqlError(f"the query does not parse: {error_reason(error)}") from None
     except AnalysisException as error:
-        raise SqlError(f"{reason(error)}\nTables, views and functions here: {', '.join(names)}") from None
+        raise SqlError(f"{error_reason(error)}\nTables, views and functions here: {', '.join(names)}") from None
     except (PySparkException, Py4JJavaError) as error:
         raise _failed(error) from None
 
 
-def fetch(answer: DataFrame) -> pa.Table:
+def fetch_arrow(answer: DataFrame) -> pa.Table:
     """The rows of a query's result; its timestamps are UTC wherever this machine is, and two columns may share a name.
 
     Raises
@@ -134,7 +134,7 @@ def fetch(answer: DataFrame) -> pa.Table:
         raise _failed(error) from None
 
 
-def rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+def iterate_rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
     """Python's values of each row, maps as dictionaries.
 
     Raises
@@ -155,7 +155,7 @@ def rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
         yield from zip(*columns, strict=True)
 
 
-def objects(answer: DataFrame) -> Iterator[dict[str, Any]]:
+def iterate_objects(answer: DataFrame) -> Iterator[dict[str, Any]]:
     """The rows of a query's result, each by its columns' names.
 
     Raises
@@ -169,18 +169,18 @@ def objects(answer: DataFrame) -> Iterator[dict[str, Any]]:
             f"two columns of the answer are named {repeated[0]!r}, and a JSON object has room for one: give "
             f"it an alias, as in `b.{repeated[0]} AS other_{repeated[0]}`"
         )
-    table = fetch(answer)
-    return (dict(zip(table.column_names, row, strict=True)) for row in rows(table))
+    table = fetch_arrow(answer)
+    return (dict(zip(table.column_names, row, strict=True)) for row in iterate_rows(table))
 
 
 def _failed(error: PySparkException | Py4JJavaError) -> InstructUEError:
     """What stopped a query that had begun, and what to write instead where Spark's message does not say it."""
-    ours = mendable(error)
+    ours = as_user_error(error)
     if ours is not None:
         return ours
     condition = error.getCondition() if isinstance(error, PySparkException) else None
     fix = FIXES.get(condition or "")
-    return SqlError(f"the query fails: {reason(error)}{f'; {fix}' if fix else ''}")
+    return SqlError(f"the query fails: {error_reason(error)}{f'; {fix}' if fix else ''}")
 
 
 def _tables(spark: SparkSession, deployment: Deployment) -> dict[str, str]:
@@ -251,7 +251,7 @@ def _together(spark: SparkSession, statements: Iterable[tuple[str, str]]) -> tup
         try:
             spark.sql(statement)
         except PySparkException as error:
-            warnings.warn(f"{name} cannot be named in SQL: {reason(error).splitlines()[0]}", stacklevel=2)
+            warnings.warn(f"{name} cannot be named in SQL: {error_reason(error).splitlines()[0]}", stacklevel=2)
             return None
         return name
 

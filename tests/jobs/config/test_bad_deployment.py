@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from jobs.config.deployment import Deployment
-from jobs.config.log_store import require
+from jobs.config.log_store import require_safe_log_store
 from tests.support.deployment import DEPLOYMENT
 from tests.support.error_page import case, refused, row
 
@@ -172,7 +172,7 @@ def read(content: Any, folder: Path) -> Deployment:
 @row("a lake on S3 without the LogStore that makes it safe")
 def test_a_lake_that_could_lose_a_commit_is_refused(wrong: str, tmp_path: Path) -> None:
     with refused(wrong):
-        require(read(changed("lake", "s3://company/lake"), tmp_path))
+        require_safe_log_store(read(changed("lake", "s3://company/lake"), tmp_path))
 
 
 def test_the_file_without_a_mistake_is_read(tmp_path: Path) -> None:

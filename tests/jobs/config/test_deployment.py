@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from jobs.config.deployment import Deployment, DeploymentError
-from jobs.training.train import network
+from jobs.training.train import network_config
 from model.data.config import EventSource, Lora, NetworkConfig
 from model.training.training_config import TrainingConfig
 
@@ -117,7 +117,7 @@ def test_a_pretrained_model_is_a_hub_id_or_a_folder_beside_the_file(content, tmp
         "preset": "paper",
         "network": {"encoder": {"pretrained": "../models/gte"}, "backbone": {"lora": {"r": 8, "targets": ["q_proj"]}}},
     }
-    config = network(read(content, tmp_path))
+    config = network_config(read(content, tmp_path))
     assert config.encoder.pretrained == str((tmp_path / "../models/gte").resolve())
     assert config.backbone.pretrained == "Qwen/Qwen2.5-0.5B-Instruct"
     assert config.backbone.lora == Lora(r=8, targets=("q_proj",))

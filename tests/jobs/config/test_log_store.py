@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.config.log_store import LOG_STORES, SAFE, LogStoreError, mistakes, require
+from jobs.config.log_store import LOG_STORES, SAFE, LogStoreError, log_store_errors, require_safe_log_store
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from jobs.config.log_store import LOG_STORES, SAFE, LogStoreError, mistakes, req
     ],
 )
 def test_where_delta_picks_a_safe_logstore_nothing_is_asked(deployment, lake):
-    assert mistakes(deployment(lake=lake)) == []
+    assert log_store_errors(deployment(lake=lake)) == []
 
 
 @pytest.mark.parametrize(
@@ -35,14 +35,14 @@ def test_where_delta_picks_a_safe_logstore_nothing_is_asked(deployment, lake):
     ],
 )
 def test_elsewhere_the_key_and_its_value_are_named(deployment, lake, key, value):
-    [told] = mistakes(deployment(lake=lake))
+    [told] = log_store_errors(deployment(lake=lake))
     assert told.startswith(f"lake = {lake}: ")
     assert f"write under spark.conf `{key}: {value}`" in told
     for conf in ({key: "some.LogStore"}, {"spark.delta.logStore.class": "some.LogStore"}):
-        assert mistakes(deployment(lake=lake, spark={"conf": conf})) == []
-    assert mistakes(deployment(lake=lake, spark={"conf": {key.replace("logStore", "logstore"): value}}))
+        assert log_store_errors(deployment(lake=lake, spark={"conf": conf})) == []
+    assert log_store_errors(deployment(lake=lake, spark={"conf": {key.replace("logStore", "logstore"): value}}))
     with pytest.raises(LogStoreError, match="1 mistake"):
-        require(deployment(lake=lake))
+        require_safe_log_store(deployment(lake=lake))
 
 
 def test_delta_itself_says_which_logstore_it_picks(spark):

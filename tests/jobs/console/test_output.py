@@ -27,7 +27,7 @@ def test_brackets_in_data_are_data(capsys):
     assert lines[0] == "SELECT a[0]"
     assert lines[1].split() == ["[bold]", "x"]
     assert [line.split() for line in lines[3:5]] == [["[sale]", "shoes", "1"], ["[/home]", "2"]]
-    output.show("step [1]", {"query [a]": "[/home] :smile:", "[b]": {"[c]": "[d]"}})
+    output.print_summary("step [1]", {"query [a]": "[/home] :smile:", "[b]": {"[c]": "[d]"}})
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["step", "[1]"],
         ["query", "[a]", "[/home]", ":smile:"],
@@ -38,7 +38,7 @@ def test_brackets_in_data_are_data(capsys):
 def test_a_title_is_wider_than_its_table(capsys):
     title = "1 user(s) looked up online in 1.2 ms"
     assert printed(capsys, output.table(title, ["n"], [(1,)]))[0] == title
-    output.show(title, {"n": 1})
+    output.print_summary(title, {"n": 1})
     assert capsys.readouterr().out.splitlines()[0] == title
 
 
@@ -48,7 +48,7 @@ def test_times_are_shown_in_utc(capsys):
     [row] = printed(capsys, output.table("", "abcd", [cells]))[2:3]
     assert row.split("  ")[0].strip() == "2025-03-01 20:00:00 UTC"
     assert row.count("2025-03-01 20:00:00 UTC") == 3
-    assert json.loads(output.as_object(shanghai)) == "2025-03-01T20:00:00+00:00"
+    assert json.loads(output.to_json_line(shanghai)) == "2025-03-01T20:00:00+00:00"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def test_a_program_gets_json_that_parses(capsys):
         "utc": datetime(2025, 3, 1, tzinfo=UTC),
         date(2025, 3, 1): None,
     }
-    assert json.loads(output.as_object(odd), parse_constant=refuse) == {
+    assert json.loads(output.to_json_line(odd), parse_constant=refuse) == {
         "decimal": "1.10",
         "delta": "1 day, 0:00:02",
         "date": "2025-03-01",
@@ -83,10 +83,10 @@ def test_a_program_gets_json_that_parses(capsys):
         "utc": "2025-03-01T00:00:00+00:00",
         "2025-03-01": None,
     }
-    output.show("train", Summary(loss=float("nan"), rates=np.array([1.5, np.nan])), as_json=True)
+    output.print_summary("train", Summary(loss=float("nan"), rates=np.array([1.5, np.nan])), as_json=True)
     assert json.loads(capsys.readouterr().out, parse_constant=refuse) == {"loss": None, "rates": [1.5, None]}
     # A person should see it when training has gone astray.
-    output.show("train", Summary(loss=float("nan"), rates=[]))
+    output.print_summary("train", Summary(loss=float("nan"), rates=[]))
     assert "nan" in capsys.readouterr().out
 
 

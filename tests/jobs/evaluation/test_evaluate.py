@@ -14,12 +14,12 @@ from rich.console import Console
 
 from jobs.config.deployment import Deployment
 from jobs.console import output
-from jobs.evaluation.baselines import features
-from jobs.evaluation.evaluate import BY_HAND, METHODS, VECTORS, Evaluated, EvaluationError, evaluate
+from jobs.evaluation.baselines import hand_made_features
+from jobs.evaluation.evaluate import BY_HAND, METHODS, VECTORS, EvaluationError, EvaluationResult, evaluate
 from jobs.lake.delta import TableError
-from jobs.lake.run_log import Record
+from jobs.lake.run_log import RunRecord
 from jobs.training.labels import LabelError
-from jobs.training.registry import folder, instructions
+from jobs.training.registry import releases_folder, scenario_instructions
 from model.serving.release import ReleaseError
 from model.training.checkpoint import load_checkpoint
 from model.training.probe import probe
@@ -61,14 +61,14 @@ def write_labels(deployment: Deployment, table: str, rows: list[dict]) -> None:
 def test_figures_are_those_of_the_profiles_as_of_the_label(labelled, tmp_path):
     from model.network.inference import embed
     from model.serving.export import checkpoint_hash
-    from model.serving.release import current, read
+    from model.serving.release import current_release, read
 
     deployment, made = labelled
     done = evaluate(deployment, rivals=False)
     checkpoint = shop.checkpoint(tmp_path)
-    assert checkpoint_hash(checkpoint) == read(current(folder(deployment))).checkpoint
+    assert checkpoint_hash(checkpoint) == read(current_release(releases_folder(deployment))).checkpoint
     network, tokenizers, _ = load_checkpoint(checkpoint)
-    texts = instructions(deployment)
+    texts = scenario_instructions(deployment)
     vectors = embed(network, tokenizers, made, [texts["universal"], texts["food"]])
     label, ids = (np.array(made["interest"]) < 3).astype(int), made["user_id"].to_pylist()
     expected = {
@@ -92,7 +92,7 @@ def test_the_rivals_are_scored_on_the_same_users_and_all_is_written(labelled):
     assert tuple(done.auc["food"]) == METHODS
     assert done.auc["food"]["by hand, regression"] > 0.9, "the interest stands in the texts"
     assert seen == [(number, 5) for number in range(6)]
-    written = json.loads((folder(deployment) / "evaluations" / f"{done.release}.json").read_text())
+    written = json.loads((releases_folder(deployment) / "evaluations" / f"{done.release}.json").read_text())
     assert written["auc"] == done.auc
     assert len(written["scores"]) == 5 * 5
     assert {half["fitted"] + half["scored"] for half in written["scores"]} == {USERS}
@@ -103,7 +103,7 @@ def test_the_rivals_are_scored_on_the_same_users_and_all_is_written(labelled):
 def test_vectors_are_held_against_the_better_rival_half_by_half(labelled):
     deployment, _ = labelled
     done = evaluate(deployment, halves=3)
-    written = json.loads((folder(deployment) / "evaluations" / f"{done.release}.json").read_text())
+    written = json.loads((releases_folder(deployment) / "evaluations" / f"{done.release}.json").read_text())
     aucs = {
         method: np.array([half["auc"] for half in written["scores"] if half["method"] == method]) for method in METHODS
     }
@@ -120,7 +120,7 @@ def test_vectors_are_held_against_the_better_rival_half_by_half(labelled):
         assert "±" not in line_of_food(alone), "one pair of halves has no spread"
 
 
-def line_of_food(done: Evaluated) -> str:
+def line_of_food(done: EvaluationResult) -> str:
     """What is shown of `food` beside its better rival."""
     console = Console(width=200)
     with console.capture() as shown:
@@ -172,15 +172,15 @@ def test_labels_that_are_not_labels_are_refused_with_their_key(labelled, column,
 def test_a_day_of_profiles_that_was_left_half_replaced_is_not_judged_on(labelled):
     deployment, _ = labelled
     for day in (date(2025, 3, 2), date(2025, 3, 4)):
-        with pytest.raises(KeyError), Record.kept(deployment, "assemble", day):
+        with pytest.raises(KeyError), RunRecord.kept(deployment, "assemble", day):
             raise KeyError("killed")
     with pytest.raises(TableError, match=r"assemble for 2025-03-02 .*run `instructue assemble --as-of 2025-03-02`"):
         evaluate(deployment, rivals=False)
-    with Record.kept(deployment, "assemble", date(2025, 3, 2)) as run:
+    with RunRecord.kept(deployment, "assemble", date(2025, 3, 2)) as run:
         run.details["shaping"] = deployment.shaping() | {"categories": []}
     with pytest.raises(ReleaseError, match=r"categories: \['city'\] in the deployment, \[\] in the profiles"):
         evaluate(deployment, rivals=False)
-    with Record.kept(deployment, "assemble", date(2025, 3, 2)) as run:
+    with RunRecord.kept(deployment, "assemble", date(2025, 3, 2)) as run:
         run.details["shaping"] = deployment.shaping()
     # The day that failed and is not done again lies after the labels.
     assert evaluate(deployment, rivals=False).users == {"food": USERS}
@@ -214,7 +214,7 @@ def test_features_by_hand():
             }
         ),
     )
-    made = features(profiles, ["bill"], ["income"], ["city"])
+    made = hand_made_features(profiles, ["bill"], ["income"], ["city"])
     assert made.names == (
         "bill: events",
         "bill: days since, band",

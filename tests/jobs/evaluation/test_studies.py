@@ -23,12 +23,12 @@ from jobs.evaluation.studies.registry import study
 from jobs.evaluation.studies.study import Study, StudyError
 from jobs.evaluation.studies.table2 import tuned_vectors
 from jobs.evaluation.studies.unseen import nearest
-from jobs.training.labels import Labelled
-from jobs.training.registry import checkpoints, folder
+from jobs.training.labels import LabelledUsers
+from jobs.training.registry import checkpoints_folder, releases_folder
 from jobs.training.train import train
 from model.data.config import EventSource
-from model.network.kv_cache import ReadProfiles
-from model.training.probe import SALTS, fit_half, nearest_class, probe
+from model.network.kv_cache import ProfileKVCache
+from model.training.probe import SPLIT_SEEDS, fit_half, nearest_class, probe
 from model.training.tuning import TuningError, start_vectors
 from tests.jobs.training.test_export import QUIET
 from tests.support.error_page import case, refused, row
@@ -72,9 +72,9 @@ def test_a_killed_run_goes_on_at_its_next_cell_and_a_finished_one_trains_nothing
 
 def test_a_seeds_network_is_that_of_train_and_its_figures_are_the_probes(shopped, made, opened):
     done = train(shopped, seed=1, **QUIET)
-    before = {path.name for path in checkpoints(shopped).iterdir()}
+    before = {path.name for path in checkpoints_folder(shopped).iterdir()}
     found, _ = study(shopped, "table", **FOOD_TABLE, **QUIET)
-    assert {path.name for path in checkpoints(shopped).iterdir()} == before
+    assert {path.name for path in checkpoints_folder(shopped).iterdir()} == before
     assert done.checkpoint.name in before
     vectors = opened.trained(opened.plan, 1).embed([None, FOOD], made.sort_by("user_id"))
     label, ids = (np.array(made["interest"]) < 3).astype(int), made["user_id"].to_pylist()
@@ -115,14 +115,14 @@ def test_shuffled_labels_are_a_coin_toss(shopped, made, tmp_path):
 
 def test_tuning_sees_nothing_of_the_half_that_is_scored(opened):
     trained, group = opened.trained(opened.plan, 0), opened.groups[0]
-    read = ReadProfiles(trained.network, trained.tokenizers, trained.profiles.take(group.row_U))
+    read = ProfileKVCache(trained.network, trained.tokenizers, trained.profiles.take(group.row_U))
     start_IH = start_vectors(trained.network, trained.tokenizers, FOOD)
 
     def tuned(labels: np.ndarray) -> np.ndarray:
-        changed = Labelled(scenario="food", user_ids=group.user_ids, row_U=group.row_U, label_U=labels)
-        return tuned_vectors(read, changed, start_IH, SALTS[0], None, seed=0)
+        changed = LabelledUsers(scenario="food", user_ids=group.user_ids, row_U=group.row_U, label_U=labels)
+        return tuned_vectors(read, changed, start_IH, SPLIT_SEEDS[0], None, seed=0)
 
-    fit_U = fit_half(group.user_ids, SALTS[0])
+    fit_U = fit_half(group.user_ids, SPLIT_SEEDS[0])
     vectors = tuned(group.label_U)
     for others in (1 - group.label_U, np.zeros_like(group.label_U)):
         np.testing.assert_array_equal(tuned(np.where(fit_U, group.label_U, others)), vectors)
@@ -266,7 +266,7 @@ def test_too_few_shots_say_so(shopped):
 
 def test_a_user_of_the_figure_stands_for_one_scenario():
     groups = [
-        Labelled(scenario=name, user_ids=[], row_U=rows, label_U=rows)
+        LabelledUsers(scenario=name, user_ids=[], row_U=rows, label_U=rows)
         for name, rows in (("food", np.arange(40)), ("films", np.arange(20, 30)))
     ]
     rows, scenario = sample(groups, 8, seed=0)
@@ -281,14 +281,16 @@ def test_the_nearest_questions_are_left_out_of_training_and_no_others(shopped, m
     found, _ = study(shopped, "unseen", seeds=1, **QUIET)
     left_out = found.data["left_out"]
     assert [*left_out["films"]] == ["What does this user like?"]
-    trained = [json.loads(path.read_text()) for path in checkpoints(shopped).glob("*/inputs.json")]
+    trained = [json.loads(path.read_text()) for path in checkpoints_folder(shopped).glob("*/inputs.json")]
     assert ["What does this user like?"] in [one.get("left_out") for one in trained]
     lines = means(found, "manual")
     for name in ("food", "films", ALL):
         full, less, lost = (figures[name].mean for figures in lines.values())
         assert lost == pytest.approx(full - less)
-    assert not (folder(shopped) / "checkpoints" / "CURRENT").exists() or "left_out" not in json.loads(
-        (checkpoints(shopped) / (checkpoints(shopped) / "CURRENT").read_text().strip() / "inputs.json").read_text()
+    assert not (releases_folder(shopped) / "checkpoints" / "CURRENT").exists() or "left_out" not in json.loads(
+        (
+            checkpoints_folder(shopped) / (checkpoints_folder(shopped) / "CURRENT").read_text().strip() / "inputs.json"
+        ).read_text()
     )
 
 

@@ -10,7 +10,7 @@ from jobs.evaluation.studies.ablations import plans
 from jobs.evaluation.studies.registry import study
 from jobs.evaluation.studies.study import Study
 from jobs.evaluation.studies.variants import VARIANTS, Plan, as_text
-from jobs.training.registry import checkpoints
+from jobs.training.registry import checkpoints_folder
 from tests.jobs.training.test_export import QUIET
 from tests.support import shop
 from tests.support.error_page import refused, row
@@ -27,7 +27,7 @@ def test_every_variant_trains_and_embeds(shopped):
     assert manual == sorted(manual, reverse=True)
     assert len({tuple(sorted(line.auc.items(), key=str)) for line in found.data["lines"]}) > len(VARIANTS)
     # shop's network has a shared encoder as it is, so that variant is the full one, trained once.
-    assert len([*checkpoints(shopped).glob("*/inputs.json")]) >= len(VARIANTS) - 1
+    assert len([*checkpoints_folder(shopped).glob("*/inputs.json")]) >= len(VARIANTS) - 1
     assert means(found, "manual")["shared-encoder"] == means(found, "manual")["full *"]
     assert (at / "ablations.md").exists()
 

@@ -16,11 +16,11 @@ import pytest
 
 from jobs.config.deployment import Deployment
 from jobs.lake import run_log
-from jobs.lake.delta import delta, opened
-from jobs.lake.run_log import Record
+from jobs.lake.delta import open_path, open_table
+from jobs.lake.run_log import RunRecord
 from jobs.lake.spark_tables import job_run
 from jobs.operations.maintain import maintain
-from jobs.profiles.assemble import Assembled, assemble
+from jobs.profiles.assemble import AssembleResult, assemble
 from tests.support.deployment import deploy
 from tests.support.error_page import case, refused, row, says
 
@@ -55,7 +55,7 @@ def write(deployment: Deployment, table: str, rows: pa.Table) -> None:
 
 
 @pytest.fixture(scope="module")
-def first(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Deployment, Assembled]:
+def first(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Deployment, AssembleResult]:
     """A lake of two commits a table and an empty table, its first day assembled."""
     deployment = deploy(tmp_path_factory.mktemp("tables"), **CHANGES)
     for source in deployment.sources[:-1]:
@@ -76,7 +76,7 @@ def first(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Deploym
 
 
 @pytest.fixture
-def shop(first: tuple[Deployment, Assembled], tmp_path: Path) -> Deployment:
+def shop(first: tuple[Deployment, AssembleResult], tmp_path: Path) -> Deployment:
     return copy(first[0], tmp_path / "shop")
 
 
@@ -87,7 +87,7 @@ def copy(deployment: Deployment, folder: Path) -> Deployment:
 
 def texts(deployment: Deployment, source: str, day: date) -> dict[str, list[str]]:
     """Each user's texts of a source, as the newest profiles at a day hold them."""
-    found = delta(deployment.table("user_profiles")).to_pyarrow_table().sort_by("day").to_pylist()
+    found = open_path(deployment.table("user_profiles")).to_pyarrow_table().sort_by("day").to_pylist()
     return {one["user_id"]: [event["text"] for event in one[source]] for one in found if one["day"] <= day}
 
 
@@ -97,7 +97,7 @@ BEFORE = {name: {f"u{n}": [f"{merchants[n]} 5 to 10"] for n in range(3)} for nam
 
 @pytest.fixture(scope="module")
 def changed(
-    first: tuple[Deployment, Assembled], spark: Any, tmp_path_factory: pytest.TempPathFactory
+    first: tuple[Deployment, AssembleResult], spark: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     """A second day on which every table has changed and holds the same, and a third on which all are empty."""
     deployment = copy(first[0], tmp_path_factory.mktemp("changed") / "shop")
@@ -174,7 +174,7 @@ def refuses(wrong: str, spark: Any, shop: Deployment) -> None:
     with refused(wrong):
         assemble(spark, shop, DAY2)
     assert texts(shop, "bills", DAY2) == BEFORE["bills"]
-    [failed] = run_log.read(shop, "assemble", first=DAY2)
+    [failed] = run_log.read_runs(shop, "assemble", first=DAY2)
     assert failed.status == "failed"
     says(wrong, "refused", failed.details["error"])
 
@@ -339,7 +339,7 @@ def test_a_day_that_was_never_run_cannot_be_repeated(wrong: str, spark: Any, sho
 
 @row("a day that maintain has dropped rows of")
 def test_a_day_before_what_is_kept_is_refused(wrong: str, spark: Any, shop: Deployment) -> None:
-    with Record.kept(shop, "maintain", DAY3) as run:
+    with RunRecord.kept(shop, "maintain", DAY3) as run:
         run.details[run_log.HORIZON] = str(DAY2)
     with refused(wrong):
         assemble(spark, shop, DAY2)
@@ -351,7 +351,7 @@ def test_a_day_before_what_is_kept_is_refused(wrong: str, spark: Any, shop: Depl
 )
 def test_a_table_that_is_not_there_is_named_with_its_job(wrong: str, table: str, deployment: Any) -> None:
     with refused(wrong):
-        opened(deployment(), table)
+        open_table(deployment(), table)
 
 
 @row("a file for the lake")

@@ -11,12 +11,12 @@ import typer
 
 from feature_repo.vectors import VectorError
 from jobs.cli.exit_codes import run
-from jobs.console.spark_progress import watch
-from jobs.lake.session import session
+from jobs.console.spark_progress import watch_spark
+from jobs.lake.session import get_session
 
 
 def test_session_joins_the_active_one(spark, deployment):
-    assert session(deployment(spark={"master": "local[7]"})) is spark
+    assert get_session(deployment(spark={"master": "local[7]"})) is spark
 
 
 def test_session_runs_delta_in_utc_on_this_interpreter(spark, tmp_path):
@@ -98,7 +98,7 @@ def test_an_error_of_ours_in_a_python_worker_is_told_as_itself(spark, tmp_path, 
 def test_the_tasks_of_a_job_are_counted_while_it_runs(spark):
     spark.range(8).repartition(8).count()  # of a job before, which does not count
     told: list[tuple[int, int]] = []
-    with watch(spark, lambda done, total: told.append((done, total))):
+    with watch_spark(spark, lambda done, total: told.append((done, total))):
         spark.sparkContext.parallelize(range(6), 6).map(lambda x: __import__("time").sleep(0.5) or x).count()
         spark.sparkContext.parallelize(range(5), 5).count()
     assert told[-1] == (11, 11)

@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs.lake import run_log, spark_tables
-from jobs.lake.delta import locked, midnight
+from jobs.lake.delta import job_lock, midnight
 
 DAY1, DAY2, DAY3 = date(2025, 1, 1), date(2025, 1, 2), date(2025, 1, 3)
 
@@ -64,21 +64,21 @@ def test_latest_is_the_newest_row_at_or_before(spark, tmp_path):
     for day, value in ((DAY1, "old"), (DAY2, "new"), (DAY3, "later")):
         spark_tables.replace_day(users(spark, "a").withColumn("v", F.lit(value)), path, day)
     df = spark.read.format("delta").load(path)
-    assert [r.v for r in spark_tables.latest(df, ["user_id"], DAY2).collect()] == ["new"]
-    assert [r.v for r in spark_tables.latest(df, ["user_id"], DAY2, strictly_before=True).collect()] == ["old"]
-    assert spark_tables.latest(df, ["user_id"], DAY1, strictly_before=True).collect() == []
+    assert [r.v for r in spark_tables.latest_per_key(df, ["user_id"], DAY2).collect()] == ["new"]
+    assert [r.v for r in spark_tables.latest_per_key(df, ["user_id"], DAY2, strictly_before=True).collect()] == ["old"]
+    assert spark_tables.latest_per_key(df, ["user_id"], DAY1, strictly_before=True).collect() == []
 
 
 def test_missing_table_names_the_job_that_makes_it(spark, deployment):
     with pytest.raises(spark_tables.TableError, match=r"user_profiles at .*instructue assemble"):
-        spark_tables.read(spark, deployment(), "user_profiles")
+        spark_tables.read_table(spark, deployment(), "user_profiles")
 
 
 def job(spark, d, name, day, values):
     with spark_tables.job_run(spark, d, name, day) as run:
         run.rows_in, run.left_out = 5, {"bill: repeated": 2}
         run.replace(users(spark, *values), f"out_{name}", ["user_id"])
-    return run_log.read(d, name, first=day, last=day)[0]
+    return run_log.read_runs(d, name, first=day, last=day)[0]
 
 
 def test_a_run_is_one_row_and_keeps_replaced_at_while_rows_stay(spark, deployment):
@@ -109,24 +109,24 @@ def test_a_failed_run_is_recorded_and_raises(spark, deployment):
     [stored] = deltalake.DeltaTable(d.table("job_runs")).to_pyarrow_table().to_pylist()
     assert (stored["status"], stored["rows_in"], stored["rows_out"]) == ("failed", 3, None)
     assert "ZeroDivisionError" in stored["details"]
-    assert run_log.stale(d, "embed", DAY1) == "embed's last run for 2025-01-01 did not succeed"
+    assert run_log.stale_reason(d, "embed", DAY1) == "embed's last run for 2025-01-01 did not succeed"
 
 
 def test_staleness_follows_replaced_inputs(spark, deployment):
     d = deployment()
-    assert "has not run" in run_log.stale(d, "embed", DAY2)
+    assert "has not run" in run_log.stale_reason(d, "embed", DAY2)
     job(spark, d, "assemble", DAY1, "a")
     job(spark, d, "assemble", DAY2, "a")
     job(spark, d, "embed", DAY2, "a")
-    assert run_log.stale(d, "embed", DAY2) is None
+    assert run_log.stale_reason(d, "embed", DAY2) is None
     job(spark, d, "assemble", DAY1, "a")
-    assert run_log.stale(d, "embed", DAY2) is None
+    assert run_log.stale_reason(d, "embed", DAY2) is None
     job(spark, d, "assemble", DAY1, "b")
-    assert "assemble for 2025-01-01 was replaced" in run_log.stale(d, "embed", DAY2)
-    assert "assemble for 2025-01-01 was replaced" in run_log.stale(d, "assemble", DAY2)
+    assert "assemble for 2025-01-01 was replaced" in run_log.stale_reason(d, "embed", DAY2)
+    assert "assemble for 2025-01-01 was replaced" in run_log.stale_reason(d, "assemble", DAY2)
     job(spark, d, "assemble", DAY2, "a")
     job(spark, d, "embed", DAY2, "a")
-    assert run_log.stale(d, "embed", DAY2) is None
+    assert run_log.stale_reason(d, "embed", DAY2) is None
 
 
 def test_a_run_that_failed_before_it_wrote_makes_no_day_stale(spark, deployment):
@@ -134,15 +134,15 @@ def test_a_run_that_failed_before_it_wrote_makes_no_day_stale(spark, deployment)
     job(spark, d, "embed", DAY2, "a")
     with pytest.raises(ValueError, match="refused"), spark_tables.job_run(spark, d, "assemble", DAY1):
         raise ValueError("refused")
-    failed = run_log.read(d, "assemble", last=DAY1)[0]
+    failed = run_log.read_runs(d, "assemble", last=DAY1)[0]
     assert (failed.status, failed.replaced_at, failed.left_rows) == ("failed", None, False)
-    assert run_log.stale(d, "embed", DAY2) is None
+    assert run_log.stale_reason(d, "embed", DAY2) is None
     # What an earlier run wrote still counts after a later one failed.
     job(spark, d, "assemble", DAY1, "a")
     with pytest.raises(ValueError, match="refused"), spark_tables.job_run(spark, d, "assemble", DAY1):
         raise ValueError("refused")
-    assert run_log.read(d, "assemble", last=DAY1)[0].left_rows
-    assert "was replaced" in run_log.stale(d, "embed", DAY2)
+    assert run_log.read_runs(d, "assemble", last=DAY1)[0].left_rows
+    assert "was replaced" in run_log.stale_reason(d, "embed", DAY2)
 
 
 def test_a_run_killed_after_its_write_makes_later_days_stale(spark, deployment):
@@ -152,12 +152,12 @@ def test_a_run_killed_after_its_write_makes_later_days_stale(spark, deployment):
     # What a process killed after replacing the rows leaves behind: the rows, and no finished row of its own.
     killed = spark_tables.JobRun(spark=spark, deployment=d, job="assemble", as_of=DAY1)
     killed.replace(users(spark, "b"), "out_assemble", ["user_id"])
-    assert "has not finished" in run_log.stale(d, "embed", DAY1)
-    assert "did not succeed" in run_log.stale(d, "assemble", DAY1)
+    assert "has not finished" in run_log.stale_reason(d, "embed", DAY1)
+    assert "did not succeed" in run_log.stale_reason(d, "assemble", DAY1)
     again = job(spark, d, "assemble", DAY1, "b")
     assert again.status == "ok"
     assert again.replaced_at > first.finished_at
-    assert "was replaced" in run_log.stale(d, "embed", DAY1)
+    assert "was replaced" in run_log.stale_reason(d, "embed", DAY1)
 
 
 def test_rejected_rows_are_bounded_and_replaced(spark, deployment):
@@ -177,12 +177,12 @@ def test_the_second_run_waits_and_says_so(deployment):
         "import sys; from jobs.lake.delta import locked; from jobs.config.deployment import Deployment\n"
         "with locked(Deployment.read(sys.argv[1]), 'assemble'): print('mine', flush=True)"
     )
-    with locked(d, "assemble"):
+    with job_lock(d, "assemble"):
         second = subprocess.Popen(
             [sys.executable, "-c", code, str(d.path)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert second.stderr.readline() == "another assemble is running on lake; waiting for it\n"
-        with locked(d, "embed"):
+        with job_lock(d, "embed"):
             assert second.poll() is None
     out, _ = second.communicate(timeout=60)
     assert (out, second.returncode) == ("mine\n", 0)

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from jobs.config.deployment import Deployment
-from jobs.lake.session import session
-from jobs.lake.sql.views import SqlError, fetch, objects, rows, sql, views
+from jobs.lake.session import get_session
+from jobs.lake.sql.views import SqlError, fetch_arrow, iterate_objects, iterate_rows, register_views, run_sql
 from tests.support.deployment import deploy
 from tests.support.embedded import DAY2, DAY3, copy, embed, latest, some
 
@@ -34,16 +34,16 @@ def nearest(user: str, scenario: str, k: int) -> list[tuple[str, float]]:
 def test_most_similar_is_what_numpy_says(published, spark):
     for user, scenario, k in (("u03", "food", 5), ("u05", "film", 60)):
         asked = f"SELECT * FROM most_similar('{user}', '{scenario}', {k})"
-        found = [tuple(row) for row in sql(spark, published, asked).collect()]
+        found = [tuple(row) for row in run_sql(spark, published, asked).collect()]
         wanted = nearest(user, scenario, k)
         assert [row[0] for row in found] == [name for name, _ in wanted]
         assert [row[1] for row in found] == pytest.approx([cosine for _, cosine in wanted], abs=1e-6)
         assert [row[2] for row in found] == list(range(1, len(wanted) + 1))
-    assert sql(spark, published, "SELECT * FROM most_similar('u10', 'food', 5)").count() == 0
+    assert run_sql(spark, published, "SELECT * FROM most_similar('u10', 'food', 5)").count() == 0
 
 
 def test_similarity_of_two_users(published, spark):
-    [row] = sql(
+    [row] = run_sql(
         spark,
         published,
         "SELECT similarity('u03', 'u04', 'food'), similarity('u03', 'u10', 'food'), similarity('u03', 'u03', 'film')",
@@ -56,7 +56,7 @@ def test_similarity_of_two_users(published, spark):
 def test_views_hold_the_vectors_that_stand(published, spark):
     found = {
         (r.user_id, r.scenario): r.as_of.date()
-        for r in sql(
+        for r in run_sql(
             spark,
             published,
             """
@@ -64,16 +64,16 @@ def test_views_hold_the_vectors_that_stand(published, spark):
         ).collect()
     }
     assert found == {key: day for key, (_, day) in latest(DAY3).items()}
-    film = {row.user_id for row in sql(spark, published, "SELECT user_id FROM embeddings_film").collect()}
+    film = {row.user_id for row in run_sql(spark, published, "SELECT user_id FROM embeddings_film").collect()}
     assert film == {user for user, scenario in latest(DAY3) if scenario == "film"}
-    then = sql(spark, published, f"SELECT user_id, scenario FROM embeddings_at(DATE'{DAY2}')").collect()
+    then = run_sql(spark, published, f"SELECT user_id, scenario FROM embeddings_at(DATE'{DAY2}')").collect()
     assert sorted(map(tuple, then)) == sorted(latest(DAY2))
-    runs = sql(spark, published, "SELECT job, count(*) AS n FROM job_runs GROUP BY job ORDER BY job").collect()
+    runs = run_sql(spark, published, "SELECT job, count(*) AS n FROM job_runs GROUP BY job ORDER BY job").collect()
     assert [tuple(run) for run in runs] == [("embed", 3), ("publish", 3)]
 
 
 def test_a_session_knows_the_names_from_its_start(published, spark):
-    joined = session(published)
+    joined = get_session(published)
     found = {row.user_id for row in joined.sql("SELECT user_id FROM embeddings_film").collect()}
     assert found == {user for user, scenario in latest(DAY3) if scenario == "film"}
     [(name, _)] = nearest("u03", "food", 1)
@@ -81,21 +81,21 @@ def test_a_session_knows_the_names_from_its_start(published, spark):
 
 
 def test_what_is_not_there_yet_is_left_out(published, spark, tmp_path):
-    assert "most_similar" in views(spark, published)
+    assert "most_similar" in register_views(spark, published)
     deployment = deploy(tmp_path)
-    session(deployment)
+    get_session(deployment)
     assert not spark.catalog.tableExists("latest_embeddings")
-    assert views(spark, deployment) == ()
+    assert register_views(spark, deployment) == ()
     for query in (
         "SELECT * FROM latest_embeddings",
         "SELECT * FROM most_similar('u03', 'food', 1)",
         "SELECT similarity('u03', 'u04', 'food')",
     ):  # of the lake before
         with pytest.raises(SqlError, match=r"NOT_FOUND|UNRESOLVED|RESOLVABLE"):
-            sql(spark, deployment, query)
-    assert sql(spark, deployment, "SELECT 1 AS one").collect()[0].one == 1
+            run_sql(spark, deployment, query)
+    assert run_sql(spark, deployment, "SELECT 1 AS one").collect()[0].one == 1
     embed(spark, deployment, DAY2, some(1, ("a", "b"), ("universal",)))
-    assert views(spark, deployment) == (
+    assert register_views(spark, deployment) == (
         "embeddings_at",
         "embeddings_universal",
         "job_runs",
@@ -105,9 +105,9 @@ def test_what_is_not_there_yet_is_left_out(published, spark, tmp_path):
         "similarity",
         "user_embeddings",
     )
-    assert sql(spark, deployment, "SELECT * FROM embeddings_universal").count() == 2
+    assert run_sql(spark, deployment, "SELECT * FROM embeddings_universal").count() == 2
     embed(spark, deployment, DAY3, some(2, ("c",), ("universal",)))
-    assert sql(spark, deployment, "SELECT * FROM embeddings_universal").count() == 3
+    assert run_sql(spark, deployment, "SELECT * FROM embeddings_universal").count() == 3
 
 
 def test_a_table_that_cannot_be_read_stops_nobody(published, spark, tmp_path):
@@ -116,22 +116,22 @@ def test_a_table_that_cannot_be_read_stops_nobody(published, spark, tmp_path):
         for commit in Path(deployment.table("user_embeddings"), "_delta_log").glob(part):
             commit.unlink()
     with pytest.warns(UserWarning, match="user_embeddings cannot be named"):
-        assert session(deployment) is spark
+        assert get_session(deployment) is spark
     with pytest.warns(UserWarning, match="user_embeddings cannot be named"):
-        assert sql(spark, deployment, "SELECT count(*) AS n FROM user_vectors").collect()[0].n > 0
+        assert run_sql(spark, deployment, "SELECT count(*) AS n FROM user_vectors").collect()[0].n > 0
 
 
 def test_a_query_that_cannot_run_says_why(published, spark, capfd):
     with pytest.raises(SqlError, match=r"does not parse[\s\S]*near 'selct'"):
-        sql(spark, published, "selct 1")
+        run_sql(spark, published, "selct 1")
     with pytest.raises(SqlError, match=r"`embeddings_fod` cannot be found[\s\S]*here: .*embeddings_food") as caught:
-        sql(spark, published, "SELECT * FROM embeddings_fod")
+        run_sql(spark, published, "SELECT * FROM embeddings_fod")
     assert "JVM" not in str(caught.value)
     assert "Py4JJavaError" not in capfd.readouterr().err
 
 
 def test_what_fails_on_the_way_says_what_to_write_instead(spark, deployment, capfd):
-    ask = lambda query: fetch(sql(spark, deployment(), query))  # noqa: E731
+    ask = lambda query: fetch_arrow(run_sql(spark, deployment(), query))  # noqa: E731
     for query in ("SELECT 1/0", "SELECT 1/id FROM range(3)"):
         with pytest.raises(SqlError, match=r"the query fails: .*by zero.*try_divide") as caught:
             ask(query)
@@ -144,7 +144,7 @@ def test_what_fails_on_the_way_says_what_to_write_instead(spark, deployment, cap
     with pytest.raises(SqlError, match=r"^the query fails: \[DELTA_CANNOT_CREATE_LOG_PATH\] .*/proc/x/_delta_log$"):
         ask("CREATE TABLE delta.`/proc/x` USING delta AS SELECT 1 AS one")
     with pytest.raises(SqlError, match=r"column 't' of the answer: .*CAST\(t AS STRING\)"):
-        list(rows(ask("SELECT TIMESTAMP'+12000-01-01' AS t")))
+        list(iterate_rows(ask("SELECT TIMESTAMP'+12000-01-01' AS t")))
     assert "Py4JJavaError" not in capfd.readouterr().err
 
 
@@ -152,9 +152,9 @@ def test_values_come_in_utc_wherever_the_machine_is(spark, deployment, monkeypat
     monkeypatch.setenv("TZ", "Asia/Shanghai")
     time.tzset()
     try:
-        [row] = rows(
-            fetch(
-                sql(
+        [row] = iterate_rows(
+            fetch_arrow(
+                run_sql(
                     spark,
                     deployment(),
                     """
@@ -181,11 +181,11 @@ def test_values_come_in_utc_wherever_the_machine_is(spark, deployment, monkeypat
 
 
 def test_two_columns_of_one_name(spark, deployment):
-    answer = sql(spark, deployment(), "SELECT a.id, b.id FROM range(1) AS a, range(7, 8) AS b")
-    assert list(rows(fetch(answer.limit(5)))) == [(0, 7)]
+    answer = run_sql(spark, deployment(), "SELECT a.id, b.id FROM range(1) AS a, range(7, 8) AS b")
+    assert list(iterate_rows(fetch_arrow(answer.limit(5)))) == [(0, 7)]
     with pytest.raises(SqlError, match=r"two columns of the answer are named 'id'.*alias"):
-        objects(answer)
-    assert list(objects(answer.toDF("id", "other_id"))) == [{"id": 0, "other_id": 7}]
+        iterate_objects(answer)
+    assert list(iterate_objects(answer.toDF("id", "other_id"))) == [{"id": 0, "other_id": 7}]
 
 
 def test_a_metastore_keeps_them_for_another_session(published, tmp_path):

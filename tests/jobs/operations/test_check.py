@@ -23,12 +23,12 @@ from jobs.cli.check_report import findings
 from jobs.config.deployment import Deployment
 from jobs.console import output
 from jobs.lake import run_log
-from jobs.lake.run_log import Record
+from jobs.lake.run_log import RunRecord
 from jobs.lake.spark_tables import SourceError
-from jobs.operations.check import Checked, check
-from jobs.operations.cost_estimate import Spread, tokenizers_folder
+from jobs.operations.check import CheckResult, check
+from jobs.operations.cost_estimate import Distribution, tokenizers_folder
 from jobs.training import registry
-from jobs.training.train import network
+from jobs.training.train import network_config
 from model.data.text import Tokenizers, train_event_tokenizer, train_language_tokenizer
 from model.serving import release
 from tests.jobs.profiles.test_assemble import CHANGES, DAY1, DAY2, make_lake, write
@@ -72,14 +72,14 @@ def lived(spark, tmp_path_factory) -> SimpleNamespace:
     write(d, lake)
     seen = SimpleNamespace(d=d, lake=lake, before=listing(d.path.parent), first=check(spark, d, now=NOON))
     seen.after = listing(d.path.parent)
-    tokenizers(registry.checkpoints(d) / "c1", ["tea"], 260)
-    registry.set_checkpoint(d, registry.checkpoints(d) / "c1")
-    seen.tokenizers = tokenizers(registry.folder(d) / "r1", [*texts(d, lake, DAY1)["bill"]], 400)
-    release.point(registry.folder(d), "r1")
+    tokenizers(registry.checkpoints_folder(d) / "c1", ["tea"], 260)
+    registry.set_current_checkpoint(d, registry.checkpoints_folder(d) / "c1")
+    seen.tokenizers = tokenizers(registry.releases_folder(d) / "r1", [*texts(d, lake, DAY1)["bill"]], 400)
+    release.point(registry.releases_folder(d), "r1")
     for day, embedded in ((date(2025, 2, 1), 1000), (date(2025, 2, 2), 4)):
-        with Record.kept(d, "embed", day) as run:
+        with RunRecord.kept(d, "embed", day) as run:
             run.details["embedded"] = embedded
-    failed = Record(deployment=d, job="embed", as_of=DAY1, details={"embedded": 14})
+    failed = RunRecord(deployment=d, job="embed", as_of=DAY1, details={"embedded": 14})
     failed.write("failed", finished_at=datetime.now(UTC))
     seen.second = check(spark, d.model_copy(update={"max_reject_share": 0.05}), DAY2, NOON)
     return seen
@@ -94,13 +94,13 @@ def texts(d: Deployment, lake: dict, day: date) -> dict[str, Counter]:
     }
 
 
-def each(lived: SimpleNamespace) -> list[tuple[Checked, date]]:
+def each(lived: SimpleNamespace) -> list[tuple[CheckResult, date]]:
     return [(lived.first, DAY1), (lived.second, DAY2)]
 
 
 def test_it_changes_nothing(lived):
     assert lived.before == lived.after
-    assert not run_log.read(lived.d, "check")
+    assert not run_log.read_runs(lived.d, "check")
 
 
 def test_without_a_day_it_takes_the_one_after_the_newest_event_before_today(lived):
@@ -205,7 +205,7 @@ def test_a_day_costs_the_users_whom_it_changes(lived):
             assert side.user_embeddings_bytes == vectors * 96 * 4
             assert side.user_vectors_bytes == side.online_bytes == vectors * 96 * 2
             events = sum(len(now[user][source.name]) for user in users for source in lived.d.sources)
-            fixed = network(lived.d).fixed_tokens + sum(told.tokens.instructions.values())
+            fixed = network_config(lived.d).fixed_tokens + sum(told.tokens.instructions.values())
             assert side.language_model == len(users) * fixed + events
     assert 0 < lived.first.costs.changed < lived.first.costs.users
     assert lived.second.costs.ended > 0
@@ -226,7 +226,7 @@ def test_the_tokens_of_a_user_are_spread_as_the_events_are(lived):
         events = [sum(len(profile[source.name]) for source in lived.d.sources) for profile in now.values()]
         assert found.costs.tokens.instructions == asked
         for told, more in ((found.costs.tokens.profile, 0), (found.costs.tokens.whole, sum(asked.values()))):
-            fixed = network(lived.d).fixed_tokens + more
+            fixed = network_config(lived.d).fixed_tokens + more
             assert [told.mean, told.median, told.high, told.most] == pytest.approx(
                 [fixed + np.mean(events), *(fixed + np.percentile(events, [50, 95])), fixed + max(events)]
             )
@@ -238,16 +238,16 @@ def test_lengths_are_those_of_the_release_or_else_of_the_checkpoint(lived, deplo
     assert (lived.second.costs.tokens.unit, lived.second.costs.tokens.tokenizer) == ("tokens", "r1")
     d = deployment()
     assert tokenizers_folder(d) is None
-    (registry.checkpoints(d) / "c1").mkdir(parents=True)
-    registry.set_checkpoint(d, registry.checkpoints(d) / "c1")
-    assert tokenizers_folder(d) == registry.checkpoints(d) / "c1"
-    release.point(registry.folder(d), "r1")
-    assert tokenizers_folder(d) == registry.folder(d) / "r1"
+    (registry.checkpoints_folder(d) / "c1").mkdir(parents=True)
+    registry.set_current_checkpoint(d, registry.checkpoints_folder(d) / "c1")
+    assert tokenizers_folder(d) == registry.checkpoints_folder(d) / "c1"
+    release.point(registry.releases_folder(d), "r1")
+    assert tokenizers_folder(d) == registry.releases_folder(d) / "r1"
 
 
 def test_seconds_come_from_the_ok_run_of_embed_whose_users_are_nearest(lived):
     assert (lived.first.costs.day.seconds, lived.first.costs.everyone.measured) == (None, None)
-    many, few, failed = run_log.read(lived.d, "embed")
+    many, few, failed = run_log.read_runs(lived.d, "embed")
     assert (many.details["embedded"], few.details["embedded"], failed.status) == (1000, 4, "failed")
     # Of 1,000 and 4 users, 4 are the nearer to 15; the failed run, of 14, tells nothing.
     took = (few.finished_at - few.started_at).total_seconds()
@@ -291,7 +291,7 @@ def test_a_person_reads_tables_and_a_program_one_object(lived, capsys):
         "Seconds are as in embed for 2025-02-02: 4 users in",
     ):
         assert words in told, words
-    told = json.loads(output.as_object(lived.second))
+    told = json.loads(output.to_json_line(lived.second))
     assert told["sources"]["bill"]["account"]["rows_in"] == len(lived.lake["bills"])
     assert told["costs"]["tokens"]["whole"]["possible"] == costs.tokens.whole.possible
     assert told["profile"]["user_id"] == profile.user_id
@@ -302,7 +302,7 @@ def test_empty_tables_are_told_as_such(spark, deployment, capsys):
     write(d, {"bills": []})
     found = check(spark, d, now=NOON)
     assert (found.as_of, found.costs.users, found.profile) == (DAY1, 0, None)
-    assert found.costs.tokens.whole == Spread(mean=None, median=None, high=None, most=None, possible=8)
+    assert found.costs.tokens.whole == Distribution(mean=None, median=None, high=None, most=None, possible=8)
     assert (found.sources["bill"].first, found.costs.texts["bill"].saved, found.costs.day.seconds) == (None, 0.0, None)
     output.out.print(findings(found))
     assert "bill: no row is used as of 2025-03-01" in capsys.readouterr().out
@@ -344,7 +344,7 @@ def test_the_command_leaves_the_metastore_alone(lived, deployment, monkeypatch):
     monkeypatch.setattr("jobs.operations.check.check", lambda spark, d, as_of: days.append(as_of) or lived.first)
     path = deployment(spark={**DEPLOYMENT["spark"], "metastore": "metastore"}).path
     told = CliRunner().invoke(main.app, ["check", "-c", str(path), "--as-of", "2025-03-02", "--json"])
-    assert json.loads(told.stdout) == json.loads(output.as_object(lived.first))
+    assert json.loads(told.stdout) == json.loads(output.to_json_line(lived.first))
     assert (days, started[0].spark.metastore) == ([DAY2], None)
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.lake import run_log, spark_tables
-from jobs.lake.delta import TableError, locked, midnight
+from jobs.lake.delta import TableError, job_lock, midnight
 from jobs.operations.maintain import KEYS, REJECTED, maintain
 from tests.support.deployment import deploy
 
@@ -89,9 +89,9 @@ def test_rows_that_a_later_one_follows_by_the_horizon_are_dropped_and_no_others(
     # A day before the horizon can no longer be made again, a later one can.
     for job in JOBS.values():
         with pytest.raises(TableError, match=rf"{job} for {DAYS[2]}: maintain has dropped .* up to {HORIZON}"):
-            run_log.require_kept(lived, job, DAYS[2])
-        run_log.require_kept(lived, job, DAYS[3])
-        assert run_log.stale(lived, job, TODAY) is None
+            run_log.require_retained(lived, job, DAYS[2])
+        run_log.require_retained(lived, job, DAYS[3])
+        assert run_log.stale_reason(lived, job, TODAY) is None
 
 
 def test_nothing_is_dropped_while_a_day_before_the_horizon_is_stale(spark, lived):
@@ -133,7 +133,7 @@ def test_a_running_job_is_waited_for(lived, capfd):
     d = deploy(lived.path.parent)
     told = ""
     with ThreadPoolExecutor(1) as pool:
-        with locked(d, "publish"):
+        with job_lock(d, "publish"):
             run = pool.submit(maintain, no_spark, d, TODAY)
             while "another publish is running" not in told:
                 assert not run.done(), run.result()

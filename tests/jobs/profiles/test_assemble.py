@@ -15,7 +15,7 @@ import pytest
 from jobs.lake import run_log
 from jobs.lake.spark_tables import SourceError
 from jobs.profiles.assemble import assemble
-from jobs.training.registry import check_shaping
+from jobs.training.registry import check_vector_spec
 from model.serving.release import ReleaseError
 from tests.support import literal
 from tests.support.deployment import DEPLOYMENT, deploy
@@ -127,11 +127,11 @@ def test_the_run_says_what_was_left_out_and_why(lived):
     assert left_out["search: rejected, time does not parse"] == went["search"]["time does not parse"] == 4
     assert left_out["bill: rejected, time before 1970 or after 2099"] == 4
     assert dict(lived.run["versions"]) == {"bills": 0, "searches": 0, "attributes": 0}
-    [run] = run_log.read(lived.d, "assemble", first=DAY1, last=DAY1)
-    check_shaping(lived.d, run)
+    [run] = run_log.read_runs(lived.d, "assemble", first=DAY1, last=DAY1)
+    check_vector_spec(lived.d, run)
     other = deploy(lived.d.path.parent / "other", **CHANGES | {"sources": DEPLOYMENT["sources"]})
     with pytest.raises(ReleaseError, match=r"sources\.bill\.template: .*\nrun `instructue assemble --as-of 2025"):
-        check_shaping(other, run)
+        check_vector_spec(other, run)
     week = literal.split(lived.d.source("bill"), lived.lake["bills"], START)[1]
     assert details["aggregates"]["bills_7d"] == sum(row["paid_at"] >= START - timedelta(days=7) for row in week)
 
@@ -184,13 +184,13 @@ def test_the_next_day_holds_who_changed_and_who_ended(lived):
 
 def test_a_late_row_replaces_its_day_and_makes_the_next_stale(spark, lived):
     d, lake = lived.d, deepcopy(lived.lake2)
-    assert run_log.stale(d, "assemble", DAY2) is None
+    assert run_log.stale_reason(d, "assemble", DAY2) is None
     lake["searches"] += [{"user_id": "late", "searched_at": "2025-02-20", "query": "tea"}] * 2
     write(d, lake)
     done = assemble(spark, d, DAY1)
     assert done.replaced
     assert "late" in day_rows(d, "user_profiles", DAY1)
-    assert "was replaced" in run_log.stale(d, "assemble", DAY2)
+    assert "was replaced" in run_log.stale_reason(d, "assemble", DAY2)
 
 
 def test_too_many_refused_rows_stop_the_job_before_it_writes(spark, deployment):

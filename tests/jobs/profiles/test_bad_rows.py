@@ -23,12 +23,12 @@ from rich.console import Console
 from jobs.cli.check_report import findings
 from jobs.config.deployment import Deployment
 from jobs.operations.check import check as run_check
-from jobs.profiles.assemble import Assembled, assemble
+from jobs.profiles.assemble import AssembleResult, assemble
 from jobs.serving.embed import embed
 from jobs.serving.lookup import lookup
 from jobs.serving.publish import publish
-from jobs.training.registry import folder, instructions
-from jobs.training.train import network
+from jobs.training.registry import releases_folder, scenario_instructions
+from jobs.training.train import network_config
 from model.serving.export import export
 from model.serving.release import set_current
 from model.training.training import initialise
@@ -227,7 +227,7 @@ class Lived:
     """What one run left behind."""
 
     deployment: Deployment
-    done: Assembled
+    done: AssembleResult
     number: dict[str, int] = field(default_factory=dict)
     """Of each case: its user is u<number>, or the number itself."""
     profiles: dict[str, dict[str, Any]]
@@ -469,14 +469,14 @@ def released(deployment: Deployment) -> None:
     }
     pairs = pa.table({name: profiles[name] for name in ("user_id", "as_of")} | answers)
     checkpoint = initialise(
-        profiles, pairs, network(deployment), folder(deployment) / "checkpoint", log=lambda line: None
+        profiles, pairs, network_config(deployment), releases_folder(deployment) / "checkpoint", log=lambda line: None
     )
     made = export(
         checkpoint,
-        folder(deployment),
-        scenarios=instructions(deployment),
+        releases_folder(deployment),
+        scenarios=scenario_instructions(deployment),
         shaping=deployment.shaping(),
         deployment=deployment.path.read_text(),
         profiles=profiles,
     )
-    set_current(folder(deployment), made.path.name)
+    set_current(releases_folder(deployment), made.path.name)

@@ -14,7 +14,7 @@ import pytest
 from jobs.config.deployment import Deployment
 from jobs.lake.delta import midnight
 from jobs.serving.ask import ask, ask_all
-from jobs.training.registry import checkpoints, folder, instructions, open_release
+from jobs.training.registry import checkpoints_folder, open_release, releases_folder, scenario_instructions
 from model.network import inference
 from model.serving.export import add_instructions, add_tuned, export
 from model.serving.onnx_runtime import load
@@ -36,17 +36,17 @@ def shared(tmp_path_factory) -> Deployment:
     deployment = shop.company(tmp_path_factory.mktemp("asked"))
     write(deployment, "user_profiles", made_up_profiles(USERS, seed=1), DAY1)
     write(deployment, "user_profiles", pa.concat_tables([shop.profiles(5, seed=2), shop.ended(["user-00007"])]), DAY2)
-    trained = shop.checkpoint(checkpoints(deployment) / "first")
+    trained = shop.checkpoint(checkpoints_folder(deployment) / "first")
     made = export(
         trained,
-        folder(deployment),
-        scenarios=instructions(deployment),
+        releases_folder(deployment),
+        scenarios=scenario_instructions(deployment),
         shaping=deployment.shaping(),
         deployment=deployment.path.read_text(),
         profiles=made_up_profiles(20),
         decoder=True,
     )
-    set_current(folder(deployment), made.path.name)
+    set_current(releases_folder(deployment), made.path.name)
     return deployment
 
 
@@ -63,7 +63,7 @@ def latest() -> pa.Table:
 
 
 def test_the_answer_is_the_networks_and_the_embedding_the_releases(shared):
-    network, tokenizers, _ = load_checkpoint(checkpoints(shared) / "first")
+    network, tokenizers, _ = load_checkpoint(checkpoints_folder(shared) / "first")
     wanted = latest().take([3, 8])
     found = ask(shared, "What now?", wanted["user_id"].to_pylist())
     assert [answer.user_id for answer in found] == wanted["user_id"].to_pylist() == ["user-00003", "user-00009"]
@@ -122,9 +122,11 @@ def test_all_are_written_once_however_often_they_are_asked(shared, tmp_path):
 
 def test_a_release_carries_its_decoder_along_and_none_shapes_a_vector(shared, tmp_path):
     company = copied(shared, tmp_path)
-    whole, trained = open_release(company), checkpoints(company) / "first"
+    whole, trained = open_release(company), checkpoints_folder(company) / "first"
     common = {"deployment": "name: shop\n", "profiles": made_up_profiles(20)}
-    bare = export(trained, folder(company), scenarios=instructions(company), shaping=company.shaping(), **common)
+    bare = export(
+        trained, releases_folder(company), scenarios=scenario_instructions(company), shaping=company.shaping(), **common
+    )
     assert bare.model_version == whole.model_version
     assert bare.path != whole.path
     assert {name for name in whole.files if name not in bare.files} == {
@@ -140,7 +142,7 @@ def test_a_release_carries_its_decoder_along_and_none_shapes_a_vector(shared, tm
     mended = add_instructions(bare, trained, {}, decoder=True, **common)
     assert mended.decoder == mended.path / "decoder"
     assert read(whole.path) == whole
-    with draft(folder(company)) as left:
+    with draft(releases_folder(company)) as left:
         assert left.is_dir()
 
 
@@ -159,9 +161,9 @@ def test_a_changed_decoder_is_refused(wrong, shared, tmp_path):
 def test_a_release_without_a_decoder_is_refused(wrong, shared, tmp_path):
     company = copied(shared, tmp_path)
     bare = export(
-        checkpoints(company) / "first",
-        folder(company),
-        scenarios=instructions(company),
+        checkpoints_folder(company) / "first",
+        releases_folder(company),
+        scenarios=scenario_instructions(company),
         shaping=company.shaping(),
         deployment="",
         profiles=made_up_profiles(20),

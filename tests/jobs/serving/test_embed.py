@@ -16,7 +16,7 @@ from jobs.config.deployment import Deployment
 from jobs.lake.delta import midnight
 from jobs.lake.spark_tables import job_run
 from jobs.serving.embed import EmbedError, embed
-from jobs.training.registry import folder, instructions, open_release
+from jobs.training.registry import open_release, releases_folder, scenario_instructions
 from model.serving.export import add_tuned
 from model.serving.release import ReleaseError, set_current
 from model.training.checkpoint import load_checkpoint
@@ -98,7 +98,7 @@ def test_every_user_has_torchs_vector_in_every_scenario(first, trained):
     from model.network.inference import embed as torch_embed
 
     network, tokenizers, _ = load_checkpoint(trained)
-    expected = torch_embed(network, tokenizers, profiles(USERS), list(instructions(first).values()))
+    expected = torch_embed(network, tokenizers, profiles(USERS), list(scenario_instructions(first).values()))
     found = rows(first, DAY1)
     assert set(found) == {(user, name) for user in profiles(USERS)["user_id"].to_pylist() for name in NAMES}
     for number, user in enumerate(profiles(USERS)["user_id"].to_pylist()):
@@ -188,9 +188,9 @@ def test_a_new_scenario_embeds_itself_alone(spark, shop, trained):
     assembled(spark, more, DAY2, profiles(2, seed=1).slice(1))
     with pytest.raises(ReleaseError, match="does not serve games"):
         embed(spark, more, DAY2)
-    before = read(next(folder(more).glob("*-*")))
-    made = add_instructions(before, trained, instructions(more), deployment="", profiles=profiles(10))
-    set_current(folder(more), made.path.name)
+    before = read(next(releases_folder(more).glob("*-*")))
+    made = add_instructions(before, trained, scenario_instructions(more), deployment="", profiles=profiles(10))
+    set_current(releases_folder(more), made.path.name)
     done = embed(spark, more, DAY2)
     assert done.vectors == {"universal": 1, "food": 1, "films": 1, "games": USERS}
     assert {name for user, name in rows(more, DAY2) if user != "user-00001"} == {"games"}
@@ -254,7 +254,7 @@ def test_a_worker_needs_no_torch_and_reads_no_more_events_than_the_limit(first, 
     from model.serving.onnx_runtime import load
 
     some = profiles(9, seed=4)
-    path = str(next(folder(first).glob("*-*")))
+    path = str(next(releases_folder(first).glob("*-*")))
     embedder = Embedder(
         release=path, providers=("CPUExecutionProvider",), threads=1, sources=("bill", "search"), tabular=True
     )
@@ -280,6 +280,6 @@ def test_a_tuned_instruction_renews_its_scenario_alone(spark, shop, trained):
         deployment=shop.path.read_text(),
         profiles=profiles(8),
     )
-    set_current(folder(shop), made.path.name)
+    set_current(releases_folder(shop), made.path.name)
     assembled(spark, shop, DAY2, profiles(USERS))
     assert {name: count for name, count in embed(spark, shop, DAY2).vectors.items() if count} == {"food": USERS}

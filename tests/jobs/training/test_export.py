@@ -18,12 +18,12 @@ import yaml
 
 from jobs.config.deployment import Deployment
 from jobs.lake.delta import TableError
-from jobs.lake.run_log import Record
+from jobs.lake.run_log import RunRecord
 from jobs.training.export import export
-from jobs.training.registry import NoCheckpointError, checkpoint, folder, open_release
-from jobs.training.train import INPUTS, network, settings, train
+from jobs.training.registry import NoCheckpointError, current_checkpoint, open_release, releases_folder
+from jobs.training.train import INPUTS, network_config, train, training_config
 from model.serving.onnx_runtime import load
-from model.serving.release import ReleaseError, current
+from model.serving.release import ReleaseError, current_release
 from tests.support import shop
 from tests.support.error_page import case, refused, row
 from tests.support.made_up import made_up_pairs, made_up_profiles
@@ -95,7 +95,7 @@ def job(deployment: Deployment, name: str) -> dict:
 )
 def test_a_checkpoint_that_cannot_be_taken_up_is_refused(wrong, damage, trained, tmp_path):
     copied = Deployment.read(shutil.copytree(trained.path.parent, tmp_path / "copy") / trained.path.name)
-    damage(checkpoint(copied))
+    damage(current_checkpoint(copied))
     with refused(wrong):
         export(copied)
 
@@ -177,18 +177,18 @@ def test_two_processes_train_one_checkpoint(trained, tmp_path):
     [told] = [json.loads(line) for line in run.stdout.splitlines()]  # the first process alone speaks
     assert told["loss"] == pytest.approx(expected.loss, abs=1e-4)
     assert "waiting" not in run.stderr  # for the lock that the other holds
-    assert checkpoint(shared).name == expected.checkpoint.name == Path(told["checkpoint"]).name
+    assert current_checkpoint(shared).name == expected.checkpoint.name == Path(told["checkpoint"]).name
     assert job(shared, "train")["status"] == "ok"
-    assert json.loads((checkpoint(shared) / "metrics.json").read_text())["processes"] == 2
+    assert json.loads((current_checkpoint(shared) / "metrics.json").read_text())["processes"] == 2
 
 
 def test_the_deployment_decides_the_network_and_the_training(trained):
-    config = network(trained)
+    config = network_config(trained)
     assert [source.name for source in config.sources] == ["bill", "search"]
     assert (config.shared_encoder, config.encoder.width, config.backbone.layers, config.head) == (True, 32, 1, 24)
     assert [number.name for number in config.tabular.numbers] == ["bills", "income"]
-    assert settings(trained).steps == 2
-    assert settings(trained, 5).steps == 5
+    assert training_config(trained).steps == 2
+    assert training_config(trained, 5).steps == 5
 
 
 def test_without_its_tables_it_names_the_job_that_makes_them(tmp_path):
@@ -206,11 +206,11 @@ def test_what_userqa_left_half_or_made_otherwise_is_not_trained_on(tmp_path):
     made = made_up_profiles(3)
     write(asked, "training_profiles", made, CUT_OFF)
     write(asked, "userqa", made_up_pairs(made), CUT_OFF)
-    with pytest.raises(KeyError), Record.kept(asked, "userqa", CUT_OFF):
+    with pytest.raises(KeyError), RunRecord.kept(asked, "userqa", CUT_OFF):
         raise KeyError("killed between its two tables")
     with pytest.raises(TableError, match=r"userqa for 2025-01-01 did not succeed .*run `instructue userqa` again"):
         train(asked, **QUIET)
-    with Record.kept(asked, "userqa", CUT_OFF) as run:
+    with RunRecord.kept(asked, "userqa", CUT_OFF) as run:
         run.details["shaping"] = asked.shaping()
     sources = [source | {"template": "{interest}"} for source in shop.CHANGES["sources"]]
     with pytest.raises(
@@ -223,7 +223,7 @@ def test_what_userqa_left_half_or_made_otherwise_is_not_trained_on(tmp_path):
 
 def test_a_release_is_made_checked_and_current(released):
     made = open_release(released)
-    assert made.path == current(folder(released))
+    assert made.path == current_release(releases_folder(released))
     assert made.scenarios == ("universal", "food", "films")
     assert (made.path / "deployment.yaml").read_text() == released.path.read_text()
     assert load(made.path).embed(made_up_profiles(5)).shape == (5, 3, 24)
@@ -251,11 +251,11 @@ def test_a_source_that_the_profiles_lack_is_named(released, instructions_only):
 
 @pytest.mark.parametrize("instructions_only", [False, True])
 def test_profiles_that_userqa_made_otherwise_are_refused(released, instructions_only):
-    with Record.kept(released, "userqa", CUT_OFF) as run:
+    with RunRecord.kept(released, "userqa", CUT_OFF) as run:
         run.details["shaping"] = released.shaping() | {"numbers": []}
     with pytest.raises(ReleaseError, match=r"numbers: .* in the deployment, \[\] in the profiles"):
         export(released, instructions_only=instructions_only)
-    with Record.kept(released, "userqa", CUT_OFF) as run:
+    with RunRecord.kept(released, "userqa", CUT_OFF) as run:
         run.details["shaping"] = released.shaping()
 
 

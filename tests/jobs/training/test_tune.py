@@ -15,13 +15,13 @@ import pytest
 from jobs.config.deployment import Deployment
 from jobs.evaluation.evaluate import evaluate
 from jobs.training.export import export
-from jobs.training.registry import checkpoints, folder, open_release
+from jobs.training.registry import checkpoints_folder, open_release, releases_folder
 from jobs.training.train import train
 from jobs.training.tune import tune
 from model.network.inference import embed
 from model.serving.onnx_runtime import load
 from model.serving.release import read, set_current
-from model.training.probe import SALTS, fit_half
+from model.training.probe import SPLIT_SEEDS, fit_half
 from model.training.tuning import TuningConfig
 from tests.jobs.evaluation.test_evaluate import label, write_labels
 from tests.jobs.training.test_export import CUT_OFF, SMALL, write
@@ -37,7 +37,7 @@ SHOTS = 24
 def untuned(tmp_path_factory) -> Deployment:
     """A company with profiles, a release, and three classes of labels that follow from the profiles."""
     deployment = shop.company(tmp_path_factory.mktemp("untuned"))
-    shop.released(deployment, shop.checkpoint(checkpoints(deployment) / "first"))
+    shop.released(deployment, shop.checkpoint(checkpoints_folder(deployment) / "first"))
     made = made_up_profiles(USERS, seed=3)
     write(deployment, "user_profiles", made, date(2025, 3, 2))
     rows = made.to_pylist()
@@ -71,8 +71,8 @@ def test_a_tuned_scenario_is_judged_by_users_that_tuning_has_not_seen(company):
     tuned_once(company)
     done = evaluate(company, rivals=False)
     assert (whole.tuned, done.tuned) == ({}, {"food": SHOTS})
-    for found, salts in ((whole, {*SALTS}), (done, {"probe-1"})):
-        written = json.loads((folder(company) / "evaluations" / f"{found.release}.json").read_text())
+    for found, salts in ((whole, {*SPLIT_SEEDS}), (done, {"probe-1"})):
+        written = json.loads((releases_folder(company) / "evaluations" / f"{found.release}.json").read_text())
         assert {half["salt"] for half in written["scores"]} == salts
 
 
@@ -111,14 +111,14 @@ def test_one_scenario_is_tuned_and_all_else_stays(company):
 
 
 def test_onnx_gives_torchs_vectors_under_the_tuned_instruction(company):
-    from model.network.kv_cache import ReadProfiles
+    from model.network.kv_cache import ProfileKVCache
     from model.training.checkpoint import load_checkpoint
 
     done, _ = tuned_once(company)
-    network, tokenizers, _ = load_checkpoint(checkpoints(company) / "first")
+    network, tokenizers, _ = load_checkpoint(checkpoints_folder(company) / "first")
     fresh = made_up_profiles(30, seed=11)
     tuned = load(done.release).embed(fresh, ["food"])[:, 0]
-    expected = ReadProfiles(network, tokenizers, fresh).embed(read(done.release).vectors()["food"])
+    expected = ProfileKVCache(network, tokenizers, fresh).embed(read(done.release).vectors()["food"])
     assert np.einsum("uh,uh->u", tuned, expected).min() > 0.9999
     manual = embed(network, tokenizers, fresh, ["Predict whether this user will order food."])[:, 0]
     assert np.einsum("uh,uh->u", tuned, manual).min() < 0.9999
@@ -203,7 +203,7 @@ def test_too_few_shots_are_refused(wrong, untuned):
 
 @row("a release to tune whose checkpoint is gone")
 def test_a_release_whose_checkpoint_is_gone_is_refused(wrong, company):
-    shutil.rmtree(checkpoints(company) / "first")
+    shutil.rmtree(checkpoints_folder(company) / "first")
     with refused(wrong):
         tune(company, "food")
     run = deltalake.DeltaTable(company.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "tune")])
@@ -213,5 +213,5 @@ def test_a_release_whose_checkpoint_is_gone_is_refused(wrong, company):
 def test_a_release_named_current_again_is_manual_again(company):
     before: Path = open_release(company).path
     tuned_once(company)
-    set_current(folder(company), before.name)
+    set_current(releases_folder(company), before.name)
     assert open_release(company).instructions["food"].text is not None

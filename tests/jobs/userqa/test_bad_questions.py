@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.userqa.question_values import misfits
+from jobs.userqa.question_values import question_errors
 from jobs.userqa.questions import Questions
 from tests.support.deployment import deploy
 from tests.support.error_page import case, refused, row, says
@@ -163,7 +163,7 @@ def test_a_question_that_does_not_fit_the_tables_is_refused(
     wrong: str, changes: dict[str, Any], spark: Any, shop: Any, opened: dict[str, Any], tmp_path: Path
 ) -> None:
     """`userqa` raises these lines, all at once, before it reads a row."""
-    found = misfits(spark, shop, read({"questions": [question(changes)]}, tmp_path), opened)
+    found = question_errors(spark, shop, read({"questions": [question(changes)]}, tmp_path), opened)
     assert len(found) == 1
     says(wrong, "refused", found[0])
 
@@ -173,6 +173,6 @@ def test_an_interest_that_is_no_pattern_is_refused(
     wrong: str, spark: Any, shop: Any, opened: dict[str, Any], tmp_path: Path
 ) -> None:
     asked = read({"questions": [GOOD], "interests": {"tea": "hot (tea", "han": r"\p{IsHan}"}}, tmp_path)
-    found = misfits(spark, shop, asked, opened)
+    found = question_errors(spark, shop, asked, opened)
     assert len(found) == 1
     says(wrong, "refused", found[0])

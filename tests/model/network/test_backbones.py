@@ -21,11 +21,11 @@ from model.data.config import PRESETS, BackboneConfig, ConfigError, EncoderConfi
 from model.data.text import Tokenizers
 from model.network import inference
 from model.network.backbones import PretrainedError, identities, merged, with_tokenizers
-from model.network.kv_cache import ReadProfiles
+from model.network.kv_cache import ProfileKVCache
 from model.network.network import InstructUE
 from model.serving.export import export
 from model.training.checkpoint import load_checkpoint
-from model.training.dataset import Examples, fingerprint, prepare
+from model.training.dataset import TrainingDataset, fingerprint, prepare_dataset
 from model.training.training import train
 from model.training.training_config import TrainingConfig
 from model.training.tuning import start_vectors
@@ -43,7 +43,7 @@ TOLERANCE = 1e-5
 class Made:
     network: InstructUE
     tokenizers: Tokenizers
-    examples: Examples
+    examples: TrainingDataset
     profiles: pa.Table
     config: NetworkConfig
 
@@ -62,7 +62,9 @@ def config_of(
 
 def make(config: NetworkConfig) -> Made:
     profiles = made_up_profiles(12)
-    config, tokenizers, examples, _ = prepare(profiles, made_up_pairs(profiles, validation=0), config, TrainingConfig())
+    config, tokenizers, examples, _ = prepare_dataset(
+        profiles, made_up_pairs(profiles, validation=0), config, TrainingConfig()
+    )
     torch.manual_seed(0)
     return Made(InstructUE(config, pretrained=True).eval(), tokenizers, examples, profiles, config)
 
@@ -119,7 +121,7 @@ def test_a_vector_is_that_of_the_language_model_itself(language_model: Path) -> 
 @pytest.mark.parametrize("switches", [{}, {"readout": "mean"}, {"readout": "mean", "head": 24}], ids=repr)
 def test_a_profile_that_is_read_once_gives_the_same_vectors(language_model: Path, switches: dict[str, Any]) -> None:
     made = make(config_of(backbone=language_model, **switches))
-    read = ReadProfiles(made.network, made.tokenizers, made.profiles)
+    read = ProfileKVCache(made.network, made.tokenizers, made.profiles)
     for text in ("What does this user like?", None):
         expected = inference.embed(made.network, made.tokenizers, made.profiles, [text])[:, 0]
         found = read.embed(start_vectors(made.network, made.tokenizers, text))

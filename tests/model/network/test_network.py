@@ -16,7 +16,7 @@ from model.data.text import Tokenizers
 from model.network.inference import embed, instruction_vectors
 from model.network.network import InstructUE, PairOutputs
 from model.network.packing import PADDING, pack
-from model.training.dataset import Examples, prepare
+from model.training.dataset import TrainingDataset, prepare_dataset
 from model.training.losses import Losses, contrastive_loss, joint_loss, language_loss
 from model.training.training_config import TrainingConfig
 from tests.support.made_up import TABULAR, made_up_pairs, made_up_profiles, network_config
@@ -37,7 +37,7 @@ SWITCHES = {
 class Made:
     network: InstructUE
     tokenizers: Tokenizers
-    examples: Examples
+    examples: TrainingDataset
     profiles: pa.Table
 
     def batch(self, *users: int, seed: int = 0) -> PairBatch:
@@ -59,7 +59,7 @@ class Made:
 
 def make(**switches: object) -> Made:
     profiles = made_up_profiles(24)
-    config, tokenizers, examples, _ = prepare(
+    config, tokenizers, examples, _ = prepare_dataset(
         profiles, made_up_pairs(profiles, validation=0), network_config(**switches), TrainingConfig()
     )
     torch.manual_seed(0)
@@ -236,7 +236,7 @@ def test_a_profile_as_plain_text_is_read_as_the_language_model_reads_text() -> N
         pooled_tokens=False,
         time_bands=False,
     )
-    config, tokenizers, _, _ = prepare(profiles, made_up_pairs(whole, validation=0), config, TrainingConfig())
+    config, tokenizers, _, _ = prepare_dataset(profiles, made_up_pairs(whole, validation=0), config, TrainingConfig())
     torch.manual_seed(0)
     network = InstructUE(config).eval()
     assert not len(network.encoders)
@@ -255,7 +255,9 @@ def test_a_profile_as_plain_text_is_read_as_the_language_model_reads_text() -> N
 def test_a_network_without_sources_reads_the_tabular_token_alone() -> None:
     profiles = made_up_profiles(24)
     config = NetworkConfig.from_preset("tiny", sources=(), tabular=TABULAR)
-    config, tokenizers, examples, _ = prepare(profiles, made_up_pairs(profiles, validation=0), config, TrainingConfig())
+    config, tokenizers, examples, _ = prepare_dataset(
+        profiles, made_up_pairs(profiles, validation=0), config, TrainingConfig()
+    )
     network = InstructUE(config).eval()
     with torch.no_grad():
         tokens, mask = network.read_profile(network.profile_tensors(examples.profiles.batch(np.arange(4)), ()))

@@ -144,7 +144,7 @@ def test_a_pointer_that_names_no_release_is_refused(wrong: str, content: bytes |
     if content is not None:
         (tmp_path / release.CURRENT).write_bytes(content)
     with refused(wrong):
-        release.read(release.current(tmp_path))
+        release.read(release.current_release(tmp_path))
 
 
 BILL, SEARCH = SHAPING["sources"]

@@ -193,16 +193,16 @@ def test_a_scenario_that_is_missing_or_reworded_is_refused(tmp_path):
 
 def test_current_names_a_release_that_was_checked(tmp_path):
     with pytest.raises(ReleaseError, match="names no release"):
-        release.current(tmp_path)
+        release.current_release(tmp_path)
     made = build(tmp_path)
     release.set_current(tmp_path, made.name)
-    assert release.current(tmp_path) == made.path
+    assert release.current_release(tmp_path) == made.path
     with pytest.raises(ReleaseError, match="is no release"):
         release.set_current(tmp_path, "another")
-    assert release.current(tmp_path) == made.path
+    assert release.current_release(tmp_path) == made.path
     (tmp_path / release.CURRENT).write_text("../elsewhere\n")
     with pytest.raises(ReleaseError, match="no release's name"):
-        release.current(tmp_path)
+        release.current_release(tmp_path)
 
 
 def test_a_killed_export_leaves_no_release(tmp_path):

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.network.network import InstructUE, PairOutputs
-from model.training.dataset import Batches, Drawn, prepare
+from model.training.dataset import Batches, SampledBatch, prepare_dataset
 from model.training.grad_cache import Reader, frozen_texts, processes, same_weights
 from model.training.losses import Losses, contrastive_loss, language_loss
 from model.training.training import train
@@ -32,9 +32,9 @@ def small_data() -> tuple:
     return profiles, made_up_pairs(profiles), config
 
 
-def made(training: TrainingConfig, *, dropout: float = 0.0) -> tuple[Reader, Drawn]:
+def made(training: TrainingConfig, *, dropout: float = 0.0) -> tuple[Reader, SampledBatch]:
     """A network and the first batch that it is trained on."""
-    config, _, examples, _ = prepare(*small_data(), training)
+    config, _, examples, _ = prepare_dataset(*small_data(), training)
     torch.manual_seed(0)
     network = InstructUE(config)
     for part in network.modules():
@@ -46,7 +46,7 @@ def made(training: TrainingConfig, *, dropout: float = 0.0) -> tuple[Reader, Dra
     return reader, Batches(examples, training, 0).drawn(0)
 
 
-def gradients(reader: Reader, drawn: Drawn) -> tuple[list[float], dict[str, torch.Tensor]]:
+def gradients(reader: Reader, drawn: SampledBatch) -> tuple[list[float], dict[str, torch.Tensor]]:
     """The losses and gradients of a step."""
     losses = reader.backward(drawn, 0)
     found = {name: weight.grad.clone() for name, weight in reader.network.named_parameters()}
@@ -57,7 +57,9 @@ def numbers(losses: Losses) -> list[float]:
     return [losses.total.item(), losses.language.item(), losses.contrastive.item()]
 
 
-def literal(reader: Reader, drawn: Drawn, outputs: list[PairOutputs]) -> tuple[list[float], dict[str, torch.Tensor]]:
+def literal(
+    reader: Reader, drawn: SampledBatch, outputs: list[PairOutputs]
+) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Eq. 5 over all that was read, in one graph."""
     training, examples = reader.training, reader.examples
     contrastive = contrastive_loss(
@@ -135,7 +137,7 @@ def test_half_precision_reads_nearly_the_same_and_keeps_weights_whole() -> None:
     assert torch.cosine_similarity(flat, half_flat, dim=0).item() > 0.99
 
 
-def texts_encoded(reader: Reader, _: Drawn) -> dict[str, torch.Tensor]:
+def texts_encoded(reader: Reader, _: SampledBatch) -> dict[str, torch.Tensor]:
     """The vectors of all texts, and how many of them this process encoded."""
     encode, counts = reader.network.encode_events, []
 

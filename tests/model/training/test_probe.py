@@ -8,7 +8,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from model.training.probe import SALTS, ProbeError, fit_half, kolmogorov_smirnov, nearest_class, probe, rival
+from model.training.probe import (
+    SPLIT_SEEDS,
+    ProbeError,
+    fit_half,
+    kolmogorov_smirnov,
+    nearest_class,
+    probe,
+    probe_baseline,
+)
 
 USERS = 600
 IDS = [f"user-{number}" for number in range(USERS)]
@@ -23,11 +31,11 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_halves_are_those_of_sha2() -> None:
-    for salt in SALTS:
+    for salt in SPLIT_SEEDS:
         expected = [hashlib.sha256((salt + user).encode()).hexdigest() < "8" for user in IDS]
         assert fit_half(IDS, salt).tolist() == expected
         assert 0.4 < np.mean(expected) < 0.6
-    assert len({fit_half(IDS, salt).tobytes() for salt in SALTS}) == len(SALTS) == 5
+    assert len({fit_half(IDS, salt).tobytes() for salt in SPLIT_SEEDS}) == len(SPLIT_SEEDS) == 5
 
 
 def test_ks_is_the_largest_distance_over_every_threshold() -> None:
@@ -62,7 +70,7 @@ def test_each_score_is_that_of_a_regression_fitted_on_the_fit_half(data: tuple[n
 def test_the_nearest_class_is_by_the_cosine_to_each_classs_mean(data: tuple[np.ndarray, np.ndarray]) -> None:
     features, labels = data
     vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
-    result = nearest_class(vectors, labels, IDS, salts=SALTS[:2])
+    result = nearest_class(vectors, labels, IDS, salts=SPLIT_SEEDS[:2])
     for score in result.scores:
         fit = fit_half(IDS, score.salt)
         prototypes = [
@@ -87,16 +95,16 @@ def test_noise_scores_like_noise(data: tuple[np.ndarray, np.ndarray]) -> None:
 def test_a_score_does_not_depend_on_the_order_of_users(data: tuple[np.ndarray, np.ndarray]) -> None:
     features, labels = data
     turn = np.random.default_rng(3).permutation(USERS)
-    turned = probe(features[turn], labels[turn], [IDS[row] for row in turn], salts=SALTS[:1])
-    assert turned.auc == pytest.approx(probe(features, labels, IDS, salts=SALTS[:1]).auc, abs=0.01)
+    turned = probe(features[turn], labels[turn], [IDS[row] for row in turn], salts=SPLIT_SEEDS[:1])
+    assert turned.auc == pytest.approx(probe(features, labels, IDS, salts=SPLIT_SEEDS[:1]).auc, abs=0.01)
 
 
 def test_the_rival_is_scored_on_the_same_halves_and_takes_missing_values(data: tuple[np.ndarray, np.ndarray]) -> None:
     features, labels = data
     features = features.copy()
     features[::5, 3] = np.nan
-    result = rival(features, labels, IDS, salts=SALTS[:2])
-    ours = probe(np.nan_to_num(features), labels, IDS, salts=SALTS[:2])
+    result = probe_baseline(features, labels, IDS, salts=SPLIT_SEEDS[:2])
+    ours = probe(np.nan_to_num(features), labels, IDS, salts=SPLIT_SEEDS[:2])
     assert [(s.salt, s.fitted, s.scored) for s in result.scores] == [(s.salt, s.fitted, s.scored) for s in ours.scores]
     assert result.auc > 0.65
 

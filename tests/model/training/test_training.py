@@ -18,7 +18,7 @@ from model.data.config import BackboneConfig, ConfigError, EncoderConfig, Lora, 
 from model.data.pairs import PairError
 from model.network.inference import embed, generate
 from model.training.checkpoint import CheckpointError, load_checkpoint
-from model.training.dataset import Batches, prepare
+from model.training.dataset import Batches, prepare_dataset
 from model.training.training import initialise, learning_rate, train
 from model.training.training_config import TrainingConfig
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
@@ -329,8 +329,8 @@ def test_everything_is_fitted_on_the_training_split_alone(profiles: pa.Table, pa
             row["tabular"] = {"bills": 1e9, "income": 1e9, "city": "elsewhere"}
             row["bill"] = [{**event, "text": "ზზზზზზ"} for event in row["bill"]]
     changed = pa.Table.from_pylist(rows, schema=profiles.schema)
-    config, tokenizers, _, held_out = prepare(profiles, pairs, small(), SHORT)
-    config_2, tokenizers_2, _, held_out_2 = prepare(changed, pairs, small(), SHORT)
+    config, tokenizers, _, held_out = prepare_dataset(profiles, pairs, small(), SHORT)
+    config_2, tokenizers_2, _, held_out_2 = prepare_dataset(changed, pairs, small(), SHORT)
     assert config_2 == config
     assert tokenizers_2.event.to_str() == tokenizers.event.to_str()
     assert held_out_2.profiles.categories_UC.max() == 0 < held_out.profiles.categories_UC.max()
@@ -338,7 +338,7 @@ def test_everything_is_fitted_on_the_training_split_alone(profiles: pa.Table, pa
 
 
 def test_batches_are_a_function_of_seed_and_step(profiles: pa.Table, pairs: pa.Table) -> None:
-    _, _, examples, _ = prepare(profiles, pairs, small(), SHORT)
+    _, _, examples, _ = prepare_dataset(profiles, pairs, small(), SHORT)
     one, two, other = (Batches(examples, SHORT, seed) for seed in (0, 0, 1))
     steps = [9, 2, 5, 2]  # in any order
     for step in steps:

@@ -11,7 +11,7 @@ import torch
 
 from model.data.profiles import read_profiles
 from model.network import inference
-from model.network.kv_cache import ReadProfiles
+from model.network.kv_cache import ProfileKVCache
 from model.network.packing import PADDING, PROFILE, extend, pack
 from model.training.checkpoint import load_checkpoint
 from model.training.tuning import (
@@ -42,7 +42,7 @@ def profiles():
 
 @pytest.fixture(scope="module")
 def read(network, profiles):
-    return ReadProfiles(*network, profiles)
+    return ProfileKVCache(*network, profiles)
 
 
 def interests(profiles) -> np.ndarray:

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 
 from model.network.inference import embed
 from model.network.network import InstructUE
-from model.training.dataset import prepare
+from model.training.dataset import prepare_dataset
 from model.training.training_config import TrainingConfig
 from model.training.warm_start import FACTORS, SPREAD, warm_start, word_vectors
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
@@ -36,7 +36,7 @@ def test_word_vectors_are_the_singular_vectors_of_tf_idf():
 def test_adapters_see_how_events_differ(switches):
     profiles = made_up_profiles(80)
     training = TrainingConfig(profiles_per_step=60)
-    config, _, examples, _ = prepare(profiles, made_up_pairs(profiles), network_config(**switches), training)
+    config, _, examples, _ = prepare_dataset(profiles, made_up_pairs(profiles), network_config(**switches), training)
     torch.manual_seed(0)
     network = InstructUE(config)
     users = np.arange(60)
@@ -56,7 +56,7 @@ def test_adapters_see_how_events_differ(switches):
 
 def test_the_tabular_token_begins_as_principal_components_and_is_looked_at():
     profiles = made_up_profiles(80)
-    config, _, examples, _ = prepare(profiles, made_up_pairs(profiles), network_config(), TrainingConfig())
+    config, _, examples, _ = prepare_dataset(profiles, made_up_pairs(profiles), network_config(), TrainingConfig())
     torch.manual_seed(0)
     network, users = InstructUE(config), np.arange(60)
     warm_start(network, examples, users, tabular_attention=9.0)
@@ -87,7 +87,7 @@ def test_the_tabular_token_begins_as_principal_components_and_is_looked_at():
 def test_an_untrained_network_hands_on_what_words_say():
     """Users who share an interest lie closer than others before a single step, and do not from random weights."""
     profiles = made_up_profiles(120)
-    config, tokenizers, examples, _ = prepare(
+    config, tokenizers, examples, _ = prepare_dataset(
         profiles, made_up_pairs(profiles), network_config(), TrainingConfig(profiles_per_step=100)
     )
     torch.manual_seed(0)
