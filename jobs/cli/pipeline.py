@@ -22,6 +22,7 @@ from jobs.config.deployment import Deployment
 from jobs.console import output
 from jobs.lake.errors import as_user_error
 from model.errors import InstructUEError
+from model.progress import Progress
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -41,10 +42,10 @@ class Steps:
     seconds: list[tuple[str, float]] = field(default_factory=list)
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[output.Told]:
+    def __call__(self, name: str) -> Iterator[Progress]:
         begin = time.monotonic()
-        with output.step(name) as told:
-            yield told
+        with output.step(name) as progress:
+            yield progress
         self.seconds.append((name, time.monotonic() - begin))
 
     def table(self) -> RenderableType:
@@ -61,18 +62,18 @@ def first_day(deployment: Deployment, as_of: date, step: Steps, *, train_steps: 
         from jobs.profiles.assemble import assemble
         from jobs.userqa.userqa import userqa
 
-        with step(f"assemble {as_of}") as told, watch_spark(session, told):
+        with step(f"assemble {as_of}") as progress, watch_spark(session, progress):
             assemble(session, deployment, as_of)
-        with step("userqa: questions and answers") as told, watch_spark(session, told):
+        with step("userqa: questions and answers") as progress, watch_spark(session, progress):
             userqa(session, deployment)
         evaluated = train_and_evaluate(deployment, step, train_steps)
         from jobs.serving.embed import embed
         from jobs.serving.publish import publish
 
-        with step(f"embed {as_of}") as told, watch_spark(session, told):
+        with step(f"embed {as_of}") as progress, watch_spark(session, progress):
             embed(session, deployment, as_of)
-        with step(f"publish {as_of}") as told:
-            publish(session, deployment, as_of, told)
+        with step(f"publish {as_of}") as progress:
+            publish(session, deployment, as_of, progress)
     return evaluated
 
 
@@ -82,12 +83,12 @@ def train_and_evaluate(deployment: Deployment, step: Steps, train_steps: int | N
     from jobs.training.export import export
     from jobs.training.train import train
 
-    with step("train") as told:
-        train(deployment, steps=train_steps, seed=seed, told=told)
+    with step("train") as progress:
+        train(deployment, steps=train_steps, seed=seed, progress=progress)
     with step("export to ONNX, through its gates"):
         export(deployment)
-    with step("evaluate") as told:
-        return evaluate(deployment, told=told)
+    with step("evaluate") as progress:
+        return evaluate(deployment, progress=progress)
 
 
 def ask(deployment: Deployment, scenario: str, step: Steps) -> list[RenderableType]:
@@ -145,15 +146,15 @@ def chatter_to(log: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        told = error if isinstance(error, InstructUEError) else as_user_error(error)
-        if told is None:
+        user_error = error if isinstance(error, InstructUEError) else as_user_error(error)
+        if user_error is None:
             traceback.print_exc()
         _flush()
         for number, original in kept.items():
             os.dup2(original, number)
-        if told is None and isinstance(error, Exception):
+        if user_error is None and isinstance(error, Exception):
             raise PipelineError(f"{type(error).__name__}: {error}; {log} has the whole") from error
-        raise told or error from None
+        raise user_error or error from None
     _flush()
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -21,9 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from model.progress import Progress
 
 if TYPE_CHECKING:
     from jobs.evaluation.evaluate import EvaluationResult
@@ -37,19 +40,17 @@ SHOWN = 6
 """Items of a long list that a person is shown."""
 EVERY = 30.0
 """Seconds between two lines about a step where there is no terminal to draw on."""
-Told = Callable[[int, int], None]
-"""Takes how much is done and how much there is."""
 
 
 @contextmanager
-def step(name: str) -> Iterator[Told]:
+def step(name: str) -> Iterator[Progress]:
     """Show that `name` is running, how far it is, and how long it took; on stderr, so that stdout is the answer's.
 
     What a library prints to stdout meanwhile goes to stderr too.
     """
     begin = time.monotonic()
-    with redirect_stdout(sys.stderr), _drawn(name) if err.is_terminal else _written(name, begin) as told:
-        yield told
+    with redirect_stdout(sys.stderr), _drawn(name) if err.is_terminal else _written(name, begin) as progress:
+        yield progress
     took = elapsed(time.monotonic() - begin)
     if err.is_terminal:
         err.print(Text.assemble(("✓", "green"), f" {name}  ", (took, "dim")))
@@ -58,11 +59,11 @@ def step(name: str) -> Iterator[Told]:
 
 
 @contextmanager
-def _drawn(name: str) -> Iterator[Told]:
+def _drawn(name: str) -> Iterator[Progress]:
     """A line of a terminal that is drawn again and again, and leaves nothing behind."""
     # Where our console has a file of its own, what others print has been sent elsewhere on purpose.
     shared = err.file is sys.stderr
-    bar = Progress(
+    bar = ProgressBar(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
@@ -79,7 +80,7 @@ def _drawn(name: str) -> Iterator[Told]:
 
 
 @contextmanager
-def _written(name: str, begin: float) -> Iterator[Told]:
+def _written(name: str, begin: float) -> Iterator[Progress]:
     """A line now and then, so that a log shows that the step lives."""
     far, over = [""], Event()
 
@@ -87,14 +88,14 @@ def _written(name: str, begin: float) -> Iterator[Told]:
         while not over.wait(EVERY):
             err.print(f"{name}: {far[0]}{elapsed(time.monotonic() - begin)} so far", markup=False)
 
-    def told(done: int, total: int) -> None:
+    def progress(done: int, total: int) -> None:
         far[0] = f"{done:,} of {total:,}, "
 
     err.print(f"{name} ...", markup=False)
     thread = Thread(target=write, name="step", daemon=True)
     thread.start()
     try:
-        yield told
+        yield progress
     finally:
         over.set()
         thread.join()

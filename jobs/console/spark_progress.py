@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
@@ -10,12 +10,14 @@ from typing import Any
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
+from model.progress import Progress
+
 EVERY = 0.5
 """Seconds between two looks."""
 
 
 @contextmanager
-def watch_spark(spark: SparkSession, told: Callable[[int, int], None]) -> Iterator[None]:
+def watch_spark(spark: SparkSession, progress: Progress) -> Iterator[None]:
     """Tell, while the block runs, how many tasks of the Spark jobs that it has started are done, and of how many.
 
     Spark plans a job when it comes to it, so the number of tasks grows until the last job has begun.
@@ -27,7 +29,7 @@ def watch_spark(spark: SparkSession, told: Callable[[int, int], None]) -> Iterat
             ended = False
             while not ended:
                 ended = over.wait(EVERY)
-                told(*tasks.count())
+                progress(*tasks.count())
         except (Py4JError, OSError):
             return  # The JVM has gone: what runs in the block fails with it and says more.
 

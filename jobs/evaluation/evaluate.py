@@ -27,6 +27,7 @@ from jobs.training.labels import LabelledUsers, labelled_profiles, read_labels
 from jobs.training.registry import open_release, releases_folder, tuned_scenarios
 from model.atomic_write import atomic_write
 from model.errors import InstructUEError
+from model.progress import Progress, no_progress
 from model.serving.onnx_runtime import Runtime
 from model.training.probe import SPLITS, ProbeError, ProbeResult, probe, probe_baseline, split_seeds
 
@@ -80,7 +81,7 @@ def evaluate(
     release: str | Path | None = None,
     rivals: bool = True,
     halves: int = SPLITS,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> EvaluationResult:
     """Probe every scenario that has labels; the figures are also written beside the releases.
 
@@ -92,7 +93,7 @@ def evaluate(
         Whether to fit the rivals too, which takes most of the time.
     halves : int
         How often the users are halved; the first five are always the same.
-    told : callable
+    progress : callable
         Takes how many probes are done, and of how many.
 
     Raises
@@ -122,7 +123,7 @@ def evaluate(
         salts = {group.scenario: split_seeds(halves) for group in groups}
         salts |= {name: (facts["salt"],) for name, facts in learned.items()}
         results, failed = _probe_all(
-            groups, vectors_UKH, _by_hand(deployment, profiles) if rivals else None, salts, told
+            groups, vectors_UKH, _by_hand(deployment, profiles) if rivals else None, salts, progress
         )
         run.model_version, run.rows_in = found.model_version, sum(len(table) for table in labels.values())
         run.left_out = {f"{name}: no profile": count for name, count in left_out.items() if count}
@@ -170,7 +171,7 @@ def _probe_all(
     vectors_UKH: NDArray[np.float32],
     by_hand: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
     salts: dict[str, tuple[str, ...]],
-    told: Callable[[int, int], None],
+    progress: Progress,
 ) -> tuple[Results, dict[str, str]]:
     """By scenario and method, each on a core of its own; and why, for each scenario that could not be probed."""
     work = []
@@ -180,7 +181,7 @@ def _probe_all(
         if by_hand is not None:
             given += [(probe, by_hand[0][group.row_U]), (probe_baseline, by_hand[1][group.row_U])]
         work += [(group, method, fit, features) for method, (fit, features) in zip(METHODS, given, strict=False)]
-    told(0, len(work))
+    progress(0, len(work))
     results: Results = {}
     failed: dict[str, str] = {}
     fitted = Parallel(n_jobs=-1, return_as="generator", max_nbytes="1M")(
@@ -191,7 +192,7 @@ def _probe_all(
             results[group.scenario, method] = result
         else:
             failed.setdefault(group.scenario, result)
-        told(done, len(work))
+        progress(done, len(work))
     return {key: result for key, result in results.items() if key[0] not in failed}, failed
 
 

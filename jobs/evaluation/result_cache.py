@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model.atomic_write import atomic_write
+from model.progress import Progress
 
 FORMAT = 2
 """Raised when what a cell holds comes to mean something else."""
@@ -54,19 +55,17 @@ class Cell:
         return folder / f"{self.digest}.json"
 
 
-def run(
-    cells: Sequence[Cell], folder: Path, *, log: Callable[[str], None], told: Callable[[int, int], None]
-) -> list[Any]:
+def run(cells: Sequence[Cell], folder: Path, *, log: Callable[[str], None], progress: Progress) -> list[Any]:
     """What every cell found, in their order; those that were done before are read, the others done one by one."""
     found = [cell.read(folder) for cell in cells]
     done = sum(one is not None for one in found)
     if done:
         log(f"{done} of {len(cells)} cells were done before")
-    told(done, len(cells))
+    progress(done, len(cells))
     for number, cell in enumerate(cells):
         if found[number] is None:
             log(f"cell {done + 1} of {len(cells)}: {cell.name}")
             found[number] = cell.do(folder)
             done += 1
-            told(done, len(cells))
+            progress(done, len(cells))
     return found

@@ -6,7 +6,7 @@ so it may be compared with every vector that the release has made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from jobs.training.labels import check_assembled
 from jobs.training.registry import open_release
 from model.data.profiles import Floats
 from model.errors import InstructUEError
+from model.progress import Progress, no_progress
 from model.serving.onnx_runtime import Runtime
 from model.serving.release import Release
 
@@ -125,7 +126,7 @@ def ask_all(
     *,
     as_of: date | None = None,
     release: str | Path | None = None,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> AllAsked:
     """Write every user's answer and embedding into a Delta table; the same instruction and day replace their rows.
 
@@ -135,7 +136,7 @@ def ask_all(
         A name in the lake, or a path or URI.
     as_of : date, optional
         The day whose latest profiles are asked; None: the last that was assembled.
-    told : callable
+    progress : callable
         Takes how many users are done, and of how many.
 
     Raises
@@ -154,8 +155,8 @@ def ask_all(
         profiles = _latest(deployment, day)
         if not len(profiles):
             raise AskError(f"nobody has a profile at {day}: run `instructue assemble --as-of {day}`")
-        told(0, len(profiles))
-        rows = pa.concat_tables(_rows(asking, profiles, day, told))
+        progress(0, len(profiles))
+        rows = pa.concat_tables(_rows(asking, profiles, day, progress))
         quoted = asking.instruction.replace("'", "''")
         run.replacing()
         delta.replace_rows(path, rows, f"day = '{day.isoformat()}' AND instruction = '{quoted}'")
@@ -207,7 +208,7 @@ def _latest(deployment: Deployment, day: date, users: Sequence[str] | None = Non
     return latest.filter(pc.is_valid(latest["profile_hash"]))
 
 
-def _rows(asking: _Asking, profiles: pa.Table, day: date, told: Callable[[int, int], None]) -> Iterator[pa.Table]:
+def _rows(asking: _Asking, profiles: pa.Table, day: date, progress: Progress) -> Iterator[pa.Table]:
     for start in range(0, len(profiles), USERS_PER_BATCH):
         part = profiles.slice(start, USERS_PER_BATCH)
         words, vectors_UKH = asking(part)
@@ -225,7 +226,7 @@ def _rows(asking: _Asking, profiles: pa.Table, day: date, told: Callable[[int, i
             ],
             schema=SCHEMA,
         )
-        told(start + users, len(profiles))
+        progress(start + users, len(profiles))
 
 
 def _answers(deployment: Deployment, table: str) -> str:

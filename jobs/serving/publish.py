@@ -9,7 +9,7 @@ online, written before the store is, so that a user deleted from every table is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -26,6 +26,7 @@ from feature_repo.views import TABLE, columns, features
 from jobs.config.deployment import Deployment
 from jobs.lake import run_log, spark_tables
 from model.errors import InstructUEError
+from model.progress import Progress, no_progress
 
 ONLINE_USERS = "online_users"
 Item = TypeVar("Item")
@@ -57,12 +58,7 @@ class Published:
     seconds: float
 
 
-def publish(
-    spark: SparkSession,
-    deployment: Deployment,
-    as_of: date,
-    told: Callable[[int, int], None] = lambda done, total: None,
-) -> Published:
+def publish(spark: SparkSession, deployment: Deployment, as_of: date, progress: Progress = no_progress) -> Published:
     """Write a day of `user_vectors` and bring the online store to the table's latest rows.
 
     The online store is left alone, and `held_back` says why, while a later day was made from the day as it was
@@ -70,7 +66,7 @@ def publish(
 
     Parameters
     ----------
-    told
+    progress
         Called with the users compared so far and their number.
 
     Raises
@@ -91,7 +87,7 @@ def publish(
             rows.unpersist()
         held_back = _held_back(spark, deployment, later)
         with translate_store_errors(deployment):
-            done = {} if held_back else serve(spark, deployment, told)
+            done = {} if held_back else serve(spark, deployment, progress)
         run.details |= {"held_back": held_back, **done}
     return Published(
         as_of=as_of, users=users, replaced=replaced, held_back=held_back, seconds=time.monotonic() - started, **done
@@ -132,9 +128,7 @@ def whole_rows(embeddings: DataFrame, deployment: Deployment, as_of: date) -> Da
     return vectors.groupBy("user_id").agg(*cells, rows_in).withColumn("as_of", spark_tables.midnight_column(as_of))
 
 
-def serve(
-    spark: SparkSession, deployment: Deployment, told: Callable[[int, int], None] = lambda done, total: None
-) -> dict[str, int]:
+def serve(spark: SparkSession, deployment: Deployment, progress: Progress = no_progress) -> dict[str, int]:
     """Bring the online store to the latest rows of `user_vectors`; counts of users online, written and cleared.
 
     Raises
@@ -161,7 +155,7 @@ def serve(
         project = deployment.store.project
         users = rows.select(F.lit(project).alias("project"), "user_id")
         gone = _list_first(spark, users, project, deployment.table(ONLINE_USERS))
-        written = _write(view, _online_rows(rows, names), total, told)
+        written = _write(view, _online_rows(rows, names), total, progress)
         cleared = _clear(view, gone)
         if gone:
             (
@@ -231,7 +225,7 @@ def _online_rows(rows: DataFrame, names: list[str]) -> Iterator[OnlineRow]:
         )
 
 
-def _write(view: OnlineView, wanted: Iterator[OnlineRow], total: int, told: Callable[[int, int], None]) -> int:
+def _write(view: OnlineView, wanted: Iterator[OnlineRow], total: int, progress: Progress) -> int:
     """Write the rows that differ from what is online; their number."""
     compared = written = 0
     for batch in _batches(wanted):
@@ -239,7 +233,7 @@ def _write(view: OnlineView, wanted: Iterator[OnlineRow], total: int, told: Call
         differing = [row for row, online in zip(batch, there, strict=True) if not row.same(online)]
         _write_and_read_back(view, differing)
         compared, written = compared + len(batch), written + len(differing)
-        told(compared, total)
+        progress(compared, total)
     return written
 
 

@@ -27,6 +27,7 @@ from jobs.lake.run_log import RunRecord
 from jobs.training.registry import check_vector_spec, checkpoints_folder, set_current_checkpoint
 from model.atomic_write import atomic_write
 from model.data.config import BackboneConfig, Category, EncoderConfig, EventSource, NetworkConfig, Number, Tabular
+from model.progress import Progress, no_progress
 from model.training.training_config import TrainingConfig
 
 Part = TypeVar("Part", EncoderConfig, BackboneConfig)
@@ -60,7 +61,7 @@ def train(
     steps: int | None = None,
     seed: int = 0,
     log: Callable[[str], None] = print,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> Trained:
     """Train a network as the deployment file says, or go on where a killed run stopped.
 
@@ -72,7 +73,7 @@ def train(
         Decides the weights and the batches.
     log : callable
         Takes a line of text now and then.
-    told : callable
+    progress : callable
         Takes how many steps are done, and of how many.
 
     Raises
@@ -105,7 +106,7 @@ def train(
             folder,
             seed=seed,
             log=log,
-            told=told,
+            progress=progress,
         )
         if first:
             set_current_checkpoint(deployment, folder)

@@ -6,7 +6,6 @@ of the probe's first salt, so that the score half of that salt remains for an ho
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -24,6 +23,7 @@ from jobs.training.labels import labelled_profiles, read_labels
 from jobs.training.registry import open_release, releases_folder, source_checkpoint
 from jobs.training.registry import tuned_scenarios as tuned_before
 from model.errors import InstructUEError
+from model.progress import Progress, no_progress
 from model.serving import release as releases
 from model.training.probe import SPLIT_SEEDS, fit_half
 
@@ -69,7 +69,7 @@ def tune(
     seed: int = 0,
     from_checkpoint: Path | None = None,
     config: TuningConfig | None = None,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> TunedScenario:
     """Tune a scenario's instruction on some of its labels, and point the jobs at the release with it.
 
@@ -83,7 +83,7 @@ def tune(
         A checkpoint's folder; None: the one that the current release came from.
     config : TuningConfig, optional
         How it learns; None: the defaults.
-    told : callable
+    progress : callable
         Takes how many steps are done, and of how many.
 
     Raises
@@ -127,7 +127,7 @@ def tune(
             start_vectors(network, tokenizers, wanted.instruction),
             config=config,
             seed=seed,
-            told=told,
+            progress=progress,
         )
         names, counts = np.unique(group.label_U[chosen], return_counts=True)
         classes = {str(name): int(count) for name, count in zip(names, counts, strict=True)}

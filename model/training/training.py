@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from model.data.config import ConfigError, NetworkConfig
 from model.data.pairs import PairError
 from model.network.network import InstructUE
+from model.progress import Progress, no_progress
 from model.training.checkpoint import CONFIG_FILE, read_metrics, save_checkpoint
 from model.training.dataset import Batches, fingerprint, prepare_dataset
 from model.training.grad_cache import Reader, frozen_texts, processes, same_weights, trainable
@@ -46,7 +47,7 @@ def train(
     *,
     seed: int = 0,
     log: Callable[[str], None] = print,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> Path:
     """Train a network on question-answer pairs and write its checkpoint.
 
@@ -72,7 +73,7 @@ def train(
         Decides the weights and the batches.
     log
         Takes a line of text now and then.
-    told
+    progress
         Takes how many steps are done, and of how many.
 
     Returns
@@ -90,7 +91,7 @@ def train(
     """
     out, state = Path(out), processes()
     if not state.is_main_process:
-        log, told = _unheard, _unheard
+        log, progress = _unheard, no_progress
     config, tokenizers, examples, held_out = prepare_dataset(profiles, pairs, config, training)
     if training.patience is not None and training.steps and not len(held_out.profiles):
         raise ConfigError("patience waits for a validation loss, and no pair has the split 'validation': leave it out")
@@ -139,7 +140,7 @@ def train(
         journal = Journal(out, history, tracking)
     started, first = time.monotonic(), history.step
 
-    told(first, training.steps)
+    progress(first, training.steps)
     for step in range(first, training.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, training) * group["rate"]
@@ -148,7 +149,7 @@ def train(
         optimizer.step()
         history.note(losses)
         done = step + 1
-        told(done, training.steps)
+        progress(done, training.steps)
         scored = done % training.validate_every == 0 or done == training.steps
         if scored:
             history.validation.append({"step": done, **_validate(held_out_reader)})

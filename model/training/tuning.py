@@ -13,7 +13,7 @@ backbone (and of an embedding, unless there is a head).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ from model.errors import InstructUEError
 from model.network.inference import instruction_vectors
 from model.network.kv_cache import ProfileKVCache
 from model.network.network import InstructUE
+from model.progress import Progress, no_progress
 
 Bools = NDArray[np.bool_]
 
@@ -137,7 +138,7 @@ def tune(
     *,
     config: TuningConfig | None = None,
     seed: int = 0,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> Tuned:
     """Tune instruction vectors until the users of a class lie together and apart from the others (equation 6).
 
@@ -155,7 +156,7 @@ def tune(
         None: the defaults.
     seed
         Decides which shots are held out, and the batches.
-    told
+    progress
         Takes how many steps are done, and of how many.
 
     Raises
@@ -193,7 +194,7 @@ def tune(
             loss.backward(inputs=[vectors_IH])
             optimizer.step()
             schedule.step()
-            told(step + 1, config.steps)
+            progress(step + 1, config.steps)
     # Not by equation 6: held out too it goes on falling where a probe has long begun to lose.
     best = min(range(len(curve)), key=lambda look: curve[look].probe)
     gains = losses[0] - losses[best]

@@ -78,11 +78,16 @@ def ask(
         )
     deployment = read(config)
     if everybody:
-        with step("asking") as told:
+        with step("asking") as progress:
             from jobs.serving.ask import ask_all
 
             summary = ask_all(
-                deployment, instruction, str(table), as_of=as_of.date() if as_of else None, release=release, told=told
+                deployment,
+                instruction,
+                str(table),
+                as_of=as_of.date() if as_of else None,
+                release=release,
+                progress=progress,
             )
         show("ask", summary, json)
         return

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from jobs.config.deployment import Deployment
-    from jobs.console.output import Told
+    from model.progress import Progress
 
 AsOf = Annotated[
     datetime,
@@ -51,11 +51,11 @@ def assemble(
     [dim]instructue assemble --as-of 2026-01-01 --through 2026-01-07[/]
     """
 
-    def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
+    def job(spark: SparkSession, deployment: Deployment, day: date, progress: Progress) -> Any:
         from jobs.console.spark_progress import watch_spark
         from jobs.profiles.assemble import assemble
 
-        with watch_spark(spark, told):
+        with watch_spark(spark, progress):
             return assemble(spark, deployment, day, source_versions=source_versions)
 
     _daily("assemble", job, config, as_of, through, json)
@@ -73,11 +73,11 @@ def embed(
     [dim]instructue embed --as-of 2026-01-02[/]
     """
 
-    def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
+    def job(spark: SparkSession, deployment: Deployment, day: date, progress: Progress) -> Any:
         from jobs.console.spark_progress import watch_spark
         from jobs.serving.embed import embed
 
-        with watch_spark(spark, told):
+        with watch_spark(spark, progress):
             return embed(spark, deployment, day, release)
 
     _daily("embed", job, config, as_of, through, json)
@@ -89,10 +89,10 @@ def publish(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = Non
     [dim]instructue publish --as-of 2026-01-02[/]
     """
 
-    def job(spark: SparkSession, deployment: Deployment, day: date, told: Told) -> Any:
+    def job(spark: SparkSession, deployment: Deployment, day: date, progress: Progress) -> Any:
         from jobs.serving.publish import publish
 
-        return publish(spark, deployment, day, told)
+        return publish(spark, deployment, day, progress)
 
     _daily("publish", job, config, as_of, through, json)
 
@@ -112,7 +112,7 @@ def maintain(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
 
 def _daily(
     name: str,
-    job: Callable[[SparkSession, Deployment, date, Told], Any],
+    job: Callable[[SparkSession, Deployment, date, Progress], Any],
     config: Path,
     as_of: datetime,
     through: datetime | None,
@@ -125,6 +125,6 @@ def _daily(
     with spark_session(deployment) as spark:
         for number in range((last - as_of).days + 1):
             at = as_of.date() + timedelta(days=number)
-            with step(f"{name} {at}") as told:
-                summary = job(spark, deployment, at, told)
+            with step(f"{name} {at}") as progress:
+                summary = job(spark, deployment, at, progress)
             show(f"{name} {at}", summary, json)

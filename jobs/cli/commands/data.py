@@ -74,7 +74,7 @@ def check(
         from jobs.console.spark_progress import watch_spark
         from jobs.operations.check import check as job
 
-        with step("check") as told, watch_spark(spark, told):
+        with step("check") as progress, watch_spark(spark, progress):
             summary = job(spark, deployment, as_of.date() if as_of else None)
     if json:
         show("check", summary, json)
@@ -95,7 +95,7 @@ def userqa(config: Config = DEFAULT_CONFIG, source_versions: SourceVersions = Fa
         from jobs.console.spark_progress import watch_spark
         from jobs.userqa.userqa import userqa as job
 
-        with step("userqa") as told, watch_spark(spark, told):
+        with step("userqa") as progress, watch_spark(spark, progress):
             summary = job(spark, deployment, source_versions=source_versions)
     show("userqa", summary, json)
 

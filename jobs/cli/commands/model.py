@@ -29,11 +29,13 @@ def train(
 
         job(deployment, steps=steps, seed=seed)
         return
-    with step("train") as told:
+    with step("train") as progress:
         from jobs.console.output import err
         from jobs.training.train import train as job
 
-        summary = job(deployment, steps=steps, seed=seed, log=lambda line: err.print(line, markup=False), told=told)
+        summary = job(
+            deployment, steps=steps, seed=seed, log=lambda line: err.print(line, markup=False), progress=progress
+        )
     show("train", summary, json)
 
 
@@ -124,7 +126,7 @@ def evaluate(
         from jobs.evaluation.studies.registry import study
 
         for kind in kinds:
-            with step(f"evaluate: {kind}") as told:
+            with step(f"evaluate: {kind}") as progress:
                 found, folder = study(
                     deployment,
                     kind,
@@ -133,7 +135,7 @@ def evaluate(
                     scenarios=scenarios or (),
                     shots=tunings,
                     only=only or (),
-                    told=told,
+                    progress=progress,
                     log=lambda line: err.print(line, markup=False),
                 )
             if json:
@@ -141,11 +143,11 @@ def evaluate(
             else:
                 out.print(found.shown(folder))
         return
-    with step("evaluate") as told:
+    with step("evaluate") as progress:
         from jobs.evaluation.evaluate import evaluate as job
         from model.training.probe import SPLITS
 
-        summary = job(deployment, release=release, rivals=rivals, halves=halves or SPLITS, told=told)
+        summary = job(deployment, release=release, rivals=rivals, halves=halves or SPLITS, progress=progress)
     if json:
         show("evaluate", summary, json)
         return
@@ -202,10 +204,10 @@ def tune(
     [dim]instructue tune --scenario food --shots 256[/]
     """
     deployment = read(config)
-    with step(f"tune {scenario}") as told:
+    with step(f"tune {scenario}") as progress:
         from jobs.training.tune import tune as job
 
-        summary = job(deployment, scenario, shots=shots, seed=seed, from_checkpoint=checkpoint, told=told)
+        summary = job(deployment, scenario, shots=shots, seed=seed, from_checkpoint=checkpoint, progress=progress)
     show(f"tune {scenario}", summary, json)
 
 

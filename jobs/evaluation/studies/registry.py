@@ -15,6 +15,7 @@ from jobs.evaluation.studies.precision import precision
 from jobs.evaluation.studies.study import Study
 from jobs.evaluation.studies.table2 import table_2
 from jobs.evaluation.studies.unseen import unseen
+from model.progress import Progress, no_progress
 
 KINDS: dict[str, Callable[[Study], Result]] = {
     "table": table_2,
@@ -36,7 +37,7 @@ def study(
     shots: Sequence[int | None] = (None,),
     only: Sequence[str] = (),
     log: Callable[[str], None] = print,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> tuple[Result, Path]:
     """Make one evaluation, a training for each seed; return what was found and the folder in which it is kept.
 
@@ -56,7 +57,7 @@ def study(
         For the ablations: only these variants.
     log : callable
         Takes a line of text now and then.
-    told : callable
+    progress : callable
         Takes how many cells are done, and of how many.
 
     Raises
@@ -68,7 +69,7 @@ def study(
     """
     make = {"table": partial(table_2, shots=shots), "ablations": partial(ablations, only=only)}.get(kind, KINDS[kind])
     with Study.opened(
-        deployment, f"evaluate_{kind}", seeds=seeds, steps=steps, scenarios=scenarios, log=log, told=told
+        deployment, f"evaluate_{kind}", seeds=seeds, steps=steps, scenarios=scenarios, log=log, progress=progress
     ) as opened:
         found = make(opened)
         found.save(opened.folder)

@@ -33,6 +33,7 @@ from jobs.training.labels import LabelledUsers, labelled_profiles, read_labels
 from jobs.training.registry import releases_folder
 from jobs.training.train import TABLES, check_training, checkpoint_folder
 from model.errors import InstructUEError
+from model.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from model.data.text import Tokenizers
@@ -85,7 +86,7 @@ class Study:
     seeds: tuple[int, ...]
     steps: int | None
     log: Callable[[str], None]
-    told: Callable[[int, int], None]
+    progress: Progress
     _last: tuple[Path, Trained] | None = field(default=None, init=False)
 
     @classmethod
@@ -99,7 +100,7 @@ class Study:
         steps: int | None = None,
         scenarios: Sequence[str] = (),
         log: Callable[[str], None] = print,
-        told: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = no_progress,
     ) -> Iterator[Study]:
         """Open the labels, their profiles and what training reads; the run stands in `job_runs` under this name.
 
@@ -134,7 +135,7 @@ class Study:
                 seeds=tuple(range(seeds)),
                 steps=steps,
                 log=log,
-                told=told,
+                progress=progress,
             )
 
     @property
@@ -180,7 +181,7 @@ class Study:
 
     def run_cells(self, wanted: Sequence[Cell]) -> list[Any]:
         """What every cell found; each is kept in a file of its own once it is done."""
-        return result_cache.run(wanted, self.folder / CELLS, log=self.log, told=self.told)
+        return result_cache.run(wanted, self.folder / CELLS, log=self.log, progress=self.progress)
 
     def trained(self, plan: Plan, seed: int) -> Trained:
         """The network of a plan and seed, trained now if it was not before."""

@@ -88,7 +88,7 @@ def test_figures_are_those_of_the_profiles_as_of_the_label(labelled, tmp_path):
 def test_the_rivals_are_scored_on_the_same_users_and_all_is_written(labelled):
     deployment, _ = labelled
     seen = []
-    done = evaluate(deployment, told=lambda done, total: seen.append((done, total)))
+    done = evaluate(deployment, progress=lambda done, total: seen.append((done, total)))
     assert tuple(done.auc["food"]) == METHODS
     assert done.auc["food"]["by hand, regression"] > 0.9, "the interest stands in the texts"
     assert seen == [(number, 5) for number in range(6)]

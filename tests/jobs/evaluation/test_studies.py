@@ -50,10 +50,10 @@ def test_a_killed_run_goes_on_at_its_next_cell_and_a_finished_one_trains_nothing
 
     log = Log()
     with pytest.raises(KeyboardInterrupt):
-        study(shopped, "table", **FOOD_TABLE, log=log, told=kill)
+        study(shopped, "table", **FOOD_TABLE, log=log, progress=kill)
     assert len(log.trained) == 1
     seen, log = [], Log()
-    found, at = study(shopped, "table", **FOOD_TABLE, log=log, told=lambda *told: seen.append(told))
+    found, at = study(shopped, "table", **FOOD_TABLE, log=log, progress=lambda *told: seen.append(told))
     # For each seed a cell of universal and manual, and one tuned.
     assert log[0] == "2 of 4 cells were done before"
     assert (seen[0], seen[-1]) == ((2, 4), (4, 4))

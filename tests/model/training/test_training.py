@@ -138,7 +138,7 @@ def test_a_killed_run_goes_on_the_same_curve(
     # The tables are read again, in another order.
     turned = profiles.take(np.arange(len(profiles))[::-1]), pairs.take(np.arange(len(pairs))[::-1])
     steps: list[tuple[int, int]] = []
-    train(*turned, small(), training, killed, log=lines.append, told=lambda *done: steps.append(done))
+    train(*turned, small(), training, killed, log=lines.append, progress=lambda *done: steps.append(done))
     assert any("going on after step 4" in line for line in lines)
     assert steps == [(4, 7), (5, 7), (6, 7), (7, 7)]
     assert not list(killed.glob("state*"))
