@@ -91,7 +91,7 @@ def airflow_environment(deployment: Deployment) -> dict[str, str]:
         "INSTRUCTUE_CONFIG": str(deployment.path),
         "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}',
         # As in conf/demo.yaml, whose driver options come too late for a JVM that spark-submit has started.
-        "SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1",
+        "SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m",
     }
 
 

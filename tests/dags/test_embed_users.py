@@ -146,7 +146,7 @@ def airflow(lake: Deployment, tmp_path_factory: pytest.TempPathFactory) -> dict[
         tmp_path_factory.mktemp("airflow"),
         INSTRUCTUE_CONFIG=str(lake.path),
         INSTRUCTUE_DRIVER_MEMORY="1g",
-        SPARK_SUBMIT_OPTS="-XX:TieredStopAtLevel=1",
+        SPARK_SUBMIT_OPTS="-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m",
     )
     subprocess.run(
         [str(BIN / "airflow"), "db", "migrate"], env=environment, capture_output=True, check=True, timeout=300

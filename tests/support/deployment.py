@@ -44,7 +44,7 @@ DEPLOYMENT: dict[str, Any] = {
             # Many small queries, none hot: compiling them, by Spark or by Java, would cost more than it gives.
             "spark.sql.codegen.wholeStage": "false",
             "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m",
         },
     },
     "store": {"folder": "store"},
