@@ -23,6 +23,7 @@ from pyspark.sql import SparkSession
 from benchmarks import company, servers
 from benchmarks.report import Row, seconds, write
 from jobs.config.deployment import Deployment
+from jobs.console.text import count
 from jobs.lake import spark_tables
 from jobs.lake.delta import midnight
 from jobs.lake.session import get_session
@@ -115,7 +116,7 @@ def measure(spark: SparkSession, at: Path, online: dict[str, Any], users: int) -
     for size in SIZES:
         for name, read in reads.items():
             middle, late = milliseconds(read, everybody, scenarios, size)
-            told = f"{kind}: {name}, {size[0]} user(s) x {size[1]} scenario(s)"
+            told = f"{kind}: {name}, {count(size[0], 'user')} x {count(size[1], 'scenario')}"
             rows += [Row(name=f"{told}, p50", value=middle, unit="ms"), Row(name=f"{told}, p99", value=late, unit="ms")]
     return rows
 

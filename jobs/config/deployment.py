@@ -33,6 +33,7 @@ from jobs.config.sections import (
     require_items,
 )
 from jobs.config.validation import format_error
+from jobs.console.text import list_errors
 from model.data.config import RESERVED_NAMES, BackboneConfig, EncoderConfig
 from model.errors import InstructUEError
 from model.training.training_config import TrainingConfig
@@ -83,8 +84,7 @@ class Deployment(Section):
         except ValidationError as error:
             mistakes = [format_error(detail, KEYS) for detail in error.errors()] + mistakes
         if deployment is None or mistakes:
-            lines = "\n".join(f"  {words}" for words in mistakes)
-            raise DeploymentError(f"{path}: {len(mistakes)} mistake(s)\n{lines}")
+            raise DeploymentError(list_errors(path, [f"  {words}" for words in mistakes]))
         return deployment
 
     def resolve(self, location: str) -> str:

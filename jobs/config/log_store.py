@@ -10,6 +10,7 @@ from __future__ import annotations
 from urllib.parse import urlparse
 
 from jobs.config.deployment import Deployment
+from jobs.console.text import list_errors
 from model.errors import InstructUEError
 
 SAFE = frozenset({"", "file", "hdfs", "abfs", "abfss", "adl", "wasb", "wasbs", "gs"})
@@ -63,7 +64,7 @@ def require_safe_log_store(deployment: Deployment) -> None:
     """
     found = log_store_errors(deployment)
     if found:
-        lines = "\n".join(f"  {words}" for words in found)
+        lines = [f"  {words}" for words in found]
         raise LogStoreError(
-            f"{deployment.path}: {len(found)} mistake(s)\n{lines}\ndocs/deployment.md says more under `Object stores`"
+            f"{list_errors(deployment.path, lines)}\ndocs/deployment.md says more under `Object stores`"
         )

@@ -26,6 +26,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from jobs.console.text import count
 from model.progress import Progress
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def vectors(answers: Sequence[LookupResult], milliseconds: float) -> RenderableT
         if not answer.found:
             rows.append((answer.user_id, "not online", "", "", "", None, ""))
     columns = ("user", "scenario", "as of", "age", "model version", "width", "vector")
-    return table(f"{len(answers)} user(s) looked up online in {milliseconds:.1f} ms", columns, rows)
+    return table(f"{count(len(answers), 'user')} looked up online in {milliseconds:.1f} ms", columns, rows)
 
 
 def answers(instruction: str, found: Sequence[Said]) -> RenderableType:

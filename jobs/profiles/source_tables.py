@@ -32,6 +32,7 @@ from pyspark.sql.types import (
 
 from jobs.config.deployment import Deployment
 from jobs.config.sections import FIRST_DAY, LAST_DAY, Attributes, EventSource
+from jobs.console.text import list_errors
 from jobs.lake.delta import MissingTableError, absent_message
 from jobs.lake.errors import TableError
 from jobs.lake.spark_tables import SourceError, midnight_column
@@ -76,7 +77,7 @@ def open_sources(
             continue
         mistakes += _mistakes(tables[name].schema, table, [*needs, *(more or {}).get(name, ())])
     if mistakes:
-        raise SourceError(f"{deployment.path}: {len(mistakes)} mistake(s)\n" + "\n".join(mistakes))
+        raise SourceError(list_errors(deployment.path, mistakes))
     return tables
 
 

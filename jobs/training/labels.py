@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from jobs.config.deployment import Deployment
 from jobs.config.sections import Scenario
+from jobs.console.text import list_errors
 from jobs.lake import delta, run_log
 from jobs.lake.errors import translate_table_errors
 from jobs.training.registry import check_vector_spec
@@ -72,7 +73,7 @@ def read_labels(
                 wrong = _wrong_rows(table, scenario.name, yes_or_no)
         mistakes += [f"  {key}: {words}" for words in wrong]
     if mistakes:
-        raise LabelError(f"{deployment.path}: {len(mistakes)} mistake(s)\n" + "\n".join(mistakes))
+        raise LabelError(list_errors(deployment.path, mistakes))
     return tables
 
 

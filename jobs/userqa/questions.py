@@ -55,6 +55,7 @@ from pydantic import (
 from jobs.config import yaml_file
 from jobs.config.sections import Day, Integer, require_items
 from jobs.config.validation import suggest_fix
+from jobs.console.text import list_errors
 from model.errors import InstructUEError
 
 TABULAR = "tabular"
@@ -214,7 +215,7 @@ class Questions(Part):
         mistakes += _between(found, general)
         mistakes += [f"  {key}: unknown key; use {', '.join(KEYS)}" for key in content if key not in KEYS]
         if mistakes:
-            raise QuestionError(f"{path}: {len(mistakes)} mistake(s)\n" + "\n".join(mistakes))
+            raise QuestionError(list_errors(path, mistakes))
         return cls(questions=tuple(found), interests=interests, general=tuple(tuple(names) for names in general))
 
 

@@ -15,6 +15,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
+from jobs.console.text import list_errors
 from jobs.lake import spark_tables
 from jobs.lake.spark_tables import JobRun, TableError, job_run, midnight_column
 from jobs.profiles import source_tables
@@ -167,9 +168,7 @@ def _check(run: JobRun, asked: Questions, opened: Mapping[str, DataFrame], cut_o
             f"  userqa.as_of = {cut_offs[-1]}: after the earliest label's as_of {first_label}; name earlier cut-offs"
         )
     if mistakes:
-        raise QuestionError(
-            f"{deployment.resolve(deployment.userqa.questions)}: {len(mistakes)} mistake(s)\n" + "\n".join(mistakes)
-        )
+        raise QuestionError(list_errors(deployment.resolve(deployment.userqa.questions), mistakes))
     return max(ends.values())
 
 
@@ -183,7 +182,7 @@ def _first_label(run: JobRun) -> date | None:
         if not spark_tables.delta_exists(run.spark, run.deployment.table(table))
     ]
     if missing:
-        raise TableError(f"{run.deployment.path}: {len(missing)} mistake(s)\n" + "\n".join(missing))
+        raise TableError(list_errors(run.deployment.path, missing))
     firsts = [run.read(table).agg(F.min(F.to_date("as_of")).alias("first")).collect()[0]["first"] for table in named]
     return min((first for first in firsts if first), default=None)
 

@@ -183,14 +183,14 @@ def test_the_file_without_a_mistake_is_read(tmp_path: Path) -> None:
 def test_a_wrong_value_is_refused_with_its_key(wrong: str, key: Any, value: Any, tmp_path: Path) -> None:
     with refused(wrong) as caught:
         read(changed(key, value), tmp_path)
-    assert ": 1 mistake(s)\n" in str(caught.value)
+    assert ": 1 error\n" in str(caught.value)
 
 
 @pytest.mark.parametrize(("wrong", "template"), TEMPLATES)
 def test_a_template_names_columns_and_filters_and_nothing_else(wrong: str, template: Any, tmp_path: Path) -> None:
     with refused(wrong) as caught:
         read(changed("sources.0.template", template), tmp_path)
-    assert ": 1 mistake(s)\n" in str(caught.value)
+    assert ": 1 error\n" in str(caught.value)
 
 
 @pytest.mark.parametrize(("wrong", "content"), FILES)

@@ -88,7 +88,7 @@ def test_the_model_is_checked_with_the_rest(content, tmp_path):
     refused(
         content,
         tmp_path,
-        "7 mistake(s)",
+        "7 errors",
         "model.network.layer = 3: unknown key; did you mean 'layers'?",
         "model.network.encoder.widht = 3: unknown key; did you mean 'width'?",
         "model.network.backbone = ",

@@ -36,7 +36,7 @@ def test_brackets_in_data_are_data(capsys):
 
 
 def test_a_title_is_wider_than_its_table(capsys):
-    title = "1 user(s) looked up online in 1.2 ms"
+    title = "1 user looked up online in 1.2 ms"
     assert printed(capsys, output.table(title, ["n"], [(1,)]))[0] == title
     output.print_summary(title, {"n": 1})
     assert capsys.readouterr().out.splitlines()[0] == title

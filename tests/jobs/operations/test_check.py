@@ -311,7 +311,7 @@ def test_empty_tables_are_told_as_such(spark, deployment, capsys):
 def test_missing_tables_are_told_all_at_once(spark, deployment):
     with pytest.raises(SourceError) as refused:
         check(spark, deployment())
-    assert "2 mistake(s)" in str(refused.value)
+    assert "2 errors" in str(refused.value)
     assert "sources.search.table = searches: there is no Delta table at" in str(refused.value)
 
 

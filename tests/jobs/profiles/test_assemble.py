@@ -219,7 +219,7 @@ def test_a_wrong_mapping_is_refused_with_every_mistake(spark, deployment):
     with pytest.raises(SourceError) as refused:
         assemble(spark, d, DAY1)
     message = str(refused.value)
-    assert "4 mistake(s)" in message
+    assert "4 errors" in message
     assert "sources.bill.user = customer: table bills has no such column; use one of bill_id, user_id" in message
     assert "sources.search.time = searched_at: column of searches is boolean; name a column of timest" in message
     assert "sources.search.template = query: column of searches is array<bigint>" in message

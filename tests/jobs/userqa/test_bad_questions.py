@@ -114,14 +114,14 @@ def test_the_file_without_a_mistake_is_read(tmp_path: Path) -> None:
 def test_a_wrong_question_is_refused(wrong: str, changes: dict[str, Any], tmp_path: Path) -> None:
     with refused(wrong) as caught:
         read({"questions": [question(changes)], "themes": {"tea": THEME}}, tmp_path)
-    assert ": 1 mistake(s)\n" in str(caught.value)
+    assert ": 1 error\n" in str(caught.value)
 
 
 @pytest.mark.parametrize(("wrong", "rest"), REST)
 def test_a_wrong_block_beside_the_questions_is_refused(wrong: str, rest: dict[str, Any], tmp_path: Path) -> None:
     with refused(wrong) as caught:
         read({"questions": [GOOD], **rest}, tmp_path)
-    assert ": 1 mistake(s)\n" in str(caught.value)
+    assert ": 1 error\n" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_wrong_block_beside_the_questions_is_refused(wrong: str, rest: dict[st
 def test_a_wrong_list_of_questions_is_refused(wrong: str, asked: list[Any], tmp_path: Path) -> None:
     with refused(wrong) as caught:
         read({"questions": asked}, tmp_path)
-    assert ": 1 mistake(s)\n" in str(caught.value)
+    assert ": 1 error\n" in str(caught.value)
 
 
 @pytest.mark.parametrize(("wrong", "content"), FILES)

@@ -448,7 +448,7 @@ def test_questions_that_do_not_fit_are_refused_all_at_once(spark, lived):
         userqa(spark, deploy(folder, **CHANGES))
     message = str(refused.value)
     for words in (
-        "6 mistake(s)",
+        "6 errors",
         "a.days = 31: asked as of 2025-02-01, its window ends on 2025-03-04, after the "
         "earliest label's as_of 2025-03-03",
         "b.where = colour = 'red'",

@@ -1,0 +1,15 @@
+"""Wording that messages share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 user`, `2,000 users`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def list_errors(subject: object, lines: Sequence[str]) -> str:
+    """Return `conf/demo.yaml: 2 errors` and below it the errors, a line each."""
+    return "\n".join([f"{subject}: {count(len(lines), 'error')}", *lines])
