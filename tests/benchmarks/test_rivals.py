@@ -29,10 +29,9 @@ from jobs.training.registry import checkpoints_folder, releases_folder, set_curr
 from model.data.config import EventSource, Tabular
 from model.data.text import TokenIds
 from model.training.probe import probe
-from tests.jobs.evaluation.test_evaluate import label, write_labels
-from tests.jobs.training.test_export import write
 from tests.support import shop
 from tests.support.made_up import AS_OF, made_up_profiles, network_config
+from tests.support.training_tables import label_row, write_day, write_labels
 
 LIFESTREAM = Path(os.environ.get("LIFESTREAM_PYTHON", sequences.DEFAULT_PYTHON))
 CONFIG = replace(
@@ -282,11 +281,11 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
             row | {name: [event for event in row[name] if event["event_time"] < cut_off] for name in ("bill", "search")}
             for row in made_up_profiles(90, seed=5).to_pylist()
         ]
-        write(made, "training_profiles", pa.Table.from_pylist(known, made_up_profiles(1).schema), day)
-    write(made, "training_profiles", made_up_profiles(7), shop.DAY3)
+        write_day(made, "training_profiles", pa.Table.from_pylist(known, made_up_profiles(1).schema), day)
+    write_day(made, "training_profiles", made_up_profiles(7), shop.DAY3)
     labelled = made_up_profiles(90, seed=3)
-    write(made, "user_profiles", labelled, shop.DAY2)
-    write_labels(made, "labels", [label(row["user_id"], int(row["interest"] < 3)) for row in labelled.to_pylist()])
+    write_day(made, "user_profiles", labelled, shop.DAY2)
+    write_labels(made, "labels", [label_row(row["user_id"], int(row["interest"] < 3)) for row in labelled.to_pylist()])
     return made
 
 
@@ -340,7 +339,7 @@ def test_the_comparison_is_evaluates_and_a_finished_cell_is_kept(deployment: Dep
     assert "CoLES" not in markdown
 
     # Of other tables it is done again.
-    write(deployment, "training_profiles", made_up_profiles(2), date(2025, 1, 5))
+    write_day(deployment, "training_profiles", made_up_profiles(2), date(2025, 1, 5))
     compare(asked(deployment, tmp_path, "regression"))
     assert "0.125 ±" not in (tmp_path / "rivals.md").read_text()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
 import deltalake
@@ -10,11 +10,10 @@ import pyarrow as pa
 
 from jobs.config.deployment import Deployment
 from jobs.evaluation.scores import Figure
-from tests.jobs.training.test_export import SMALL, write
 from tests.support import shop
 from tests.support.made_up import made_up_pairs, made_up_profiles
+from tests.support.training_tables import LABELS_AS_OF, LABELS_SCHEMA, SMALL_MODEL, write_day
 
-AT = datetime(2025, 3, 3, tzinfo=UTC)
 USERS = 100
 FOOD, FILMS = "Predict whether this user likes food and films.", "What films does this user like?"
 SCENARIOS = [
@@ -22,11 +21,10 @@ SCENARIOS = [
     {"name": "films", "instruction": FILMS, "labels": "labels"},
 ]
 FOOD_TABLE = {"seeds": 2, "shots": [16], "scenarios": ["food"]}
-NETWORK = SMALL["network"] | {"backbone": {"layers": 1, "width": 32, "heads": 2, "kv_heads": 2, "feedforward": 32}}
-MODEL = SMALL | {"network": NETWORK, "training": {"steps": 1, "profiles_per_step": 16, "encoder_rate": 0}}
-LABELS = pa.schema(
-    {"user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "scenario": pa.string(), "label": pa.int32()}
-)
+NETWORK = SMALL_MODEL["network"] | {
+    "backbone": {"layers": 1, "width": 32, "heads": 2, "kv_heads": 2, "feedforward": 32}
+}
+MODEL = SMALL_MODEL | {"network": NETWORK, "training": {"steps": 1, "profiles_per_step": 16, "encoder_rate": 0}}
 
 
 def company(at: Path, **changes) -> Deployment:
@@ -41,18 +39,18 @@ def make(at: Path, made: pa.Table) -> Deployment:
     """The company with training tables, these profiles and their labels, and no release."""
     deployment = company(at)
     asked = made_up_profiles(36, seed=7, events=8)
-    write(deployment, "training_profiles", asked, date(2025, 1, 1))
-    write(deployment, "userqa", made_up_pairs(asked), date(2025, 1, 1))
-    write(deployment, "user_profiles", made.drop_columns(["as_of"]), date(2025, 3, 2))
+    write_day(deployment, "training_profiles", asked, date(2025, 1, 1))
+    write_day(deployment, "userqa", made_up_pairs(asked), date(2025, 1, 1))
+    write_day(deployment, "user_profiles", made.drop_columns(["as_of"]), date(2025, 3, 2))
     labels = [
-        {"user_id": user["user_id"], "as_of": AT, "scenario": scenario, "label": int(value(user))}
+        {"user_id": user["user_id"], "as_of": LABELS_AS_OF, "scenario": scenario, "label": int(value(user))}
         for user in made.to_pylist()
         for scenario, value in (
             ("food", lambda user: user["interest"] < 3),
             ("films", lambda user: user["interest"] % 2),
         )
     ]
-    deltalake.write_deltalake(deployment.table("labels"), pa.Table.from_pylist(labels, LABELS))
+    deltalake.write_deltalake(deployment.table("labels"), pa.Table.from_pylist(labels, LABELS_SCHEMA))
     return deployment
 
 

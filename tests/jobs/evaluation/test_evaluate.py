@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 
 import deltalake
 import numpy as np
@@ -23,16 +23,12 @@ from jobs.training.registry import releases_folder, scenario_instructions
 from model.serving.release import ReleaseError
 from model.training.checkpoint import load_checkpoint
 from model.training.probe import probe
-from tests.jobs.training.test_export import write
 from tests.support import shop
 from tests.support.made_up import EVENT, made_up_profiles
+from tests.support.training_tables import LABELS_AS_OF, LABELS_SCHEMA, label_row, write_day, write_labels
 
 LABEL_DAY = date(2025, 3, 3)
-AT = datetime(2025, 3, 3, tzinfo=UTC)
 USERS = 120
-LABELS = pa.schema(
-    {"user_id": pa.string(), "as_of": pa.timestamp("us", "UTC"), "scenario": pa.string(), "label": pa.int32()}
-)
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +38,12 @@ def labelled(tmp_path_factory) -> tuple[Deployment, pa.Table]:
     shop.released(deployment, shop.checkpoint(tmp_path_factory.mktemp("checkpoint")))
     made = made_up_profiles(USERS, seed=3)
     stale = made_up_profiles(USERS, seed=4)
-    write(deployment, "user_profiles", stale, date(2025, 3, 1))
-    write(deployment, "user_profiles", made, date(2025, 3, 2))
-    write(deployment, "user_profiles", stale, date(2025, 3, 4))
-    labels = [label(row["user_id"], int(row["interest"] < 3)) for row in made.to_pylist()]
-    write_labels(deployment, "labels", [*labels, label("nobody")])
+    write_day(deployment, "user_profiles", stale, date(2025, 3, 1))
+    write_day(deployment, "user_profiles", made, date(2025, 3, 2))
+    write_day(deployment, "user_profiles", stale, date(2025, 3, 4))
+    labels = [label_row(row["user_id"], int(row["interest"] < 3)) for row in made.to_pylist()]
+    write_labels(deployment, "labels", [*labels, label_row("nobody")])
     return deployment, made
-
-
-def label(user: str, value: int = 1, scenario: str = "food") -> dict:
-    return {"user_id": user, "as_of": AT, "scenario": scenario, "label": value}
-
-
-def write_labels(deployment: Deployment, table: str, rows: list[dict]) -> None:
-    deltalake.write_deltalake(deployment.table(table), pa.Table.from_pylist(rows, LABELS))
 
 
 def test_figures_are_those_of_the_profiles_as_of_the_label(labelled, tmp_path):
@@ -131,7 +119,7 @@ def line_of_food(done: EvaluationResult) -> str:
 
 def test_a_scenario_that_cannot_be_probed_costs_the_others_nothing(labelled):
     deployment, made = labelled
-    write_labels(deployment, "film_labels", [label(row["user_id"], scenario="films") for row in made.to_pylist()])
+    write_labels(deployment, "film_labels", [label_row(row["user_id"], scenario="films") for row in made.to_pylist()])
     films = shop.SCENARIOS[1] | {"labels": "film_labels"}
     done = evaluate(shop.company(deployment.path.parent, scenarios=[shop.SCENARIOS[0], films]), rivals=False)
     assert done.auc.keys() == done.ks.keys() == {"food"}
@@ -150,7 +138,11 @@ def test_a_scenario_that_cannot_be_probed_costs_the_others_nothing(labelled):
     [
         ("user_id", pa.array([1, 2]), "column user_id is int64; write texts"),
         ("as_of", pa.array([LABEL_DAY] * 2), "column as_of is date32.*; write UTC timestamps"),
-        ("as_of", pa.array([AT, None], pa.timestamp("us", "UTC")), "1 rows of scenario 'food' have no as_of; fill it"),
+        (
+            "as_of",
+            pa.array([LABELS_AS_OF, None], pa.timestamp("us", "UTC")),
+            "1 rows of scenario 'food' have no as_of; fill it",
+        ),
         ("label", pa.array([1, None]), "1 rows of scenario 'food' have no label; fill it, or remove the rows"),
         ("label", pa.array([0.2, 0.7]), "column label is double; write whole numbers, 0 and 1"),
         ("label", pa.array([1, 3]), "scenario 'food' has labels such as 3; write 0 and 1"),
@@ -159,7 +151,7 @@ def test_a_scenario_that_cannot_be_probed_costs_the_others_nothing(labelled):
 )
 def test_labels_that_are_not_labels_are_refused_with_their_key(labelled, column, values, problem):
     deployment, _ = labelled
-    table = pa.Table.from_pylist([label("a"), label("b")], LABELS)
+    table = pa.Table.from_pylist([label_row("a"), label_row("b")], LABELS_SCHEMA)
     at = table.column_names.index(column)
     table = table.remove_column(at) if values is None else table.set_column(at, column, values)
     deltalake.write_deltalake(deployment.table("odd"), table, mode="overwrite", schema_mode="overwrite")

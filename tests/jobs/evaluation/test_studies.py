@@ -30,16 +30,16 @@ from model.data.config import EventSource
 from model.network.kv_cache import ProfileKVCache
 from model.training.probe import SPLIT_SEEDS, fit_half, nearest_class, probe
 from model.training.tuning import TuningError, start_vectors
-from tests.jobs.training.test_export import QUIET
 from tests.support.error_page import case, refused, row
 from tests.support.made_up import EVENT
-from tests.support.study_company import AT, FILMS, FOOD, FOOD_TABLE, LABELS, SCENARIOS, Log, company, means
+from tests.support.study_company import FILMS, FOOD, FOOD_TABLE, SCENARIOS, Log, company, means
+from tests.support.training_tables import LABELS_AS_OF, LABELS_SCHEMA, SILENT
 
 
 @pytest.fixture(scope="module")
 def opened(shopped):
     """A study of one seed, for what is tried beneath the commands."""
-    with Study.opened(shopped, "evaluate_test", seeds=1, **QUIET) as study:
+    with Study.opened(shopped, "evaluate_test", seeds=1, **SILENT) as study:
         yield study
 
 
@@ -71,9 +71,9 @@ def test_a_killed_run_goes_on_at_its_next_cell_and_a_finished_one_trains_nothing
 
 
 def test_a_seeds_network_is_that_of_train_and_its_figures_are_the_probes(shopped, made, opened):
-    done = train(shopped, seed=1, **QUIET)
+    done = train(shopped, seed=1, **SILENT)
     before = {path.name for path in checkpoints_folder(shopped).iterdir()}
-    found, _ = study(shopped, "table", **FOOD_TABLE, **QUIET)
+    found, _ = study(shopped, "table", **FOOD_TABLE, **SILENT)
     assert {path.name for path in checkpoints_folder(shopped).iterdir()} == before
     assert done.checkpoint.name in before
     vectors = opened.trained(opened.plan, 1).embed([None, FOOD], made.sort_by("user_id"))
@@ -99,15 +99,15 @@ def test_a_seeds_network_is_that_of_train_and_its_figures_are_the_probes(shopped
 def test_shuffled_labels_are_a_coin_toss(shopped, made, tmp_path):
     rng = np.random.default_rng(1)
     rows = [
-        {"user_id": user, "as_of": AT, "scenario": name, "label": int(rng.random() < 0.5)}
+        {"user_id": user, "as_of": LABELS_AS_OF, "scenario": name, "label": int(rng.random() < 0.5)}
         for user in made["user_id"].to_pylist()
         for name in ("food", "films")
     ]
-    deltalake.write_deltalake(shopped.table("shuffled"), pa.Table.from_pylist(rows, LABELS), mode="overwrite")
+    deltalake.write_deltalake(shopped.table("shuffled"), pa.Table.from_pylist(rows, LABELS_SCHEMA), mode="overwrite")
     path = shopped.path.parent / "shuffled.yaml"
     path.write_text(shopped.path.read_text().replace("labels: labels", "labels: shuffled"))
-    found, _ = study(Deployment.read(path), "table", seeds=1, shots=[16], **QUIET)
-    true, _ = study(shopped, "table", **FOOD_TABLE, **QUIET)
+    found, _ = study(Deployment.read(path), "table", seeds=1, shots=[16], **SILENT)
+    true, _ = study(shopped, "table", **FOOD_TABLE, **SILENT)
     # Over two scenarios and five overlapping halves of 50 users each the mean wanders by .05.
     assert all(abs(figures[ALL].mean - 0.5) < 0.13 for figures in means(found, "").values())
     assert means(true, "")["universal"][ALL].mean > 0.65
@@ -132,7 +132,7 @@ def test_tuning_sees_nothing_of_the_half_that_is_scored(opened):
 
 
 def test_vague_and_wrong_instructions_are_other_texts(shopped, opened, made):
-    found, _ = study(shopped, "precision", seeds=1, **QUIET)
+    found, _ = study(shopped, "precision", seeds=1, **SILENT)
     assert [*means(found, "")] == ["exact", "vague", "wrong", "universal"]
     assert len({FOOD, FILMS, *VAGUE}) == 2 + len(VAGUE)
     vectors = opened.trained(opened.plan, 0).embed([*VAGUE, FILMS], made.sort_by("user_id"))
@@ -153,7 +153,7 @@ def test_vague_and_wrong_instructions_are_other_texts(shopped, opened, made):
 
 
 def test_the_command_prints_and_tells_a_program(shopped, capsys, monkeypatch):
-    study(shopped, "precision", seeds=1, **QUIET)  # so that nothing is left to train
+    study(shopped, "precision", seeds=1, **SILENT)  # so that nothing is left to train
     for more, expected in (([], "AUC"), (["--json"], '{"name": "precision"')):
         monkeypatch.setattr(
             "sys.argv", ["instructue", "evaluate", "--precision", "--seeds", "1", "-c", str(shopped.path), *more]
@@ -172,11 +172,11 @@ def events(as_of: datetime, *days_and_texts: tuple[float, str]) -> list[dict]:
 
 def test_noise_by_hand():
     """Each of two users has one kind of event, so what is drawn is known: as many of the other's, as long ago."""
-    later = AT + timedelta(days=100)
+    later = LABELS_AS_OF + timedelta(days=100)
     rows = [
-        {"as_of": AT, "bill": events(AT, (40, "a"), (9.5, "b"), (9.5, "c")), "ages": {"bill": 3}},
+        {"as_of": LABELS_AS_OF, "bill": events(LABELS_AS_OF, (40, "a"), (9.5, "b"), (9.5, "c")), "ages": {"bill": 3}},
         {"as_of": later, "bill": events(later, (20, "x"), (20, "x"), (20, "x")), "ages": {"bill": 4}},
-        {"as_of": AT, "bill": [], "ages": {"bill": None}},
+        {"as_of": LABELS_AS_OF, "bill": [], "ages": {"bill": None}},
     ]
     table = pa.Table.from_pylist(
         rows,
@@ -195,7 +195,7 @@ def test_noise_by_hand():
         ("b", 3),
         ("c", 0),
     ]
-    assert first["bill"][0]["event_time"] == AT - timedelta(days=20)
+    assert first["bill"][0]["event_time"] == LABELS_AS_OF - timedelta(days=20)
     assert first["ages"] == {"bill": 3}
     assert len(second["bill"]) == 5
     assert [event["text"] for event in second["bill"]].count("x") == 3
@@ -230,16 +230,16 @@ def test_noise_is_the_share_of_what_is_read_and_never_the_users_own(made):
 
 
 def test_quality_against_noise_is_a_table_and_a_curve(shopped):
-    found, _ = study(shopped, "noise", seeds=1, scenarios=["food"], **QUIET)
+    found, _ = study(shopped, "noise", seeds=1, scenarios=["food"], **SILENT)
     for part in ("universal", "manual"):
         assert [*means(found, part)] == ["0%", "20%", "40%", "60%"]
-    table, _ = study(shopped, "table", seeds=1, scenarios=["food"], shots=[16], **QUIET)  # done before
+    table, _ = study(shopped, "table", seeds=1, scenarios=["food"], shots=[16], **SILENT)  # done before
     assert means(found, "manual")["0%"] == means(table, "")["manual"]
     assert found.pictures[0].read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_figure_is_a_picture_and_one_page_with_its_numbers(shopped):
-    found, at = study(shopped, "figure", seeds=1, **QUIET)
+    found, at = study(shopped, "figure", seeds=1, **SILENT)
     png, page = (at / name for name in ("figure_5.png", "figure_5.html"))
     assert found.pictures == (png, page)
     text = page.read_text()
@@ -261,7 +261,7 @@ def test_a_scenario_that_one_method_lacks_stands_in_no_mean():
 
 def test_too_few_shots_say_so(shopped):
     with pytest.raises(StudyError, match="2 shots are too few for 2 classes"):
-        study(shopped, "table", seeds=1, shots=[2], scenarios=["food"], **QUIET)
+        study(shopped, "table", seeds=1, shots=[2], scenarios=["food"], **SILENT)
 
 
 def test_a_user_of_the_figure_stands_for_one_scenario():
@@ -278,7 +278,7 @@ def test_a_user_of_the_figure_stands_for_one_scenario():
 
 def test_the_nearest_questions_are_left_out_of_training_and_no_others(shopped, monkeypatch):
     monkeypatch.setattr("jobs.evaluation.studies.unseen.NEAREST", 1)  # two questions are asked here
-    found, _ = study(shopped, "unseen", seeds=1, **QUIET)
+    found, _ = study(shopped, "unseen", seeds=1, **SILENT)
     left_out = found.data["left_out"]
     assert [*left_out["films"]] == ["What does this user like?"]
     trained = [json.loads(path.read_text()) for path in checkpoints_folder(shopped).glob("*/inputs.json")]
@@ -301,7 +301,7 @@ def test_nearness_is_of_rare_words():
 
 def relabelled(deployment: Deployment, name: str, rows: list[dict], labels: str) -> Deployment:
     """The same deployment with other labels of films; each scenario's table by `labels`."""
-    deltalake.write_deltalake(deployment.table(name), pa.Table.from_pylist(rows, LABELS), mode="overwrite")
+    deltalake.write_deltalake(deployment.table(name), pa.Table.from_pylist(rows, LABELS_SCHEMA), mode="overwrite")
     food, films = (scenario | {"labels": table} for scenario, table in zip(SCENARIOS, labels.split(), strict=True))
     path = deployment.path.parent / f"{name}.yaml"
     content = yaml.safe_load(deployment.path.read_text()) | {"scenarios": [food, films]}
@@ -311,7 +311,7 @@ def relabelled(deployment: Deployment, name: str, rows: list[dict], labels: str)
 
 def films(users: list[str], label: int | None = None) -> list[dict]:
     return [
-        {"user_id": user, "as_of": AT, "scenario": "films", "label": number % 2 if label is None else label}
+        {"user_id": user, "as_of": LABELS_AS_OF, "scenario": "films", "label": number % 2 if label is None else label}
         for number, user in enumerate(users)
     ]
 
@@ -319,11 +319,11 @@ def films(users: list[str], label: int | None = None) -> list[dict]:
 @row("labels of one class alone, over seeds")
 def test_a_scenario_that_cannot_be_probed_is_named_and_costs_the_others_nothing(wrong, shopped, made):
     deployment = relabelled(shopped, "ones", films(made["user_id"].to_pylist(), 1), "labels ones")
-    found, _ = study(deployment, "precision", seeds=1, **QUIET)
+    found, _ = study(deployment, "precision", seeds=1, **SILENT)
     assert means(found, "")["exact"].keys() == {"food", ALL}
     assert any(note.startswith("films was not probed: ") for note in found.notes)
     with refused(wrong):
-        study(deployment, "precision", seeds=1, scenarios=["films"], **QUIET)
+        study(deployment, "precision", seeds=1, scenarios=["films"], **SILENT)
 
 
 @pytest.mark.parametrize(
@@ -345,11 +345,11 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(wrong, ki
 @row("an evaluation over seeds where no scenario has labels")
 def test_without_labels_there_is_nothing_to_compare(wrong, tmp_path):
     with refused(wrong):
-        study(company(tmp_path, scenarios=[{"name": "films", "instruction": FILMS}]), "table", **QUIET)
+        study(company(tmp_path, scenarios=[{"name": "films", "instruction": FILMS}]), "table", **SILENT)
 
 
 @row("too few users for a figure")
 def test_a_figure_of_too_few_users_is_refused(wrong, shopped, made):
     few = relabelled(shopped, "few", films(made["user_id"].to_pylist()[:3]), "labels few")
     with refused(wrong):
-        study(few, "figure", seeds=1, **QUIET)
+        study(few, "figure", seeds=1, **SILENT)

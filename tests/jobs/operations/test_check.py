@@ -31,9 +31,9 @@ from jobs.training import registry
 from jobs.training.train import network_config
 from model.data.text import Tokenizers, train_event_tokenizer, train_language_tokenizer
 from model.serving import release
-from tests.jobs.profiles.test_assemble import CHANGES, DAY1, DAY2, make_lake, write
 from tests.support import literal
 from tests.support.deployment import DEPLOYMENT, deploy
+from tests.support.messy import CHANGES, DAY1, DAY2, make_lake, write
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 FOOD = "Predict whether this user will order food."

@@ -20,10 +20,10 @@ from model.serving.export import add_instructions, add_tuned, export
 from model.serving.onnx_runtime import load
 from model.serving.release import draft, read, set_current
 from model.training.checkpoint import load_checkpoint
-from tests.jobs.training.test_export import write
 from tests.support import shop
 from tests.support.error_page import refused, row
 from tests.support.made_up import made_up_profiles
+from tests.support.training_tables import write_day
 
 DAY1, DAY2 = date(2025, 3, 1), date(2025, 3, 2)
 FOOD = "Predict whether this user will order food."
@@ -34,8 +34,10 @@ USERS = 12
 def shared(tmp_path_factory) -> Deployment:
     """Twelve users, five of whom changed on the second day and one of whom has ended, and a release that can answer."""
     deployment = shop.company(tmp_path_factory.mktemp("asked"))
-    write(deployment, "user_profiles", made_up_profiles(USERS, seed=1), DAY1)
-    write(deployment, "user_profiles", pa.concat_tables([shop.profiles(5, seed=2), shop.ended(["user-00007"])]), DAY2)
+    write_day(deployment, "user_profiles", made_up_profiles(USERS, seed=1), DAY1)
+    write_day(
+        deployment, "user_profiles", pa.concat_tables([shop.profiles(5, seed=2), shop.ended(["user-00007"])]), DAY2
+    )
     trained = shop.checkpoint(checkpoints_folder(deployment) / "first")
     made = export(
         trained,

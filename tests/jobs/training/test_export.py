@@ -7,12 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import UTC, date, datetime
 from pathlib import Path
 
 import deltalake
 import numpy as np
-import pyarrow as pa
 import pytest
 import yaml
 
@@ -28,36 +26,11 @@ from tests.support import shop
 from tests.support.error_page import case, refused, row
 from tests.support.made_up import made_up_pairs, made_up_profiles
 from tests.support.pretrained import save_encoder
-
-CUT_OFF = date(2025, 1, 1)
-QUIET = {"log": lambda line: None}
-SMALL = {
-    "preset": "tiny",
-    "training": {"steps": 2, "profiles_per_step": 8},
-    "network": {
-        "shared_encoder": True,
-        "encoder": {"layers": 1, "width": 32, "heads": 2, "feedforward": 32},
-        "backbone": {"layers": 1},
-        "head": 24,
-    },
-}
+from tests.support.training_tables import CUT_OFF, SILENT, SMALL_MODEL, write_day
 
 
 def company(at, **changes) -> Deployment:
-    return shop.company(at, **{"model": SMALL} | changes)
-
-
-def write(deployment: Deployment, table: str, rows: pa.Table, day: date) -> None:
-    """Write a day of a table as the Spark jobs leave it."""
-    at = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    rows = rows.drop_columns([name for name in ("as_of", "interest") if name in rows.column_names])
-    rows = rows.append_column("as_of", pa.array([at] * len(rows), pa.timestamp("us", "UTC")))
-    deltalake.write_deltalake(
-        deployment.table(table),
-        rows.append_column("day", pa.array([day] * len(rows))),
-        mode="append",
-        partition_by=["day"],
-    )
+    return shop.company(at, **{"model": SMALL_MODEL} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +38,9 @@ def trained(tmp_path_factory) -> Deployment:
     """A deployment whose checkpoint is trained, for two steps."""
     deployment = company(tmp_path_factory.mktemp("trained"))
     made = made_up_profiles(40)
-    write(deployment, "training_profiles", made, CUT_OFF)
-    write(deployment, "userqa", made_up_pairs(made), CUT_OFF)
-    done = train(deployment, **QUIET)
+    write_day(deployment, "training_profiles", made, CUT_OFF)
+    write_day(deployment, "userqa", made_up_pairs(made), CUT_OFF)
+    done = train(deployment, **SILENT)
     assert (done.as_of, done.steps, done.profiles + 0 > 0) == (CUT_OFF, 2, True)
     return deployment
 
@@ -105,15 +78,15 @@ def test_training_on_a_broken_table_is_refused(wrong, trained, tmp_path):
     copied = Deployment.read(shutil.copytree(trained.path.parent, tmp_path / "copy") / trained.path.name)
     next(Path(copied.table("training_profiles")).rglob("*.parquet")).unlink()
     with refused(wrong):
-        train(copied, **QUIET)
+        train(copied, **SILENT)
     assert job(copied, "train")["status"] == "failed"
 
 
 def test_training_again_on_the_same_is_not_done_again(trained):
-    before = train(trained, **QUIET)
+    before = train(trained, **SILENT)
     weights = before.checkpoint / "model.safetensors"
     stamp = weights.stat().st_mtime_ns
-    again = train(trained, **QUIET)
+    again = train(trained, **SILENT)
     assert again.checkpoint == before.checkpoint
     assert weights.stat().st_mtime_ns == stamp
     run = job(trained, "train")
@@ -122,11 +95,11 @@ def test_training_again_on_the_same_is_not_done_again(trained):
 
 
 def test_another_training_takes_nothing_away(trained):
-    before = train(trained, **QUIET)
-    other = train(trained, steps=1, **QUIET)
+    before = train(trained, **SILENT)
+    other = train(trained, steps=1, **SILENT)
     assert other.checkpoint != before.checkpoint
     assert (before.checkpoint / "model.safetensors").exists()
-    assert train(trained, **QUIET).checkpoint == before.checkpoint
+    assert train(trained, **SILENT).checkpoint == before.checkpoint
 
 
 def test_other_weights_of_a_pretrained_model_are_another_training(trained, tmp_path):
@@ -136,10 +109,10 @@ def test_other_weights_of_a_pretrained_model_are_another_training(trained, tmp_p
     copied = shutil.copytree(trained.path.parent, tmp_path / "copy")
     (copied / trained.path.name).write_text(yaml.safe_dump(content))
     deployment = Deployment.read(copied / trained.path.name)
-    before = train(deployment, **QUIET).checkpoint
-    assert train(deployment, **QUIET).checkpoint == before
+    before = train(deployment, **SILENT).checkpoint
+    assert train(deployment, **SILENT).checkpoint == before
     save_encoder(encoder, "bert", seed=2)
-    assert train(deployment, **QUIET).checkpoint != before
+    assert train(deployment, **SILENT).checkpoint != before
     assert export(deployment).checkpoint != before
 
 
@@ -148,7 +121,7 @@ def test_two_processes_train_one_checkpoint(trained, tmp_path):
         Deployment.read(shutil.copytree(trained.path.parent, tmp_path / name) / trained.path.name)
         for name in ("lone", "shared")
     )
-    expected = train(lone, seed=3, **QUIET)
+    expected = train(lone, seed=3, **SILENT)
     run = subprocess.run(
         [
             sys.executable,
@@ -194,8 +167,8 @@ def test_the_deployment_decides_the_network_and_the_training(trained):
 def test_without_its_tables_it_names_the_job_that_makes_them(tmp_path):
     empty = company(tmp_path)
     with pytest.raises(TableError, match="run `instructue userqa` first"):
-        train(empty, **QUIET)
-    write(empty, "training_profiles", made_up_profiles(3), CUT_OFF)
+        train(empty, **SILENT)
+    write_day(empty, "training_profiles", made_up_profiles(3), CUT_OFF)
     with pytest.raises(NoCheckpointError, match="run `instructue train` first"):
         export(empty)
     assert job(empty, "export")["status"] == "failed"
@@ -204,12 +177,12 @@ def test_without_its_tables_it_names_the_job_that_makes_them(tmp_path):
 def test_what_userqa_left_half_or_made_otherwise_is_not_trained_on(tmp_path):
     asked = company(tmp_path)
     made = made_up_profiles(3)
-    write(asked, "training_profiles", made, CUT_OFF)
-    write(asked, "userqa", made_up_pairs(made), CUT_OFF)
+    write_day(asked, "training_profiles", made, CUT_OFF)
+    write_day(asked, "userqa", made_up_pairs(made), CUT_OFF)
     with pytest.raises(KeyError), RunRecord.kept(asked, "userqa", CUT_OFF):
         raise KeyError("killed between its two tables")
     with pytest.raises(TableError, match=r"userqa for 2025-01-01 did not succeed .*run `instructue userqa` again"):
-        train(asked, **QUIET)
+        train(asked, **SILENT)
     with RunRecord.kept(asked, "userqa", CUT_OFF) as run:
         run.details["shaping"] = asked.shaping()
     sources = [source | {"template": "{interest}"} for source in shop.CHANGES["sources"]]
@@ -218,7 +191,7 @@ def test_what_userqa_left_half_or_made_otherwise_is_not_trained_on(tmp_path):
         match=r"(?s)sources\.bill\.template: '\{interest\}' in the deployment, 'paid .*"
         r"run `instructue userqa` again",
     ):
-        train(company(tmp_path, sources=sources), **QUIET)
+        train(company(tmp_path, sources=sources), **SILENT)
 
 
 def test_a_release_is_made_checked_and_current(released):
@@ -262,7 +235,7 @@ def test_profiles_that_userqa_made_otherwise_are_refused(released, instructions_
 def test_instructions_are_added_to_the_current_release(released, tmp_path):
     before = open_release(released)
     more = company(released.path.parent, scenarios=[*shop.SCENARIOS, {"name": "games", "instruction": "Games?"}])
-    train(more, steps=1, **QUIET)  # the checkpoint trained last is not the release's
+    train(more, steps=1, **SILENT)  # the checkpoint trained last is not the release's
     done = export(more, instructions_only=True)
     assert done.model_version == before.model_version
     assert done.scenarios == ("universal", "food", "films", "games")

@@ -23,11 +23,10 @@ from model.serving.onnx_runtime import load
 from model.serving.release import read, set_current
 from model.training.probe import SPLIT_SEEDS, fit_half
 from model.training.tuning import TuningConfig
-from tests.jobs.evaluation.test_evaluate import label, write_labels
-from tests.jobs.training.test_export import CUT_OFF, SMALL, write
 from tests.support import shop
 from tests.support.error_page import refused, row
 from tests.support.made_up import made_up_pairs, made_up_profiles
+from tests.support.training_tables import CUT_OFF, SMALL_MODEL, label_row, write_day, write_labels
 
 USERS = 120
 SHOTS = 24
@@ -39,12 +38,12 @@ def untuned(tmp_path_factory) -> Deployment:
     deployment = shop.company(tmp_path_factory.mktemp("untuned"))
     shop.released(deployment, shop.checkpoint(checkpoints_folder(deployment) / "first"))
     made = made_up_profiles(USERS, seed=3)
-    write(deployment, "user_profiles", made, date(2025, 3, 2))
+    write_day(deployment, "user_profiles", made, date(2025, 3, 2))
     rows = made.to_pylist()
     write_labels(
         deployment,
         "labels",
-        [label("nobody", 5), *(label(row["user_id"], (5, 8, -1)[row["interest"] % 3]) for row in rows)],
+        [label_row("nobody", 5), *(label_row(row["user_id"], (5, 8, -1)[row["interest"] % 3]) for row in rows)],
     )
     return deployment
 
@@ -66,7 +65,7 @@ def tuned_once(deployment: Deployment):
 def test_a_tuned_scenario_is_judged_by_users_that_tuning_has_not_seen(company):
     made = made_up_profiles(USERS, seed=3).to_pylist()
     shutil.rmtree(company.table("labels"))
-    write_labels(company, "labels", [label(row["user_id"], int(row["interest"] % 2)) for row in made])
+    write_labels(company, "labels", [label_row(row["user_id"], int(row["interest"] % 2)) for row in made])
     whole = evaluate(company, rivals=False)
     tuned_once(company)
     done = evaluate(company, rivals=False)
@@ -126,8 +125,8 @@ def test_onnx_gives_torchs_vectors_under_the_tuned_instruction(company):
 
 def test_added_instructions_keep_what_was_tuned_and_a_whole_export_says_what_it_drops(company):
     made = made_up_profiles(40)
-    write(company, "training_profiles", made, CUT_OFF)
-    write(company, "userqa", made_up_pairs(made), CUT_OFF)
+    write_day(company, "training_profiles", made, CUT_OFF)
+    write_day(company, "userqa", made_up_pairs(made), CUT_OFF)
     done, _ = tuned_once(company)
     vectors = read(done.release).vectors()["food"]
     more = shop.company(
@@ -137,7 +136,7 @@ def test_added_instructions_keep_what_was_tuned_and_a_whole_export_says_what_it_
             *shop.SCENARIOS[1:],
             {"name": "games", "instruction": "Games?"},
         ],
-        model=SMALL,
+        model=SMALL_MODEL,
     )
     added = export(more, instructions_only=True)
     assert added.manual_again is None
@@ -185,7 +184,7 @@ def test_a_scenario_without_labels_is_refused(wrong, untuned):
 
 @row("labels of one class to tune on")
 def test_one_class_alone_is_refused(wrong, company):
-    rows = [label(f"user-{user:05d}", 1) for user in range(USERS)]
+    rows = [label_row(f"user-{user:05d}", 1) for user in range(USERS)]
     deltalake.write_deltalake(
         company.table("labels"),
         pa.Table.from_pylist(rows).cast(deltalake.DeltaTable(company.table("labels")).to_pyarrow_table().schema),

@@ -29,9 +29,9 @@ from model.training.dataset import TrainingDataset, fingerprint, prepare_dataset
 from model.training.training import train
 from model.training.training_config import TrainingConfig
 from model.training.tuning import start_vectors
-from tests.model.conftest import SHAPING
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
 from tests.support.pretrained import ENCODERS, LANGUAGE_MODELS, TEXTS, save_encoder, save_language_model
+from tests.support.untrained import VECTOR_SPEC
 
 SIZES = {"width": 1, "layers": 1, "heads": 1, "feedforward": 1, "vocabulary": 1}
 """Of a pretrained model: read from it, whatever stands here."""
@@ -225,7 +225,7 @@ def test_the_release_is_the_adapted_network_and_not_the_base(adapted: Path) -> N
         adapted / "checkpoint",
         adapted / "releases",
         scenarios={"universal": None, "likes": "Likes?"},
-        shaping=SHAPING,
+        shaping=VECTOR_SPEC,
         deployment="",
         profiles=profiles,
     )
@@ -272,7 +272,7 @@ def test_a_backbone_without_a_short_cut_is_exported_whole(kind: str, tmp_path: P
         checkpoint,
         tmp_path / "releases",
         scenarios={"universal": None, "likes": "Likes?"},
-        shaping=SHAPING,
+        shaping=VECTOR_SPEC,
         deployment="",
         profiles=profiles,
     )

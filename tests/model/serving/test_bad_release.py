@@ -16,10 +16,10 @@ from model.serving.onnx_runtime import load
 from model.serving.release import MANIFEST
 from model.training.checkpoint import load_checkpoint, read_metrics
 from model.training.training import train
-from tests.model.conftest import SHAPING as PLAIN_SHAPING
-from tests.model.serving.test_release import SHAPING, TEXTS, build, fill
+from tests.support import untrained
 from tests.support.error_page import case, refused, row, says
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
+from tests.support.release_files import INSTRUCTIONS, VECTOR_SPEC, build, fill
 
 Change = Callable[[Path], object]
 
@@ -147,30 +147,32 @@ def test_a_pointer_that_names_no_release_is_refused(wrong: str, content: bytes |
         release.read(release.current_release(tmp_path))
 
 
-BILL, SEARCH = SHAPING["sources"]
+BILL, SEARCH = VECTOR_SPEC["sources"]
 
 
 @pytest.mark.parametrize(
     ("wrong", "changes", "texts"),
     [
-        case("a release of another template", {"sources": [BILL | {"template": "{item}"}, SEARCH]}, TEXTS),
-        case("a release of another number of events", {"sources": [BILL | {"max_events": 9}, SEARCH]}, TEXTS),
-        case("a release of another window", {"sources": [BILL | {"window_days": 91}, SEARCH]}, TEXTS),
-        case("a release of other sources", {"sources": [BILL | {"name": "app"}, SEARCH]}, TEXTS),
-        case("a release of one source more", {"sources": [BILL]}, TEXTS),
-        case("a release of another order of sources", {"sources": [SEARCH, BILL]}, TEXTS),
-        case("a release of other tabular columns", {"numbers": ()}, TEXTS),
-        case("a release of other aggregates", {"aggregates": [{"name": "bills_7d", "function": "count"}]}, TEXTS),
-        case("a release of another precision", {"precision": "fp16"}, TEXTS),
-        case("a release without a scenario", {}, TEXTS | {"film": "Films."}),
-        case("a release of another instruction", {}, TEXTS | {"food": "Predict drinks."}),
+        case("a release of another template", {"sources": [BILL | {"template": "{item}"}, SEARCH]}, INSTRUCTIONS),
+        case("a release of another number of events", {"sources": [BILL | {"max_events": 9}, SEARCH]}, INSTRUCTIONS),
+        case("a release of another window", {"sources": [BILL | {"window_days": 91}, SEARCH]}, INSTRUCTIONS),
+        case("a release of other sources", {"sources": [BILL | {"name": "app"}, SEARCH]}, INSTRUCTIONS),
+        case("a release of one source more", {"sources": [BILL]}, INSTRUCTIONS),
+        case("a release of another order of sources", {"sources": [SEARCH, BILL]}, INSTRUCTIONS),
+        case("a release of other tabular columns", {"numbers": ()}, INSTRUCTIONS),
+        case(
+            "a release of other aggregates", {"aggregates": [{"name": "bills_7d", "function": "count"}]}, INSTRUCTIONS
+        ),
+        case("a release of another precision", {"precision": "fp16"}, INSTRUCTIONS),
+        case("a release without a scenario", {}, INSTRUCTIONS | {"film": "Films."}),
+        case("a release of another instruction", {}, INSTRUCTIONS | {"food": "Predict drinks."}),
     ],
 )
 def test_a_release_that_would_make_other_vectors_is_refused(
     wrong: str, changes: dict[str, Any], texts: dict[str, str | None], tmp_path: Path
 ) -> None:
     with refused(wrong):
-        build(tmp_path).check_deployment(SHAPING | changes, texts)
+        build(tmp_path).check_deployment(VECTOR_SPEC | changes, texts)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_a_draft_that_is_not_whole_is_refused(wrong: str, file: str, tmp_path: P
         for path in folder.glob(file):
             path.unlink()
         with refused(wrong):
-            release.seal(folder, checkpoint="c", precision="fp32", shaping=SHAPING, texts=TEXTS)
+            release.seal(folder, checkpoint="c", precision="fp32", shaping=VECTOR_SPEC, texts=INSTRUCTIONS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -225,7 +227,7 @@ def test_a_release_that_was_sealed_with_what_cannot_run_is_refused(
     shutil.copytree(plain.release.path, folder)
     change(folder)
     with refused(wrong):
-        release.seal(folder, checkpoint="c", precision="fp32", shaping=PLAIN_SHAPING, texts={"universal": None})
+        release.seal(folder, checkpoint="c", precision="fp32", shaping=untrained.VECTOR_SPEC, texts={"universal": None})
         load(folder, threads=1)
 
 

@@ -18,8 +18,8 @@ from model.serving.graphs import export_graphs
 from model.serving.release import ReleaseError, hash_file
 from model.training.checkpoint import load_checkpoint
 from model.training.training import initialise
-from tests.model.conftest import SCENARIOS, SHAPING
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
+from tests.support.untrained import SCENARIOS, VECTOR_SPEC
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -41,7 +41,7 @@ def test_another_readout_is_exported_too(tmp_path, switch):
         profiles, made_up_pairs(profiles), network_config(**switch), tmp_path / "checkpoint", log=lambda line: None
     )
     release = export(
-        checkpoint, tmp_path / "releases", scenarios=SCENARIOS, shaping=SHAPING, deployment="", profiles=profiles
+        checkpoint, tmp_path / "releases", scenarios=SCENARIOS, shaping=VECTOR_SPEC, deployment="", profiles=profiles
     )
     network, tokenizers, _ = load_checkpoint(checkpoint)
     expected, runtime = inference.embed(network, tokenizers, profiles, list(SCENARIOS.values())), load(release.path)
@@ -55,7 +55,7 @@ def test_a_graph_too_large_for_one_file_has_its_weights_beside_it(plain, tmp_pat
         plain.checkpoint,
         tmp_path,
         scenarios={"universal": None},
-        shaping=SHAPING,
+        shaping=VECTOR_SPEC,
         deployment="",
         profiles=plain.profiles,
     )
@@ -176,7 +176,7 @@ def test_vectors_that_are_no_numbers_leave_no_release(plain, tmp_path, capfd):
             broken,
             tmp_path / "releases",
             scenarios={"universal": None},
-            shaping=SHAPING,
+            shaping=VECTOR_SPEC,
             deployment="",
             profiles=plain.profiles,
         )

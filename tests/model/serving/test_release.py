@@ -12,48 +12,7 @@ import pytest
 
 from model.serving import release
 from model.serving.release import ReleaseError
-
-SHAPING = {
-    "sources": [
-        {"name": "bill", "template": "{merchant}", "max_events": 8, "max_tokens": 6, "window_days": 90},
-        {"name": "search", "template": "{query}", "max_events": 4, "max_tokens": 6, "window_days": 90},
-    ],
-    "numbers": ("age",),
-    "categories": (),
-    "aggregates": [],
-    "precision": "fp32",
-}
-TEXTS = {"universal": None, "food": "Predict food."}
-
-
-def fill(folder: Path, **changed: bytes) -> None:
-    """Write the files of a draft; the graphs' bytes mean nothing to a release."""
-    contents = {
-        "event_bill.onnx": b"bill",
-        "event_search.onnx": b"search",
-        "user.onnx": b"user",
-        "network.json": b"{}",
-        "event_tokenizer.json": b"{e}",
-        "language_tokenizer.json": b"{l}",
-        "deployment.yaml": b"name: demo",
-        "metrics.json": b"{}",
-        "MODEL_CARD.md": b"# card",
-    }
-    for name, content in (contents | changed).items():
-        (folder / name).write_bytes(content)
-    release.write_vectors(folder / release.INSTRUCTIONS, vectors())
-
-
-def vectors(food: float = 1.0) -> dict[str, np.ndarray]:
-    return {"universal": np.ones((1, 4), np.float32), "food": np.full((3, 4), food, np.float32)}
-
-
-def build(releases: Path, shaping: dict = SHAPING, food: float = 1.0, **changed: bytes) -> release.Release:
-    with release.draft(releases) as folder:
-        fill(folder, **changed)
-        release.write_vectors(folder / release.INSTRUCTIONS, vectors(food))
-        release.seal(folder, checkpoint="c" * 64, precision="fp32", shaping=shaping, texts=TEXTS)
-        return release.accept(folder, releases)
+from tests.support.release_files import INSTRUCTIONS, VECTOR_SPEC, build, fill, instruction_vectors
 
 
 def test_an_accepted_release_reads_back_whole(tmp_path):
@@ -62,7 +21,7 @@ def test_an_accepted_release_reads_back_whole(tmp_path):
     assert found == made
     assert found.scenarios == ("universal", "food")
     assert found.instructions["food"].text == "Predict food."
-    np.testing.assert_array_equal(found.vectors()["food"], vectors()["food"])
+    np.testing.assert_array_equal(found.vectors()["food"], instruction_vectors()["food"])
     assert [entry.name for entry in tmp_path.iterdir()] == [made.name]
 
 
@@ -94,10 +53,10 @@ def test_each_key_of_the_shaping_part_changes_the_model_version(tmp_path):
         ("window_days", 91),
         ("name", "bills"),
     ]:
-        bill = SHAPING["sources"][0] | {key: value}
-        versions.add(build(tmp_path, SHAPING | {"sources": [bill, SHAPING["sources"][1]]}).model_version)
-    versions.add(build(tmp_path, SHAPING | {"sources": SHAPING["sources"][::-1]}).model_version)
-    versions.add(build(tmp_path, SHAPING | {"numbers": ()}).model_version)
+        bill = VECTOR_SPEC["sources"][0] | {key: value}
+        versions.add(build(tmp_path, VECTOR_SPEC | {"sources": [bill, VECTOR_SPEC["sources"][1]]}).model_version)
+    versions.add(build(tmp_path, VECTOR_SPEC | {"sources": VECTOR_SPEC["sources"][::-1]}).model_version)
+    versions.add(build(tmp_path, VECTOR_SPEC | {"numbers": ()}).model_version)
     assert len(versions) == 8
 
 
@@ -150,24 +109,24 @@ def test_a_draft_without_its_graphs_is_refused_and_leaves_nothing(tmp_path):
         fill(folder)
         (folder / "user.onnx").unlink()
         with pytest.raises(ReleaseError, match=r"lacks user\.onnx"):
-            release.seal(folder, checkpoint="c", precision="fp32", shaping=SHAPING, texts=TEXTS)
+            release.seal(folder, checkpoint="c", precision="fp32", shaping=VECTOR_SPEC, texts=INSTRUCTIONS)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_scenarios_without_vectors_are_refused(tmp_path):
-    texts = TEXTS | {"film": "Films."}
+    texts = INSTRUCTIONS | {"film": "Films."}
     with release.draft(tmp_path) as folder:
         fill(folder)
         with pytest.raises(ReleaseError, match="film"):
-            release.seal(folder, checkpoint="c", precision="fp32", shaping=SHAPING, texts=texts)
+            release.seal(folder, checkpoint="c", precision="fp32", shaping=VECTOR_SPEC, texts=texts)
 
 
 def test_a_deployment_that_shapes_vectors_otherwise_is_refused_with_the_keys(tmp_path):
     made = build(tmp_path)
-    made.check_deployment(SHAPING, TEXTS)
-    bill = SHAPING["sources"][0] | {"template": "{item}", "max_events": 9}
+    made.check_deployment(VECTOR_SPEC, INSTRUCTIONS)
+    bill = VECTOR_SPEC["sources"][0] | {"template": "{item}", "max_events": 9}
     with pytest.raises(ReleaseError) as refusal:
-        made.check_deployment(SHAPING | {"sources": [bill, SHAPING["sources"][1]], "numbers": ()}, TEXTS)
+        made.check_deployment(VECTOR_SPEC | {"sources": [bill, VECTOR_SPEC["sources"][1]], "numbers": ()}, INSTRUCTIONS)
     message = str(refusal.value)
     assert "sources.bill.template: '{item}' in the deployment, '{merchant}' in the release" in message
     assert "sources.bill.max_events: 9 in the deployment, 8 in the release" in message
@@ -177,18 +136,18 @@ def test_a_deployment_that_shapes_vectors_otherwise_is_refused_with_the_keys(tmp
 
 def test_another_order_or_number_of_sources_is_refused(tmp_path):
     made = build(tmp_path)
-    for sources in (SHAPING["sources"][::-1], SHAPING["sources"][:1]):
+    for sources in (VECTOR_SPEC["sources"][::-1], VECTOR_SPEC["sources"][:1]):
         with pytest.raises(ReleaseError, match=r"sources: \["):
-            made.check_deployment(SHAPING | {"sources": sources}, TEXTS)
+            made.check_deployment(VECTOR_SPEC | {"sources": sources}, INSTRUCTIONS)
 
 
 def test_a_scenario_that_is_missing_or_reworded_is_refused(tmp_path):
     made = build(tmp_path)
-    made.check_deployment(SHAPING, {"universal": None})
+    made.check_deployment(VECTOR_SPEC, {"universal": None})
     with pytest.raises(ReleaseError, match="does not serve film"):
-        made.check_deployment(SHAPING, TEXTS | {"film": "Films."})
+        made.check_deployment(VECTOR_SPEC, INSTRUCTIONS | {"film": "Films."})
     with pytest.raises(ReleaseError, match="another instruction for food"):
-        made.check_deployment(SHAPING, TEXTS | {"food": "Predict drinks."})
+        made.check_deployment(VECTOR_SPEC, INSTRUCTIONS | {"food": "Predict drinks."})
 
 
 def test_current_names_a_release_that_was_checked(tmp_path):
@@ -209,10 +168,11 @@ def test_a_killed_export_leaves_no_release(tmp_path):
     """The process dies with a sealed draft in hand: no release is seen, and the next export works."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; import os, signal\n"
-        "from tests.model.serving.test_release import *\n"
+        "from model.serving import release\n"
+        "from tests.support.release_files import INSTRUCTIONS, VECTOR_SPEC, fill\n"
         "with release.draft(Path(sys.argv[1])) as folder:\n"
         "    fill(folder)\n"
-        "    release.seal(folder, checkpoint='c', precision='fp32', shaping=SHAPING, texts=TEXTS)\n"
+        "    release.seal(folder, checkpoint='c', precision='fp32', shaping=VECTOR_SPEC, texts=INSTRUCTIONS)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     root = Path(__file__).parents[3]
