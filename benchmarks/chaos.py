@@ -151,7 +151,7 @@ def finish(spark: SparkSession, deployment: Deployment, step: Step) -> None:
     elif step.job == "userqa":
         userqa(spark, deployment)
     elif step.job == "train":
-        train(deployment, log=lambda _: None)
+        train(deployment)
     else:
         export(deployment)
 

@@ -120,7 +120,6 @@ def release(company: Deployment, seed: int = 0) -> Release:
         network_config(company),
         releases_folder(company) / "checkpoints" / "untrained",
         seed=seed,
-        log=lambda line: None,
     )
     made = export(
         checkpoint,

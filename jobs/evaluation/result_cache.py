@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 from model.atomic_write import atomic_write
 from model.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 2
 """Raised when what a cell holds comes to mean something else."""
@@ -55,16 +58,16 @@ class Cell:
         return folder / f"{self.digest}.json"
 
 
-def run(cells: Sequence[Cell], folder: Path, *, log: Callable[[str], None], progress: Progress) -> list[Any]:
+def run(cells: Sequence[Cell], folder: Path, *, progress: Progress) -> list[Any]:
     """What every cell found, in their order; those that were done before are read, the others done one by one."""
     found = [cell.read(folder) for cell in cells]
     done = sum(one is not None for one in found)
     if done:
-        log(f"{done} of {len(cells)} cells were done before")
+        logger.info(f"{done} of {len(cells)} cells were done before")
     progress(done, len(cells))
     for number, cell in enumerate(cells):
         if found[number] is None:
-            log(f"cell {done + 1} of {len(cells)}: {cell.name}")
+            logger.info(f"cell {done + 1} of {len(cells)}: {cell.name}")
             found[number] = cell.do(folder)
             done += 1
             progress(done, len(cells))

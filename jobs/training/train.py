@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -56,12 +56,7 @@ class Trained:
 
 
 def train(
-    deployment: Deployment,
-    *,
-    steps: int | None = None,
-    seed: int = 0,
-    log: Callable[[str], None] = print,
-    progress: Progress = no_progress,
+    deployment: Deployment, *, steps: int | None = None, seed: int = 0, progress: Progress = no_progress
 ) -> Trained:
     """Train a network as the deployment file says, or go on where a killed run stopped.
 
@@ -71,8 +66,6 @@ def train(
         Instead of `model.training.steps`.
     seed : int
         Decides the weights and the batches.
-    log : callable
-        Takes a line of text now and then.
     progress : callable
         Takes how many steps are done, and of how many.
 
@@ -105,7 +98,6 @@ def train(
             training,
             folder,
             seed=seed,
-            log=log,
             progress=progress,
         )
         if first:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 TRACKING_URI, EXPERIMENT = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"
 MARK = "fingerprint"
@@ -20,13 +23,11 @@ class Tracking:
     ----------
     name, mark, settings
         The run's name, fingerprint and parameters.
-    log
-        Takes a line of text now and then.
     """
 
-    def __init__(self, name: str, mark: str, settings: Mapping[str, Any], log: Callable[[str], None]) -> None:
+    def __init__(self, name: str, mark: str, settings: Mapping[str, Any]) -> None:
         self._client: Any = None
-        self._log, self._run, self._told = log, "", 0
+        self._run, self._told = "", 0
         self._uri = os.environ.get(TRACKING_URI, "")
         if self._uri:
             self._try(lambda: self._open(name, mark, settings))
@@ -73,7 +74,9 @@ class Tracking:
             call()
         except ModuleNotFoundError:
             self._client = None
-            self._log(f"{TRACKING_URI} is set but mlflow is not installed: the checkpoint's files have the metrics")
+            logger.warning(
+                f"{TRACKING_URI} is set but mlflow is not installed: the checkpoint's files have the metrics"
+            )
         except Exception as error:  # whatever stands between here and a tracking server
             self._client = None
-            self._log(f"MLflow at {self._uri} takes no metrics ({error}): the checkpoint's files have them")
+            logger.warning(f"MLflow at {self._uri} takes no metrics ({error}): the checkpoint's files have them")

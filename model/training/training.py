@@ -7,10 +7,10 @@ One process, or several that read a share of every batch each, started alike:
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from model.training.training_config import TrainingConfig
 from model.training.training_state import State, copied, load_state, put, save_state, saved_states
 from model.training.warm_start import warm_start
 
+logger = logging.getLogger(__name__)
+
 SETTING = 512
 """Profiles that fresh adapters are set by."""
 
@@ -46,7 +48,6 @@ def train(
     out: Path,
     *,
     seed: int = 0,
-    log: Callable[[str], None] = print,
     progress: Progress = no_progress,
 ) -> Path:
     """Train a network on question-answer pairs and write its checkpoint.
@@ -71,8 +72,6 @@ def train(
         checkpoint of the same fingerprint is left as it is.
     seed
         Decides the weights and the batches.
-    log
-        Takes a line of text now and then.
     progress
         Takes how many steps are done, and of how many.
 
@@ -91,17 +90,18 @@ def train(
     """
     out, state = Path(out), processes()
     if not state.is_main_process:
-        log, progress = _unheard, no_progress
+        progress = no_progress
+        logging.getLogger("model").setLevel(logging.WARNING)
     config, tokenizers, examples, held_out = prepare_dataset(profiles, pairs, config, training)
     if training.patience is not None and training.steps and not len(held_out.profiles):
         raise ConfigError("patience waits for a validation loss, and no pair has the split 'validation': leave it out")
     mark = fingerprint(config, training, seed, examples, held_out)
     _agree(mark, "other tables or settings")
     if _finished(out, mark):
-        log(f"{out} holds this very training already: nothing to do")
+        logger.info(f"{out} holds this very training already: nothing to do")
         return out
     pairs_read = len(examples.pairs.answer_R)
-    log(f"training on {len(examples.profiles)} profiles and {pairs_read} pairs, {_sizes(config)}")
+    logger.info(f"training on {len(examples.profiles)} profiles and {pairs_read} pairs, {_sizes(config)}")
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -122,7 +122,7 @@ def train(
         _groups(network, training), lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay
     )
     run = State(weights=weights, optimizer=optimizer)
-    _resume(out, mark, run, log)
+    _resume(out, mark, run)
     history = run.history
     _agree(history.step, f"another {out}")
     reader, held_out_reader = (
@@ -136,7 +136,7 @@ def train(
         for part in (examples, held_out)
     )
     if state.is_main_process:
-        tracking = Tracking(out.name, mark, asdict(training), log)
+        tracking = Tracking(out.name, mark, asdict(training))
         journal = Journal(out, history, tracking)
     started, first = time.monotonic(), history.step
 
@@ -158,9 +158,9 @@ def train(
         if state.is_main_process:
             journal.tell(history)
         if scored:
-            log(_line(history, training, (done - first) / (time.monotonic() - started)))
+            logger.info(_line(history, training, (done - first) / (time.monotonic() - started)))
             if training.patience is not None and history.waited >= training.patience:
-                log(f"no lower validation loss in {training.patience} validations: stopping")
+                logger.info(f"no lower validation loss in {training.patience} validations: stopping")
                 break
         if done % training.save_every == 0 and done < training.steps and state.is_main_process:
             save_state(out, mark, run)
@@ -199,11 +199,10 @@ def initialise(
     *,
     training: TrainingConfig | None = None,
     seed: int = 0,
-    log: Callable[[str], None] = print,
 ) -> Path:
     """Write the checkpoint that `train` begins with: fitted tokenizers and statistics, untrained weights."""
     untrained = replace(training or TrainingConfig(), steps=0)
-    return train(profiles, pairs, config, untrained, out, seed=seed, log=log)
+    return train(profiles, pairs, config, untrained, out, seed=seed)
 
 
 def learning_rate(step: int, training: TrainingConfig) -> float:
@@ -212,10 +211,6 @@ def learning_rate(step: int, training: TrainingConfig) -> float:
         return training.learning_rate * (step + 1) / training.warmup_steps
     along = (step - training.warmup_steps) / max(1, training.steps - training.warmup_steps)
     return training.learning_rate * 0.5 * (1 + math.cos(math.pi * along))
-
-
-def _unheard(*_: object) -> None:
-    """Where the lines of all processes but the first go."""
 
 
 def _agree(seen: str | int, what: str) -> None:
@@ -240,14 +235,14 @@ def _checkpoint_layers(network: InstructUE) -> None:
             part.activation_checkpointing_enable({"use_reentrant": False})
 
 
-def _resume(out: Path, mark: str, run: State, log: Callable[[str], None]) -> None:
+def _resume(out: Path, mark: str, run: State) -> None:
     """Go on from the newest saved state, if it is of this training; others are removed."""
     saved, others = saved_states(out), []
     for path in saved:
         if load_state(path, mark, run):
-            log(f"going on after step {run.history.step}, from {path}")
+            logger.info(f"going on after step {run.history.step}, from {path}")
             break
-        log(f"{path} is of other data or settings: starting afresh")
+        logger.info(f"{path} is of other data or settings: starting afresh")
         others.append(path)
     process = processes()
     process.wait_for_everyone()  # all have read what the first removes

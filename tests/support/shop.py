@@ -97,7 +97,7 @@ def checkpoint(at: Path, seed: int = 0) -> Path:
         sources=(EventSource(name="bill", max_events=24, max_tokens=16), whole.sources[1]),
     )
     some = made_up_profiles(60)
-    return initialise(some, made_up_pairs(some), config, at, seed=seed, log=lambda line: None)
+    return initialise(some, made_up_pairs(some), config, at, seed=seed)
 
 
 def released(deployment: Deployment, trained: Path) -> Release:

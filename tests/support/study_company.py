@@ -54,15 +54,9 @@ def make(at: Path, made: pa.Table) -> Deployment:
     return deployment
 
 
-class Log(list):
-    """What was said; `trained` are the trainings among it."""
-
-    def __call__(self, line: str) -> None:
-        self.append(line)
-
-    @property
-    def trained(self) -> list[str]:
-        return [line for line in self if line.startswith("training on")]
+def trainings(messages: list[str]) -> list[str]:
+    """Return the log messages with which a training begins."""
+    return [message for message in messages if message.startswith("training on")]
 
 
 def means(found, part: str, measure: str = "auc") -> dict[str, dict[str, Figure]]:

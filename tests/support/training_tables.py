@@ -27,7 +27,6 @@ SMALL_MODEL: dict[str, Any] = {
     },
 }
 """The `model` section of a deployment whose training takes a second."""
-SILENT: dict[str, Any] = {"log": lambda line: None}
 """Keyword arguments of a training that prints nothing."""
 
 

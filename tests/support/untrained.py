@@ -55,7 +55,7 @@ def export_plain(folder: Path) -> Exported:
 def _export(
     folder: Path, name: str, profiles: pa.Table, config: NetworkConfig, scenarios: dict[str, str | None]
 ) -> Exported:
-    checkpoint = initialise(profiles, made_up_pairs(profiles), config, folder / "checkpoint", log=lambda line: None)
+    checkpoint = initialise(profiles, made_up_pairs(profiles), config, folder / "checkpoint")
     release = export(
         checkpoint,
         folder / "releases",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.cli.commands.options import DEFAULT_CONFIG, Config, Json, read, show, step
+from jobs.cli.commands.options import DEFAULT_CONFIG, Config, Json, read, records_shown, show, step
 
 
 def train(
@@ -29,13 +29,10 @@ def train(
 
         job(deployment, steps=steps, seed=seed)
         return
-    with step("train") as progress:
-        from jobs.console.output import err
+    with step("train") as progress, records_shown():
         from jobs.training.train import train as job
 
-        summary = job(
-            deployment, steps=steps, seed=seed, log=lambda line: err.print(line, markup=False), progress=progress
-        )
+        summary = job(deployment, steps=steps, seed=seed, progress=progress)
     show("train", summary, json)
 
 
@@ -122,11 +119,11 @@ def evaluate(
         raise typer.BadParameter("the figure is of seed 0: leave it out", param_hint="--seeds")
     deployment = read(config)
     if kinds:
-        from jobs.console.output import err, out
+        from jobs.console.output import out
         from jobs.evaluation.studies.registry import study
 
         for kind in kinds:
-            with step(f"evaluate: {kind}") as progress:
+            with step(f"evaluate: {kind}") as progress, records_shown():
                 found, folder = study(
                     deployment,
                     kind,
@@ -136,7 +133,6 @@ def evaluate(
                     shots=tunings,
                     only=only or (),
                     progress=progress,
-                    log=lambda line: err.print(line, markup=False),
                 )
             if json:
                 show("evaluate", found, json)

@@ -36,7 +36,6 @@ def study(
     scenarios: Sequence[str] = (),
     shots: Sequence[int | None] = (None,),
     only: Sequence[str] = (),
-    log: Callable[[str], None] = print,
     progress: Progress = no_progress,
 ) -> tuple[Result, Path]:
     """Make one evaluation, a training for each seed; return what was found and the folder in which it is kept.
@@ -55,8 +54,6 @@ def study(
         For the table: labelled users that an instruction is tuned on, a row each; None: all of the fit half.
     only : sequence of str
         For the ablations: only these variants.
-    log : callable
-        Takes a line of text now and then.
     progress : callable
         Takes how many cells are done, and of how many.
 
@@ -69,7 +66,7 @@ def study(
     """
     make = {"table": partial(table_2, shots=shots), "ablations": partial(ablations, only=only)}.get(kind, KINDS[kind])
     with Study.opened(
-        deployment, f"evaluate_{kind}", seeds=seeds, steps=steps, scenarios=scenarios, log=log, progress=progress
+        deployment, f"evaluate_{kind}", seeds=seeds, steps=steps, scenarios=scenarios, progress=progress
     ) as opened:
         found = make(opened)
         found.save(opened.folder)

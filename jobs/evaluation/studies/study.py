@@ -85,7 +85,6 @@ class Study:
     profiles: pa.Table
     seeds: tuple[int, ...]
     steps: int | None
-    log: Callable[[str], None]
     progress: Progress
     _last: tuple[Path, Trained] | None = field(default=None, init=False)
 
@@ -99,7 +98,6 @@ class Study:
         seeds: int,
         steps: int | None = None,
         scenarios: Sequence[str] = (),
-        log: Callable[[str], None] = print,
         progress: Progress = no_progress,
     ) -> Iterator[Study]:
         """Open the labels, their profiles and what training reads; the run stands in `job_runs` under this name.
@@ -134,7 +132,6 @@ class Study:
                 profiles=profiles,
                 seeds=tuple(range(seeds)),
                 steps=steps,
-                log=log,
                 progress=progress,
             )
 
@@ -181,7 +178,7 @@ class Study:
 
     def run_cells(self, wanted: Sequence[Cell]) -> list[Any]:
         """What every cell found; each is kept in a file of its own once it is done."""
-        return result_cache.run(wanted, self.folder / CELLS, log=self.log, progress=self.progress)
+        return result_cache.run(wanted, self.folder / CELLS, progress=self.progress)
 
     def trained(self, plan: Plan, seed: int) -> Trained:
         """The network of a plan and seed, trained now if it was not before."""
@@ -194,13 +191,7 @@ class Study:
             profiles, pairs = self._examples
             with delta.job_lock(self.deployment, "train"):
                 fit(
-                    plan.profiles(profiles),
-                    _without(pairs, plan.left_out),
-                    plan.config,
-                    plan.training,
-                    path,
-                    seed=seed,
-                    log=self.log,
+                    plan.profiles(profiles), _without(pairs, plan.left_out), plan.config, plan.training, path, seed=seed
                 )
             network, tokenizers, _ = load_checkpoint(path)
             self._last = (

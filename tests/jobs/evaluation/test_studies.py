@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from base64 import b64decode
 from datetime import datetime, timedelta
@@ -32,35 +33,43 @@ from model.training.probe import SPLIT_SEEDS, fit_half, nearest_class, probe
 from model.training.tuning import TuningError, start_vectors
 from tests.support.error_page import case, refused, row
 from tests.support.made_up import EVENT
-from tests.support.study_company import FILMS, FOOD, FOOD_TABLE, SCENARIOS, Log, company, means
-from tests.support.training_tables import LABELS_AS_OF, LABELS_SCHEMA, SILENT
+from tests.support.study_company import FILMS, FOOD, FOOD_TABLE, SCENARIOS, company, means, trainings
+from tests.support.training_tables import LABELS_AS_OF, LABELS_SCHEMA
 
 
 @pytest.fixture(scope="module")
 def opened(shopped):
     """A study of one seed, for what is tried beneath the commands."""
-    with Study.opened(shopped, "evaluate_test", seeds=1, **SILENT) as study:
+    with Study.opened(shopped, "evaluate_test", seeds=1) as study:
         yield study
 
 
-def test_a_killed_run_goes_on_at_its_next_cell_and_a_finished_one_trains_nothing(shopped):
+@pytest.fixture
+def records(caplog):
+    """The records of this project from level INFO on."""
+    for name in ("jobs", "model"):
+        caplog.set_level(logging.INFO, name)
+    return caplog
+
+
+def test_a_killed_run_goes_on_at_its_next_cell_and_a_finished_one_trains_nothing(shopped, records):
     def kill(done: int, total: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
-    log = Log()
     with pytest.raises(KeyboardInterrupt):
-        study(shopped, "table", **FOOD_TABLE, log=log, progress=kill)
-    assert len(log.trained) == 1
-    seen, log = [], Log()
-    found, at = study(shopped, "table", **FOOD_TABLE, log=log, progress=lambda *told: seen.append(told))
+        study(shopped, "table", **FOOD_TABLE, progress=kill)
+    assert len(trainings(records.messages)) == 1
+    seen = []
+    records.clear()
+    found, at = study(shopped, "table", **FOOD_TABLE, progress=lambda *told: seen.append(told))
     # For each seed a cell of universal and manual, and one tuned.
-    assert log[0] == "2 of 4 cells were done before"
+    assert records.messages[0] == "2 of 4 cells were done before"
     assert (seen[0], seen[-1]) == ((2, 4), (4, 4))
-    assert len(log.trained) == 1, "of the second seed"
-    log = Log()
-    again, _ = study(shopped, "table", **FOOD_TABLE, log=log)
-    assert log == ["4 of 4 cells were done before"]
+    assert len(trainings(records.messages)) == 1, "of the second seed"
+    records.clear()
+    again, _ = study(shopped, "table", **FOOD_TABLE)
+    assert records.messages == ["4 of 4 cells were done before"]
     assert again == found
     assert [*means(found, "")] == ["universal", "manual", "tuned (16)"]
     written = json.loads((at / "table_2.json").read_text())
@@ -71,9 +80,9 @@ def test_a_killed_run_goes_on_at_its_next_cell_and_a_finished_one_trains_nothing
 
 
 def test_a_seeds_network_is_that_of_train_and_its_figures_are_the_probes(shopped, made, opened):
-    done = train(shopped, seed=1, **SILENT)
+    done = train(shopped, seed=1)
     before = {path.name for path in checkpoints_folder(shopped).iterdir()}
-    found, _ = study(shopped, "table", **FOOD_TABLE, **SILENT)
+    found, _ = study(shopped, "table", **FOOD_TABLE)
     assert {path.name for path in checkpoints_folder(shopped).iterdir()} == before
     assert done.checkpoint.name in before
     vectors = opened.trained(opened.plan, 1).embed([None, FOOD], made.sort_by("user_id"))
@@ -106,8 +115,8 @@ def test_shuffled_labels_are_a_coin_toss(shopped, made, tmp_path):
     deltalake.write_deltalake(shopped.table("shuffled"), pa.Table.from_pylist(rows, LABELS_SCHEMA), mode="overwrite")
     path = shopped.path.parent / "shuffled.yaml"
     path.write_text(shopped.path.read_text().replace("labels: labels", "labels: shuffled"))
-    found, _ = study(Deployment.read(path), "table", seeds=1, shots=[16], **SILENT)
-    true, _ = study(shopped, "table", **FOOD_TABLE, **SILENT)
+    found, _ = study(Deployment.read(path), "table", seeds=1, shots=[16])
+    true, _ = study(shopped, "table", **FOOD_TABLE)
     # Over two scenarios and five overlapping halves of 50 users each the mean wanders by .05.
     assert all(abs(figures[ALL].mean - 0.5) < 0.13 for figures in means(found, "").values())
     assert means(true, "")["universal"][ALL].mean > 0.65
@@ -131,8 +140,8 @@ def test_tuning_sees_nothing_of_the_half_that_is_scored(opened):
         tuned(np.where(fit_U, 0, group.label_U))
 
 
-def test_vague_and_wrong_instructions_are_other_texts(shopped, opened, made):
-    found, _ = study(shopped, "precision", seeds=1, **SILENT)
+def test_vague_and_wrong_instructions_are_other_texts(shopped, opened, made, records):
+    found, _ = study(shopped, "precision", seeds=1)
     assert [*means(found, "")] == ["exact", "vague", "wrong", "universal"]
     assert len({FOOD, FILMS, *VAGUE}) == 2 + len(VAGUE)
     vectors = opened.trained(opened.plan, 0).embed([*VAGUE, FILMS], made.sort_by("user_id"))
@@ -147,13 +156,13 @@ def test_vague_and_wrong_instructions_are_other_texts(shopped, opened, made):
         exact, less = (means(found, "")[name]["food"].mean for name in ("exact", other))
         assert means(found, DIFFERENCES)[f"exact - {other}"]["food"].mean == pytest.approx(exact - less)
     # Another number of steps is another cell, of another network.
-    log = Log()
-    study(shopped, "precision", seeds=1, steps=0, scenarios=["food"], log=log)
-    assert len(log.trained) == 1
+    records.clear()
+    study(shopped, "precision", seeds=1, steps=0, scenarios=["food"])
+    assert len(trainings(records.messages)) == 1
 
 
 def test_the_command_prints_and_tells_a_program(shopped, capsys, monkeypatch):
-    study(shopped, "precision", seeds=1, **SILENT)  # so that nothing is left to train
+    study(shopped, "precision", seeds=1)  # so that nothing is left to train
     for more, expected in (([], "AUC"), (["--json"], '{"name": "precision"')):
         monkeypatch.setattr(
             "sys.argv", ["instructue", "evaluate", "--precision", "--seeds", "1", "-c", str(shopped.path), *more]
@@ -230,16 +239,16 @@ def test_noise_is_the_share_of_what_is_read_and_never_the_users_own(made):
 
 
 def test_quality_against_noise_is_a_table_and_a_curve(shopped):
-    found, _ = study(shopped, "noise", seeds=1, scenarios=["food"], **SILENT)
+    found, _ = study(shopped, "noise", seeds=1, scenarios=["food"])
     for part in ("universal", "manual"):
         assert [*means(found, part)] == ["0%", "20%", "40%", "60%"]
-    table, _ = study(shopped, "table", seeds=1, scenarios=["food"], shots=[16], **SILENT)  # done before
+    table, _ = study(shopped, "table", seeds=1, scenarios=["food"], shots=[16])  # done before
     assert means(found, "manual")["0%"] == means(table, "")["manual"]
     assert found.pictures[0].read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_figure_is_a_picture_and_one_page_with_its_numbers(shopped):
-    found, at = study(shopped, "figure", seeds=1, **SILENT)
+    found, at = study(shopped, "figure", seeds=1)
     png, page = (at / name for name in ("figure_5.png", "figure_5.html"))
     assert found.pictures == (png, page)
     text = page.read_text()
@@ -261,7 +270,7 @@ def test_a_scenario_that_one_method_lacks_stands_in_no_mean():
 
 def test_too_few_shots_say_so(shopped):
     with pytest.raises(StudyError, match="2 shots are too few for 2 classes"):
-        study(shopped, "table", seeds=1, shots=[2], scenarios=["food"], **SILENT)
+        study(shopped, "table", seeds=1, shots=[2], scenarios=["food"])
 
 
 def test_a_user_of_the_figure_stands_for_one_scenario():
@@ -278,7 +287,7 @@ def test_a_user_of_the_figure_stands_for_one_scenario():
 
 def test_the_nearest_questions_are_left_out_of_training_and_no_others(shopped, monkeypatch):
     monkeypatch.setattr("jobs.evaluation.studies.unseen.NEAREST", 1)  # two questions are asked here
-    found, _ = study(shopped, "unseen", seeds=1, **SILENT)
+    found, _ = study(shopped, "unseen", seeds=1)
     left_out = found.data["left_out"]
     assert [*left_out["films"]] == ["What does this user like?"]
     trained = [json.loads(path.read_text()) for path in checkpoints_folder(shopped).glob("*/inputs.json")]
@@ -319,11 +328,11 @@ def films(users: list[str], label: int | None = None) -> list[dict]:
 @row("labels of one class alone, over seeds")
 def test_a_scenario_that_cannot_be_probed_is_named_and_costs_the_others_nothing(wrong, shopped, made):
     deployment = relabelled(shopped, "ones", films(made["user_id"].to_pylist(), 1), "labels ones")
-    found, _ = study(deployment, "precision", seeds=1, **SILENT)
+    found, _ = study(deployment, "precision", seeds=1)
     assert means(found, "")["exact"].keys() == {"food", ALL}
     assert any(note.startswith("films was not probed: ") for note in found.notes)
     with refused(wrong):
-        study(deployment, "precision", seeds=1, scenarios=["films"], **SILENT)
+        study(deployment, "precision", seeds=1, scenarios=["films"])
 
 
 @pytest.mark.parametrize(
@@ -335,21 +344,20 @@ def test_a_scenario_that_cannot_be_probed_is_named_and_costs_the_others_nothing(
         case("too few questions to leave some out", "unseen", {}),
     ],
 )
-def test_what_cannot_be_compared_is_refused_before_anything_is_trained(wrong, kind, options, shopped):
-    log = Log()
+def test_what_cannot_be_compared_is_refused_before_anything_is_trained(wrong, kind, options, shopped, records):
     with refused(wrong):
-        study(shopped, kind, seeds=1, log=log, **options)
-    assert log == []
+        study(shopped, kind, seeds=1, **options)
+    assert records.messages == []
 
 
 @row("an evaluation over seeds where no scenario has labels")
 def test_without_labels_there_is_nothing_to_compare(wrong, tmp_path):
     with refused(wrong):
-        study(company(tmp_path, scenarios=[{"name": "films", "instruction": FILMS}]), "table", **SILENT)
+        study(company(tmp_path, scenarios=[{"name": "films", "instruction": FILMS}]), "table")
 
 
 @row("too few users for a figure")
 def test_a_figure_of_too_few_users_is_refused(wrong, shopped, made):
     few = relabelled(shopped, "few", films(made["user_id"].to_pylist()[:3]), "labels few")
     with refused(wrong):
-        study(few, "figure", seeds=1, **SILENT)
+        study(few, "figure", seeds=1)

@@ -14,11 +14,10 @@ from jobs.training.registry import checkpoints_folder
 from tests.support import shop
 from tests.support.error_page import refused, row
 from tests.support.study_company import company, means
-from tests.support.training_tables import SILENT
 
 
 def test_every_variant_trains_and_embeds(shopped):
-    found, at = study(shopped, "ablations", seeds=1, scenarios=["food"], **SILENT)
+    found, at = study(shopped, "ablations", seeds=1, scenarios=["food"])
     names = {name + " *" * variant.paper for name, variant in VARIANTS.items()}
     for part in ("manual", "universal"):
         assert means(found, part).keys() == names
@@ -76,7 +75,7 @@ def test_a_variant_that_leaves_nothing_is_refused_where_it_is_named_and_left_out
     path = shopped.path.parent / "bare.yaml"
     content = yaml.safe_load(shopped.path.read_text())
     path.write_text(yaml.safe_dump({name: value for name, value in content.items() if name != "attributes"}))
-    with Study.opened(Deployment.read(path), "evaluate_bare", seeds=1, **SILENT) as bare:
+    with Study.opened(Deployment.read(path), "evaluate_bare", seeds=1) as bare:
         with refused(wrong):
             plans(bare, ["without-sequences"])
         made, left_out = plans(bare, [])

@@ -468,9 +468,7 @@ def released(deployment: Deployment) -> None:
         "split": ["train"] * len(profiles),
     }
     pairs = pa.table({name: profiles[name] for name in ("user_id", "as_of")} | answers)
-    checkpoint = initialise(
-        profiles, pairs, network_config(deployment), releases_folder(deployment) / "checkpoint", log=lambda line: None
-    )
+    checkpoint = initialise(profiles, pairs, network_config(deployment), releases_folder(deployment) / "checkpoint")
     made = export(
         checkpoint,
         releases_folder(deployment),

@@ -26,7 +26,7 @@ from tests.support import shop
 from tests.support.error_page import case, refused, row
 from tests.support.made_up import made_up_pairs, made_up_profiles
 from tests.support.pretrained import save_encoder
-from tests.support.training_tables import CUT_OFF, SILENT, SMALL_MODEL, write_day
+from tests.support.training_tables import CUT_OFF, SMALL_MODEL, write_day
 
 
 def company(at, **changes) -> Deployment:
@@ -40,7 +40,7 @@ def trained(tmp_path_factory) -> Deployment:
     made = made_up_profiles(40)
     write_day(deployment, "training_profiles", made, CUT_OFF)
     write_day(deployment, "userqa", made_up_pairs(made), CUT_OFF)
-    done = train(deployment, **SILENT)
+    done = train(deployment)
     assert (done.as_of, done.steps, done.profiles + 0 > 0) == (CUT_OFF, 2, True)
     return deployment
 
@@ -78,15 +78,15 @@ def test_training_on_a_broken_table_is_refused(wrong, trained, tmp_path):
     copied = Deployment.read(shutil.copytree(trained.path.parent, tmp_path / "copy") / trained.path.name)
     next(Path(copied.table("training_profiles")).rglob("*.parquet")).unlink()
     with refused(wrong):
-        train(copied, **SILENT)
+        train(copied)
     assert job(copied, "train")["status"] == "failed"
 
 
 def test_training_again_on_the_same_is_not_done_again(trained):
-    before = train(trained, **SILENT)
+    before = train(trained)
     weights = before.checkpoint / "model.safetensors"
     stamp = weights.stat().st_mtime_ns
-    again = train(trained, **SILENT)
+    again = train(trained)
     assert again.checkpoint == before.checkpoint
     assert weights.stat().st_mtime_ns == stamp
     run = job(trained, "train")
@@ -95,11 +95,11 @@ def test_training_again_on_the_same_is_not_done_again(trained):
 
 
 def test_another_training_takes_nothing_away(trained):
-    before = train(trained, **SILENT)
-    other = train(trained, steps=1, **SILENT)
+    before = train(trained)
+    other = train(trained, steps=1)
     assert other.checkpoint != before.checkpoint
     assert (before.checkpoint / "model.safetensors").exists()
-    assert train(trained, **SILENT).checkpoint == before.checkpoint
+    assert train(trained).checkpoint == before.checkpoint
 
 
 def test_other_weights_of_a_pretrained_model_are_another_training(trained, tmp_path):
@@ -109,10 +109,10 @@ def test_other_weights_of_a_pretrained_model_are_another_training(trained, tmp_p
     copied = shutil.copytree(trained.path.parent, tmp_path / "copy")
     (copied / trained.path.name).write_text(yaml.safe_dump(content))
     deployment = Deployment.read(copied / trained.path.name)
-    before = train(deployment, **SILENT).checkpoint
-    assert train(deployment, **SILENT).checkpoint == before
+    before = train(deployment).checkpoint
+    assert train(deployment).checkpoint == before
     save_encoder(encoder, "bert", seed=2)
-    assert train(deployment, **SILENT).checkpoint != before
+    assert train(deployment).checkpoint != before
     assert export(deployment).checkpoint != before
 
 
@@ -121,7 +121,7 @@ def test_two_processes_train_one_checkpoint(trained, tmp_path):
         Deployment.read(shutil.copytree(trained.path.parent, tmp_path / name) / trained.path.name)
         for name in ("lone", "shared")
     )
-    expected = train(lone, seed=3, **SILENT)
+    expected = train(lone, seed=3)
     run = subprocess.run(
         [
             sys.executable,
@@ -167,7 +167,7 @@ def test_the_deployment_decides_the_network_and_the_training(trained):
 def test_without_its_tables_it_names_the_job_that_makes_them(tmp_path):
     empty = company(tmp_path)
     with pytest.raises(TableError, match="run `instructue userqa` first"):
-        train(empty, **SILENT)
+        train(empty)
     write_day(empty, "training_profiles", made_up_profiles(3), CUT_OFF)
     with pytest.raises(NoCheckpointError, match="run `instructue train` first"):
         export(empty)
@@ -182,7 +182,7 @@ def test_what_userqa_left_half_or_made_otherwise_is_not_trained_on(tmp_path):
     with pytest.raises(KeyError), RunRecord.kept(asked, "userqa", CUT_OFF):
         raise KeyError("killed between its two tables")
     with pytest.raises(TableError, match=r"userqa for 2025-01-01 did not succeed .*run `instructue userqa` again"):
-        train(asked, **SILENT)
+        train(asked)
     with RunRecord.kept(asked, "userqa", CUT_OFF) as run:
         run.details["shaping"] = asked.shaping()
     sources = [source | {"template": "{interest}"} for source in shop.CHANGES["sources"]]
@@ -191,7 +191,7 @@ def test_what_userqa_left_half_or_made_otherwise_is_not_trained_on(tmp_path):
         match=r"(?s)sources\.bill\.template: '\{interest\}' in the deployment, 'paid .*"
         r"run `instructue userqa` again",
     ):
-        train(company(tmp_path, sources=sources), **SILENT)
+        train(company(tmp_path, sources=sources))
 
 
 def test_a_release_is_made_checked_and_current(released):
@@ -235,7 +235,7 @@ def test_profiles_that_userqa_made_otherwise_are_refused(released, instructions_
 def test_instructions_are_added_to_the_current_release(released, tmp_path):
     before = open_release(released)
     more = company(released.path.parent, scenarios=[*shop.SCENARIOS, {"name": "games", "instruction": "Games?"}])
-    train(more, steps=1, **SILENT)  # the checkpoint trained last is not the release's
+    train(more, steps=1)  # the checkpoint trained last is not the release's
     done = export(more, instructions_only=True)
     assert done.model_version == before.model_version
     assert done.scenarios == ("universal", "food", "films", "games")

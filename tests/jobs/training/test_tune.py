@@ -142,7 +142,7 @@ def test_added_instructions_keep_what_was_tuned_and_a_whole_export_says_what_it_
     assert added.manual_again is None
     np.testing.assert_array_equal(read(added.release).vectors()["food"], vectors)
     assert json.loads((added.release / "metrics.json").read_text())["tuned"].keys() == {"food"}
-    train(more, steps=0, log=lambda line: None)
+    train(more, steps=0)
     whole = export(more)
     assert whole.manual_again == "food: run `instructue tune` for each"
     assert read(whole.release).instructions["food"].text == "Food, in other words?"

@@ -147,14 +147,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder, backbone = save_encoder(folder / "bert", "bert"), save_language_model(folder / "qwen2", "qwen2")
     profiles = made_up_profiles(40)
     training = TrainingConfig(steps=12, profiles_per_step=16, learning_rate=2e-2, warmup_steps=1, validate_every=100)
-    train(
-        profiles,
-        made_up_pairs(profiles),
-        config_of(encoder, backbone, lora=LORA),
-        training,
-        folder / "checkpoint",
-        log=lambda line: None,
-    )
+    train(profiles, made_up_pairs(profiles), config_of(encoder, backbone, lora=LORA), training, folder / "checkpoint")
     shutil.copytree(encoder, folder / "kept" / "bert")
     shutil.copytree(backbone, folder / "kept" / "qwen2")
     shutil.rmtree(encoder)
@@ -259,14 +252,7 @@ def test_a_backbone_without_a_short_cut_is_exported_whole(kind: str, tmp_path: P
     config = config_of(
         save_encoder(tmp_path / "encoder", "electra"), save_language_model(tmp_path / kind, kind), pooling="mean"
     )
-    checkpoint = train(
-        profiles,
-        made_up_pairs(profiles),
-        config,
-        TrainingConfig(steps=0),
-        tmp_path / "checkpoint",
-        log=lambda line: None,
-    )
+    checkpoint = train(profiles, made_up_pairs(profiles), config, TrainingConfig(steps=0), tmp_path / "checkpoint")
     network, tokenizers, _ = load_checkpoint(checkpoint)
     release = export(
         checkpoint,

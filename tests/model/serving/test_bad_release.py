@@ -283,5 +283,4 @@ def test_a_saved_state_that_cannot_be_read_is_refused(wrong: str, tmp_path: Path
             network_config(shared_encoder=True),
             TrainingConfig(steps=1, profiles_per_step=4, warm_start=False),
             tmp_path,
-            log=lambda line: None,
         )

@@ -37,9 +37,7 @@ def test_onnx_gives_the_vectors_of_torch(exported):
 @pytest.mark.parametrize("switch", [{"readout": "mean"}, {"head": 24}], ids=["averaged", "headed"])
 def test_another_readout_is_exported_too(tmp_path, switch):
     profiles = made_up_profiles(24)
-    checkpoint = initialise(
-        profiles, made_up_pairs(profiles), network_config(**switch), tmp_path / "checkpoint", log=lambda line: None
-    )
+    checkpoint = initialise(profiles, made_up_pairs(profiles), network_config(**switch), tmp_path / "checkpoint")
     release = export(
         checkpoint, tmp_path / "releases", scenarios=SCENARIOS, shaping=VECTOR_SPEC, deployment="", profiles=profiles
     )
@@ -139,9 +137,7 @@ def test_a_reworded_instruction_changes_its_own_hash_alone(exported):
 
 
 def test_another_checkpoint_cannot_add_an_instruction(exported, tmp_path):
-    other = initialise(
-        exported.profiles, made_up_pairs(exported.profiles), network_config(), tmp_path, seed=1, log=lambda line: None
-    )
+    other = initialise(exported.profiles, made_up_pairs(exported.profiles), network_config(), tmp_path, seed=1)
     with pytest.raises(ReleaseError, match="came from checkpoint"):
         add_instructions(exported.release, other, {"games": "Games?"}, deployment="", profiles=exported.profiles)
 

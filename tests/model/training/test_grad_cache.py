@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -164,7 +165,7 @@ def in_this_process(out: Path) -> None:
         losses, found = gradients(*made(replace(PLAIN, **changes)))
         if main:
             save_file(found | {"losses": torch.tensor(losses)}, out / f"{name}.safetensors")
-    train(*small_data(), SHORT, out / "checkpoint", log=print)
+    train(*small_data(), SHORT, out / "checkpoint")
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     in_this_process(tmp_path / "one")
     launched = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     run = subprocess.run(
-        [*launched, "-m", "tests.model.test_steps", str(tmp_path / "two")],
+        [*launched, "-m", "tests.model.training.test_grad_cache", str(tmp_path / "two")],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -190,7 +191,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert [found["encoded"].item() for found in (lone, *shared)] == shares
     for found, source in itertools.product(shared, ("bills", "searches")):
         assert (found[source] - lone[source]).abs().max().item() < 1e-5
-    assert run.stdout.count("step 3 of 3") == 1  # the first process alone speaks
+    assert run.stdout.count("step 3 of 3") == 1  # the first process alone logs
     for name in ("whole", "parts", "lone"):
         one, two = (load_file(tmp_path / folder / f"{name}.safetensors") for folder in ("one", "two"))
         for key, expected in one.items():
@@ -209,4 +210,5 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     in_this_process(Path(sys.argv[1]))

@@ -1,9 +1,11 @@
 """Training: it learns, it goes on where it was killed, and it fits on the training split alone."""
 
 import json
+import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -42,6 +44,27 @@ class Killed(Exception):
     pass
 
 
+@contextmanager
+def killed_at(step: int) -> Iterator[None]:
+    """Interrupt the training at the record of this step, which follows its validation."""
+
+    def emit(record: logging.LogRecord) -> None:
+        if record.getMessage().startswith(f"step {step} "):
+            raise Killed
+
+    logger, handler = logging.getLogger("model"), logging.Handler()
+    handler.emit = emit  # type: ignore[method-assign]
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with pytest.raises(Killed):
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
 @pytest.fixture(scope="module")
 def profiles() -> pa.Table:
     return made_up_profiles(40, events=6, searches=2)
@@ -55,10 +78,6 @@ def pairs(profiles: pa.Table) -> pa.Table:
 def small() -> NetworkConfig:
     config = network_config()
     return replace(config, encoder=replace(config.encoder, layers=1), backbone=replace(config.backbone, layers=1))
-
-
-def silent(line: str) -> None:
-    pass
 
 
 def metrics(folder: Path) -> dict:
@@ -83,7 +102,7 @@ def test_ten_pairs_are_learnt_to_the_letter(tmp_path: Path) -> None:
         }
     )
     training = TrainingConfig(steps=150, profiles_per_step=10, learning_rate=4e-3, warmup_steps=10, validate_every=1000)
-    folder = train(profiles, pairs, small(), training, tmp_path / "checkpoint", log=silent)
+    folder = train(profiles, pairs, small(), training, tmp_path / "checkpoint")
     network, tokenizers, _ = load_checkpoint(folder)
     assert generate(network, tokenizers, profiles, asked) == answers
     # The loss falls for both terms, and users stand nearest to their own answers.
@@ -101,9 +120,9 @@ def test_frozen_encoders_stay_and_their_vectors_are_made_once(
     """Vectors made once give the curve of encoders asked at every step, as a rate of next to nothing asks them."""
     frozen = replace(SHORT, encoder_rate=0.0, max_grad_norm=1e9)  # clipped, gradients of encoders would count too
     moving = replace(frozen, encoder_rate=1e-9)
-    still = train(profiles, pairs, small(), frozen, tmp_path / "frozen", log=silent)
-    asked = train(profiles, pairs, small(), moving, tmp_path / "asked", log=silent)
-    start = train(profiles, pairs, small(), replace(frozen, steps=0), tmp_path / "start", log=silent)
+    still = train(profiles, pairs, small(), frozen, tmp_path / "frozen")
+    asked = train(profiles, pairs, small(), moving, tmp_path / "asked")
+    start = train(profiles, pairs, small(), replace(frozen, steps=0), tmp_path / "start")
     found = [json.loads((path / "metrics.json").read_text()) for path in (still, asked)]
     np.testing.assert_allclose(*[metrics["curve"]["loss"] for metrics in found], rtol=1e-4)
     np.testing.assert_allclose(*[[part["loss"] for part in metrics["validation"]] for metrics in found], rtol=1e-4)
@@ -117,29 +136,25 @@ def test_frozen_encoders_stay_and_their_vectors_are_made_once(
     [{}, {"encoder_rate": 0.0}, {"profiles_per_forward": 3, "precision": "bf16", "gradient_checkpointing": True}],
 )
 def test_a_killed_run_goes_on_the_same_curve(
-    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, changes: dict
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict
 ) -> None:
     training = replace(SHORT, **changes)
-    whole = train(profiles, pairs, small(), training, tmp_path / "whole", log=silent)
-
-    def kill(line: str) -> None:
-        if line.startswith("step 6"):
-            raise Killed
+    whole = train(profiles, pairs, small(), training, tmp_path / "whole")
 
     killed = tmp_path / "killed"
-    with pytest.raises(Killed):
-        train(profiles, pairs, small(), training, killed, log=kill)
+    with killed_at(6):
+        train(profiles, pairs, small(), training, killed)
     assert {path.name for path in killed.iterdir()} == {"state-4", "metrics.jsonl", "curve.png"}
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
         load_checkpoint(killed)
     (killed / "state.part").mkdir()  # a kill amid saving
 
-    lines: list[str] = []
+    caplog.set_level(logging.INFO, "model")
     # The tables are read again, in another order.
     turned = profiles.take(np.arange(len(profiles))[::-1]), pairs.take(np.arange(len(pairs))[::-1])
     steps: list[tuple[int, int]] = []
-    train(*turned, small(), training, killed, log=lines.append, progress=lambda *done: steps.append(done))
-    assert any("going on after step 4" in line for line in lines)
+    train(*turned, small(), training, killed, progress=lambda *done: steps.append(done))
+    assert any("going on after step 4" in line for line in caplog.messages)
     assert steps == [(4, 7), (5, 7), (6, 7), (7, 7)]
     assert not list(killed.glob("state*"))
     assert lines_of(killed) == [pytest.approx(line, abs=1e-5) for line in lines_of(whole)]
@@ -152,30 +167,28 @@ def test_a_killed_run_goes_on_the_same_curve(
 
 
 def test_a_finished_run_is_left_as_it_is_and_another_starts_afresh(
-    profiles: pa.Table, pairs: pa.Table, tmp_path: Path
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     short = replace(SHORT, steps=2)
-    folder = train(profiles, pairs, small(), short, tmp_path, log=silent)
+    folder = train(profiles, pairs, small(), short, tmp_path)
     written = (folder / "model.safetensors").stat().st_mtime_ns
-    lines: list[str] = []
-    train(profiles, pairs, small(), short, folder, log=lines.append)
-    assert "nothing to do" in lines[-1]
+    caplog.set_level(logging.INFO, "model")
+    train(profiles, pairs, small(), short, folder)
+    assert "nothing to do" in caplog.messages[-1]
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
-    train(profiles, pairs, small(), short, folder, seed=1, log=lines.append)
+    train(profiles, pairs, small(), short, folder, seed=1)
     assert (folder / "model.safetensors").stat().st_mtime_ns > written
     assert metrics(folder)["seed"] == 1
 
 
-def test_a_state_of_other_data_is_not_gone_on_from(profiles: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
-    def kill(line: str) -> None:
-        if line.startswith("step 3"):
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(profiles, pairs, small(), SHORT, tmp_path, log=kill)
-    lines: list[str] = []
-    train(profiles.slice(0, 30), made_up_pairs(profiles.slice(0, 30)), small(), SHORT, tmp_path, log=lines.append)
-    assert any("starting afresh" in line for line in lines)
+def test_a_state_of_other_data_is_not_gone_on_from(
+    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with killed_at(3):
+        train(profiles, pairs, small(), SHORT, tmp_path)
+    caplog.set_level(logging.INFO, "model")
+    train(profiles.slice(0, 30), made_up_pairs(profiles.slice(0, 30)), small(), SHORT, tmp_path)
+    assert any("starting afresh" in line for line in caplog.messages)
     assert len(metrics(tmp_path)["curve"]["loss"]) == 7
 
 
@@ -191,23 +204,19 @@ def test_a_killed_run_of_adapted_models_goes_on_the_same_curve(
         backbone=BackboneConfig(width=1, kv_heads=1, **sizes, pretrained=str(language_model), lora=lora),
     )
     training = replace(SHORT, profiles_per_forward=3, gradient_checkpointing=True, patience=10)
-    whole = train(profiles, pairs, config, training, tmp_path / "whole", log=silent)
-
-    def kill(line: str) -> None:
-        if line.startswith("step 6"):
-            raise Killed
+    whole = train(profiles, pairs, config, training, tmp_path / "whole")
 
     killed = tmp_path / "killed"
-    with pytest.raises(Killed):
-        train(profiles, pairs, config, training, killed, log=kill)
+    with killed_at(6):
+        train(profiles, pairs, config, training, killed)
     names = load_file(killed / "state-4" / "weights.safetensors")
     assert any("lora_A" in name for name in names)
     assert not any("base_layer" in name or "embed_tokens.weight" in name for name in names)
     torch.manual_seed(1)
-    train(profiles, pairs, config, training, killed, log=silent)
+    train(profiles, pairs, config, training, killed)
     assert lines_of(killed) == [pytest.approx(line, rel=1e-5) for line in lines_of(whole)]
     plain = replace(training, gradient_checkpointing=False)
-    assert lines_of(train(profiles, pairs, config, plain, tmp_path / "plain", log=silent)) == [
+    assert lines_of(train(profiles, pairs, config, plain, tmp_path / "plain")) == [
         pytest.approx(line, rel=1e-5) for line in lines_of(whole)
     ]
 
@@ -218,33 +227,26 @@ def test_training_stops_when_validation_gets_no_better_and_keeps_the_best(
     training = replace(
         SHORT, steps=30, learning_rate=0.02, validate_every=1, save_every=1, patience=2, validation_profiles=40
     )
-    whole = metrics(train(profiles, pairs, small(), training, tmp_path / "whole", log=silent))
+    whole = metrics(train(profiles, pairs, small(), training, tmp_path / "whole"))
     losses = [scored["loss"] for scored in whole["validation"]]
     best = 1 + losses.index(min(losses))
     assert 1 < best == whole["checkpoint_step"]
     assert len(losses) == best + 2 < 30
 
     killed = tmp_path / "killed"
-
-    def kill_at(step: int) -> None:
-        def kill(line: str) -> None:
-            if line.startswith(f"step {step} "):
-                raise Killed
-
-        with pytest.raises(Killed):
-            train(profiles, pairs, small(), training, killed, log=kill)
-
-    kill_at(best + 1)
+    with killed_at(best + 1):
+        train(profiles, pairs, small(), training, killed)
     weights = load_file(killed / f"state-{best}" / "weights.safetensors")
-    kill_at(best + 2)  # the last validation: what is best is known from the saved state alone
-    train(profiles, pairs, small(), training, killed, log=silent)
+    with killed_at(best + 2):  # the last validation: what is best is known from the saved state alone
+        train(profiles, pairs, small(), training, killed)
+    train(profiles, pairs, small(), training, killed)
     assert metrics(killed)["curve"] == {name: pytest.approx(of, abs=1e-5) for name, of in whole["curve"].items()}
     for folder in (tmp_path / "whole", killed):
         kept = load_checkpoint(folder)[0].state_dict()
         assert max((kept[name] - weight).abs().max().item() for name, weight in weights.items()) < 1e-5
 
     with pytest.raises(ConfigError, match="patience waits for a validation loss"):
-        train(profiles, made_up_pairs(profiles, validation=0), small(), training, tmp_path / "none", log=silent)
+        train(profiles, made_up_pairs(profiles, validation=0), small(), training, tmp_path / "none")
 
 
 def test_checkpointed_layers_are_read_again_and_change_nothing(
@@ -258,7 +260,7 @@ def test_checkpointed_layers_are_read_again_and_change_nothing(
     for checkpointed in (False, True):
         read.append(Counter())
         training = replace(SHORT, steps=3, gradient_checkpointing=checkpointed)
-        folder = train(profiles, pairs, small(), training, tmp_path / str(checkpointed), log=silent)
+        folder = train(profiles, pairs, small(), training, tmp_path / str(checkpointed))
         curves.append(metrics(folder)["curve"])
     hook.remove()
     assert curves[1] == {name: pytest.approx(values, abs=1e-5) for name, values in curves[0].items()}
@@ -274,13 +276,9 @@ def test_mlflow_is_told_each_step_once(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir(tmp_path)
 
-    def kill(line: str) -> None:
-        if line.startswith("step 6"):
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(profiles, pairs, small(), SHORT, tmp_path / "run", log=kill)
-    folder = train(profiles, pairs, small(), SHORT, tmp_path / "run", log=silent)
+    with killed_at(6):
+        train(profiles, pairs, small(), SHORT, tmp_path / "run")
+    folder = train(profiles, pairs, small(), SHORT, tmp_path / "run")
     client = mlflow.MlflowClient(tracking_uri=uri)
     [run] = client.search_runs([client.get_experiment_by_name("instructue").experiment_id])
     assert (run.info.status, run.info.run_name) == ("FINISHED", "run")
@@ -292,16 +290,21 @@ def test_mlflow_is_told_each_step_once(
 
 @pytest.mark.parametrize("missing", [True, False])
 def test_training_does_without_an_mlflow_that_fails(
-    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: bool
+    profiles: pa.Table,
+    pairs: pa.Table,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: bool,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://to-be-found")
     if missing:
         monkeypatch.setitem(sys.modules, "mlflow", None)
     else:
         pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
-    lines: list[str] = []
-    folder = train(profiles, pairs, small(), replace(SHORT, steps=1), tmp_path, log=lines.append)
-    [said] = [line for line in lines if "MLflow" in line or "mlflow" in line]
+    caplog.set_level(logging.INFO, "model")
+    folder = train(profiles, pairs, small(), replace(SHORT, steps=1), tmp_path)
+    [said] = [line for line in caplog.messages if "MLflow" in line or "mlflow" in line]
     assert ("not installed" if missing else "nowhere://to-be-found takes no metrics") in said
     assert [line["step"] for line in lines_of(folder)] == [1]
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
@@ -310,10 +313,10 @@ def test_training_does_without_an_mlflow_that_fails(
 def test_a_checkpoint_embeds_as_it_did_when_written(profiles: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
     torch.manual_seed(123)
     before = torch.random.get_rng_state()
-    one = initialise(profiles, pairs, small(), tmp_path / "one", log=silent)
+    one = initialise(profiles, pairs, small(), tmp_path / "one")
     assert torch.equal(torch.random.get_rng_state(), before)
-    two = initialise(profiles, pairs, small(), tmp_path / "two", log=silent)
-    other = initialise(profiles, pairs, small(), tmp_path / "other", seed=1, log=silent)
+    two = initialise(profiles, pairs, small(), tmp_path / "two")
+    other = initialise(profiles, pairs, small(), tmp_path / "other", seed=1)
     files = {"config.json", "model.safetensors", "event_tokenizer.json", "language_tokenizer.json", "metrics.json"}
     assert {path.name for path in one.iterdir()} == files
     vectors = [embed(*load_checkpoint(folder)[:2], profiles, [None]) for folder in (one, two, other)]
@@ -364,11 +367,11 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
 
 def test_pairs_without_a_training_split_are_refused(profiles: pa.Table, tmp_path: Path) -> None:
     with pytest.raises(PairError, match="no pair has the split 'train'"):
-        train(profiles, made_up_pairs(profiles, validation=1.1), small(), SHORT, tmp_path, log=silent)
+        train(profiles, made_up_pairs(profiles, validation=1.1), small(), SHORT, tmp_path)
 
 
 def test_a_checkpoint_of_another_shape_is_refused(profiles: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
-    folder = initialise(profiles, pairs, small(), tmp_path, log=silent)
+    folder = initialise(profiles, pairs, small(), tmp_path)
     config = load_checkpoint(folder)[2]
     narrow = replace(config, backbone=replace(config.backbone, feedforward=64))
     (folder / "config.json").write_text(narrow.to_json())
