@@ -24,10 +24,11 @@ setup: $(READY)  ## make .venv with the locked packages and Delta's jars (Python
 $(READY): requirements.lock pyproject.toml bin/setup jobs/lake/delta_jars.py
 	@bin/setup
 
-test: $(READY)  ## lint, types and every test
+test: $(READY)  ## lint, format, types and the tests that are not slow (.ci/run runs those too)
 	$(RUN)/ruff check
+	$(RUN)/ruff format --check
 	$(RUN)/mypy
-	$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+	$(RUN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 demo: $(READY)  ## a made-up company through the whole line, two days (USERS=300 STEPS=30 for a quick look)
 	@$(RUN)/python -m jobs.cli.demo --users $(USERS) $(if $(STEPS),--steps $(STEPS))
@@ -45,7 +46,7 @@ bench: $(READY)  ## measure every job against what bounds it, into benchmarks/re
 	@$(RUN)/python -m benchmarks
 
 lock:  ## resolve pyproject.toml into requirements.lock again, keeping what still fits
-	$(RUN)/uv pip compile --extra dev --generate-hashes --no-emit-index-url --no-annotate -q pyproject.toml \
+	$(RUN)/uv pip compile --all-extras --generate-hashes --no-emit-index-url --no-annotate -q pyproject.toml \
 		-o requirements.lock
 
 clean:  ## remove what the demo, the examples and the checks wrote (.venv stays)

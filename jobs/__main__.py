@@ -5,12 +5,23 @@
 
 import os
 import sys
+from typing import NoReturn
 
 if not __package__:
     # Run as a file, its own folder would come first on the path: jobs/training/export.py is no module `export`.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from jobs.cli.main import main
+from jobs.cli.extras import missing_extra
+
+
+def main() -> NoReturn:
+    """Run the command line; without the packages of an extra, say which one installs them."""
+    try:
+        from jobs.cli.main import main as command_line
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {missing_extra(error) or error}")
+    command_line()
+
 
 if __name__ == "__main__":
     main()

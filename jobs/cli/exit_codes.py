@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import typer
 
+from jobs.cli.extras import missing_extra
 from jobs.console.log_files import LogError, new_log
 from jobs.lake.errors import as_user_error, error_reason
 from model.errors import InstructUEError
@@ -31,7 +32,7 @@ def run(app: typer.Typer) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        ours = as_user_error(error)
+        ours = missing_extra(error) or as_user_error(error)
         sys.exit(_told(ours) if ours else _unexpected(error))
     sys.exit(0)
 

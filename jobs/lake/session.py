@@ -161,6 +161,6 @@ def _require_delta(spark: SparkSession) -> None:
         jvm.org.apache.spark.util.Utils.classForName(DELTA_EXTENSION, False, False)
     except Py4JJavaError:
         raise SparkError(
-            "Delta's jars are not on Spark's class path: run `make setup` (it puts them into "
-            "pyspark's jars folder), or name them in spark-submit's --packages"
+            "Delta's jars are not on Spark's class path: run `python -m jobs.lake.delta_jars` "
+            "(it puts them into pyspark's jars folder), or name them in spark-submit's --packages"
         ) from None
