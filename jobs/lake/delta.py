@@ -16,7 +16,8 @@ from deltalake import DeltaTable, write_deltalake
 from filelock import FileLock, Timeout
 
 from jobs.config.deployment import Deployment
-from jobs.lake.errors import LOG, MADE_BY, TableError, repair_hint, translate_table_errors
+from jobs.lake import catalog
+from jobs.lake.errors import LOG, TableError, repair_hint, translate_table_errors
 
 
 class MissingTableError(TableError):
@@ -78,6 +79,26 @@ def read_rows(table: DeltaTable, **options: Any) -> pa.Table:
         return table.to_pyarrow_table(**options)
 
 
+ARROW_TYPES = {
+    "string": pa.string(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "double": pa.float64(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "array<float>": pa.list_(pa.float32()),
+    "map<string,bigint>": pa.map_(pa.string(), pa.int64()),
+}
+"""The types of the catalog's columns, of the tables that are written without Spark."""
+
+
+def arrow_schema(table: catalog.Table) -> pa.Schema:
+    """Return the Arrow schema of a table whose columns no deployment file names."""
+    if callable(table.columns):
+        raise TypeError(f"the columns of {table.name} depend on the deployment file")
+    return pa.schema([(column.name, ARROW_TYPES[column.type]) for column in table.columns])
+
+
 def replace_rows(path: str, rows: pa.Table, where: str) -> None:
     """Put these rows in the place of those that a condition holds for, in one commit; the table has days."""
     write_deltalake(path, rows, mode="overwrite", partition_by=["day"], predicate=where if table_exists(path) else None)
@@ -85,7 +106,7 @@ def replace_rows(path: str, rows: pa.Table, where: str) -> None:
 
 def missing_table_error(deployment: Deployment, table: str) -> MissingTableError:
     """The error that there is no such table; names the job that makes it."""
-    job = MADE_BY.get(table)
+    job = catalog.made_by(table)
     first = f"run `instructue {job}` first, or" if job else "create it, or"
     return MissingTableError(
         f"{deployment.path}: lake = {deployment.lake}: there is no Delta table {table} at "
@@ -116,7 +137,7 @@ def last_day(table: DeltaTable) -> date:
     """The last day of a table that is partitioned by it."""
     found = table_days(table)
     if not found:
-        maker = MADE_BY.get(Path(table.table_uri).name, "userqa")
+        maker = catalog.made_by(Path(table.table_uri).name) or "userqa"
         raise TableError(f"{table.table_uri} has no rows; run `instructue {maker}` first")
     return max(found)
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.lake import catalog
 from model.errors import InstructUEError
 
 if TYPE_CHECKING:
@@ -41,17 +42,6 @@ SECONDS_TO_END = 2.0
 """A JVM that was killed is gone by then; its socket closes first."""
 OTHERS = ("pyspark", "py4j", "_internal", "deltalake", "pyarrow")
 """Modules whose errors tell of tables; `_internal` is deltalake's."""
-MADE_BY = {
-    "user_profiles": "assemble",
-    "training_profiles": "userqa",
-    "userqa": "userqa",
-    "rejected_rows": "assemble",
-    "user_embeddings": "embed",
-    "user_vectors": "publish",
-    "online_users": "publish",
-    "labels": "generate",
-}
-"""The job that makes each table, named in the error where a table is missing or broken."""
 
 
 class TableError(InstructUEError):
@@ -115,12 +105,12 @@ def repair_hint(table: str, *, log: bool = False) -> str:
     """What to do about a table that has lost a file, or whose log cannot be read."""
     name = Path(table).name
     copy = f"put its log, {LOG}, back from a copy, or" if log else "put it back from a copy, or"
-    job = MADE_BY.get(name)
-    if job and job != "generate":  # a company's own tables may have the names of made-up ones
-        days = " again" if job == "userqa" else " for each of its days"
-        return f"{copy} remove the table and run `instructue {job}`{days}"
-    if name == "job_runs":
-        return f"{copy} remove the table and run the jobs again, from the oldest day on"
+    known = catalog.TABLES.get(name)
+    if known and not known.company:
+        if known.made_by is None:
+            return f"{copy} remove the table and run the jobs again, from the oldest day on"
+        days = " again" if known.made_by == "userqa" else " for each of its days"
+        return f"{copy} remove the table and run `instructue {known.made_by}`{days}"
     if log:
         return f"{copy} write the table anew"
     restore = f"RESTORE TABLE delta.`{table}` TO VERSION AS OF <number>"

@@ -16,32 +16,13 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 from jobs.config.deployment import Deployment
-from jobs.lake.delta import job_lock, midnight, open_path, open_table, read_rows, table_exists
+from jobs.lake import catalog
+from jobs.lake.delta import arrow_schema, job_lock, midnight, open_path, open_table, read_rows, table_exists
 from jobs.lake.errors import TableError, as_user_error, error_reason, translate_errors
 
-JOB_RUNS = "job_runs"
+TABLE = catalog.TABLES["job_runs"]
 HORIZON = "horizon"
 """In the details of a maintain: the day up to which it dropped rows that later ones replace."""
-SCHEMA = pa.schema(
-    {
-        "job": pa.string(),
-        "as_of": pa.timestamp("us", "UTC"),
-        "status": pa.string(),
-        "started_at": pa.timestamp("us", "UTC"),
-        "finished_at": pa.timestamp("us", "UTC"),
-        "replaced_at": pa.timestamp("us", "UTC"),
-        "rows_in": pa.int64(),
-        "rows_out": pa.int64(),
-        "left_out": pa.map_(pa.string(), pa.int64()),
-        "seconds": pa.float64(),
-        "model_version": pa.string(),
-        "versions": pa.map_(pa.string(), pa.int64()),
-        "details": pa.string(),
-        "day": pa.date32(),
-    }
-)
-INPUTS = {"assemble": (), "userqa": (), "embed": ("assemble",), "publish": ("embed", "assemble")}
-"""The daily jobs whose day an earlier or equal day of these jobs feeds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +70,7 @@ class Run:
 
 def read_runs(deployment: Deployment, *jobs: str, first: date = date.min, last: date = date.max) -> list[Run]:
     """The rows of these jobs with `first` <= day <= `last`, the oldest day first."""
-    path = deployment.table(JOB_RUNS)
+    path = deployment.table(TABLE.name)
     if not table_exists(path):
         return []
     columns = [
@@ -118,7 +99,7 @@ def stale_reason(deployment: Deployment, job: str, as_of: date) -> str | None:
     A day is stale when its own run failed or never finished, or when what it was made from was replaced
     after it started: an earlier day of the same job, or the same or an earlier day of a job that feeds it.
     """
-    found = read_runs(deployment, job, *INPUTS.get(job, ()), last=as_of)
+    found = read_runs(deployment, job, *catalog.input_jobs(job), last=as_of)
     own = next((run for run in found if run.job == job and run.day == as_of), None)
     if own is None:
         return f"{job} has not run for {as_of}"
@@ -240,14 +221,14 @@ class RunRecord:
             "day": self.as_of,
         }
         # Different jobs share this table: one at a time, each replacing a partition of its own.
-        with job_lock(self.deployment, JOB_RUNS):
-            path = self.deployment.table(JOB_RUNS)
+        with job_lock(self.deployment, TABLE.lock):
+            path = self.deployment.table(TABLE.name)
             where = f"day = '{self.as_of.isoformat()}' AND job = '{self.job}'"
             write_deltalake(
                 path,
-                pa.Table.from_pylist([row], SCHEMA),
+                pa.Table.from_pylist([row], arrow_schema(TABLE)),
                 mode="overwrite",
-                partition_by=["day", "job"],
+                partition_by=[*TABLE.partition],
                 predicate=where if table_exists(path) else None,
             )
 

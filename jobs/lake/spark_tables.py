@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from jobs.config.deployment import Deployment
+from jobs.lake import catalog
 from jobs.lake.delta import missing_table_error, open_path, table_days
 from jobs.lake.errors import TableError, translate_table_errors
 from jobs.lake.run_log import RunRecord, require_retained
@@ -31,19 +32,9 @@ class SourceError(TableError):
     """A source table, or a column of it, is not what the deployment file says; all such mistakes at once."""
 
 
-def user_profiles_schema(deployment: Deployment) -> StructType:
-    """Schema of `user_profiles` and `training_profiles`: the model's input, see docs on tables."""
-    sources = [source.name for source in deployment.sources]
-    events = [f"{name} array<struct<event_time: timestamp, text: string, gap: int>>" for name in sources]
-    ages = ", ".join(f"{name}: int" for name in sources)
-    tabular = ", ".join([f"{n}: double" for n in deployment.numbers] + [f"{c}: string" for c in deployment.categories])
-    columns = ["user_id string", "as_of timestamp", *events, f"ages struct<{ages}>"]
-    columns += [f"tabular struct<{tabular}>"] if tabular else []
-    return _schema(", ".join([*columns, "profile_hash string", "day date"]))
-
-
-def _schema(columns: str) -> StructType:
-    return cast(StructType, StructType.fromDDL(columns))
+def table_schema(deployment: Deployment, table: str) -> StructType:
+    """Return the Spark schema of a table of the catalog; needs a session."""
+    return cast(StructType, StructType.fromDDL(catalog.TABLES[table].ddl(deployment)))
 
 
 def midnight_column(day: date) -> Column:
@@ -183,14 +174,27 @@ class JobRun(RunRecord):
         return read_pinned(self.spark, self.deployment, table, self.versions)
 
     def replace(
-        self, df: DataFrame, table: str, same: Sequence[str], as_of: date | None = None, known: DataFrame | None = None
+        self,
+        df: DataFrame,
+        table: str,
+        same: Sequence[str] | None = None,
+        *,
+        as_of: date | None = None,
+        known: DataFrame | None = None,
     ) -> bool:
-        """Replace a day of `table` unless it holds the same rows by the columns `same`; True where written.
+        """Replace a day of `table`, unless it holds the same rows already; return whether it was written.
 
-        `df` is read twice: cache it, or pass as `known` those columns of its rows, where they are cheaper to have.
-        `as_of` is the run's own day unless named.
+        `df` is read twice: cache it, or pass its columns `same` as `known`, where they are cheaper to compute.
+
+        Parameters
+        ----------
+        same
+            The columns by which two rows are the same; None: as the catalog says of the table.
+        as_of
+            The day; None: the run's own.
         """
         path, day = self.deployment.table(table), as_of or self.as_of
+        same = same or catalog.TABLES[table].identity(self.deployment)
         if same_rows(df if known is None else known, path, day, same):
             return False
         self.replacing()

@@ -1,13 +1,13 @@
-"""Maintain: the project's own tables kept small, as the deployment's `retention` says.
+"""Maintain: keep the project's own tables small, as the deployment file's `retention` says.
 
-Three things for each table, under the lock of the job that writes it:
+It does three things to each table, under the lock of the job that writes it:
 
-- rows that nothing can ask for any more are dropped: of the days up to the horizon each key keeps its latest row, so
-  whatever is read as of the horizon or later stays as it is; refused rows go by their age alone;
-- a day's small files become one (OPTIMIZE);
-- files that no version within `retention.files` days reads are removed (VACUUM), those of killed runs among them.
+- It drops superseded rows: of the days up to the horizon each key keeps its latest row. What is read as of the
+  horizon or a later day stays the same. Rejected rows are dropped by their age.
+- It merges the small files of a day (OPTIMIZE).
+- It removes files that no version of the last `retention.files` days reads (VACUUM), those of killed runs included.
 
-The company's own tables are never touched.
+The company's own tables are never changed.
 """
 
 from __future__ import annotations
@@ -24,32 +24,30 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
-from jobs.lake import run_log
-from jobs.lake import spark_tables as tables
+from jobs.lake import catalog, run_log, spark_tables
+from jobs.lake.catalog import Retention, Table
 from jobs.lake.delta import job_lock, open_path, table_days, table_exists
-from jobs.lake.errors import MADE_BY, TableError
+from jobs.lake.errors import TableError
 from jobs.lake.run_log import RunRecord
 
-KEYS = {"user_profiles": ("user_id",), "user_embeddings": ("user_id", "scenario"), "user_vectors": ("user_id",)}
-"""Tables of which the latest row at or before a day is asked for, and what it is the latest of."""
-REJECTED = "rejected_rows"
-TABLES = (*KEYS, "training_profiles", "userqa", REJECTED, "online_users", run_log.JOB_RUNS)
-DAILY = ("assemble", "embed", "publish")
+MAINTAINED = tuple(table for table in catalog.TABLES.values() if not table.company)
 MEGABYTE = 1e6
+Session = Callable[[], AbstractContextManager[SparkSession]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableMaintenance:
-    """What was done to a table."""
+    """What maintain did to a table."""
 
     rows_dropped: int
     files_before: int
+    """Files of the newest version, before."""
     files_after: int
-    """Of the newest version."""
+    """Files of the newest version, afterwards."""
     megabytes: float
-    """Of the newest version, afterwards."""
+    """Size of the newest version, afterwards."""
     files_removed: int
-    """Of former versions and of killed runs."""
+    """Files of former versions and of killed runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,119 +56,119 @@ class MaintainResult:
 
     as_of: date
     horizon: date | None
-    """The first day that can still be asked for; None: every day can."""
+    """The first day that can still be read as of; None: every day can."""
     tables: dict[str, TableMaintenance]
     seconds: float
 
 
-def maintain(
-    session: Callable[[], AbstractContextManager[SparkSession]], deployment: Deployment, as_of: date | None = None
-) -> MaintainResult:
-    """Drop, compact and remove what the deployment's retention lets go; recorded in `job_runs` under `as_of`.
+def maintain(session: Session, deployment: Deployment, as_of: date | None = None) -> MaintainResult:
+    """Drop rows, merge files and remove old files; record the run in `job_runs` under `as_of`.
 
-    A job that is running is waited for, table by table, and waits for its table in turn.
+    It waits for a running job, table by table. A job that starts meanwhile waits for its table.
 
     Parameters
     ----------
     session
-        Opens Spark; called only where rows are to be dropped.
+        Opens Spark; called only if there are rows to drop.
     as_of
-        The day from which `retention` counts back; today (UTC) unless named.
+        The day from which `retention` counts back; None: today, UTC.
 
     Raises
     ------
     TableError
-        A day before the horizon is stale: once its rows are dropped it could not be made again.
+        A day before the horizon is stale: after its rows are dropped it could not be made again.
     """
     as_of = as_of or datetime.now(UTC).date()
-    keep = deployment.retention
-    horizon = as_of - timedelta(days=keep.rows) if keep.rows else None
+    days = deployment.retention.rows
+    horizon = as_of - timedelta(days=days) if days else None
     with RunRecord.kept(deployment, "maintain", as_of) as run:
         dropped = _drop_superseded(session, deployment, horizon, run) if horizon else {}
-        found = {
-            table: _tidy(deployment, table, dropped.get(table, 0), as_of)
-            for table in TABLES
-            if table_exists(deployment.table(table))
+        results = {
+            table.name: _compact(deployment, table, dropped.get(table.name, 0), as_of)
+            for table in MAINTAINED
+            if table_exists(deployment.table(table.name))
         }
-        run.rows_out = sum(tidied.rows_dropped for tidied in found.values())
-        return MaintainResult(as_of=as_of, horizon=horizon, tables=found, seconds=run.seconds())
+        run.rows_out = sum(result.rows_dropped for result in results.values())
+        return MaintainResult(as_of=as_of, horizon=horizon, tables=results, seconds=run.seconds())
 
 
-def _drop_superseded(
-    session: Callable[[], AbstractContextManager[SparkSession]], deployment: Deployment, horizon: date, run: RunRecord
-) -> dict[str, int]:
-    """Rows dropped by table: those of a key that a later row, at or before the horizon, follows."""
+def _drop_superseded(session: Session, deployment: Deployment, horizon: date, run: RunRecord) -> dict[str, int]:
+    """Drop the rows that have a later row of their key at or before the horizon; return their number by table."""
     old = [
         table
-        for table in KEYS
-        if table_exists(path := deployment.table(table)) and any(day < horizon for day in table_days(open_path(path)))
+        for table in catalog.tables_kept_by(Retention.LATEST)
+        if table_exists(path := deployment.table(table.name))
+        and any(day < horizon for day in table_days(open_path(path)))
     ]
     if not old:
         return {}
-    for job in DAILY:
-        _require_settled(deployment, job, horizon)
-    # Said before a row goes: from now on a day before the horizon can no longer be made again.
+    for table in catalog.tables_kept_by(Retention.LATEST):
+        _require_fresh(deployment, table.lock, horizon)
+    # Recorded before the first row is dropped: from now on a day before the horizon cannot be made again.
     run.details[run_log.HORIZON] = str(horizon)
     run.replacing()
     with session() as spark:
-        return {table: _drop(spark, deployment, table, horizon) for table in old}
+        return {table.name: _drop(spark, deployment, table, horizon) for table in old}
 
 
-def _require_settled(deployment: Deployment, job: str, horizon: date) -> None:
-    before = [run.day for run in run_log.read_runs(deployment, job, last=horizon) if run.left_rows]
-    if before and (reason := run_log.stale_reason(deployment, job, before[-1])):
-        first = run_log.first_stale(deployment, job, before[-1])
+def _require_fresh(deployment: Deployment, job: str, horizon: date) -> None:
+    """Raise TableError where the last day of a job at or before the horizon is stale."""
+    days = [run.day for run in run_log.read_runs(deployment, job, last=horizon) if run.left_rows]
+    if days and (reason := run_log.stale_reason(deployment, job, days[-1])):
+        first = run_log.first_stale(deployment, job, days[-1])
         raise TableError(
-            f"rows before {horizon} cannot be dropped, for {before[-1]} is stale: {reason}; run "
-            f"`instructue {job} --as-of {first} --through {before[-1]}` first"
+            f"rows before {horizon} cannot be dropped because {days[-1]} is stale: {reason}; run "
+            f"`instructue {job} --as-of {first} --through {days[-1]}` first"
         )
 
 
-def _drop(spark: SparkSession, deployment: Deployment, table: str, horizon: date) -> int:
-    with job_lock(deployment, MADE_BY[table]):
-        path = deployment.table(table)
+def _drop(spark: SparkSession, deployment: Deployment, table: Table, horizon: date) -> int:
+    """Drop the superseded rows of one table; return their number."""
+    with job_lock(deployment, table.lock):
+        path = deployment.table(table.name)
         rows = spark.read.format("delta").load(path)
         past = rows.where(F.col("day") <= F.lit(horizon))
-        kept = tables.latest_per_key(past, KEYS[table], horizon).select(*rows.columns).cache()
+        kept = spark_tables.latest_per_key(past, table.key, horizon).select(*rows.columns).cache()
         try:
-            gone = past.count() - kept.count()
-            if gone:
+            dropped = past.count() - kept.count()
+            if dropped:
                 (
                     kept.write.format("delta")
                     .mode("overwrite")
                     .option("replaceWhere", f"day <= '{horizon}'")
-                    .partitionBy("day")
+                    .partitionBy(*table.partition)
                     .save(path)
                 )
         finally:
             kept.unpersist()
-        return gone
+        return dropped
 
 
-def _tidy(deployment: Deployment, table: str, dropped: int, as_of: date) -> TableMaintenance:
+def _compact(deployment: Deployment, table: Table, dropped: int, as_of: date) -> TableMaintenance:
+    """Drop a table's rows by age where the catalog says so, merge its small files and remove its old ones."""
     keep = deployment.retention
-    with job_lock(deployment, MADE_BY.get(table, table)):
-        found = open_path(deployment.table(table))
-        before = len(_files(found))
-        if table == REJECTED:
-            last = as_of - timedelta(days=keep.rejected)
-            dropped = sum(file["num_records"] for file in _files(found) if file["partition.day"] < last)
+    with job_lock(deployment, table.lock):
+        delta = open_path(deployment.table(table.name))
+        before = _files(delta)
+        if table.retention is Retention.AGE:
+            first = as_of - timedelta(days=keep.rejected)
+            dropped = sum(file["num_records"] for file in before if file["partition.day"] < first)
             if dropped:
-                found.delete(f"day < '{last}'")
-        found.optimize.compact()
-        removed = found.vacuum(keep.files * 24, dry_run=False, full=True)
-        found.create_checkpoint()
-        found.cleanup_metadata()
-        files = _files(found)
+                delta.delete(f"day < '{first}'")
+        delta.optimize.compact()
+        removed = delta.vacuum(keep.files * 24, dry_run=False, full=True)
+        delta.create_checkpoint()
+        delta.cleanup_metadata()
+        after = _files(delta)
         return TableMaintenance(
             rows_dropped=dropped,
-            files_before=before,
-            files_after=len(files),
-            megabytes=sum(file["size_bytes"] for file in files) / MEGABYTE,
+            files_before=len(before),
+            files_after=len(after),
+            megabytes=sum(file["size_bytes"] for file in after) / MEGABYTE,
             files_removed=len(removed),
         )
 
 
 def _files(table: DeltaTable) -> list[dict[str, Any]]:
-    """The files of the newest version, with their sizes and rows."""
+    """Return the files of the newest version, with their sizes and rows."""
     return pa.table(table.get_add_actions(flatten=True)).to_pylist()

@@ -14,8 +14,6 @@ from jobs.lake.spark_tables import JobRun, SourceError, job_run, midnight_column
 from jobs.profiles.build import Profiles, RowAccount, Totals, build_profiles, deactivated_rows
 
 TABLE = "user_profiles"
-PROFILE_IDENTITY = ("user_id", "profile_hash")
-"""What makes two rows of a day the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +62,7 @@ def assemble(
         try:
             rejected = _account(run, found)
             changed = _changed(run, found.rows)
-            replaced = run.replace(changed, TABLE, PROFILE_IDENTITY)
+            replaced = run.replace(changed, TABLE)
             run.rows_out, kept = changed.agg(F.count(F.lit(1)), F.count("profile_hash")).collect()[0]
         finally:
             found.release()

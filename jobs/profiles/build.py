@@ -134,7 +134,7 @@ def build_profiles(
     judged = source_tables.validated(deployment, opened)
     users = event_histories(judged, deployment, cut_offs, clock)
     cached = _shaped(users, deployment).persist(StorageLevel.MEMORY_AND_DISK)
-    columns = [name for name in spark_tables.user_profiles_schema(deployment).names if name != "day"]
+    columns = [name for name in spark_tables.table_schema(deployment, "user_profiles").names if name != "day"]
     return Profiles(
         rows=cached.where("__eligible").select(*columns),
         totals=_totals(cached, deployment, cut_offs),
@@ -260,6 +260,6 @@ def deactivated_rows(deployment: Deployment) -> dict[str, Column]:
     empty = {source.name: F.array() for source in deployment.sources}
     return {
         column.name: empty.get(column.name, F.lit(None)).cast(column.dataType)
-        for column in spark_tables.user_profiles_schema(deployment)
+        for column in spark_tables.table_schema(deployment, "user_profiles")
         if column.name not in ("user_id", "as_of", "day")
     }

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.config.deployment import Deployment
-from jobs.lake import delta
-from jobs.lake.errors import MADE_BY
+from jobs.lake import catalog, delta
 from jobs.lake.run_log import RunRecord
 from jobs.training.labels import check_assembled
 from jobs.training.registry import open_release
@@ -30,17 +29,7 @@ from model.serving.release import Release
 USERS_PER_BATCH = 256
 LONGEST = 64
 """Tokens of an answer at most: as many as training reads of one."""
-SCHEMA = pa.schema(
-    {
-        "user_id": pa.string(),
-        "as_of": pa.timestamp("us", "UTC"),
-        "instruction": pa.string(),
-        "answer": pa.string(),
-        "embedding": pa.list_(pa.float32()),
-        "model_version": pa.string(),
-        "day": pa.date32(),
-    }
-)
+SCHEMA = delta.arrow_schema(catalog.ANSWERS)
 """The table that `--all` writes."""
 ASKED = "(asked)"
 """Stands for the instruction among the scenarios, none of which can have this name."""
@@ -232,8 +221,7 @@ def _rows(asking: _Asking, profiles: pa.Table, day: date, progress: Progress) ->
 def _answers(deployment: Deployment, table: str) -> str:
     """The path of the table to write to."""
     path = deployment.table(table)
-    others = {deployment.table(name) for name in (*MADE_BY, "job_runs", *deployment.source_tables)}
-    if path in others or (
+    if path in catalog.reserved_paths(deployment) or (
         delta.table_exists(path)
         and {field.name for field in delta.open_path(path).schema().fields} != set(SCHEMA.names)
     ):

@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
 from jobs.lake import run_log, spark_tables
+from jobs.lake.catalog import TABLES
 from jobs.lake.spark_tables import JobRun, job_run
 from jobs.serving.embed_udf import RETURNS, Embedder
 from jobs.training.registry import check_vector_spec, open_release
@@ -29,8 +30,7 @@ from model.errors import InstructUEError
 from model.serving.release import Release
 
 TABLE = "user_embeddings"
-SAME = ("user_id", "scenario", "profile_hash", "instruction_hash", "model_version")
-"""What makes two rows of a day the same: a vector follows from them."""
+SAME = TABLES[TABLE].same_by
 USERS_PER_TASK = 8_192
 ROWS_PER_BATCH = "1024"
 """Users in one call of the function: enough to sort by length, and never more memory than their texts."""
@@ -103,7 +103,7 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
                 made = {"model_version": F.lit(found.model_version), "created_at": F.lit(run.started_at)}
                 # Compared by what is wanted alone: the same day again reads no profile and runs no model.
                 known = work.select("user_id", "profile_hash", F.inline("wanted")).withColumns(made)
-                replaced = run.replace(rows.withColumns(made), TABLE, SAME, known=known)
+                replaced = run.replace(rows.withColumns(made), TABLE, known=known)
         finally:
             work.unpersist()
         run.rows_in, run.rows_out = lives + counts.ended, sum(counts.vectors.values()) + counts.ended_rows

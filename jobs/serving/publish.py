@@ -80,7 +80,7 @@ def publish(spark: SparkSession, deployment: Deployment, as_of: date, progress: 
         embeddings = run.read("user_embeddings")
         rows = whole_rows(embeddings, deployment, as_of).persist()
         try:
-            replaced = run.replace(rows.drop("rows_in"), TABLE, same=["user_id", "as_of", *features(deployment)])
+            replaced = run.replace(rows.drop("rows_in"), TABLE)
             users, run.rows_in = rows.agg(F.count(F.lit(1)), F.coalesce(F.sum("rows_in"), F.lit(0))).collect()[0]
             run.rows_out = users
         finally:

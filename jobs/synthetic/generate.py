@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from deltalake import write_deltalake
 
 from jobs.config.deployment import Deployment
-from jobs.lake.delta import open_path, table_exists
+from jobs.lake.catalog import TABLES
+from jobs.lake.delta import arrow_schema, open_path, table_exists
 from jobs.lake.errors import translate_errors
 from jobs.synthetic.attributes import ATTRIBUTES, attribute_rows
 from jobs.synthetic.company import DAY, LABELS, Chunk, Company, Events
@@ -69,7 +70,7 @@ SCHEMAS = {
         ]
     ),
     "attributes": ATTRIBUTES,
-    "labels": pa.schema([("user_id", pa.string()), ("as_of", TIME), ("scenario", pa.string()), ("label", pa.int32())]),
+    "labels": arrow_schema(TABLES["labels"]),
 }
 TIMES = {"bills": "paid_at", "mini_program_logs": "opened_at", "page_paths": "viewed_at", "searches": "searched_at"}
 """The time column of each source; that of searches is a string, with other UTC offsets and garbage."""

@@ -19,14 +19,13 @@ from jobs.console.text import list_errors
 from jobs.lake import spark_tables
 from jobs.lake.spark_tables import JobRun, TableError, job_run, midnight_column
 from jobs.profiles import source_tables
-from jobs.profiles.assemble import PROFILE_IDENTITY, note_static, refuse_too_many
+from jobs.profiles.assemble import note_static, refuse_too_many
 from jobs.profiles.build import Totals, build_profiles
 from jobs.userqa.answer_templates import answer_text, asked_of, level_edges
 from jobs.userqa.question_values import measure_questions, question_errors
 from jobs.userqa.questions import WHOLE, Question, QuestionError, Questions
 
 PROFILES, PAIRS = "training_profiles", "userqa"
-PAIR = ("user_id", "question", "instruction", "answer", "axis", "split")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
         # Each cut-off is written apart: the sentences, the largest of plans, are made once for all of them.
         pairs = _pairs(deployment, asked, wide).cache()
         replaced += [
-            run.replace(pairs.where(F.col("as_of") == midnight_column(cut_off)), PAIRS, PAIR, cut_off)
+            run.replace(pairs.where(F.col("as_of") == midnight_column(cut_off)), PAIRS, as_of=cut_off)
             for cut_off in cut_offs
         ]
         count = wide.count()
@@ -110,9 +109,7 @@ def _write_profiles(run: JobRun, cut_offs: Sequence[date]) -> list[bool]:
     try:
         _account(run, found.totals)
         return [
-            run.replace(
-                found.rows.where(F.col("as_of") == midnight_column(cut_off)), PROFILES, PROFILE_IDENTITY, cut_off
-            )
+            run.replace(found.rows.where(F.col("as_of") == midnight_column(cut_off)), PROFILES, as_of=cut_off)
             for cut_off in cut_offs
         ]
     finally:

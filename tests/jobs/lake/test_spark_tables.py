@@ -174,8 +174,8 @@ def test_rejected_rows_are_bounded_and_replaced(spark, deployment):
 def test_the_second_run_waits_and_says_so(deployment):
     d = deployment()
     code = (
-        "import sys; from jobs.lake.delta import locked; from jobs.config.deployment import Deployment\n"
-        "with locked(Deployment.read(sys.argv[1]), 'assemble'): print('mine', flush=True)"
+        "import sys; from jobs.lake.delta import job_lock; from jobs.config.deployment import Deployment\n"
+        "with job_lock(Deployment.read(sys.argv[1]), 'assemble'): print('mine', flush=True)"
     )
     with job_lock(d, "assemble"):
         second = subprocess.Popen(

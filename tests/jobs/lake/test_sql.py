@@ -194,7 +194,7 @@ def test_a_metastore_keeps_them_for_another_session(published, tmp_path):
     content["spark"]["metastore"] = "metastore"
     path.write_text(yaml.safe_dump(content))
     read = (
-        "from jobs.config.deployment import Deployment; from jobs.lake.session import session;"
+        "from jobs.config.deployment import Deployment; from jobs.lake.session import get_session;"
         f"d = Deployment.read({str(path)!r});"
     )
     asks = (
@@ -214,10 +214,10 @@ def test_a_metastore_keeps_them_for_another_session(published, tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout.splitlines()
 
-    run("session(d).stop()")
+    run("get_session(d).stop()")
     # This one registers nothing: what it finds, the first one has left.
     found = run(
-        "import jobs.lake.session; jobs.lake.session.views = lambda *_: (); s = session(d);"
+        "import jobs.lake.session; jobs.lake.session.register_views = lambda *_: (); s = get_session(d);"
         + asks
         + "print('tables', s.sql('SHOW TABLES IN shop').where('not isTemporary').count())"
     )

@@ -16,9 +16,11 @@ import pytest
 
 from jobs.lake import run_log, spark_tables
 from jobs.lake.delta import TableError, job_lock, midnight
-from jobs.operations.maintain import KEYS, REJECTED, maintain
+from jobs.operations.maintain import maintain
 from tests.support.deployment import deploy
 
+KEYS = {"user_profiles": ("user_id",), "user_embeddings": ("user_id", "scenario"), "user_vectors": ("user_id",)}
+REJECTED = "rejected_rows"
 TODAY = date(2025, 6, 30)
 DAYS = [TODAY - timedelta(days=back) for back in (90, 61, 60, 59, 30, 0)]
 HORIZON = TODAY - timedelta(days=60)
