@@ -153,7 +153,7 @@ def finish(spark: SparkSession, deployment: Deployment, step: Step) -> None:
     elif step.job == "train":
         train(deployment)
     else:
-        export(deployment)
+        export(deployment, promote=True)
 
 
 def strike(deployment: Deployment, step: Step, kills: int, rng: random.Random) -> None:

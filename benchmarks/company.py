@@ -14,9 +14,9 @@ import pyarrow as pa
 import yaml
 
 from jobs.config.deployment import Deployment
-from jobs.training.registry import releases_folder, scenario_instructions
+from jobs.training.registry import promote, releases_folder, scenario_instructions
 from jobs.training.train import network_config
-from model.serving.release import Release, set_current
+from model.serving.release import Release
 
 ROOT = Path(__file__).resolve().parents[1]
 # Events a user and distinct texts that `instructue generate` makes of the demo's sources, 4,000 users.
@@ -129,7 +129,7 @@ def release(company: Deployment, seed: int = 0) -> Release:
         deployment=company.path.read_text(encoding="utf-8"),
         profiles=some.slice(0, 40),
     )
-    set_current(releases_folder(company), made.path.name)
+    promote(company, made.path)
     return made
 
 

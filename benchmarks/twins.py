@@ -18,8 +18,7 @@ from deltalake import DeltaTable
 from feature_repo.vectors import DTYPE
 from jobs.config.deployment import Deployment
 from jobs.serving.lookup import Lookup
-from jobs.training.registry import checkpoints_folder, current_checkpoint
-from model.serving.release import CURRENT
+from jobs.training.registry import current_checkpoint, has_current_checkpoint
 from model.training.checkpoint import METRICS_FILE
 
 COSINE, PACKED_COSINE = 0.99999, 0.9999
@@ -49,7 +48,7 @@ def compare(one: Deployment, other: Deployment) -> list[Compared]:
     found += [_vectors(table, _rows(one, table), _rows(other, table)) for table in KEYS]
     found.append(_plain("job_runs", _runs(one), _runs(other)))
     found.append(_online(one, other))
-    trained = [(checkpoints_folder(lake) / CURRENT).exists() for lake in (one, other)]
+    trained = [has_current_checkpoint(lake) for lake in (one, other)]
     return [*found, _curve(one, other)] if any(trained) else found
 
 

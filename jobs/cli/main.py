@@ -23,7 +23,7 @@ app = typer.Typer(
 
 for panel, commands in (
     ("Data", (data.generate, data.check, data.userqa)),
-    ("The model", (model.train, model.evaluate, model.export, model.tune)),
+    ("The model", (model.train, model.export, model.tune, model.evaluate, model.promote)),
     ("Every day", (daily.assemble, daily.embed, daily.publish, daily.maintain)),
     ("Answers", (answers.lookup, answers.ask, answers.sql)),
 ):

@@ -86,7 +86,7 @@ def train_and_evaluate(deployment: Deployment, step: Steps, train_steps: int | N
     with step("train") as progress:
         train(deployment, steps=train_steps, seed=seed, progress=progress)
     with step("export to ONNX, through its gates"):
-        export(deployment)
+        export(deployment, promote=True)
     with step("evaluate") as progress:
         return evaluate(deployment, progress=progress)
 

@@ -24,7 +24,7 @@ from jobs.config.deployment import UNIVERSAL, Deployment
 from jobs.evaluation.baselines import hand_made_features
 from jobs.lake.run_log import RunRecord
 from jobs.training.labels import LabelledUsers, labelled_profiles, read_labels
-from jobs.training.registry import open_release, releases_folder, tuned_scenarios
+from jobs.training.registry import candidate_release, open_release, releases_folder, tuned_scenarios
 from model.atomic_write import atomic_write
 from model.errors import InstructUEError
 from model.progress import Progress, no_progress
@@ -88,7 +88,7 @@ def evaluate(
     Parameters
     ----------
     release : str or Path, optional
-        A release's folder; None: the one that jobs use.
+        A release's name or folder; None: the newest candidate, or the current release where there is none.
     rivals : bool
         Whether to fit the rivals too, which takes most of the time.
     halves : int
@@ -110,7 +110,7 @@ def evaluate(
     judged = [scenario for scenario in deployment.scenarios if scenario.labels]
     if not judged:
         raise EvaluationError(f"{deployment.path}: no scenario has labels; name a table under scenarios.*.labels")
-    found = open_release(deployment, release)
+    found = open_release(deployment, release or candidate_release(deployment))
     labels = read_labels(deployment, judged)
     as_of = max(pc.max(table["as_of"]).as_py() for table in labels.values()).date()
     with RunRecord.kept(deployment, "evaluate", as_of) as run:

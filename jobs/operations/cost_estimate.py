@@ -26,7 +26,7 @@ from jobs.training import registry
 from jobs.training.train import network_config
 from model.data.config import NetworkConfig
 from model.data.text import Tokenizers
-from model.serving.release import CURRENT, NETWORK, current_release
+from model.serving.release import NETWORK
 
 FLOAT32 = 4
 """Bytes of a value in `user_embeddings`."""
@@ -178,9 +178,9 @@ def estimate_costs(rows: DataFrame, deployment: Deployment, before: date, as_of:
 
 def tokenizers_folder(deployment: Deployment) -> Path | None:
     """The release in use, or else the checkpoint that was trained last; None before either is there."""
-    if (registry.releases_folder(deployment) / CURRENT).exists():
-        return current_release(registry.releases_folder(deployment))
-    if (registry.checkpoints_folder(deployment) / CURRENT).exists():
+    if registry.has_current_release(deployment):
+        return registry.current_release(deployment)
+    if registry.has_current_checkpoint(deployment):
         return registry.current_checkpoint(deployment)
     return None
 

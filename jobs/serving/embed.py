@@ -66,7 +66,7 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
     Parameters
     ----------
     release : str or Path, optional
-        A release's folder; None: the one that `export` accepted last.
+        A release's name or folder; None: the current one.
 
     Raises
     ------

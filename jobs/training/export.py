@@ -1,4 +1,4 @@
-"""Export: a checkpoint -> a release, which becomes the one that jobs use.
+"""Export: a checkpoint -> a release, which is a candidate until it is promoted.
 
 With `instructions`, the scenarios that the current release lacks are added to it: same graphs, same `model_version`,
 a new folder, and only those scenarios are embedded again. Tuned scenarios stay tuned; in a release of new graphs their
@@ -25,14 +25,17 @@ from jobs.lake.run_log import RunRecord
 from jobs.training.registry import (
     NoCheckpointError,
     current_checkpoint,
+    current_release,
     releases_folder,
     scenario_instructions,
+    set_candidate,
     source_checkpoint,
     tuned_scenarios,
 )
+from jobs.training.registry import promote as promote_release
 from jobs.training.train import INPUTS, check_training, network_config
 from model.serving import release as releases
-from model.serving.release import ReleaseError
+from model.serving.release import Release, ReleaseError
 
 SAMPLE = 64
 """Profiles that the gates are tried on."""
@@ -53,6 +56,8 @@ class Exported:
     manual_again: str | None
     """The scenarios that were tuned in the release before and are not in this one, and what to do."""
     megabytes: float
+    next: str
+    """The next step."""
     seconds: float
 
 
@@ -62,8 +67,9 @@ def export(
     from_checkpoint: Path | None = None,
     instructions_only: bool = False,
     decoder: bool = False,
+    promote: bool = False,
 ) -> Exported:
-    """Make a release that passes its gates, and point the jobs at it.
+    """Make a candidate: a release that has passed its gates.
 
     Parameters
     ----------
@@ -73,6 +79,8 @@ def export(
         Keep the current release's graphs and add this deployment's scenarios to it.
     decoder : bool
         Put the checkpoint in too, with which `ask` answers in words.
+    promote : bool
+        Promote the release at once.
 
     Raises
     ------
@@ -91,7 +99,7 @@ def export(
         scenarios, text = scenario_instructions(deployment), deployment.path.read_text(encoding="utf-8")
         lost = [] if instructions_only else _tuned(deployment)
         if instructions_only:
-            before = releases.read(releases.current_release(releases_folder(deployment)))
+            before = releases.read(current_release(deployment))
             before.check_deployment(deployment.shaping(), {})
             source = from_checkpoint or source_checkpoint(deployment, before)
         else:
@@ -113,7 +121,7 @@ def export(
                 profiles=profiles,
                 decoder=decoder,
             )
-        releases.set_current(releases_folder(deployment), made.path.name)
+        next_step = hand_over(deployment, made, promote=promote)
         gates = json.loads((made.path / "metrics.json").read_text(encoding="utf-8"))["gates"]["cosines"]
         run.model_version, run.rows_in = made.model_version, len(profiles)
         run.details = {
@@ -133,8 +141,18 @@ def export(
             gates=gates,
             manual_again=_again(lost),
             megabytes=round(size, 1),
+            next=next_step,
             seconds=run.seconds(),
         )
+
+
+def hand_over(deployment: Deployment, release: Release, *, promote: bool) -> str:
+    """Make a release the candidate, or promote it at once; return the next step."""
+    if not set_candidate(deployment, release):
+        return "none: this release is the current one already"
+    if promote:
+        return promote_release(deployment, release.path).next
+    return "judge it with `instructue evaluate`, then `instructue promote`"
 
 
 def sample(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
@@ -153,8 +171,8 @@ def sample(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
 def _tuned(deployment: Deployment) -> list[str]:
     """The scenarios that the current release, if there is one, has tuned vectors for."""
     try:
-        return [*tuned_scenarios(releases.read(releases.current_release(releases_folder(deployment))))]
-    except ReleaseError:  # none, or a broken one: an export is how that is mended
+        return [*tuned_scenarios(releases.read(current_release(deployment)))]
+    except ReleaseError:  # none, or a broken one: an export repairs that
         return []
 
 

@@ -1,25 +1,165 @@
-"""Where a deployment's releases and checkpoints lie, and which release its jobs use."""
+"""The registry: which releases and checkpoints a deployment has, and which release its jobs use.
+
+    releases/<name>/                a release; it never changes
+    releases/CURRENT                names the release that jobs use
+    releases/CANDIDATE              names the newest release that was not promoted yet
+    releases/checkpoints/<name>/    a training's checkpoint
+    releases/checkpoints/CURRENT    names the checkpoint that was trained last
+
+`export` and `tune` end with a candidate. `evaluate` judges it. `promote` makes it the current release.
+Only this module writes `CURRENT` and `CANDIDATE`.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from jobs.config.deployment import Deployment
+from jobs.lake.delta import job_lock
 from jobs.lake.run_log import Run
+from model.atomic_write import atomic_write
 from model.errors import InstructUEError
 from model.serving import release as releases
 from model.serving.release import Release, ReleaseError
 
+CURRENT, CANDIDATE = "CURRENT", "CANDIDATE"
+LOCK = "releases"
+"""The lock that guards CURRENT and CANDIDATE."""
+
+logger = logging.getLogger(__name__)
+
 
 class NoCheckpointError(InstructUEError):
-    """Nothing was trained yet, or not what is asked for."""
+    """There is no checkpoint, or not the one that is needed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteResult:
+    """What a promotion did."""
+
+    release: Path
+    """The current release."""
+    model_version: str
+    scenarios: tuple[str, ...]
+    former: str | None
+    """The name of the release that was current before; None where there was none."""
+    next: str
+    """The next step."""
+
+
+# Releases: open, promote.
+
+
+def open_release(deployment: Deployment, release: str | Path | None = None) -> Release:
+    """Read a release and check that it makes this deployment's vectors.
+
+    Parameters
+    ----------
+    release : str or Path, optional
+        The folder of a release, or its name among the deployment's; None: the current release.
+
+    Raises
+    ------
+    ReleaseError
+        There is no such release, one of its files was changed, or it would not make this deployment's vectors.
+    """
+    path = current_release(deployment) if release is None else _release_path(deployment, release)
+    opened = releases.read(path)
+    opened.check_deployment(deployment.shaping(), scenario_instructions(deployment))
+    return opened
+
+
+def current_release(deployment: Deployment) -> Path:
+    """Return the folder of the release that jobs use.
+
+    Raises
+    ------
+    ReleaseError
+        No release was promoted, or `CURRENT` does not hold the name of a release.
+    """
+    path = _pointed_release(deployment, CURRENT)
+    if path is None:
+        candidate = candidate_release(deployment)
+        step = f"promote the candidate {candidate.name} with" if candidate else "run `instructue export`, then"
+        raise ReleaseError(f"{releases_folder(deployment) / CURRENT} names no release; {step} `instructue promote`")
+    return path
+
+
+def candidate_release(deployment: Deployment) -> Path | None:
+    """Return the folder of the newest candidate, or None where every release was promoted."""
+    return _pointed_release(deployment, CANDIDATE)
+
+
+def has_current_release(deployment: Deployment) -> bool:
+    """Return whether a release was promoted."""
+    return (releases_folder(deployment) / CURRENT).exists()
+
+
+def set_candidate(deployment: Deployment, release: Release) -> bool:
+    """Make a release the candidate, and return False where it is the current release already."""
+    with job_lock(deployment, LOCK):
+        is_current = has_current_release(deployment) and current_release(deployment) == release.path
+        if is_current:
+            (releases_folder(deployment) / CANDIDATE).unlink(missing_ok=True)
+        else:
+            _write_pointer(releases_folder(deployment) / CANDIDATE, release.path.name)
+    return not is_current
+
+
+def promote(deployment: Deployment, release: str | Path | None = None) -> PromoteResult:
+    """Make a release the current one; it is a candidate no more.
+
+    Parameters
+    ----------
+    release : str or Path, optional
+        The name or folder of one of the deployment's releases; None: the newest candidate.
+
+    Raises
+    ------
+    ReleaseError
+        There is no candidate, no such release, one of its files was changed, it would not make this deployment's
+        vectors, or its folder is not in the deployment's folder of releases.
+    """
+    folder = releases_folder(deployment)
+    with job_lock(deployment, LOCK):
+        candidate = candidate_release(deployment)
+        if release is None and candidate is None:
+            raise ReleaseError(
+                f"{folder} has no candidate to promote; run `instructue export` or `instructue tune`, or name "
+                f"one of its releases: {_names(folder)}"
+            )
+        path = candidate if release is None else _release_path(deployment, release)
+        promoted = open_release(deployment, path)
+        if promoted.path.resolve().parent != folder.resolve():
+            raise ReleaseError(f"{promoted.path} is not in {folder}; copy the release there, then promote it")
+        former = _read_pointer(folder / CURRENT)
+        set_current_release(deployment, promoted.path)
+        if candidate == promoted.path:
+            (folder / CANDIDATE).unlink(missing_ok=True)
+    logger.info("release %s is current; before: %s", promoted.path.name, former or "none")
+    return PromoteResult(
+        release=promoted.path,
+        model_version=promoted.model_version,
+        scenarios=promoted.scenarios,
+        former=former,
+        next="run `instructue embed` and `instructue publish` for the newest day",
+    )
+
+
+def set_current_release(deployment: Deployment, path: Path) -> None:
+    """Name the release that jobs use, without a check; see `promote`."""
+    _write_pointer(releases_folder(deployment) / CURRENT, path.name)
 
 
 def releases_folder(deployment: Deployment) -> Path:
-    """The folder of releases, which every worker must see under this path."""
+    """Return the folder of releases; every worker must see it under this path."""
     location = urlparse(deployment.resolve(deployment.releases))
     if location.scheme not in ("", "file"):
         raise ReleaseError(
@@ -29,31 +169,30 @@ def releases_folder(deployment: Deployment) -> Path:
     return Path(location.path)
 
 
-def open_release(deployment: Deployment, path: str | Path | None = None) -> Release:
-    """Read the release at a path, or the one that was accepted last, and hold it against the deployment.
+def scenario_instructions(deployment: Deployment) -> dict[str, str | None]:
+    """Return each embedded scenario's instruction; None for universal."""
+    texts = {scenario.name: scenario.instruction for scenario in deployment.scenarios}
+    return {name: texts.get(name) for name in deployment.scenario_names}
 
-    Raises
-    ------
-    ReleaseError
-        There is none, a file was changed, or it would not make this deployment's vectors; the keys are named.
-    """
-    found = releases.read(path if path is not None else releases.current_release(releases_folder(deployment)))
-    found.check_deployment(deployment.shaping(), scenario_instructions(deployment))
-    return found
+
+def tuned_scenarios(release: Release) -> dict[str, dict[str, Any]]:
+    """Return what `metrics.json` of a release holds of each tuned scenario."""
+    metrics = json.loads((release.path / "metrics.json").read_text(encoding="utf-8"))
+    return dict(metrics.get("tuned", {}))
 
 
 def check_vector_spec(deployment: Deployment, run: Run) -> None:
-    """Refuse profiles that were made as another deployment file says.
+    """Refuse profiles that were made with another deployment file.
 
     Parameters
     ----------
     run : Run
-        The assemble or userqa that made them. One that does not tell what it was made with is taken as it is.
+        The assemble or userqa that made them. A run that did not record its deployment is accepted.
 
     Raises
     ------
     ReleaseError
-        Keys of the shaping part that differ, with both values.
+        Keys of the vector spec that differ, with both values.
     """
     made = run.details.get("shaping")
     found = releases.differences(deployment.shaping(), made, "profiles") if made else []
@@ -65,30 +204,26 @@ def check_vector_spec(deployment: Deployment, run: Run) -> None:
         )
 
 
-def scenario_instructions(deployment: Deployment) -> dict[str, str | None]:
-    """Each embedded scenario's instruction; None for universal."""
-    texts = {scenario.name: scenario.instruction for scenario in deployment.scenarios}
-    return {name: texts.get(name) for name in deployment.scenario_names}
+# Checkpoints.
 
 
 def checkpoints_folder(deployment: Deployment) -> Path:
-    """The folder of checkpoints: one for each training, and `CURRENT`, which names the last that was finished."""
+    """Return the folder of checkpoints: one for each training, and `CURRENT`."""
     return releases_folder(deployment) / "checkpoints"
 
 
 def current_checkpoint(deployment: Deployment) -> Path:
-    """The checkpoint that was trained last.
+    """Return the folder of the checkpoint that was trained last.
 
     Raises
     ------
     NoCheckpointError
-        None was.
+        None was trained, or its folder was removed.
     """
-    pointer = checkpoints_folder(deployment) / releases.CURRENT
-    try:
-        name = pointer.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        raise NoCheckpointError(f"{pointer} names no checkpoint; run `instructue train` first") from None
+    pointer = checkpoints_folder(deployment) / CURRENT
+    name = _read_pointer(pointer)
+    if name is None:
+        raise NoCheckpointError(f"{pointer} names no checkpoint; run `instructue train` first")
     path = pointer.parent / Path(name).name
     if not name or not path.is_dir():
         raise NoCheckpointError(
@@ -98,14 +233,18 @@ def current_checkpoint(deployment: Deployment) -> Path:
     return path
 
 
-def tuned_scenarios(release: Release) -> dict[str, dict[str, Any]]:
-    """What each tuned scenario of a release learned of."""
-    metrics = json.loads((release.path / "metrics.json").read_text(encoding="utf-8"))
-    return dict(metrics.get("tuned", {}))
+def has_current_checkpoint(deployment: Deployment) -> bool:
+    """Return whether a training has ended."""
+    return (checkpoints_folder(deployment) / CURRENT).exists()
+
+
+def set_current_checkpoint(deployment: Deployment, path: Path) -> None:
+    """Name the checkpoint that was trained last."""
+    _write_pointer(checkpoints_folder(deployment) / CURRENT, path.name)
 
 
 def source_checkpoint(deployment: Deployment, release: Release) -> Path:
-    """The checkpoint that a release was made from.
+    """Return the folder of the checkpoint that a release was made from.
 
     Raises
     ------
@@ -123,6 +262,41 @@ def source_checkpoint(deployment: Deployment, release: Release) -> Path:
     )
 
 
-def set_current_checkpoint(deployment: Deployment, path: Path) -> None:
-    """Name the checkpoint that was trained last."""
-    releases.point(checkpoints_folder(deployment), path.name)
+# Pointers: files that hold one name.
+
+
+def _release_path(deployment: Deployment, release: str | Path) -> Path:
+    """Return the folder of a release that is given by its folder or by its name."""
+    named = releases_folder(deployment) / release
+    return named if named.is_dir() and not Path(release).is_dir() else Path(release)
+
+
+def _pointed_release(deployment: Deployment, pointer: str) -> Path | None:
+    folder = releases_folder(deployment)
+    name = _read_pointer(folder / pointer)
+    if name is None:
+        return None
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ReleaseError(
+            f"{folder / pointer} holds {name!r}, which is no release's name; write one of {_names(folder)}"
+        )
+    return folder / name
+
+
+def _read_pointer(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _write_pointer(path: Path, name: str) -> None:
+    with atomic_write(path) as part, part.open("w", encoding="utf-8") as file:
+        file.write(name + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # a power cut must not leave an empty file
+
+
+def _names(folder: Path) -> str:
+    names = sorted(entry.parent.name for entry in folder.glob(f"[!.]*/{releases.MANIFEST}"))
+    return ", ".join(names) or "none yet"

@@ -1,4 +1,4 @@
-"""Tune: a scenario's labels and the current release -> a release whose instruction for it was learned (eq. 6).
+"""Tune: a scenario's labels and the current release -> a candidate whose instruction for it was learned (eq. 6).
 
 Same graphs, same `model_version`, a new folder: only that scenario is embedded again. The shots come from the fit half
 of the probe's first salt, so that the score half of that salt remains for an honest look at them.
@@ -18,13 +18,12 @@ from jobs.config.deployment import Deployment
 from jobs.config.sections import Scenario
 from jobs.lake.delta import job_lock
 from jobs.lake.run_log import RunRecord
-from jobs.training.export import SAMPLE
+from jobs.training.export import SAMPLE, hand_over
 from jobs.training.labels import labelled_profiles, read_labels
-from jobs.training.registry import open_release, releases_folder, source_checkpoint
+from jobs.training.registry import open_release, source_checkpoint
 from jobs.training.registry import tuned_scenarios as tuned_before
 from model.errors import InstructUEError
 from model.progress import Progress, no_progress
-from model.serving import release as releases
 from model.training.probe import SPLIT_SEEDS, fit_half
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ class TunedScenario:
     """Log loss of a regression on the users held out, with the tuned instruction."""
     probe_manual: float
     """The same with the manual one."""
+    next: str
+    """The next step."""
     seconds: float
 
 
@@ -69,9 +70,10 @@ def tune(
     seed: int = 0,
     from_checkpoint: Path | None = None,
     config: TuningConfig | None = None,
+    promote: bool = False,
     progress: Progress = no_progress,
 ) -> TunedScenario:
-    """Tune a scenario's instruction on some of its labels, and point the jobs at the release with it.
+    """Tune a scenario's instruction on some of its labels: the current release with it is a candidate.
 
     Parameters
     ----------
@@ -83,6 +85,8 @@ def tune(
         A checkpoint's folder; None: the one that the current release came from.
     config : TuningConfig, optional
         How it learns; None: the defaults.
+    promote : bool
+        Promote the release at once.
     progress : callable
         Takes how many steps are done, and of how many.
 
@@ -109,7 +113,7 @@ def tune(
     wanted = _scenario(deployment, scenario)
     labels = read_labels(deployment, [wanted], yes_or_no=False)
     as_of = pc.max(labels[scenario]["as_of"]).as_py().date()
-    with RunRecord.kept(deployment, "tune", as_of) as run, job_lock(deployment, "export"):  # both point at a release
+    with RunRecord.kept(deployment, "tune", as_of) as run, job_lock(deployment, "export"):  # both make a candidate
         before = open_release(deployment)
         source = from_checkpoint or source_checkpoint(deployment, before)
         profiles, [group] = labelled_profiles(deployment, run.open("user_profiles"), labels)
@@ -145,7 +149,7 @@ def tune(
             "settings": asdict(config),
             "curve": [asdict(look) for look in tuned.curve],
         }
-        made = before
+        made, next_step = before, "none: the current release stays as it is"
         if tuned.step or scenario in tuned_before(before):  # what was tuned before does not stay in its place
             made = export.add_tuned(
                 before,
@@ -156,7 +160,7 @@ def tune(
                 profiles=shown.slice(0, SAMPLE),
                 deployment=deployment.path.read_text(encoding="utf-8"),
             )
-            releases.set_current(releases_folder(deployment), made.path.name)
+            next_step = hand_over(deployment, made, promote=promote)
         run.model_version, run.rows_in = made.model_version, len(labels[scenario])
         run.left_out = {
             f"{scenario}: no profile": len(labels[scenario]) - len(group.user_ids),
@@ -182,6 +186,7 @@ def tune(
             step=tuned.step,
             probe=by_step[tuned.step],
             probe_manual=by_step[0],
+            next=next_step,
             seconds=run.seconds(),
         )
 

@@ -19,7 +19,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -43,7 +42,6 @@ NETWORK = "network.json"
 USER_GRAPH = "user.onnx"
 REQUIRED = (INSTRUCTIONS, NETWORK, EVENT_FILE, LANGUAGE_FILE, USER_GRAPH)
 DECODER = "decoder"
-CURRENT = "CURRENT"
 
 
 class ReleaseError(InstructUEError):
@@ -286,40 +284,6 @@ def accept(folder: Path, releases: str | Path) -> Release:
     return read(target)
 
 
-def set_current(releases: str | Path, name: str) -> None:
-    """Name the accepted release that jobs use from now on."""
-    read(Path(releases) / name)
-    point(releases, name)
-
-
-def point(folder: str | Path, name: str) -> None:
-    """Write `CURRENT` of a folder, all of it or nothing."""
-    folder = Path(folder)
-    handle, temporary = tempfile.mkstemp(prefix=".current-", dir=folder)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(name + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(folder / CURRENT)
-    _sync(folder)
-
-
-def current_release(releases: str | Path) -> Path:
-    """The folder of the release that jobs use; ReleaseError where none was accepted."""
-    pointer = Path(releases) / CURRENT
-    try:
-        name = pointer.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        raise ReleaseError(f"{pointer} names no release; run `instructue export` first") from None
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ReleaseError(
-            f"{pointer} holds {name!r}, which is no release's name; write one of "
-            f"{', '.join(_names(Path(releases))) or 'none yet'}"
-        )
-    return Path(releases) / name
-
-
 def write_vectors(path: Path, vectors: Mapping[str, np.ndarray]) -> None:
     """Write instruction vectors, float32 [I, H] by scenario."""
     save_file({name: np.ascontiguousarray(vector, np.float32) for name, vector in vectors.items()}, path)
@@ -374,10 +338,6 @@ def _missing(names: Collection[str]) -> str:
 
 def _is_event_graph(name: str) -> bool:
     return name == "event.onnx" or (name.startswith("event_") and name.endswith(".onnx"))
-
-
-def _names(releases: Path) -> list[str]:
-    return sorted(entry.parent.name for entry in releases.glob(f"[!.]*/{MANIFEST}"))
 
 
 def _plain(value: Any) -> Any:

@@ -14,9 +14,9 @@ from deltalake import DeltaTable
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
 from jobs.lake.delta import midnight
-from jobs.training.registry import releases_folder, scenario_instructions
+from jobs.training.registry import promote, releases_folder, scenario_instructions
 from model.data.config import EventSource
-from model.serving.release import Release, set_current
+from model.serving.release import Release
 from tests.support.deployment import deploy
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
 
@@ -112,5 +112,5 @@ def released(deployment: Deployment, trained: Path) -> Release:
         deployment=deployment.path.read_text(),
         profiles=made_up_profiles(20),
     )
-    set_current(releases_folder(deployment), made.path.name)
+    promote(deployment, made.path)
     return made

@@ -63,7 +63,9 @@ def ask(
         ),
     ] = None,
     config: Config = DEFAULT_CONFIG,
-    release: Annotated[Path | None, typer.Option(help="A release's folder; by default the one in use.")] = None,
+    release: Annotated[
+        Path | None, typer.Option(help="A release's name or folder; by default the current one.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per user, with the whole embedding.")] = False,
 ) -> None:
     """Ask the model about users in words, of their latest profiles: its answer, and the embedding that goes with it.

@@ -65,7 +65,9 @@ def embed(
     as_of: AsOf,
     config: Config = DEFAULT_CONFIG,
     through: Through = None,
-    release: Annotated[Path | None, typer.Option(help="A release's folder; by default the one accepted last.")] = None,
+    release: Annotated[
+        Path | None, typer.Option(help="A release's name or folder; by default the current one.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Embed the users whose profile, instruction or model has changed, in every scenario.

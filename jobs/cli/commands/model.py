@@ -1,4 +1,4 @@
-"""Commands on the model: train, evaluate, export, tune."""
+"""Commands on the model: train, evaluate, export, tune, promote."""
 
 from __future__ import annotations
 
@@ -36,12 +36,16 @@ def train(
     show("train", summary, json)
 
 
+Promote = Annotated[bool, typer.Option("--promote", help="Promote the release at once, without an evaluation.")]
 SEEDS, CHOICE = "Over seeds", "Narrowing it"
 
 
 def evaluate(
     config: Config = DEFAULT_CONFIG,
-    release: Annotated[Path | None, typer.Option(help="A release's folder; by default the one in use.")] = None,
+    release: Annotated[
+        Path | None,
+        typer.Option(help="A release's name or folder; by default the newest candidate, or else the current release."),
+    ] = None,
     rivals: Annotated[bool, typer.Option(help="Fit the rivals on hand-made features too; most of the time.")] = True,
     halves: Annotated[
         int | None,
@@ -100,8 +104,8 @@ def evaluate(
 ) -> None:
     """Probe what vectors know of each scenario's labels: a release's beside rivals, or many trainings' over seeds.
 
-    With none of the options over seeds: the release in use, as every day. With one or more of them: networks of their
-    own, kept under checkpoints, while jobs go on with the release. A run that was killed goes on where it stopped;
+    With none of the options over seeds: the newest candidate, or else the current release. With one or more of them:
+    networks of their own, kept under checkpoints, while jobs go on with the release. A run that was killed goes on where it stopped;
     tables are written to the releases folder's evaluations/. docs/evaluation.md explains every number.
 
     [dim]instructue evaluate --halves 40[/]
@@ -163,9 +167,12 @@ def export(
         ),
     ] = False,
     decoder: Annotated[bool, typer.Option("--decoder", help="Put in what `ask` answers with: the checkpoint.")] = False,
+    promote: Promote = False,
     json: Json = False,
 ) -> None:
-    """Make a release of ONNX graphs that passes its gates, and point the jobs at it.
+    """Make a candidate: a release of ONNX graphs that passes its gates.
+
+    Next: `instructue evaluate` judges the candidate, `instructue promote` makes it the release that jobs use.
 
     [dim]instructue export --instructions[/]
     """
@@ -173,7 +180,9 @@ def export(
     with step("export"):
         from jobs.training.export import export as job
 
-        summary = job(deployment, from_checkpoint=checkpoint, instructions_only=instructions, decoder=decoder)
+        summary = job(
+            deployment, from_checkpoint=checkpoint, instructions_only=instructions, decoder=decoder, promote=promote
+        )
     show("export", summary, json)
 
 
@@ -190,9 +199,13 @@ def tune(
     config: Config = DEFAULT_CONFIG,
     seed: Annotated[int, typer.Option(help="Decides which users.")] = 0,
     checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint's folder; by default the release's.")] = None,
+    promote: Promote = False,
     json: Json = False,
 ) -> None:
-    """Tune a scenario's instruction on some labels: a new release, same graphs, and `embed` renews that scenario alone.
+    """Tune a scenario's instruction on some labels: a candidate that has the current release's graphs.
+
+    Next: `instructue evaluate` judges the candidate, `instructue promote` makes it the release that jobs use, and
+    `embed` renews that scenario alone. Promote one before tuning another: both start from the current release.
 
     Learning starts from the file's words; the step is chosen on users held out, and may be none. `export
     --instructions` keeps what was tuned, a whole `export` goes back to the file's words.
@@ -203,8 +216,32 @@ def tune(
     with step(f"tune {scenario}") as progress:
         from jobs.training.tune import tune as job
 
-        summary = job(deployment, scenario, shots=shots, seed=seed, from_checkpoint=checkpoint, progress=progress)
+        summary = job(
+            deployment, scenario, shots=shots, seed=seed, from_checkpoint=checkpoint, promote=promote, progress=progress
+        )
     show(f"tune {scenario}", summary, json)
+
+
+def promote(
+    release: Annotated[
+        Path | None,
+        typer.Argument(help="A release's name or folder; by default the newest candidate.", show_default=False),
+    ] = None,
+    config: Config = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Make a release the current one, which jobs use from then on.
+
+    Next: `instructue embed` and `instructue publish` for the newest day. A former release is promoted by its name.
+
+    [dim]instructue promote[/]
+    """
+    deployment = read(config)
+    with step("promote"):
+        from jobs.training.registry import promote as job
+
+        summary = job(deployment, release)
+    show("promote", summary, json)
 
 
 def _shots(given: list[str]) -> list[int | None]:

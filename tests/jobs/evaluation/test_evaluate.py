@@ -19,7 +19,7 @@ from jobs.evaluation.evaluate import BY_HAND, METHODS, VECTORS, EvaluationError,
 from jobs.lake.delta import TableError
 from jobs.lake.run_log import RunRecord
 from jobs.training.labels import LabelError
-from jobs.training.registry import releases_folder, scenario_instructions
+from jobs.training.registry import open_release, releases_folder, scenario_instructions
 from model.serving.release import ReleaseError
 from model.training.checkpoint import load_checkpoint
 from model.training.probe import probe
@@ -49,12 +49,11 @@ def labelled(tmp_path_factory) -> tuple[Deployment, pa.Table]:
 def test_figures_are_those_of_the_profiles_as_of_the_label(labelled, tmp_path):
     from model.network.inference import embed
     from model.serving.export import checkpoint_hash
-    from model.serving.release import current_release, read
 
     deployment, made = labelled
     done = evaluate(deployment, rivals=False)
     checkpoint = shop.checkpoint(tmp_path)
-    assert checkpoint_hash(checkpoint) == read(current_release(releases_folder(deployment))).checkpoint
+    assert checkpoint_hash(checkpoint) == open_release(deployment).checkpoint
     network, tokenizers, _ = load_checkpoint(checkpoint)
     texts = scenario_instructions(deployment)
     vectors = embed(network, tokenizers, made, [texts["universal"], texts["food"]])

@@ -30,7 +30,6 @@ from jobs.operations.cost_estimate import Distribution, tokenizers_folder
 from jobs.training import registry
 from jobs.training.train import network_config
 from model.data.text import Tokenizers, train_event_tokenizer, train_language_tokenizer
-from model.serving import release
 from tests.support import literal
 from tests.support.deployment import DEPLOYMENT, deploy
 from tests.support.messy import CHANGES, DAY1, DAY2, make_lake, write
@@ -75,7 +74,7 @@ def lived(spark, tmp_path_factory) -> SimpleNamespace:
     tokenizers(registry.checkpoints_folder(d) / "c1", ["tea"], 260)
     registry.set_current_checkpoint(d, registry.checkpoints_folder(d) / "c1")
     seen.tokenizers = tokenizers(registry.releases_folder(d) / "r1", [*texts(d, lake, DAY1)["bill"]], 400)
-    release.point(registry.releases_folder(d), "r1")
+    registry.set_current_release(d, registry.releases_folder(d) / "r1")
     for day, embedded in ((date(2025, 2, 1), 1000), (date(2025, 2, 2), 4)):
         with RunRecord.kept(d, "embed", day) as run:
             run.details["embedded"] = embedded
@@ -241,7 +240,7 @@ def test_lengths_are_those_of_the_release_or_else_of_the_checkpoint(lived, deplo
     (registry.checkpoints_folder(d) / "c1").mkdir(parents=True)
     registry.set_current_checkpoint(d, registry.checkpoints_folder(d) / "c1")
     assert tokenizers_folder(d) == registry.checkpoints_folder(d) / "c1"
-    release.point(registry.releases_folder(d), "r1")
+    registry.set_current_release(d, registry.releases_folder(d) / "r1")
     assert tokenizers_folder(d) == registry.releases_folder(d) / "r1"
 
 

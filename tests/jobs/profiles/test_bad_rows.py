@@ -27,10 +27,9 @@ from jobs.profiles.assemble import AssembleResult, assemble
 from jobs.serving.embed import embed
 from jobs.serving.lookup import lookup
 from jobs.serving.publish import publish
-from jobs.training.registry import releases_folder, scenario_instructions
+from jobs.training.registry import promote, releases_folder, scenario_instructions
 from jobs.training.train import network_config
 from model.serving.export import export
-from model.serving.release import set_current
 from model.training.training import initialise
 from tests.support.deployment import DEPLOYMENT, deploy
 from tests.support.error_page import ROWS, case, row, says
@@ -477,4 +476,4 @@ def released(deployment: Deployment) -> None:
         deployment=deployment.path.read_text(),
         profiles=profiles,
     )
-    set_current(releases_folder(deployment), made.path.name)
+    promote(deployment, made.path)

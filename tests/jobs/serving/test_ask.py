@@ -14,11 +14,11 @@ import pytest
 from jobs.config.deployment import Deployment
 from jobs.lake.delta import midnight
 from jobs.serving.ask import ask, ask_all
-from jobs.training.registry import checkpoints_folder, open_release, releases_folder, scenario_instructions
+from jobs.training.registry import checkpoints_folder, open_release, promote, releases_folder, scenario_instructions
 from model.network import inference
 from model.serving.export import add_instructions, add_tuned, export
 from model.serving.onnx_runtime import load
-from model.serving.release import draft, read, set_current
+from model.serving.release import draft, read
 from model.training.checkpoint import load_checkpoint
 from tests.support import shop
 from tests.support.error_page import refused, row
@@ -48,7 +48,7 @@ def shared(tmp_path_factory) -> Deployment:
         profiles=made_up_profiles(20),
         decoder=True,
     )
-    set_current(releases_folder(deployment), made.path.name)
+    promote(deployment, made.path)
     return deployment
 
 

@@ -16,9 +16,9 @@ from jobs.config.deployment import Deployment
 from jobs.lake.delta import midnight
 from jobs.lake.spark_tables import job_run
 from jobs.serving.embed import EmbedError, embed
-from jobs.training.registry import open_release, releases_folder, scenario_instructions
+from jobs.training.registry import open_release, promote, releases_folder, scenario_instructions
 from model.serving.export import add_tuned
-from model.serving.release import ReleaseError, set_current
+from model.serving.release import ReleaseError
 from model.training.checkpoint import load_checkpoint
 from tests.support.shop import (
     DAY1,
@@ -190,7 +190,7 @@ def test_a_new_scenario_embeds_itself_alone(spark, shop, trained):
         embed(spark, more, DAY2)
     before = read(next(releases_folder(more).glob("*-*")))
     made = add_instructions(before, trained, scenario_instructions(more), deployment="", profiles=profiles(10))
-    set_current(releases_folder(more), made.path.name)
+    promote(more, made.path)
     done = embed(spark, more, DAY2)
     assert done.vectors == {"universal": 1, "food": 1, "films": 1, "games": USERS}
     assert {name for user, name in rows(more, DAY2) if user != "user-00001"} == {"games"}
@@ -280,6 +280,6 @@ def test_a_tuned_instruction_renews_its_scenario_alone(spark, shop, trained):
         deployment=shop.path.read_text(),
         profiles=profiles(8),
     )
-    set_current(releases_folder(shop), made.path.name)
+    promote(shop, made.path)
     assembled(spark, shop, DAY2, profiles(USERS))
     assert {name: count for name, count in embed(spark, shop, DAY2).vectors.items() if count} == {"food": USERS}

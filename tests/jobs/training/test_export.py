@@ -18,10 +18,17 @@ from jobs.config.deployment import Deployment
 from jobs.lake.delta import TableError
 from jobs.lake.run_log import RunRecord
 from jobs.training.export import export
-from jobs.training.registry import NoCheckpointError, current_checkpoint, open_release, releases_folder
+from jobs.training.registry import (
+    NoCheckpointError,
+    candidate_release,
+    current_checkpoint,
+    current_release,
+    open_release,
+    promote,
+)
 from jobs.training.train import INPUTS, network_config, train, training_config
 from model.serving.onnx_runtime import load
-from model.serving.release import ReleaseError, current_release
+from model.serving.release import ReleaseError
 from tests.support import shop
 from tests.support.error_page import case, refused, row
 from tests.support.made_up import made_up_pairs, made_up_profiles
@@ -47,7 +54,7 @@ def trained(tmp_path_factory) -> Deployment:
 
 @pytest.fixture(scope="module")
 def released(trained) -> Deployment:
-    export(trained)
+    export(trained, promote=True)
     return trained
 
 
@@ -196,7 +203,8 @@ def test_what_userqa_left_half_or_made_otherwise_is_not_trained_on(tmp_path):
 
 def test_a_release_is_made_checked_and_current(released):
     made = open_release(released)
-    assert made.path == current_release(releases_folder(released))
+    assert made.path == current_release(released)
+    assert candidate_release(released) is None
     assert made.scenarios == ("universal", "food", "films")
     assert (made.path / "deployment.yaml").read_text() == released.path.read_text()
     assert load(made.path).embed(made_up_profiles(5)).shape == (5, 3, 24)
@@ -239,6 +247,10 @@ def test_instructions_are_added_to_the_current_release(released, tmp_path):
     done = export(more, instructions_only=True)
     assert done.model_version == before.model_version
     assert done.scenarios == ("universal", "food", "films", "games")
+    with pytest.raises(ReleaseError, match="does not serve games"):
+        open_release(more)
+    assert candidate_release(more) == done.release
+    assert promote(more).former == before.path.name
     after = open_release(more)
     assert after.path == done.release
     np.testing.assert_array_equal(after.vectors()["food"], before.vectors()["food"])

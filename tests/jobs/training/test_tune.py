@@ -15,12 +15,12 @@ import pytest
 from jobs.config.deployment import Deployment
 from jobs.evaluation.evaluate import evaluate
 from jobs.training.export import export
-from jobs.training.registry import checkpoints_folder, open_release, releases_folder
+from jobs.training.registry import candidate_release, checkpoints_folder, open_release, promote, releases_folder
 from jobs.training.train import train
 from jobs.training.tune import tune
 from model.network.inference import embed
 from model.serving.onnx_runtime import load
-from model.serving.release import read, set_current
+from model.serving.release import read
 from model.training.probe import SPLIT_SEEDS, fit_half
 from model.training.tuning import TuningConfig
 from tests.support import shop
@@ -56,7 +56,7 @@ def company(untuned, tmp_path) -> Deployment:
 def tuned_once(deployment: Deployment):
     """Until a seed whose held-out users are better served: an untrained network does not always have one."""
     for seed in range(8):
-        done = tune(deployment, "food", shots=SHOTS, seed=seed, config=TuningConfig(margin=0))
+        done = tune(deployment, "food", shots=SHOTS, seed=seed, config=TuningConfig(margin=0), promote=True)
         if done.step:
             return done, seed
     raise AssertionError("no seed tunes")
@@ -138,7 +138,7 @@ def test_added_instructions_keep_what_was_tuned_and_a_whole_export_says_what_it_
         ],
         model=SMALL_MODEL,
     )
-    added = export(more, instructions_only=True)
+    added = export(more, instructions_only=True, promote=True)
     assert added.manual_again is None
     np.testing.assert_array_equal(read(added.release).vectors()["food"], vectors)
     assert json.loads((added.release / "metrics.json").read_text())["tuned"].keys() == {"food"}
@@ -152,7 +152,7 @@ def test_a_tuning_that_finds_nothing_better_takes_an_earlier_ones_place(company)
     manual = open_release(company).vectors()["food"]
     tuned_once(company)
     assert not np.array_equal(open_release(company).vectors()["food"], manual)
-    done = tune(company, "food", shots=SHOTS, config=TuningConfig(steps=1, margin=1e9))
+    done = tune(company, "food", shots=SHOTS, config=TuningConfig(steps=1, margin=1e9), promote=True)
     assert done.step == 0
     assert done.note == ("nothing learned was surely better on the users held out: the manual instruction is back")
     np.testing.assert_array_equal(open_release(company).vectors()["food"], manual)
@@ -168,6 +168,7 @@ def test_more_shots_than_the_half_has_is_all_of_it_and_said(company):
         "the users held out: the release stays as it is"
     )
     assert (done.step, done.release, open_release(company).path) == (0, before, before)
+    assert (candidate_release(company), done.next) == (None, "none: the current release stays as it is")
 
 
 @row("a scenario to tune that is not there")
@@ -209,8 +210,8 @@ def test_a_release_whose_checkpoint_is_gone_is_refused(wrong, company):
     assert run["status"].to_pylist() == ["failed"]
 
 
-def test_a_release_named_current_again_is_manual_again(company):
+def test_a_former_release_that_is_promoted_again_is_manual_again(company):
     before: Path = open_release(company).path
     tuned_once(company)
-    set_current(releases_folder(company), before.name)
+    promote(company, before.name)
     assert open_release(company).instructions["food"].text is not None

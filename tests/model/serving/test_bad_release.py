@@ -129,24 +129,6 @@ def test_what_is_no_release_is_refused(wrong: str, path: str, tmp_path: Path) ->
         release.read(tmp_path / path)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "content"),
-    [
-        case("releases of which none is in use", None),
-        case("an empty CURRENT", b"\n"),
-        case("a CURRENT that leads elsewhere", b"../elsewhere\n"),
-        case("a CURRENT that is not UTF-8", b"\xff\xfe\x00"),
-        case("a CURRENT whose release is gone", b"0123456789ab-01234567\n"),
-    ],
-)
-def test_a_pointer_that_names_no_release_is_refused(wrong: str, content: bytes | None, tmp_path: Path) -> None:
-    build(tmp_path)
-    if content is not None:
-        (tmp_path / release.CURRENT).write_bytes(content)
-    with refused(wrong):
-        release.read(release.current_release(tmp_path))
-
-
 BILL, SEARCH = VECTOR_SPEC["sources"]
 
 

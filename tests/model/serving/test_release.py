@@ -150,20 +150,6 @@ def test_a_scenario_that_is_missing_or_reworded_is_refused(tmp_path):
         made.check_deployment(VECTOR_SPEC, INSTRUCTIONS | {"food": "Predict drinks."})
 
 
-def test_current_names_a_release_that_was_checked(tmp_path):
-    with pytest.raises(ReleaseError, match="names no release"):
-        release.current_release(tmp_path)
-    made = build(tmp_path)
-    release.set_current(tmp_path, made.name)
-    assert release.current_release(tmp_path) == made.path
-    with pytest.raises(ReleaseError, match="is no release"):
-        release.set_current(tmp_path, "another")
-    assert release.current_release(tmp_path) == made.path
-    (tmp_path / release.CURRENT).write_text("../elsewhere\n")
-    with pytest.raises(ReleaseError, match="no release's name"):
-        release.current_release(tmp_path)
-
-
 def test_a_killed_export_leaves_no_release(tmp_path):
     """The process dies with a sealed draft in hand: no release is seen, and the next export works."""
     script = (
