@@ -30,7 +30,7 @@ from model.serving import release as releases
 from model.serving.release import Release, ReleaseError
 
 CURRENT, CANDIDATE = "CURRENT", "CANDIDATE"
-LOCK = "releases"
+LOCK = "promote"
 """The lock that guards CURRENT and CANDIDATE."""
 
 logger = logging.getLogger(__name__)

@@ -105,8 +105,9 @@ def evaluate(
     """Probe what vectors know of each scenario's labels: a release's beside rivals, or many trainings' over seeds.
 
     With none of the options over seeds: the newest candidate, or else the current release. With one or more of them:
-    networks of their own, kept under checkpoints, while jobs go on with the release. A run that was killed goes on where it stopped;
-    tables are written to the releases folder's evaluations/. docs/evaluation.md explains every number.
+    networks of their own, kept under checkpoints, while jobs go on with the release. A run that was killed goes on
+    where it stopped; tables are written to the releases folder's evaluations/. docs/evaluation.md explains every
+    number.
 
     [dim]instructue evaluate --halves 40[/]
 
