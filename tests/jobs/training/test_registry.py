@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from jobs.config.deployment import Deployment
@@ -19,27 +18,14 @@ from jobs.training.registry import (
     set_candidate,
 )
 from model.errors import InstructUEError
-from model.serving import release
 from model.serving.release import Release, ReleaseError
+from tests.support import release_files
 from tests.support.deployment import deploy
 
-FILES = ("event.onnx", "user.onnx", "network.json", "event_tokenizer.json", "language_tokenizer.json")
 
-
-def build(deployment: Deployment, value: float, spec: Deployment | None = None) -> Release:
-    """Accept a release whose graphs are a few bytes; `value` decides its name."""
-    with release.draft(releases_folder(deployment)) as folder:
-        for name in FILES:
-            (folder / name).write_bytes(name.encode())
-        release.write_vectors(folder / release.INSTRUCTIONS, {"universal": np.full((1, 4), value, np.float32)})
-        release.seal(
-            folder,
-            checkpoint="c" * 64,
-            precision="fp32",
-            shaping=(spec or deployment).shaping(),
-            texts={"universal": None},
-        )
-        return release.accept(folder, releases_folder(deployment))
+def build(deployment: Deployment, value: float, made_for: Deployment | None = None) -> Release:
+    """Write a release of the deployment; `value` decides its name."""
+    return release_files.build(releases_folder(deployment), (made_for or deployment).shaping(), value)
 
 
 @pytest.fixture
@@ -97,7 +83,7 @@ def test_what_cannot_be_used_is_not_promoted(deployment, tmp_path):
     good = build(deployment, 1)
     promote(deployment, good.path)
     sources = [source.model_dump() | {"max_events": 9} for source in deployment.sources]
-    other = build(deployment, 2, spec=deploy(tmp_path / "other", sources=sources))
+    other = build(deployment, 2, made_for=deploy(tmp_path / "other", sources=sources))
     changed, elsewhere = build(deployment, 3), shutil.copytree(good.path, tmp_path / good.path.name)
     (changed.path / "user.onnx").write_bytes(b"changed")
     for path, message in (
