@@ -20,6 +20,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from benchmarks.rivals.errors import RivalError
+from model.data.batching import batches_of_size
 from model.data.text import TokenIds
 
 Floats = NDArray[np.float32]
@@ -85,15 +86,13 @@ def vectors(
             rows.append([tokenizer.cls_token_id, *chunk, tokenizer.sep_token_id])
     chunks = TokenIds.of(rows)
     vectors_CH = np.zeros((len(chunks), model.config.hidden_size), dtype=np.float32)
-    order = np.argsort(chunks.lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        chunk_B = order[start : start + batch_size]
+    for number, chunk_B in enumerate(batches_of_size(chunks.lengths, batch_size)):
         ids_BL, mask_BL = (torch.from_numpy(part) for part in chunks.padded(chunk_B))
         hidden_BLH = model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
         mean_BH = (hidden_BLH * mask_BL[:, :, None]).sum(1) / mask_BL.sum(1, keepdim=True)
         vectors_CH[chunk_B] = functional.normalize(mean_BH, dim=1).float().numpy()
-        if start // batch_size % 50 == 0:
-            log(f"embedder: {start:,} of {len(order):,} chunks")
+        if number % 50 == 0:
+            log(f"embedder: {number * batch_size:,} of {len(chunks):,} chunks")
     sums_UH = np.zeros((len(texts), vectors_CH.shape[1]), dtype=np.float32)
     np.add.at(sums_UH, np.array(user_C, dtype=np.int64), vectors_CH)
     return np.asarray(sums_UH / np.linalg.norm(sums_UH, axis=1, keepdims=True), dtype=np.float32)

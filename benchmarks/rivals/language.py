@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen2Config
 
 from benchmarks.rivals.errors import RivalError
+from model.data.batching import batches_of_size
 from model.data.text import TokenIds, train_language_tokenizer
 
 Floats = NDArray[np.float32]
@@ -113,9 +114,7 @@ def hidden_states(model: PreTrainedModel, ids: TokenIds, batch_size: int = 16) -
     model.eval()
     vectors_U2H = np.zeros((len(ids), 2, model.config.hidden_size), dtype=np.float32)
     # By length, so that little is padded; what pads comes last, where a causal model's tokens do not look.
-    order = np.argsort(ids.lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        texts_B = order[start : start + batch_size]
+    for texts_B in batches_of_size(ids.lengths, batch_size):
         ids_BL, mask_BL = (torch.from_numpy(part) for part in ids.padded(texts_B))
         hidden_BLH = model.base_model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=False).last_hidden_state
         last_BH = hidden_BLH[torch.arange(len(texts_B)), mask_BL.sum(1) - 1]
@@ -144,9 +143,7 @@ def _train(
     for step in range(settings.steps):
         if not batches:
             drawn = rng.permutation(len(closed))
-            drawn = drawn[np.argsort(closed.lengths[drawn], kind="stable")]
-            cuts = range(0, len(drawn), settings.texts_per_step)
-            batches = [drawn[cut : cut + settings.texts_per_step] for cut in cuts]
+            batches = [drawn[batch] for batch in batches_of_size(closed.lengths[drawn], settings.texts_per_step)]
             rng.shuffle(batches)
         ids_BL, mask_BL = (torch.from_numpy(part) for part in closed.padded(batches.pop()))
         hidden_BLH = model.base_model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=False).last_hidden_state

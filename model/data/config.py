@@ -20,9 +20,6 @@ Reading = Literal["vectors", "tokens"]
 Readout = Literal["user", "mean"]
 # The columns of `user_profiles` that are not event sources.
 RESERVED_NAMES = frozenset({"user_id", "as_of", "ages", "tabular", "profile_hash", "day"})
-# Bands of days are floor(log2(1 + days)); 15 is 90 years. Code 0 means none, so a band table has 17 rows.
-LAST_BAND = 15
-BAND_CODES = LAST_BAND + 2
 
 
 class ConfigError(InstructUEError):

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from model.data.config import LAST_BAND, EventSource, NetworkConfig, Tabular
+from model.data.config import EventSource, NetworkConfig, Tabular
 from model.data.text import TokenIds, Tokenizers
+from model.data.time_bands import NO_BAND, band_codes
 from model.errors import InstructUEError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
-NO_GAP = -1
 
 
 class ProfileError(InstructUEError):
@@ -227,7 +227,7 @@ def _source_events(table: pa.Table, source: EventSource) -> SourceEvents:
     encoded = text.filter(pa.array(kept_E)).dictionary_encode()
     offsets_U1 = np.concatenate([[0], np.cumsum(kept_U)])
     # Nothing precedes the first event kept, whatever its gap to an event that is not read.
-    gaps_E = np.clip(pc.fill_null(gap, NO_GAP).to_numpy(zero_copy_only=False)[kept_E], NO_GAP, LAST_BAND) + 1
+    gaps_E = band_codes(pc.fill_null(gap, NO_BAND).to_numpy(zero_copy_only=False)[kept_E])
     gaps_E[offsets_U1[:-1][kept_U > 0]] = 0
     return SourceEvents(
         texts=encoded.dictionary.to_pylist(),
@@ -239,7 +239,7 @@ def _source_events(table: pa.Table, source: EventSource) -> SourceEvents:
 
 def _ages(table: pa.Table, source: str) -> Ints:
     band = _cast(_field(table, "ages", source, "int"), pa.int64(), f"ages.{source}")
-    return np.clip(pc.fill_null(band, -1).to_numpy(zero_copy_only=False), -1, LAST_BAND).astype(np.int64) + 1
+    return band_codes(pc.fill_null(band, NO_BAND).to_numpy(zero_copy_only=False))
 
 
 def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:

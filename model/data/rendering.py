@@ -11,8 +11,9 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from model.data.config import LAST_BAND, NetworkConfig
+from model.data.config import NetworkConfig
 from model.data.profiles import SourceEvents, fit_tabular, read_profiles
+from model.data.time_bands import band_days
 
 NONE = "none"
 UNKNOWN = "unknown"
@@ -81,11 +82,11 @@ def _events(events: SourceEvents, bands: bool) -> list[list[str]]:
 
 
 def _days(band: int) -> str:
-    """The days whose floor(log2(1 + days)) is the band; the last band has no end."""
-    if band == 0:
+    """Return the days of a band as text; the last band has no end."""
+    fewest, most = band_days(band)
+    if most == 0:
         return "0 days"
-    least = 2**band - 1
-    return f"{least} or more days" if band == LAST_BAND else f"{least}-{2 * least} days"
+    return f"{fewest} or more days" if most is None else f"{fewest}-{most} days"
 
 
 def _number(value: float) -> str:

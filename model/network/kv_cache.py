@@ -10,7 +10,7 @@ width of the backbone (and of an embedding, unless there is a head).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from model.data.batching import batches_of_tokens
 from model.data.config import NetworkConfig
 from model.data.profiles import Floats, Ints, Profiles, read_profiles, text_ids
 from model.data.text import TokenIds, Tokenizers
@@ -59,7 +60,7 @@ class ProfileKVCache:
         with torch.no_grad():
             ids = text_ids(rows, network.config, tokenizers)
             texts = network.encode_texts(ids) if network.config.reading == "vectors" else ids
-            for users_B in _by_length(_tokens(rows, ids, network.config)):
+            for users_B in batches_of_tokens(_tokens(rows, ids, network.config), TOKENS_PER_BATCH):
                 tokens_BPH, mask_BP = network.read_profile(network.profile_tensors(rows.batch(users_B), texts))
                 cache, real_BP = DynamicCache(), mask_BP > 0
                 mask, positions_BP = pack(torch.where(real_BP, PROFILE, PADDING), tokens_BPH.dtype)
@@ -112,7 +113,7 @@ class ProfileKVCache:
         users_U = np.arange(len(self)) if users_U is None else np.asarray(users_U, np.int64)
         embeddings_UH = np.zeros((len(users_U), self.network.config.embedding_width), np.float32)
         with torch.no_grad():
-            for batch_B in _by_length(self._lengths_U[users_U]):
+            for batch_B in batches_of_tokens(self._lengths_U[users_U], TOKENS_PER_BATCH):
                 read_BH = self.read(users_U[batch_B], torch.from_numpy(vectors_IH))
                 embeddings_UH[batch_B] = read_BH.float().cpu().numpy()
         return embeddings_UH
@@ -150,13 +151,3 @@ def _tokens(rows: Profiles, ids: Sequence[TokenIds], config: NetworkConfig) -> I
     [source], [texts] = rows.sources, ids
     text_E = np.append(texts.lengths, 0)[source.text_E]  # of a user: one text or none
     return config.fixed_tokens + np.diff(np.concatenate([[0], np.cumsum(text_E)])[source.offsets_U1])
-
-
-def _by_length(lengths_U: Ints) -> Iterator[Ints]:
-    """Users in batches of like length, longest first, each at most `TOKENS_PER_BATCH` when padded to its longest."""
-    order = np.argsort(-lengths_U, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, TOKENS_PER_BATCH // int(lengths_U[order[start]]))
-        yield order[start : start + size]
-        start += size

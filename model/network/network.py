@@ -24,17 +24,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from model.data.config import BAND_CODES, Adapter, NetworkConfig, initial_std
+from model.data.batching import batches_of_size, original_order
+from model.data.config import Adapter, NetworkConfig, initial_std
 from model.data.pairs import PairBatch
 from model.data.profiles import Ints, ProfileBatch, SourceBatch
 from model.data.text import TokenIds
+from model.data.time_bands import BAND_CODES
 from model.network.backbones import language_model
 from model.network.event_encoder import EventEncoder
 from model.network.packing import PADDING, PROFILE, pack
 
 CATEGORY_WIDTH = 16
-# Texts encoded together at most.
-CHUNK = 1024
+# The most texts that are encoded together.
+TEXTS_PER_BATCH = 1024
 
 Texts = Sequence[TokenIds | Tensor]
 """Each source's distinct texts, as tokens or as the vectors of an encoder that no longer changes."""
@@ -341,19 +343,12 @@ class InstructUE(nn.Module):
         return torch.cat(parts, dim=1)
 
     def _by_length(self, read: Callable[[Tensor, Tensor], Tensor], ids: TokenIds, texts_T: Ints) -> Tensor:
-        """Apply `read` to chunks of texts of like length; return its vectors in the order of `texts_T`."""
-        order_T = np.argsort(ids.lengths[texts_T], kind="stable")
-        # Texts whose lengths lie in one fifth of an octave, for padding is read like any other token.
-        length_T = np.floor(np.log2(ids.lengths[texts_T][order_T]) * 5)
-        chunks = [
-            same[start : start + CHUNK]
-            for same in np.split(order_T, np.flatnonzero(np.diff(length_T)) + 1)
-            for start in range(0, len(same), CHUNK)
-        ]
-        vectors = [read(*map(self._tensor, ids.padded(texts_T[chunk]))) for chunk in chunks]
+        """Apply `read` to batches of texts of similar length; return its vectors in the order of `texts_T`."""
+        batches = batches_of_size(ids.lengths[texts_T], TEXTS_PER_BATCH, classes_per_octave=5)
+        vectors = [read(*map(self._tensor, ids.padded(texts_T[batch]))) for batch in batches]
         if not vectors:
             return self.boundaries.weight.new_zeros(0, self.config.encoder.width)
-        return torch.cat(vectors)[self._tensor(np.argsort(order_T))]
+        return torch.cat(vectors)[self._tensor(original_order(batches))]
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

@@ -17,7 +17,7 @@ import contextlib
 import io
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import onnxruntime
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from model.data.batching import batches_of_tokens
 from model.data.config import ConfigError, NetworkConfig
 from model.data.profiles import Floats, Ints, Profiles, SourceEvents, read_profiles
 from model.data.text import Tokenizers
@@ -191,7 +192,7 @@ class Runtime:
         if len(missing_M):
             missing = [texts[text] for text in missing_M.tolist()]
             ids = self._tokenizers.event_ids(missing, self._network.source(source).max_tokens)
-            for batch_M in _by_cost(ids.lengths, TOKENS_PER_TEXT_BATCH):
+            for batch_M in batches_of_tokens(ids.lengths, TOKENS_PER_TEXT_BATCH):
                 ids_TL, mask_TL = ids.padded(batch_M)
                 vectors_TE[missing_M[batch_M]] = self._encoders[source].run(
                     ["vectors"], {"input_ids": ids_TL, "attention_mask": mask_TL}
@@ -205,9 +206,9 @@ class Runtime:
             [self.encode_texts(source, events.texts), np.zeros((1, self._network.encoder.width), np.float32)]
         )
 
-    def _batches(self, rows: Profiles, instruction_tokens: int) -> Iterator[Ints]:
+    def _batches(self, rows: Profiles, instruction_tokens: int) -> list[Ints]:
         fixed = self._network.fixed_tokens + instruction_tokens
-        return _by_cost(rows.lengths_U + fixed, TOKENS_PER_USER_BATCH)
+        return batches_of_tokens(rows.lengths_U + fixed, TOKENS_PER_USER_BATCH)
 
     def _inputs(self, rows: Profiles, texts: list[Floats], users_B: Ints) -> dict[str, NDArray[Any]]:
         batch = rows.batch(users_B)
@@ -301,16 +302,6 @@ def open_session(
             f"libraries that {providers[0]} needs, or ask for {used}\n{said.getvalue()}".rstrip()
         )
     return session
-
-
-def _by_cost(lengths: Ints, most: int) -> Iterator[Ints]:
-    """Indices in batches of like length, longest first, each at most `most` when padded to its longest."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, most // max(1, int(lengths[order[start]])))
-        yield order[start : start + size]
-        start += size
 
 
 def _check_vectors(vectors_UKH: Floats, profiles: pa.Table) -> None:

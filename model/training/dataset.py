@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from model.data.batching import batches_of_size
 from model.data.config import NetworkConfig
 from model.data.pairs import PairBatch, PairError, Pairs, pair_batch, read_pairs
 from model.data.profiles import Ints, Profiles, fit_tabular, read_profiles, text_ids
@@ -116,8 +117,7 @@ class Batches:
         batches = []
         for start in range(0, len(users), WINDOW * self.size):
             window = users[start : start + WINDOW * self.size]
-            window = window[np.argsort(self._lengths_U[window], kind="stable")]
-            batches += list(window.reshape(-1, self.size))
+            batches += [window[batch_B] for batch_B in batches_of_size(self._lengths_U[window], self.size)]
         return [batches[number] for number in rng.permutation(len(batches))]
 
 

@@ -21,6 +21,7 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import PreTrainedModel
 
+from model.data.batching import batches_of_size
 from model.data.config import ConfigError, NetworkConfig
 from model.data.pairs import PairError
 from model.network.network import InstructUE
@@ -256,11 +257,10 @@ def _validate(reader: Reader) -> Line:
     training, held_out = reader.training, reader.examples
     rng = np.random.default_rng([reader.seed, 2])
     users = rng.permutation(len(held_out.profiles))[: training.validation_profiles]
-    users = users[np.argsort(held_out.profiles.lengths_U[users], kind="stable")]
     parts: list[Line] = []
     weights: list[int] = []
-    for start in range(0, len(users), training.profiles_per_step):
-        drawn = held_out.draw(users[start : start + training.profiles_per_step], training, rng)
+    for batch_B in batches_of_size(held_out.profiles.lengths_U[users], training.profiles_per_step):
+        drawn = held_out.draw(users[batch_B], training, rng)
         parts.append(values(reader.losses(drawn)))
         weights.append(len(drawn.users_B))
     names = parts[0] if parts else ()

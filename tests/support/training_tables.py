@@ -27,7 +27,6 @@ SMALL_MODEL: dict[str, Any] = {
     },
 }
 """The `model` section of a deployment whose training takes a second."""
-"""Keyword arguments of a training that prints nothing."""
 
 
 def write_day(deployment: Deployment, table: str, rows: pa.Table, day: date) -> None:

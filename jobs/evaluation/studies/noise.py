@@ -23,8 +23,8 @@ from jobs.evaluation.results import Result
 from jobs.evaluation.scores import ALL, Line, line, score, tables
 from jobs.evaluation.studies.study import Study
 from jobs.evaluation.studies.table2 import MODES, mode_probes, modes
-from model.data.config import LAST_BAND, EventSource
-from model.data.profiles import NO_GAP
+from model.data.config import EventSource
+from model.data.time_bands import NO_BAND, time_bands
 
 SHARES = (0.0, 0.2, 0.4, 0.6)
 """Of the events that the model then reads."""
@@ -120,8 +120,8 @@ def _mixed(
     user_F, event_F, time_F = user_F[kept_F], event_F[kept_F], time_F[kept_F]
     total_U = np.bincount(user_F, minlength=len(count_U))
     end_U = np.cumsum(total_U)
-    gap_F = _bands(np.diff(time_F, prepend=0))
-    gap_F[(end_U - total_U)[total_U > 0]] = NO_GAP
+    gap_F = time_bands(np.diff(time_F, prepend=0) // DAY)
+    gap_F[(end_U - total_U)[total_U > 0]] = NO_BAND
     kind = flat.type
     parts = {
         "event_time": pa.array(time_F).cast(kind.field("event_time").type),
@@ -132,12 +132,7 @@ def _mixed(
     lists = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], end_U]), pa.int32()), made)
     some_U = total_U > 0
     last_U = np.where(some_U, time_F[np.maximum(end_U - 1, 0)] if len(time_F) else 0, 0)
-    return lists, pa.array(_bands(as_of_U - last_U), mask=~some_U).cast(age.type)
-
-
-def _bands(micros: Ints) -> Ints:
-    """floor(log2(1 + whole days)); exact, for the logarithm of a power of two is."""
-    return np.floor(np.log2(1 + np.maximum(0, micros // DAY))).astype(np.int64).clip(max=LAST_BAND)
+    return lists, pa.array(time_bands((as_of_U - last_U) // DAY), mask=~some_U).cast(age.type)
 
 
 def _micros(times: pa.Array) -> Ints:
