@@ -27,7 +27,7 @@ from feast.errors import FeastError
 
 from feature_repo.views import SERVICE, VIEW, Definitions, definitions
 from jobs.config.deployment import Deployment
-from model.atomic_write import atomic_write
+from model.atomic_write import atomic_write_text
 from model.errors import InstructUEError
 
 TEMPLATE = Path(__file__).with_name("feature_store.yaml")
@@ -194,5 +194,4 @@ def _left_over(store: FeatureStore, wanted: Definitions) -> list[Any]:
 
 def _write(path: Path, text: str) -> None:
     if not path.exists() or path.read_text(encoding="utf-8") != text:
-        with atomic_write(path) as file:
-            file.write_text(text, encoding="utf-8")
+        atomic_write_text(path, text)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.rivals.contenders import Contender, Log, Vectors
 from benchmarks.rivals.material import Material
 from jobs.training.labels import LabelledUsers
-from model.atomic_write import atomic_write
+from model.atomic_write import atomic_write_text
 from model.training.probe import ProbeResult, Score
 
 Scores = dict[str, list[Score]]
@@ -73,8 +73,7 @@ class Cell:
             "probe_seconds": round(time.perf_counter() - made, 1),
             "scores": {scenario: [asdict(score) for score in halves] for scenario, halves in scores.items()},
         }
-        with atomic_write(self.path(folder)) as file:
-            file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        atomic_write_text(self.path(folder), json.dumps(content, indent=1) + "\n")
         return scores
 
     def _head(self) -> dict[str, Any]:

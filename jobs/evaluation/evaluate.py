@@ -25,7 +25,7 @@ from jobs.evaluation.baselines import hand_made_features
 from jobs.lake.run_log import RunRecord
 from jobs.training.labels import LabelledUsers, labelled_profiles, read_labels
 from jobs.training.registry import candidate_release, open_release, releases_folder, tuned_scenarios
-from model.atomic_write import atomic_write
+from model.atomic_write import atomic_write_text
 from model.errors import InstructUEError
 from model.progress import Progress, no_progress
 from model.serving.onnx_runtime import Runtime
@@ -237,5 +237,4 @@ def _write(deployment: Deployment, done: EvaluationResult, results: Results) -> 
         for (scenario, method), result in results.items()
         for score in result.scores
     ]
-    with atomic_write(path) as file:
-        file.write_text(json.dumps(asdict(done) | {"scores": scores}, indent=2, default=str) + "\n", encoding="utf-8")
+    atomic_write_text(path, json.dumps(asdict(done) | {"scores": scores}, indent=2, default=str) + "\n")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.atomic_write import atomic_write
+from model.atomic_write import atomic_write_text
 from model.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,7 @@ class Cell:
         """Do the work and keep what it found."""
         found = self.work()
         content = {"name": self.name, "decides": json.loads(self._head()), "found": found}
-        with atomic_write(self._path(folder)) as file:
-            file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        atomic_write_text(self._path(folder), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         return found
 
     def _head(self) -> str:

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.console import output
-from model.atomic_write import atomic_write
+from model.atomic_write import atomic_write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,7 @@ class Result:
         """Write `<name>.json` and `<name>.md`, over those of the last run."""
         data = json.dumps(output.to_json_value(self), indent=1, ensure_ascii=False) + "\n"
         for end, text in ((".json", data), (".md", self.markdown())):
-            with atomic_write(folder / f"{self.name}{end}") as file:
-                file.write_text(text, encoding="utf-8")
+            atomic_write_text(folder / f"{self.name}{end}", text)
 
     def markdown(self) -> str:
         """The page of it."""

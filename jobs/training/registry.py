@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from urllib.parse import urlparse
 from jobs.config.deployment import Deployment
 from jobs.lake.delta import job_lock
 from jobs.lake.run_log import Run
-from model.atomic_write import atomic_write
+from model.atomic_write import atomic_write_text
 from model.errors import InstructUEError
 from model.serving import release as releases
 from model.serving.release import Release, ReleaseError
@@ -291,10 +290,7 @@ def _read_pointer(path: Path) -> str | None:
 
 
 def _write_pointer(path: Path, name: str) -> None:
-    with atomic_write(path) as part, part.open("w", encoding="utf-8") as file:
-        file.write(name + "\n")
-        file.flush()
-        os.fsync(file.fileno())  # a power cut must not leave an empty file
+    atomic_write_text(path, name + "\n", durable=True)
 
 
 def _names(folder: Path) -> str:

@@ -25,7 +25,7 @@ from jobs.config.deployment import Deployment
 from jobs.lake import delta, run_log
 from jobs.lake.run_log import RunRecord
 from jobs.training.registry import check_vector_spec, checkpoints_folder, set_current_checkpoint
-from model.atomic_write import atomic_write
+from model.atomic_write import atomic_write_text
 from model.data.config import BackboneConfig, Category, EncoderConfig, EventSource, NetworkConfig, Number, Tabular
 from model.progress import Progress, no_progress
 from model.training.training_config import TrainingConfig
@@ -143,8 +143,7 @@ def checkpoint_folder(deployment: Deployment, inputs: Mapping[str, Any], *, writ
     text = json.dumps(inputs, indent=2, ensure_ascii=False)
     folder = checkpoints_folder(deployment) / hashlib.sha256(text.encode()).hexdigest()[:12]
     if write:
-        with atomic_write(folder / INPUTS) as file:
-            file.write_text(text + "\n", encoding="utf-8")
+        atomic_write_text(folder / INPUTS, text + "\n")
     return folder
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -32,6 +31,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from model.atomic_write import sync
 from model.data.text import EVENT_FILE, LANGUAGE_FILE
 from model.errors import InstructUEError
 
@@ -273,14 +273,14 @@ def accept(folder: Path, releases: str | Path) -> Release:
     if not target.exists():
         folder.chmod(0o755)  # a draft is its owner's, a release everyone's to read
         for entry in folder.rglob("*"):
-            _sync(entry)
-        _sync(folder)
+            sync(entry)
+        sync(folder)
         try:
             folder.rename(target)
         except OSError:
             if not target.exists():  # else another export of the same was faster
                 raise
-        _sync(target.parent)
+        sync(target.parent)
     return read(target)
 
 
@@ -369,11 +369,3 @@ def differences(here: Any, there: Any, other: str = "release", key: str = "") ->
 
 def _named(item: Any) -> bool:
     return isinstance(item, dict) and "name" in item
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

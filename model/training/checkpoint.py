@@ -10,7 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from model.atomic_write import atomic_write
+from model.atomic_write import atomic_write_text
 from model.data.config import ConfigError, NetworkConfig
 from model.data.text import Tokenizers
 from model.errors import InstructUEError
@@ -35,8 +35,7 @@ def save_checkpoint(folder: Path, network: InstructUE, tokenizers: Tokenizers, m
     save_model(network, str(folder / WEIGHTS_FILE))
     tokenizers.save(folder)
     (folder / METRICS_FILE).write_text(json.dumps(metrics, ensure_ascii=False), encoding="utf-8")
-    with atomic_write(folder / CONFIG_FILE) as file:
-        file.write_text(network.config.to_json(), encoding="utf-8")
+    atomic_write_text(folder / CONFIG_FILE, network.config.to_json())
 
 
 def load_checkpoint(folder: str | Path) -> tuple[InstructUE, Tokenizers, NetworkConfig]:

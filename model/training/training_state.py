@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.atomic_write import atomic_folder
 from model.training.checkpoint import CheckpointError
 from model.training.history import History
 
@@ -53,19 +54,15 @@ def put(weights: Weights, values: Weights) -> None:
 
 def save_state(out: Path, mark: str, state: State) -> None:
     """Write a state of the fingerprint `mark`, then remove the older ones."""
-    part = out / "state.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_file(copied(state.weights), part / WEIGHTS_FILE)
-    save_file(dict(state.best), part / BEST_FILE)
-    torch.save(state.optimizer.state_dict(), part / OPTIMIZER_FILE)
-    content = {"fingerprint": mark, "history": asdict(state.history)}
-    (part / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
-    # One rename makes it whole: a kill leaves the old state or the new one.
-    whole = out / f"{STATE}{state.history.step}"
-    part.rename(whole)
+    folder = out / f"{STATE}{state.history.step}"
+    with atomic_folder(folder, "state.part") as part:
+        save_file(copied(state.weights), part / WEIGHTS_FILE)
+        save_file(dict(state.best), part / BEST_FILE)
+        torch.save(state.optimizer.state_dict(), part / OPTIMIZER_FILE)
+        content = {"fingerprint": mark, "history": asdict(state.history)}
+        (part / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
     for path in saved_states(out):
-        if path != whole:
+        if path != folder:
             shutil.rmtree(path)
 
 

@@ -24,7 +24,7 @@ from jobs.evaluation.results import Result, Table
 from jobs.evaluation.studies.study import Study, StudyError
 from jobs.evaluation.studies.table2 import MANUAL, UNIVERSAL
 from jobs.training.labels import LabelledUsers
-from model.atomic_write import atomic_write
+from model.atomic_write import atomic_write_text
 
 SAMPLE = 150
 """Users of each scenario, where there are as many."""
@@ -189,5 +189,4 @@ def _page(path: Path, title: str, notes: Sequence[str], table: Table, picture: P
         *(f"<li>{html.escape(note)}</li>" for note in notes),
         "</ul></body></html>",
     ]
-    with atomic_write(path) as file:
-        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    atomic_write_text(path, "\n".join(lines) + "\n")
