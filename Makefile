@@ -14,7 +14,7 @@ LABEL ?=
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
-.PHONY: help setup test demo completejourney online_retail uci_credit chaos bench lock clean
+.PHONY: help setup test slow demo completejourney online_retail uci_credit chaos bench lock clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: $(READY)  ## lint, format, types, and the tests that are not slow (.ci/run
 	$(RUN)/ruff format --check
 	$(RUN)/mypy
 	$(RUN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+
+slow: $(READY)  ## the tests that `make test` leaves out: cold JVMs, servers, kills, a full disk, two processes
+	$(RUN)/pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 demo: $(READY)  ## run a made-up company through the whole pipeline, two days (short: USERS=300 STEPS=30)
 	@$(RUN)/python -m jobs.cli.demo --users $(USERS) $(if $(STEPS),--steps $(STEPS))

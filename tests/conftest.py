@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,28 @@ if TYPE_CHECKING:
 
     from tests.support.lake_history import History
 
+TESTS = Path(__file__).parent
+
 # Two files run at a time: threads that wait for one another while others hold the cores cost ten times what they save.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A model that is not on this machine is refused at once, without waiting for a server.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+NETWORK_FOLDERS = ("model", "benchmarks", "jobs/training", "jobs/serving", "jobs/evaluation")
+"""Folders whose tests compute with networks."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first, so that no worker is left alone with one at the end of the run.
+
+    A test that runs Spark takes a few seconds and one that runs a network takes one. The others take none.
+    """
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        folder = item.path.parent.relative_to(TESTS).as_posix()
+        seconds[item.path] += 4 if "spark" in item.fixturenames else folder.startswith(NETWORK_FOLDERS)
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,7 @@ def test_secrets_stay_in_the_environment(deployment, monkeypatch):
     assert "s3cret" in repo_config(made).registry_config["path"]
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_store_is_a_feast_repository(tmp_path):
     deployment = deploy(tmp_path, **scenarios("food"))
     apply(deployment, width=8)

@@ -13,6 +13,8 @@ from benchmarks.twins import compare
 from tests.support.embedded import copy
 from tests.support.shop import DAY1, DAY2, assembled, checkpoint, company, ended, profiles, released
 
+pytestmark = pytest.mark.slow
+
 KILLS = {"embed": 1, "publish": 1}
 """`make chaos` has sixty."""
 USERS = 1300

@@ -63,6 +63,7 @@ def run(folder: Path, room: int, *command: str) -> subprocess.CompletedProcess[s
     )
 
 
+@pytest.mark.slow
 @row("a full disk under the lake, when Spark writes")
 def test_a_day_that_does_not_fit_is_refused_and_comes_out_when_there_is_room(
     wrong: str, alone: None, spark: Any, tmp_path: Path
@@ -91,6 +92,7 @@ def test_a_day_that_does_not_fit_is_refused_and_comes_out_when_there_is_room(
     assert open_path(left.table("user_profiles")).to_pyarrow_table().num_rows == USERS
 
 
+@pytest.mark.slow
 @row("a full disk under the lake, when Delta writes without Spark")
 def test_a_company_that_does_not_fit_is_refused(wrong: str, alone: None, tmp_path: Path) -> None:
     content = yaml.safe_load((ROOT / "conf" / "demo.yaml").read_text(encoding="utf-8"))

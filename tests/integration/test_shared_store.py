@@ -12,6 +12,8 @@ from jobs.serving.publish import publish, serve
 from tests.support.deployment import deploy
 from tests.support.embedded import CHANGES, DAY1, USERS, assert_online, embed, some
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def store():

@@ -144,6 +144,7 @@ def test_notes_of_an_error_are_told_too(monkeypatch: pytest.MonkeyPatch, capsys:
     )
 
 
+@pytest.mark.slow
 def test_generate_tells_a_program_what_it_wrote(run: Run, demo: Path):
     told = run("generate", "-c", str(demo), "--users", "100", "--json")
     assert told.returncode == 0, told.stderr
@@ -155,6 +156,7 @@ def test_generate_tells_a_program_what_it_wrote(run: Run, demo: Path):
         assert deltalake.DeltaTable(deployment.table(table)).to_pyarrow_table(columns=["user_id"]).num_rows == rows
 
 
+@pytest.mark.slow
 def test_spark_submit_and_the_shell_give_the_same_answer(run: Run, demo: Path, tmp_path: Path):
     paid_at = pa.array([datetime(2025, 12, day, 20, tzinfo=UTC) for day in range(1, 7)], pa.timestamp("us", "UTC"))
     bills = pa.table({"merchant": ["Weishu", "Moran", "Weishu", "Weishu", "Moran", "Anhe"], "paid_at": paid_at})
@@ -203,6 +205,7 @@ def test_spark_submit_and_the_shell_give_the_same_answer(run: Run, demo: Path, t
     assert shell.stdout.count("\n") == len(expected)
 
 
+@pytest.mark.slow
 def test_a_failure_under_spark_submit_is_a_failure_of_spark_submit(demo: Path, tmp_path: Path):
     submitted = subprocess.run(
         [

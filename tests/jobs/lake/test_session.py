@@ -48,6 +48,7 @@ def test_without_java_one_line_names_what_to_install(deployment, tmp_path):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_person_sees_nothing_of_the_jvm_nor_of_the_next_session_in_it(deployment, tmp_path):
     code = (
         "import sys; from jobs.config.deployment import Deployment; from jobs.lake.session import session\n"
@@ -105,6 +106,7 @@ def test_the_tasks_of_a_job_are_counted_while_it_runs(spark):
     assert any(0 < done < total == 6 for done, total in told)
 
 
+@pytest.mark.slow
 def test_a_jvm_that_was_killed_is_told_in_one_line(deployment, tmp_path):
     code = (
         "import os, sys; from pyspark import SparkContext; from jobs.config.deployment import Deployment\n"

@@ -188,6 +188,7 @@ def test_two_columns_of_one_name(spark, deployment):
     assert list(iterate_objects(answer.toDF("id", "other_id"))) == [{"id": 0, "other_id": 7}]
 
 
+@pytest.mark.slow
 def test_a_metastore_keeps_them_for_another_session(published, tmp_path):
     path = copy(published, tmp_path / "copy").path
     content = yaml.safe_load(path.read_text())

@@ -62,6 +62,7 @@ def test_a_person_is_told_version_and_age_of_each_vector(look_up, capsys):
     assert nobody == ["nobody", "not", "online"]
 
 
+@pytest.mark.slow
 def test_a_program_gets_json_and_nothing_else(look_up, published):
     done = subprocess.run(
         [sys.executable, "-m", "jobs", "lookup", "u07", "nobody", "-s", "food", "--json", "-c", str(published.path)],
@@ -125,6 +126,7 @@ def test_threads_of_a_service_share_one(look_up):
     assert found == [True] * 80
 
 
+@pytest.mark.slow
 def test_a_lookup_loads_neither_spark_nor_torch(published):
     code = (
         "import sys; from jobs.config.deployment import Deployment; from jobs.serving.lookup import lookup\n"

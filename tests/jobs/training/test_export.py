@@ -123,6 +123,7 @@ def test_other_weights_of_a_pretrained_model_are_another_training(trained, tmp_p
     assert export(deployment).checkpoint != before
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_checkpoint(trained, tmp_path):
     lone, shared = (
         Deployment.read(shutil.copytree(trained.path.parent, tmp_path / name) / trained.path.name)

@@ -168,6 +168,7 @@ def in_this_process(out: Path) -> None:
     train(*small_data(), SHORT, out / "checkpoint")
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path: Path) -> None:
     """Seven profiles do not divide by two, and one leaves a process with nothing to read."""
     in_this_process(tmp_path / "one")
