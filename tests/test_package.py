@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from jobs.config.deployment import Deployment
+from model import load
 from tests.support import embedded, literal
 from tests.support.deployment import deploy
 from tests.support.messy import CHANGES, DAY1, make_lake, write
+from tests.support.untrained import export_plain
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +81,15 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def with_jars(programs: Path) -> Path:
+def without_jars(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """A check before Delta's jars are put beside Spark's."""
+    deployment = deploy(tmp_path_factory.mktemp("jars"), **CHANGES)
+    command = (programs / "instructue", "check", "--config", deployment.path)
+    return run(*command, cwd=deployment.path.parent, check=False)
+
+
+@pytest.fixture(scope="module")
+def with_jars(programs: Path, without_jars: subprocess.CompletedProcess[str]) -> Path:
     done = run(programs / "python", "-m", "jobs.lake.delta_jars", cwd=programs.parent, check=False)
     if done.returncode and "could not be fetched" in done.stderr:
         pytest.skip(f"Delta's jars can be had neither from Ivy's cache nor from a repository: {done.stderr[-500:]}")
@@ -113,6 +124,11 @@ def test_without_a_deployment_file_the_error_names_the_option(programs: Path, tm
     assert "--config" in done.stderr
 
 
+def test_check_without_jars_names_the_command_that_fetches_them(without_jars: subprocess.CompletedProcess[str]) -> None:
+    assert without_jars.returncode == 2
+    assert "run `python -m jobs.lake.delta_jars`" in without_jars.stderr
+
+
 def test_check_counts_the_rows_of_a_lake(with_jars: Path, tmp_path: Path) -> None:
     deployment, lake = deploy(tmp_path / "check", **CHANGES), make_lake()
     write(deployment, lake)
@@ -133,9 +149,26 @@ def test_lookup_reads_a_store_that_was_published(published: Deployment, programs
         assert np.allclose(rows[user]["vectors"][scenario]["vector"], vector.astype(np.float16), atol=1e-6)
 
 
-def test_the_core_alone_opens_releases_and_names_the_extra_of_the_command_line(wheel: Path, tmp_path: Path) -> None:
+EMBED = """
+import sys
+import numpy
+from pyarrow import parquet
+from model import load
+
+release, profiles, vectors = sys.argv[1:]
+numpy.save(vectors, load(release).embed(parquet.read_table(profiles), ["universal"]))
+assert "torch" not in sys.modules and "pydantic" not in sys.modules
+"""
+
+
+def test_the_core_alone_embeds_and_names_the_extra_of_the_command_line(wheel: Path, tmp_path: Path) -> None:
+    exported = export_plain(tmp_path / "exported")
+    parquet.write_table(exported.profiles, tmp_path / "profiles.parquet")
     programs = install(str(wheel), tmp_path / "env")
-    run(programs / "python", "-c", "from model import load", cwd=tmp_path)
+    files = (exported.release.path, tmp_path / "profiles.parquet", tmp_path / "vectors.npy")
+    run(programs / "python", "-c", EMBED, *files, cwd=tmp_path)
+    expected = load(exported.release.path).embed(exported.profiles, ["universal"])
+    np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), expected, atol=1e-6)
     done = run(programs / "instructue", "--help", cwd=tmp_path, check=False)
     assert done.returncode != 0
     assert "pip install 'instructue[cli]'" in done.stderr
