@@ -1,12 +1,13 @@
-"""The Feast objects of a deployment: one entity, one feature view over `user_vectors`, its services.
+"""The Feast objects: one entity, one feature view over `user_vectors`, its services.
 
-A user's whole row is one feature view, so that one read fetches every scenario, and offline and online have
-the same names. It has no time to live: a quiet user keeps the last vector until it is ended.
+A user's whole row is one feature view, so one read fetches every scenario, and offline and online features have the
+same names. The view has no time to live: a user without new events keeps the last vector until it is ended.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,11 +20,10 @@ from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import 
 from feast.table_format import DeltaFormat
 from feast.types import Bytes, String, UnixTimestamp
 
+from feature_repo.columns import scenario_columns
 from feature_repo.vectors import tags
-from jobs.config.deployment import Deployment
-from jobs.config.deployment import scenario_columns as columns
 
-TABLE = VIEW = SERVICE = "user_vectors"
+VIEW = SERVICE = "user_vectors"
 
 # Feast calls its Spark source experimental each time that it reads a registry.
 warnings.filterwarnings("ignore", message="The spark data source API is", category=RuntimeWarning)
@@ -31,7 +31,7 @@ warnings.filterwarnings("ignore", message="The spark data source API is", catego
 
 @dataclass(frozen=True, kw_only=True)
 class Definitions:
-    """What is applied to the registry."""
+    """The objects of a registry."""
 
     entity: Entity
     source: SparkSource
@@ -44,24 +44,29 @@ class Definitions:
         return [self.entity, self.source, self.view, *self.services]
 
 
-def features(deployment: Deployment) -> list[str]:
-    """Every feature's name, scenario by scenario."""
-    return [name for scenario in deployment.scenario_names for name in columns(scenario)]
+def definitions(*, scenarios: Sequence[str], table: str, width: int) -> Definitions:
+    """Return the Feast objects of a store.
 
-
-def definitions(deployment: Deployment, width: int) -> Definitions:
-    """The Feast objects of a deployment whose vectors have `width` values."""
+    Parameters
+    ----------
+    scenarios : sequence of str
+        The scenarios that have features.
+    table : str
+        Path or URI of the table `user_vectors`.
+    width : int
+        Values in a vector.
+    """
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="A user.")
     source = SparkSource(
-        name=TABLE,
-        path=deployment.table(TABLE),
+        name=VIEW,
+        path=table,
         table_format=DeltaFormat(),
         timestamp_field="as_of",
         description="A user's whole row as of a time, written by `publish`.",
     )
     schema = [Field(name="user_id", dtype=String)]
-    for scenario in deployment.scenario_names:
-        vector, model_version, as_of = columns(scenario)
+    for scenario in scenarios:
+        vector, model_version, as_of = scenario_columns(scenario)
         schema += [
             Field(name=vector, dtype=Bytes, tags=tags(width), description="packed vector"),
             Field(name=model_version, dtype=String),
@@ -78,7 +83,7 @@ def definitions(deployment: Deployment, width: int) -> Definitions:
     )
     everything = FeatureService(name=SERVICE, features=[view])
     single = [
-        FeatureService(name=f"{SERVICE}_{scenario}", features=[view[list(columns(scenario))]])
-        for scenario in deployment.scenario_names
+        FeatureService(name=f"{SERVICE}_{scenario}", features=[view[list(scenario_columns(scenario))]])
+        for scenario in scenarios
     ]
     return Definitions(entity=user, source=source, view=view, services=(everything, *single))

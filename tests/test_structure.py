@@ -19,10 +19,10 @@ jobs.__main__
 jobs.cli
 jobs.evaluation jobs.operations jobs.serving jobs.synthetic jobs.text_profiles jobs.uqabench jobs.userqa
 jobs.language_models jobs.profiles jobs.training
-feature_repo
 jobs.lake
 jobs.config
 jobs.console
+feature_repo
 model
 model.serving
 model.training

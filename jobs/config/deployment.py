@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from feature_repo.columns import scenario_columns
 from jobs.config import yaml_file
 from jobs.config.sections import (
     Aggregate,
@@ -177,11 +178,6 @@ def _name_mistakes(content: dict[str, Any]) -> list[str]:
         if sources and "source" in block and block["source"] not in sources
     ]
     return mistakes
-
-
-def scenario_columns(scenario: str) -> tuple[str, str, str]:
-    """A scenario's columns in `user_vectors`: vector, model version, as_of."""
-    return scenario, f"{scenario}_model_version", f"{scenario}_as_of"
 
 
 def _taken(scenarios: list[str]) -> set[str]:

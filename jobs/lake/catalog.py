@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from jobs.config.deployment import Deployment, scenario_columns
+from feature_repo.columns import scenario_columns
+from jobs.config.deployment import Deployment
 
 
 class Retention(Enum):

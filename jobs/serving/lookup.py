@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_repo.store import StoreError, open_store, translate_store_errors
+from feature_repo.columns import feature_names, scenario_columns
+from feature_repo.settings import StoreError
+from feature_repo.store import open_store, translate_store_errors
 from feature_repo.vectors import unpack, width_in
-from feature_repo.views import SERVICE, VIEW, columns
+from feature_repo.views import SERVICE, VIEW
 from jobs.config.deployment import Deployment
+from jobs.serving.store_settings import store_settings
 
 BATCH = 1000
 """Users that one read asks for; a database limits how many keys a query names."""
@@ -66,7 +69,8 @@ class Lookup:
     """
 
     def __init__(self, deployment: Deployment, *, freeze: bool = True) -> None:
-        self._store, self._deployment = open_store(deployment), deployment
+        self._settings = store_settings(deployment)
+        self._store = open_store(self._settings)
         view = self._store.get_feature_view(VIEW)
         # As the registry has them: what was published, not what the deployment file has come to say since.
         self._widths = {field.name: width_in(field.tags) for field in view.features if "width" in field.tags}
@@ -109,7 +113,7 @@ class Lookup:
         wanted = self._checked(scenarios)
         now = now or datetime.now(UTC)
         answers = []
-        with translate_store_errors(self._deployment):
+        with translate_store_errors(self._settings):
             for start in range(0, len(users), BATCH):
                 answers += self._read(users[start : start + BATCH], wanted, scenarios, now)
         return answers
@@ -130,12 +134,12 @@ class Lookup:
         single = wanted[0] if len(wanted) == 1 else None
         features: Any = self._services[single]
         if asked is not None and single is None:
-            features = [f"{VIEW}:{name}" for scenario in wanted for name in columns(scenario)]
+            features = [f"{VIEW}:{name}" for name in feature_names(wanted)]
         response = self._store.get_online_features(features=features, entity_rows={"user_id": list(users)}).proto
         found = dict(zip(response.metadata.feature_names.val, response.results, strict=True))
         vectors: list[dict[str, Vector]] = [{} for _ in users]
         for scenario in wanted:
-            packed, model_versions, times = (found[name].values for name in columns(scenario))
+            packed, model_versions, times = (found[name].values for name in scenario_columns(scenario))
             there = [position for position, cell in enumerate(packed) if cell.WhichOneof("val") is not None]
             rows = unpack([packed[position].bytes_val for position in there], self._widths[scenario])
             for position, row in zip(there, rows, strict=True):

@@ -14,10 +14,13 @@ import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from feature_repo.store import StoreError, open_store
+from feature_repo.columns import feature_names
+from feature_repo.settings import StoreError
+from feature_repo.store import open_store
 from feature_repo.vectors import unpack_all
-from feature_repo.views import VIEW, columns
+from feature_repo.views import VIEW
 from jobs.config.deployment import Deployment
+from jobs.serving.store_settings import store_settings
 
 REGEX_NAMES = "spark.sql.parser.quotedRegexColumnNames"
 
@@ -56,13 +59,13 @@ def features(
             f"entity_df has {f'no column {missing[0]}' if missing else 'no row'}; give it user_id and "
             "as_of, one row for each vector wanted"
         )
-    store = open_store(deployment)
+    store = open_store(store_settings(deployment))
     known = {field.name for field in store.get_feature_view(VIEW).features}
     wanted = tuple(scenarios) if scenarios is not None else deployment.scenario_names
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise StoreError(f"scenario {unknown[0]!r} was never published; run `instructue publish`, or correct the name")
-    names = [name for scenario in wanted for name in columns(scenario)]
+    names = feature_names(wanted)
     # Feast finds the time by this name, and reads a Spark DataFrame's in the machine's zone.
     rows = rows.assign(as_of=pd.to_datetime(rows["as_of"], utc=True)).rename(columns={"as_of": "event_timestamp"})
     regex_names = spark.conf.get(REGEX_NAMES)

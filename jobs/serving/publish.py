@@ -19,16 +19,18 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from feature_repo.columns import feature_names, scenario_columns
 from feature_repo.online import OnlineRow, OnlineView, online_row
-from feature_repo.store import StoreError, apply, open_store, translate_store_errors
+from feature_repo.settings import StoreError
+from feature_repo.store import apply, open_store, translate_store_errors
 from feature_repo.vectors import DTYPE, pack
-from feature_repo.views import TABLE, columns, features
 from jobs.config.deployment import Deployment
 from jobs.lake import run_log, spark_tables
+from jobs.serving.store_settings import store_settings
 from model.errors import InstructUEError
 from model.progress import Progress, no_progress
 
-ONLINE_USERS = "online_users"
+TABLE, ONLINE_USERS = "user_vectors", "online_users"
 Item = TypeVar("Item")
 BATCH = 1000
 """Users in one write."""
@@ -86,7 +88,7 @@ def publish(spark: SparkSession, deployment: Deployment, as_of: date, progress: 
         finally:
             rows.unpersist()
         held_back = _held_back(spark, deployment, later)
-        with translate_store_errors(deployment):
+        with translate_store_errors(store_settings(deployment)):
             done = {} if held_back else serve(spark, deployment, progress)
         run.details |= {"held_back": held_back, **done}
     return Published(
@@ -122,7 +124,7 @@ def whole_rows(embeddings: DataFrame, deployment: Deployment, as_of: date) -> Da
         there = (F.col("scenario") == scenario) & F.col("vector").isNotNull()
         cells += [
             F.max(F.when(there, F.col(value))).alias(name)
-            for name, value in zip(columns(scenario), ("vector", "model_version", "as_of"), strict=True)
+            for name, value in zip(scenario_columns(scenario), ("vector", "model_version", "as_of"), strict=True)
         ]
     rows_in = F.count_if(F.col("as_of") == spark_tables.midnight_column(as_of)).alias("rows_in")
     return vectors.groupBy("user_id").agg(*cells, rows_in).withColumn("as_of", spark_tables.midnight_column(as_of))
@@ -137,10 +139,10 @@ def serve(spark: SparkSession, deployment: Deployment, progress: Progress = no_p
         The store does not hold what was written to it.
     """
     vectors = spark_tables.read_table(spark, deployment, TABLE)
-    names = [name for name in features(deployment) if name in vectors.columns]
+    names = [name for name in feature_names(deployment.scenario_names) if name in vectors.columns]
     scenarios = [scenario for scenario in deployment.scenario_names if scenario in names]
     rows = spark_tables.latest_per_key(vectors.select("user_id", "as_of", "day", *names), ("user_id",), date.max)
-    times = ["as_of", *(columns(scenario)[2] for scenario in scenarios)]
+    times = ["as_of", *(scenario_columns(scenario)[2] for scenario in scenarios)]
     rows = (
         rows.where(F.coalesce(*scenarios).isNotNull())
         .drop("day")
@@ -187,9 +189,9 @@ def _width(deployment: Deployment, rows: DataFrame, scenarios: list[str]) -> tup
 def _view(deployment: Deployment, width: int | None) -> OnlineView | None:
     """The view, applied for vectors of this width; None where there is neither a vector nor a store yet."""
     if width is not None:
-        return OnlineView(apply(deployment, width))
+        return OnlineView(apply(store_settings(deployment), width))
     try:
-        return OnlineView(open_store(deployment))
+        return OnlineView(open_store(store_settings(deployment)))
     except StoreError:
         return None
 

@@ -20,6 +20,7 @@ from jobs.lake import run_log
 from jobs.lake.delta import open_path
 from jobs.lake.errors import translate_errors
 from jobs.profiles.assemble import assemble
+from jobs.serving.store_settings import store_settings
 from tests.support.deployment import deploy
 from tests.support.error_page import refused, row, says
 
@@ -112,4 +113,4 @@ def test_a_store_that_does_not_fit_is_refused(wrong: str, deployment: Any, tmp_p
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "feature_store.yaml.part").symlink_to("/dev/full")
     with refused(wrong), translate_errors(deployment()):
-        apply(deployment(), width=8)
+        apply(store_settings(deployment()), width=8)

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from feature_repo.store import apply, repo_config
+from feature_repo.settings import repo_config
+from feature_repo.store import apply
 from jobs.config.deployment import Deployment
 from jobs.serving.lookup import Lookup, lookup
 from jobs.serving.publish import publish
+from jobs.serving.store_settings import store_settings
 from tests.support.embedded import DAY3, copy
 from tests.support.error_page import case, refused, row
 
@@ -33,7 +35,7 @@ def shop(deployment: Callable[..., Deployment], **store: Any) -> Deployment:
 )
 def test_a_store_that_feast_cannot_open_is_refused(wrong: str, store: dict[str, Any], deployment: Any) -> None:
     with refused(wrong):
-        repo_config(shop(deployment, **store))
+        repo_config(store_settings(shop(deployment, **store)))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_a_store_that_feast_cannot_open_is_refused(wrong: str, store: dict[str, 
 )
 def test_a_registry_that_cannot_be_used_is_refused(wrong: str, store: dict[str, Any], deployment: Any) -> None:
     with refused(wrong):
-        apply(shop(deployment, **store), width=8)
+        apply(store_settings(shop(deployment, **store)), width=8)
 
 
 @row("a lookup before anything was published")

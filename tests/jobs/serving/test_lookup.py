@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_repo.store import StoreError
+from feature_repo.settings import StoreError
 from feature_repo.vectors import VectorError
 from jobs.console import output
 from jobs.serving.lookup import Lookup, lookup

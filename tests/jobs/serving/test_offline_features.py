@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feature_repo.store import StoreError
+from feature_repo.settings import StoreError
 from jobs.serving.lookup import lookup
 from jobs.serving.offline_features import REGEX_NAMES, features
 from tests.support.embedded import DAY3, SCENARIOS, USERS, latest
