@@ -125,7 +125,7 @@ def release(company: Deployment, seed: int = 0) -> Release:
         checkpoint,
         releases_folder(company),
         scenarios=scenario_instructions(company),
-        shaping=company.shaping(),
+        vector_spec=company.vector_spec(),
         deployment=company.path.read_text(encoding="utf-8"),
         profiles=some.slice(0, 40),
     )

@@ -73,7 +73,7 @@ class Material:
         }
         # A table's own id too: made afresh, it counts its versions from 0 again.
         made_of = {name: (str(table.metadata().id), table.version()) for name, table in sorted(tables.items())}
-        text = json.dumps([made_of, deployment.shaping()], sort_keys=True, default=str)
+        text = json.dumps([made_of, deployment.vector_spec()], sort_keys=True, default=str)
         return cls(
             deployment=deployment,
             config=network_config(deployment),

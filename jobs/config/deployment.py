@@ -127,7 +127,7 @@ class Deployment(Section):
         """The event source of that name."""
         return next(source for source in self.sources if source.name == name)
 
-    def shaping(self) -> dict[str, Any]:
+    def vector_spec(self) -> dict[str, Any]:
         """The parts that shape a vector whatever the instruction: hashed into `model_version`."""
         dump = self.model_dump(mode="json")
         sources = [

@@ -54,7 +54,7 @@ def assemble(
         With `source_versions`: no run noted them, or a version's log is gone.
     """
     with job_run(spark, deployment, "assemble", as_of) as run:
-        run.details["shaping"] = deployment.shaping()
+        run.details["shaping"] = deployment.vector_spec()
         if source_versions:
             run.pin(deployment.source_tables)
         found = build_profiles(spark, deployment, [as_of], run.read, run.started_at)

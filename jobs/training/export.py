@@ -36,6 +36,7 @@ from jobs.training.registry import promote as promote_release
 from jobs.training.train import INPUTS, check_training, network_config
 from model.serving import release as releases
 from model.serving.release import Release, ReleaseError
+from model.serving.vector_spec import VECTOR_SPEC_KEY, differences
 
 SAMPLE = 64
 """Profiles that the gates are tried on."""
@@ -100,7 +101,7 @@ def export(
         lost = [] if instructions_only else _tuned(deployment)
         if instructions_only:
             before = releases.read(current_release(deployment))
-            before.check_deployment(deployment.shaping(), {})
+            before.check_deployment(deployment.vector_spec(), {})
             source = from_checkpoint or source_checkpoint(deployment, before)
         else:
             source = from_checkpoint or current_checkpoint(deployment)
@@ -116,7 +117,7 @@ def export(
                 source,
                 releases_folder(deployment),
                 scenarios=scenarios,
-                shaping=deployment.shaping(),
+                vector_spec=deployment.vector_spec(),
                 deployment=text,
                 profiles=profiles,
                 decoder=decoder,
@@ -184,7 +185,7 @@ def _check_inputs(source: Path, deployment: Deployment) -> None:
     """A network must be released with the profiles it was trained on."""
     try:
         inputs = json.loads((source / INPUTS).read_text(encoding="utf-8"))
-        trained = inputs["shaping"]
+        trained = inputs[VECTOR_SPEC_KEY]
     except OSError:
         raise NoCheckpointError(f"{source} was not written by `instructue train`: it has no {INPUTS}") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -195,9 +196,9 @@ def _check_inputs(source: Path, deployment: Deployment) -> None:
             f"{source} was trained to be compared, without what an evaluation left out ({varied[0]}): "
             "export the checkpoint of `instructue train`"
         )
-    found = releases.differences(deployment.shaping(), trained, "training")
+    found = differences(deployment.vector_spec(), trained, "training")
     if "network" in inputs:
-        found += releases.differences(
+        found += differences(
             _network(json.loads(network_config(deployment).to_json())),
             _network(inputs["network"]),
             "training",

@@ -27,6 +27,7 @@ from model.atomic_write import atomic_write_text
 from model.errors import InstructUEError
 from model.serving import release as releases
 from model.serving.release import Release, ReleaseError
+from model.serving.vector_spec import VECTOR_SPEC_KEY, differences
 
 CURRENT, CANDIDATE = "CURRENT", "CANDIDATE"
 LOCK = "promote"
@@ -71,7 +72,7 @@ def open_release(deployment: Deployment, release: str | Path | None = None) -> R
     """
     path = current_release(deployment) if release is None else _release_path(deployment, release)
     opened = releases.read(path)
-    opened.check_deployment(deployment.shaping(), scenario_instructions(deployment))
+    opened.check_deployment(deployment.vector_spec(), scenario_instructions(deployment))
     return opened
 
 
@@ -193,8 +194,8 @@ def check_vector_spec(deployment: Deployment, run: Run) -> None:
     ReleaseError
         Keys of the vector spec that differ, with both values.
     """
-    made = run.details.get("shaping")
-    found = releases.differences(deployment.shaping(), made, "profiles") if made else []
+    made = run.details.get(VECTOR_SPEC_KEY)
+    found = differences(deployment.vector_spec(), made, "profiles") if made else []
     if found:
         raise ReleaseError(
             f"the deployment differs from what {run.job} made the profiles of {run.day} with:\n"

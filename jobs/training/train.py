@@ -28,6 +28,7 @@ from jobs.training.registry import check_vector_spec, checkpoints_folder, set_cu
 from model.atomic_write import atomic_write_text
 from model.data.config import BackboneConfig, Category, EncoderConfig, EventSource, NetworkConfig, Number, Tabular
 from model.progress import Progress, no_progress
+from model.serving.vector_spec import VECTOR_SPEC_KEY
 from model.training.training_config import TrainingConfig
 
 Part = TypeVar("Part", EncoderConfig, BackboneConfig)
@@ -35,7 +36,7 @@ Part = TypeVar("Part", EncoderConfig, BackboneConfig)
 TABLES = ("training_profiles", "userqa")
 """What a training reads."""
 INPUTS = "inputs.json"
-"""What a checkpoint was trained on: the shaping part of the deployment, the tables' versions, the settings."""
+"""What a checkpoint was trained on: the vector spec of the deployment, the tables' versions, the settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def training_inputs(
 ) -> dict[str, Any]:
     """Everything that decides a training, as JSON knows it."""
     decides = {
-        "shaping": deployment.shaping(),
+        VECTOR_SPEC_KEY: deployment.vector_spec(),
         "versions": {name: versions[name] for name in TABLES},
         "seed": seed,
         "network": json.loads(config.to_json()),

@@ -70,7 +70,7 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
     asked = Questions.read(deployment.resolve(deployment.userqa.questions))
     cut_offs = sorted(set(deployment.userqa.as_of))
     with job_run(spark, deployment, "userqa", cut_offs[-1]) as run:
-        run.details["shaping"] = deployment.shaping()
+        run.details["shaping"] = deployment.vector_spec()
         if source_versions:
             run.pin(deployment.source_tables)
         opened = source_tables.open_sources(deployment, run.read)

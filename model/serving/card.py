@@ -17,7 +17,7 @@ def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]
     """What this release is, for a person: Markdown."""
     config = network.config
     weights = sum(weight.numel() for weight in network.parameters())
-    columns = [*release.shaping.get("numbers", []), *release.shaping.get("categories", [])]
+    columns = [*release.vector_spec.get("numbers", []), *release.vector_spec.get("categories", [])]
     lines = [
         f"# InstructUE release {release.name}",
         "",
@@ -47,7 +47,7 @@ def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]
         *(
             f"| {source['name']} | {source['max_events']} | {source['max_tokens']} | {source['window_days']} "
             f"| `{source['template']}` |"
-            for source in release.shaping.get("sources", [])
+            for source in release.vector_spec.get("sources", [])
         ),
         "",
         f"Tabular: {', '.join(columns) or 'none'}.",

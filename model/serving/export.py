@@ -21,11 +21,14 @@ from model.data.text import EVENT_FILE, LANGUAGE_FILE, Tokenizers
 from model.network import inference
 from model.network.network import InstructUE
 from model.serving import release as releases
+from model.serving import release_draft
 from model.serving.card import TUNED, model_card
 from model.serving.gates import check_gates
 from model.serving.graphs import export_graphs
+from model.serving.hashes import hash_file
 from model.serving.onnx_runtime import Runtime
 from model.serving.release import Release, ReleaseError
+from model.serving.release_draft import new_draft, write_vectors
 from model.training import checkpoint as checkpoints
 
 CHECKPOINT_FILES = (checkpoints.CONFIG_FILE, checkpoints.WEIGHTS_FILE, EVENT_FILE, LANGUAGE_FILE)
@@ -37,7 +40,7 @@ def export(
     into: Path,
     *,
     scenarios: Mapping[str, str | None],
-    shaping: Mapping[str, Any],
+    vector_spec: Mapping[str, Any],
     deployment: str,
     profiles: pa.Table,
     decoder: bool = False,
@@ -52,8 +55,8 @@ def export(
         The folder of releases.
     scenarios : mapping of scenario to instruction text or None
         What to serve, in this order; None is the universal mode.
-    shaping : mapping
-        `Deployment.shaping()`.
+    vector_spec : mapping
+        `Deployment.vector_spec()`.
     deployment : str
         The full deployment file, kept in the release.
     profiles : pyarrow.Table
@@ -67,24 +70,24 @@ def export(
         A gate that fails; nothing is left behind.
     """
     network, tokenizers, _ = checkpoints.load_checkpoint(checkpoint)
-    with releases.draft(into) as folder:
+    with new_draft(into) as folder:
         (folder / releases.NETWORK).write_text(network.config.to_json(), encoding="utf-8")
         tokenizers.save(folder)
         export_graphs(network, folder)
-        releases.write_vectors(folder / releases.INSTRUCTIONS, instruction_vectors(network, tokenizers, scenarios))
+        write_vectors(folder / releases.INSTRUCTIONS, instruction_vectors(network, tokenizers, scenarios))
         (folder / DEPLOYMENT).write_text(deployment, encoding="utf-8")
         if decoder:
             _add_decoder(checkpoint, folder)
         seal = partial(
-            releases.seal,
+            release_draft.seal,
             folder,
             checkpoint=checkpoint_hash(checkpoint),
             precision="fp32",
-            shaping=shaping,
+            vector_spec=vector_spec,
             texts=scenarios,
         )
         _pass_gates(seal, network, tokenizers, profiles, _training_metrics(checkpoint))
-        return releases.accept(folder, into)
+        return release_draft.accept(folder, into)
 
 
 def add_instructions(
@@ -181,22 +184,22 @@ def _with_vectors(
     decoder: Path | None = None,
 ) -> Release:
     """The release again, beside it, with these vectors instead of or beside its own, and a checkpoint as decoder."""
-    with releases.draft(release.path.parent) as folder:
+    with new_draft(release.path.parent) as folder:
         shutil.copytree(release.path, folder, dirs_exist_ok=True)
-        releases.write_vectors(folder / releases.INSTRUCTIONS, release.vectors() | dict(vectors))
+        write_vectors(folder / releases.INSTRUCTIONS, release.vectors() | dict(vectors))
         (folder / DEPLOYMENT).write_text(deployment, encoding="utf-8")
         if decoder:
             _add_decoder(decoder, folder)
         seal = partial(
-            releases.seal,
+            release_draft.seal,
             folder,
             checkpoint=release.checkpoint,
             precision=release.precision,
-            shaping=release.shaping,
+            vector_spec=release.vector_spec,
             texts=texts,
         )
         _pass_gates(seal, network, tokenizers, profiles, metrics)
-        return releases.accept(folder, release.path.parent)
+        return release_draft.accept(folder, release.path.parent)
 
 
 def read_metrics(release: Release) -> dict[str, Any]:
@@ -233,7 +236,7 @@ def instruction_vectors(
 def checkpoint_hash(folder: Path) -> str:
     """SHA-256 over what a checkpoint's vectors depend on: network, weights, tokenizers."""
     try:
-        hashes = [releases.hash_file(folder / name) for name in CHECKPOINT_FILES]
+        hashes = [hash_file(folder / name) for name in CHECKPOINT_FILES]
     except OSError as error:
         raise ReleaseError(f"checkpoint {folder}: {error.filename} {error.strerror}; run `instructue train`") from None
     return hashlib.sha256("".join(hashes).encode()).hexdigest()

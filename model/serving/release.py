@@ -1,4 +1,4 @@
-"""A release: the folder that vectors are made with. Once accepted it never changes.
+"""A release: the folder that vectors are made with. It never changes once it is accepted.
 
     manifest.json            what the folder is, and the SHA-256 of every other file
     event_<source>.onnx      text to event vector; one `event.onnx` where the sources share an encoder
@@ -6,34 +6,29 @@
     instructions.safetensors one float32 [I, H] tensor per scenario, `<USER>` last
     event_tokenizer.json     language_tokenizer.json     network.json     deployment.yaml
     metrics.json             MODEL_CARD.md
-    decoder/                 the checkpoint, where `ask` is to answer in words; vectors need none of it
+    decoder/                 the checkpoint, where `ask` answers in words; vectors need none of it
 
-`model_version` hashes what shapes a vector whatever the instruction, and nothing else: a metric, a date or a
-table's name may change without embedding every user again. Each scenario's instruction vectors have a hash of
-their own, so a new scenario embeds itself alone. Nothing here is a pickle, and nothing needs torch.
+`model_version` hashes what shapes a vector whatever the instruction, and nothing else: where a metric, a date or a
+table's name changes, no user is embedded again. Each scenario's instruction vectors have a hash of their own: where a
+scenario is added, that scenario alone is embedded. No file is a pickle, and reading a release needs no torch.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import shutil
-import tempfile
-import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from model.atomic_write import sync
 from model.data.text import EVENT_FILE, LANGUAGE_FILE
 from model.errors import InstructUEError
+from model.serving.hashes import hash_file, hash_json
+from model.serving.vector_spec import VECTOR_SPEC_KEY, differences
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -50,28 +45,30 @@ class ReleaseError(InstructUEError):
 
 @dataclass(frozen=True, kw_only=True)
 class Instruction:
-    """A scenario's text (None: universal, or tuned without a text) and its vectors' hash."""
+    """A scenario's instruction."""
 
     text: str | None
+    """None: universal, or tuned."""
     hash: str
+    """Of its vectors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """A release folder whose files have been checked against its manifest.
+    """A release whose files are those of its manifest.
 
     Attributes
     ----------
     path : Path
         The folder.
     model_version : str
-        64 hexadecimal digits: graphs, tokenizers, network with its statistics, shaping part, precision.
+        64 hexadecimal digits: graphs, tokenizers, network with its statistics, vector spec, precision.
     checkpoint : str
         Hash of the checkpoint that the graphs and instruction vectors were made from.
     precision : str
         `fp32`.
-    shaping : dict
-        `Deployment.shaping()` at the export, as plain data.
+    vector_spec : dict
+        `Deployment.vector_spec()` at the export, as plain data.
     instructions : dict of str to Instruction
         Every scenario served, `universal` first.
     created_at : str
@@ -84,21 +81,27 @@ class Release:
     model_version: str
     checkpoint: str
     precision: str
-    shaping: dict[str, Any]
+    vector_spec: dict[str, Any]
     instructions: dict[str, Instruction]
     created_at: str
     files: dict[str, str]
 
     @property
     def name(self) -> str:
-        """The folder's name, made of what it holds: the same export again has the same name."""
+        """The folder's name, a hash of the contents: the same export again has the same name."""
         hashes = {scenario: instruction.hash for scenario, instruction in self.instructions.items()}
-        hashes |= {name: found for name, found in self.files.items() if name.startswith(f"{DECODER}/")}
-        return f"{self.model_version[:12]}-{_hash_json(hashes)[:8]}"
+        hashes |= {name: file_hash for name, file_hash in self.files.items() if name.startswith(f"{DECODER}/")}
+        return f"{self.model_version[:12]}-{hash_json(hashes)[:8]}"
 
     @property
     def decoder(self) -> Path:
-        """The folder of the checkpoint that answers in words; ReleaseError where the release has none."""
+        """The folder of the checkpoint that answers in words.
+
+        Raises
+        ------
+        ReleaseError
+            The release has none.
+        """
         if not any(name.startswith(f"{DECODER}/") for name in self.files):
             raise ReleaseError(
                 f"release {self.path.name} has no decoder, so it can embed and not answer; run "
@@ -111,29 +114,28 @@ class Release:
         return tuple(self.instructions)
 
     def vectors(self) -> dict[str, np.ndarray]:
-        """Instruction vectors by scenario, float32 [I, H], `<USER>` last."""
-        return _read_vectors(self.path / INSTRUCTIONS)
+        """Return the instruction vectors by scenario, float32 [I, H], `<USER>` last."""
+        return read_vectors(self.path / INSTRUCTIONS)
 
-    def check_deployment(self, shaping: Mapping[str, Any], instructions: Mapping[str, str | None]) -> None:
-        """Refuse a deployment whose vectors this release would not make.
+    def check_deployment(self, vector_spec: Mapping[str, Any], instructions: Mapping[str, str | None]) -> None:
+        """Refuse a deployment whose vectors this release does not make.
 
         Parameters
         ----------
-        shaping : mapping
-            `Deployment.shaping()`.
+        vector_spec : mapping
+            `Deployment.vector_spec()`.
         instructions : mapping of scenario to instruction text or None
-            The scenarios that are wanted; the release may serve more.
+            The required scenarios; the release may serve more.
 
         Raises
         ------
         ReleaseError
-            Keys of the shaping part that differ, with both values; scenarios missing or worded otherwise.
+            Keys of the vector spec differ, a scenario is missing, or a scenario has another instruction.
         """
-        found = differences(shaping, self.shaping)
-        if found:
+        if lines := differences(vector_spec, self.vector_spec):
             raise ReleaseError(
                 f"the deployment differs from release {self.path.name} in what shapes a vector:\n"
-                + "\n".join(f"  {difference}" for difference in found)
+                + "\n".join(f"  {line}" for line in lines)
                 + "\nrestore these keys, or assemble, train and export again"
             )
         missing = [scenario for scenario in instructions if scenario not in self.instructions]
@@ -158,7 +160,7 @@ def read(path: str | Path) -> Release:
     Raises
     ------
     ReleaseError
-        No release there, a file missing, a byte changed, or a format this version does not know.
+        There is no release, a file is missing, a byte was changed, or this version does not know the format.
     """
     path = Path(path)
     try:
@@ -166,206 +168,64 @@ def read(path: str | Path) -> Release:
     except OSError:
         raise ReleaseError(f"{path} is no release: it has no {MANIFEST}; run `instructue export`") from None
     except ValueError as error:
-        raise ReleaseError(f"{path / MANIFEST} is not JSON ({error}); {_mend(path)}") from None
+        raise ReleaseError(f"{path / MANIFEST} is not JSON ({error}); {repair_advice(path)}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ReleaseError(f"{path / MANIFEST} is not of format {FORMAT}; {_mend(path)}")
+        raise ReleaseError(f"{path / MANIFEST} is not of format {FORMAT}; {repair_advice(path)}")
     digest = manifest.pop("digest", None)
-    if digest != _hash_json(manifest):
-        raise ReleaseError(f"{path / MANIFEST} was changed after the export; {_mend(path)}")
+    if digest != hash_json(manifest):
+        raise ReleaseError(f"{path / MANIFEST} was changed after the export; {repair_advice(path)}")
     try:
         instructions = {scenario: Instruction(**entry) for scenario, entry in manifest["instructions"].items()}
-        fields = ("model_version", "checkpoint", "precision", "shaping", "created_at", "files")
-        found = Release(path=path, instructions=instructions, **{field: manifest[field] for field in fields})
+        fields = {
+            field: manifest[field] for field in ("model_version", "checkpoint", "precision", "created_at", "files")
+        }
+        release = Release(path=path, instructions=instructions, vector_spec=manifest[VECTOR_SPEC_KEY], **fields)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ReleaseError(f"{path / MANIFEST} lacks what format {FORMAT} holds ({error}); {_mend(path)}") from None
-    if missing := _missing(found.files):
-        raise ReleaseError(f"{path / MANIFEST} lists no {missing}; {_mend(path)}")
-    for name, expected in found.files.items():
+        raise ReleaseError(
+            f"{path / MANIFEST} lacks what format {FORMAT} holds ({error}); {repair_advice(path)}"
+        ) from None
+    if missing := missing_files(release.files):
+        raise ReleaseError(f"{path / MANIFEST} lists no {missing}; {repair_advice(path)}")
+    for name, expected in release.files.items():
         _check_file(path, name, expected)
-    return found
+    return release
 
 
-def seal(
-    folder: Path, *, checkpoint: str, precision: str, shaping: Mapping[str, Any], texts: Mapping[str, str | None]
-) -> Release:
-    """Write the manifest of the files in `folder`, and read it back.
-
-    Parameters
-    ----------
-    folder : Path
-        A draft (see `draft`) that holds at least the files of `REQUIRED` and an event graph.
-    checkpoint : str
-        Hash of the checkpoint.
-    precision : str
-        What the graphs compute in.
-    shaping : mapping
-        `Deployment.shaping()`.
-    texts : mapping of scenario to instruction text or None
-        Its scenarios are those of `instructions.safetensors`; its order is the release's.
-
-    Raises
-    ------
-    ReleaseError
-        A file that a release needs is not there, or the scenarios are not those of the vectors.
-    """
-    names = sorted(
-        entry.relative_to(folder).as_posix()
-        for entry in folder.rglob("*")
-        if entry.is_file() and entry.name != MANIFEST
-    )
-    if missing := _missing(names):
-        raise ReleaseError(f"{folder} lacks {missing}; a release needs it")
-    vectors = _read_vectors(folder / INSTRUCTIONS)
-    if set(vectors) != set(texts):
-        raise ReleaseError(f"{INSTRUCTIONS} holds {sorted(vectors)}, the release is to serve {sorted(texts)}")
-    files = {name: hash_file(folder / name) for name in names}
-    shaping = _plain(shaping)
-    shapes = {
-        name: files[name]
-        for name in names
-        if name.endswith((".onnx", ".onnx.data")) or name in (NETWORK, EVENT_FILE, LANGUAGE_FILE)
-    }
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "model_version": _hash_json({"files": shapes, "shaping": shaping, "precision": precision}),
-        "checkpoint": checkpoint,
-        "precision": precision,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "instructions": {
-            scenario: {"text": text, "hash": hash_vectors(vectors[scenario])} for scenario, text in texts.items()
-        },
-        "shaping": shaping,
-        "files": files,
-    }
-    manifest["digest"] = _hash_json(manifest)
-    text = json.dumps(manifest, indent=2, ensure_ascii=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    return read(folder)
-
-
-@contextlib.contextmanager
-def draft(releases: str | Path) -> Iterator[Path]:
-    """A folder beside the releases to build one in; whatever is left of it at the end is removed."""
-    releases = Path(releases)
-    releases.mkdir(parents=True, exist_ok=True)
-    for killed in releases.glob(".draft-*"):  # no export takes a day
-        if time.time() - killed.stat().st_mtime > 86_400:
-            shutil.rmtree(killed, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=".draft-", dir=releases))
+def read_vectors(path: Path) -> dict[str, np.ndarray]:
+    """Return the instruction vectors in a file, float32 [I, H] by scenario."""
     try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ReleaseError(f"{path} cannot be read ({error}); {repair_advice(path.parent)}") from None
 
 
-def accept(folder: Path, releases: str | Path) -> Release:
-    """Move a sealed draft to its name, all of it or nothing; the same release again is the one that is there.
-
-    Raises
-    ------
-    ReleaseError
-        The draft, or the release that already has its name, fails its check.
-    """
-    sealed = read(folder)
-    target = Path(releases) / sealed.name
-    if target.exists() and not (target / MANIFEST).exists():
-        raise ReleaseError(f"{target} has this release's name and no {MANIFEST}; {_mend(target)}")
-    if not target.exists():
-        folder.chmod(0o755)  # a draft is its owner's, a release everyone's to read
-        for entry in folder.rglob("*"):
-            sync(entry)
-        sync(folder)
-        try:
-            folder.rename(target)
-        except OSError:
-            if not target.exists():  # else another export of the same was faster
-                raise
-        sync(target.parent)
-    return read(target)
+def event_graph(encoder: str) -> str:
+    """Return the file of an encoder's graph; `shared` is the encoder that all sources share."""
+    return "event.onnx" if encoder == "shared" else f"event_{encoder}.onnx"
 
 
-def write_vectors(path: Path, vectors: Mapping[str, np.ndarray]) -> None:
-    """Write instruction vectors, float32 [I, H] by scenario."""
-    save_file({name: np.ascontiguousarray(vector, np.float32) for name, vector in vectors.items()}, path)
+def missing_files(names: Collection[str]) -> str:
+    """Return the files that a release needs and that are not among these, with commas between; empty: none."""
+    missing = sorted({*REQUIRED} - {*names})
+    return ", ".join(missing if any(_is_event_graph(name) for name in names) else [*missing, "event graph"])
 
 
-def hash_vectors(vectors: np.ndarray) -> str:
-    """SHA-256 of instruction vectors: their shape and little-endian float32 bytes."""
-    vectors = np.ascontiguousarray(vectors, "<f4")
-    return hashlib.sha256(f"{vectors.shape}".encode() + vectors.tobytes()).hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def repair_advice(folder: Path) -> str:
+    """Return how a broken release is repaired: the same export has the same name, so the folder must go first."""
+    return f"copy the whole folder again, or remove {folder} and export again"
 
 
 def _check_file(folder: Path, name: str, expected: str) -> None:
     try:
-        found = hash_file(folder / name)
+        actual = hash_file(folder / name)
     except OSError as error:
-        raise ReleaseError(f"release {folder.name} lacks {name} ({error.strerror}); {_mend(folder)}") from None
-    if found != expected:
+        raise ReleaseError(f"release {folder.name} lacks {name} ({error.strerror}); {repair_advice(folder)}") from None
+    if actual != expected:
         raise ReleaseError(
-            f"release {folder.name}: {name} was changed after the export (SHA-256 {found[:12]}, "
-            f"manifest {expected[:12]}); {_mend(folder)}"
+            f"release {folder.name}: {name} was changed after the export (SHA-256 {actual[:12]}, "
+            f"manifest {expected[:12]}); {repair_advice(folder)}"
         )
-
-
-def _mend(folder: Path) -> str:
-    """The same export again has the same name, and takes what lies there for itself: the folder must go first."""
-    return f"copy the whole folder again, or remove {folder} and export again"
-
-
-def _read_vectors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ReleaseError(f"{path} cannot be read ({error}); {_mend(path.parent)}") from None
-
-
-def event_graph(encoder: str) -> str:
-    """The file of an encoder's graph; `shared` is the one that all sources share."""
-    return "event.onnx" if encoder == "shared" else f"event_{encoder}.onnx"
-
-
-def _missing(names: Collection[str]) -> str:
-    """What a release needs and is not among its files."""
-    lacking = sorted({*REQUIRED} - {*names})
-    return ", ".join(lacking if any(_is_event_graph(name) for name in names) else [*lacking, "event graph"])
 
 
 def _is_event_graph(name: str) -> bool:
     return name == "event.onnx" or (name.startswith("event_") and name.endswith(".onnx"))
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON gives it back: tuples become lists."""
-    return json.loads(json.dumps(value))
-
-
-def _hash_json(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def differences(here: Any, there: Any, other: str = "release", key: str = "") -> list[str]:
-    """Dotted keys at which two shaping parts differ, with both values; blocks with a name go by it."""
-    here, there = _plain(here), _plain(there)
-    if isinstance(here, list) and isinstance(there, list) and all(_named(item) for item in [*here, *there]):
-        order_here, order_there = [item["name"] for item in here], [item["name"] for item in there]
-        if order_here != order_there:
-            return [f"{key}: {order_here} in the deployment, {order_there} in the {other}"]
-        here, there = ({item["name"]: item for item in side} for side in (here, there))
-    if isinstance(here, dict) and isinstance(there, dict):
-        steps = {step: f"{key}.{step}" if key else step for step in (*here, *there)}
-        return [
-            difference
-            for step, below in steps.items()
-            for difference in differences(here.get(step), there.get(step), other, below)
-        ]
-    return [] if here == there else [f"{key}: {here!r} in the deployment, {there!r} in the {other}"]
-
-
-def _named(item: Any) -> bool:
-    return isinstance(item, dict) and "name" in item

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from model.serving import release
+from model.serving import release, release_draft
 
 VECTOR_SPEC: dict[str, Any] = {
     "sources": [
@@ -42,15 +42,15 @@ def fill(folder: Path, **changed: bytes) -> None:
     }
     for name, content in (contents | changed).items():
         (folder / name).write_bytes(content)
-    release.write_vectors(folder / release.INSTRUCTIONS, instruction_vectors())
+    release_draft.write_vectors(folder / release.INSTRUCTIONS, instruction_vectors())
 
 
 def build(
     releases: Path, vector_spec: dict[str, Any] = VECTOR_SPEC, food: float = 1.0, **changed: bytes
 ) -> release.Release:
     """Write a draft with these changes, seal it and accept it."""
-    with release.draft(releases) as folder:
+    with release_draft.new_draft(releases) as folder:
         fill(folder, **changed)
-        release.write_vectors(folder / release.INSTRUCTIONS, instruction_vectors(food))
-        release.seal(folder, checkpoint="c" * 64, precision="fp32", shaping=vector_spec, texts=INSTRUCTIONS)
-        return release.accept(folder, releases)
+        release_draft.write_vectors(folder / release.INSTRUCTIONS, instruction_vectors(food))
+        release_draft.seal(folder, checkpoint="c" * 64, precision="fp32", vector_spec=vector_spec, texts=INSTRUCTIONS)
+        return release_draft.accept(folder, releases)

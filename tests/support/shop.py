@@ -108,7 +108,7 @@ def released(deployment: Deployment, trained: Path) -> Release:
         trained,
         releases_folder(deployment),
         scenarios=scenario_instructions(deployment),
-        shaping=deployment.shaping(),
+        vector_spec=deployment.vector_spec(),
         deployment=deployment.path.read_text(),
         profiles=made_up_profiles(20),
     )

@@ -60,7 +60,7 @@ def _export(
         checkpoint,
         folder / "releases",
         scenarios=scenarios,
-        shaping=VECTOR_SPEC,
+        vector_spec=VECTOR_SPEC,
         deployment=f"name: {name}\n",
         profiles=profiles,
     )

@@ -213,10 +213,10 @@ def test_locations_start_at_the_file_and_uris_stay(content, tmp_path):
     assert not deployment.local
 
 
-def test_shaping_ignores_mappings_and_instructions_but_not_templates(content, tmp_path):
-    before = read(content, tmp_path).shaping()
+def test_the_vector_spec_ignores_mappings_and_instructions_but_not_templates(content, tmp_path):
+    before = read(content, tmp_path).vector_spec()
     content["sources"][0]["table"] = "elsewhere"
     content["scenarios"] = []
-    assert read(content, tmp_path).shaping() == before
+    assert read(content, tmp_path).vector_spec() == before
     content["sources"][0]["template"] = "{merchant}"
-    assert read(content, tmp_path).shaping() != before
+    assert read(content, tmp_path).vector_spec() != before

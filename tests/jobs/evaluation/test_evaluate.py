@@ -168,11 +168,11 @@ def test_a_day_of_profiles_that_was_left_half_replaced_is_not_judged_on(labelled
     with pytest.raises(TableError, match=r"assemble for 2025-03-02 .*run `instructue assemble --as-of 2025-03-02`"):
         evaluate(deployment, rivals=False)
     with RunRecord.kept(deployment, "assemble", date(2025, 3, 2)) as run:
-        run.details["shaping"] = deployment.shaping() | {"categories": []}
+        run.details["shaping"] = deployment.vector_spec() | {"categories": []}
     with pytest.raises(ReleaseError, match=r"categories: \['city'\] in the deployment, \[\] in the profiles"):
         evaluate(deployment, rivals=False)
     with RunRecord.kept(deployment, "assemble", date(2025, 3, 2)) as run:
-        run.details["shaping"] = deployment.shaping()
+        run.details["shaping"] = deployment.vector_spec()
     # The day that failed and is not done again lies after the labels.
     assert evaluate(deployment, rivals=False).users == {"food": USERS}
 

@@ -472,7 +472,7 @@ def released(deployment: Deployment) -> None:
         checkpoint,
         releases_folder(deployment),
         scenarios=scenario_instructions(deployment),
-        shaping=deployment.shaping(),
+        vector_spec=deployment.vector_spec(),
         deployment=deployment.path.read_text(),
         profiles=profiles,
     )

@@ -18,7 +18,8 @@ from jobs.training.registry import checkpoints_folder, open_release, promote, re
 from model.network import inference
 from model.serving.export import add_instructions, add_tuned, export
 from model.serving.onnx_runtime import load
-from model.serving.release import draft, read
+from model.serving.release import read
+from model.serving.release_draft import new_draft
 from model.training.checkpoint import load_checkpoint
 from tests.support import shop
 from tests.support.error_page import refused, row
@@ -43,7 +44,7 @@ def shared(tmp_path_factory) -> Deployment:
         trained,
         releases_folder(deployment),
         scenarios=scenario_instructions(deployment),
-        shaping=deployment.shaping(),
+        vector_spec=deployment.vector_spec(),
         deployment=deployment.path.read_text(),
         profiles=made_up_profiles(20),
         decoder=True,
@@ -127,7 +128,11 @@ def test_a_release_carries_its_decoder_along_and_none_shapes_a_vector(shared, tm
     whole, trained = open_release(company), checkpoints_folder(company) / "first"
     common = {"deployment": "name: shop\n", "profiles": made_up_profiles(20)}
     bare = export(
-        trained, releases_folder(company), scenarios=scenario_instructions(company), shaping=company.shaping(), **common
+        trained,
+        releases_folder(company),
+        scenarios=scenario_instructions(company),
+        vector_spec=company.vector_spec(),
+        **common,
     )
     assert bare.model_version == whole.model_version
     assert bare.path != whole.path
@@ -144,7 +149,7 @@ def test_a_release_carries_its_decoder_along_and_none_shapes_a_vector(shared, tm
     mended = add_instructions(bare, trained, {}, decoder=True, **common)
     assert mended.decoder == mended.path / "decoder"
     assert read(whole.path) == whole
-    with draft(releases_folder(company)) as left:
+    with new_draft(releases_folder(company)) as left:
         assert left.is_dir()
 
 
@@ -166,7 +171,7 @@ def test_a_release_without_a_decoder_is_refused(wrong, shared, tmp_path):
         checkpoints_folder(company) / "first",
         releases_folder(company),
         scenarios=scenario_instructions(company),
-        shaping=company.shaping(),
+        vector_spec=company.vector_spec(),
         deployment="",
         profiles=made_up_profiles(20),
     )

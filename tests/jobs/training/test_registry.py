@@ -25,7 +25,7 @@ from tests.support.deployment import deploy
 
 def build(deployment: Deployment, value: float, made_for: Deployment | None = None) -> Release:
     """Write a release of the deployment; `value` decides its name."""
-    return release_files.build(releases_folder(deployment), (made_for or deployment).shaping(), value)
+    return release_files.build(releases_folder(deployment), (made_for or deployment).vector_spec(), value)
 
 
 @pytest.fixture

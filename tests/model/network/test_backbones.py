@@ -218,7 +218,7 @@ def test_the_release_is_the_adapted_network_and_not_the_base(adapted: Path) -> N
         adapted / "checkpoint",
         adapted / "releases",
         scenarios={"universal": None, "likes": "Likes?"},
-        shaping=VECTOR_SPEC,
+        vector_spec=VECTOR_SPEC,
         deployment="",
         profiles=profiles,
     )
@@ -258,7 +258,7 @@ def test_a_backbone_without_a_short_cut_is_exported_whole(kind: str, tmp_path: P
         checkpoint,
         tmp_path / "releases",
         scenarios={"universal": None, "likes": "Likes?"},
-        shaping=VECTOR_SPEC,
+        vector_spec=VECTOR_SPEC,
         deployment="",
         profiles=profiles,
     )

@@ -12,8 +12,10 @@ import onnx
 import pytest
 
 from model.serving import release
+from model.serving.hashes import hash_json
 from model.serving.onnx_runtime import load
 from model.serving.release import MANIFEST
+from model.serving.release_draft import new_draft, seal
 from model.training.checkpoint import load_checkpoint, read_metrics
 from model.training.training import train
 from tests.support import untrained
@@ -58,7 +60,7 @@ def manifest(changed: Callable[[dict[str, Any]], object]) -> Change:
         content = json.loads((folder / MANIFEST).read_text())
         del content["digest"]
         changed(content)
-        content["digest"] = release._hash_json(content)
+        content["digest"] = hash_json(content)
         (folder / MANIFEST).write_text(json.dumps(content))
 
     return change
@@ -162,12 +164,12 @@ def test_a_release_that_would_make_other_vectors_is_refused(
     [case("a draft without its user graph", "user.onnx"), case("a draft without an event graph", "event_*.onnx")],
 )
 def test_a_draft_that_is_not_whole_is_refused(wrong: str, file: str, tmp_path: Path) -> None:
-    with release.draft(tmp_path) as folder:
+    with new_draft(tmp_path) as folder:
         fill(folder)
         for path in folder.glob(file):
             path.unlink()
         with refused(wrong):
-            release.seal(folder, checkpoint="c", precision="fp32", shaping=VECTOR_SPEC, texts=INSTRUCTIONS)
+            seal(folder, checkpoint="c", precision="fp32", vector_spec=VECTOR_SPEC, texts=INSTRUCTIONS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -209,7 +211,7 @@ def test_a_release_that_was_sealed_with_what_cannot_run_is_refused(
     shutil.copytree(plain.release.path, folder)
     change(folder)
     with refused(wrong):
-        release.seal(folder, checkpoint="c", precision="fp32", shaping=untrained.VECTOR_SPEC, texts={"universal": None})
+        seal(folder, checkpoint="c", precision="fp32", vector_spec=untrained.VECTOR_SPEC, texts={"universal": None})
         load(folder, threads=1)
 
 

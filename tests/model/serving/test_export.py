@@ -15,7 +15,8 @@ from model.network import inference
 from model.serving.export import add_instructions, export
 from model.serving.gates import check_gates
 from model.serving.graphs import export_graphs
-from model.serving.release import ReleaseError, hash_file
+from model.serving.hashes import hash_file
+from model.serving.release import ReleaseError
 from model.training.checkpoint import load_checkpoint
 from model.training.training import initialise
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
@@ -39,7 +40,12 @@ def test_another_readout_is_exported_too(tmp_path, switch):
     profiles = made_up_profiles(24)
     checkpoint = initialise(profiles, made_up_pairs(profiles), network_config(**switch), tmp_path / "checkpoint")
     release = export(
-        checkpoint, tmp_path / "releases", scenarios=SCENARIOS, shaping=VECTOR_SPEC, deployment="", profiles=profiles
+        checkpoint,
+        tmp_path / "releases",
+        scenarios=SCENARIOS,
+        vector_spec=VECTOR_SPEC,
+        deployment="",
+        profiles=profiles,
     )
     network, tokenizers, _ = load_checkpoint(checkpoint)
     expected, runtime = inference.embed(network, tokenizers, profiles, list(SCENARIOS.values())), load(release.path)
@@ -53,7 +59,7 @@ def test_a_graph_too_large_for_one_file_has_its_weights_beside_it(plain, tmp_pat
         plain.checkpoint,
         tmp_path,
         scenarios={"universal": None},
-        shaping=VECTOR_SPEC,
+        vector_spec=VECTOR_SPEC,
         deployment="",
         profiles=plain.profiles,
     )
@@ -172,7 +178,7 @@ def test_vectors_that_are_no_numbers_leave_no_release(plain, tmp_path, capfd):
             broken,
             tmp_path / "releases",
             scenarios={"universal": None},
-            shaping=VECTOR_SPEC,
+            vector_spec=VECTOR_SPEC,
             deployment="",
             profiles=plain.profiles,
         )

@@ -12,6 +12,7 @@ import pytest
 
 from model.serving import release
 from model.serving.release import ReleaseError
+from model.serving.release_draft import new_draft, seal
 from tests.support.release_files import INSTRUCTIONS, VECTOR_SPEC, build, fill, instruction_vectors
 
 
@@ -44,7 +45,7 @@ def test_what_shapes_no_vector_leaves_the_model_version(tmp_path, file):
     assert build(tmp_path / "a", **{file: b"other"}).model_version == build(tmp_path / "b").model_version
 
 
-def test_each_key_of_the_shaping_part_changes_the_model_version(tmp_path):
+def test_each_key_of_the_vector_spec_changes_the_model_version(tmp_path):
     versions = {build(tmp_path).model_version}
     for key, value in [
         ("template", "{item}"),
@@ -105,20 +106,20 @@ def test_a_folder_without_a_manifest_is_no_release(tmp_path):
 
 
 def test_a_draft_without_its_graphs_is_refused_and_leaves_nothing(tmp_path):
-    with release.draft(tmp_path) as folder:
+    with new_draft(tmp_path) as folder:
         fill(folder)
         (folder / "user.onnx").unlink()
         with pytest.raises(ReleaseError, match=r"lacks user\.onnx"):
-            release.seal(folder, checkpoint="c", precision="fp32", shaping=VECTOR_SPEC, texts=INSTRUCTIONS)
+            seal(folder, checkpoint="c", precision="fp32", vector_spec=VECTOR_SPEC, texts=INSTRUCTIONS)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_scenarios_without_vectors_are_refused(tmp_path):
     texts = INSTRUCTIONS | {"film": "Films."}
-    with release.draft(tmp_path) as folder:
+    with new_draft(tmp_path) as folder:
         fill(folder)
         with pytest.raises(ReleaseError, match="film"):
-            release.seal(folder, checkpoint="c", precision="fp32", shaping=VECTOR_SPEC, texts=texts)
+            seal(folder, checkpoint="c", precision="fp32", vector_spec=VECTOR_SPEC, texts=texts)
 
 
 def test_a_deployment_that_shapes_vectors_otherwise_is_refused_with_the_keys(tmp_path):
@@ -154,11 +155,11 @@ def test_a_killed_export_leaves_no_release(tmp_path):
     """The process dies with a sealed draft in hand: no release is seen, and the next export works."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; import os, signal\n"
-        "from model.serving import release\n"
+        "from model.serving.release_draft import new_draft, seal\n"
         "from tests.support.release_files import INSTRUCTIONS, VECTOR_SPEC, fill\n"
-        "with release.draft(Path(sys.argv[1])) as folder:\n"
+        "with new_draft(Path(sys.argv[1])) as folder:\n"
         "    fill(folder)\n"
-        "    release.seal(folder, checkpoint='c', precision='fp32', shaping=VECTOR_SPEC, texts=INSTRUCTIONS)\n"
+        "    seal(folder, checkpoint='c', precision='fp32', vector_spec=VECTOR_SPEC, texts=INSTRUCTIONS)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     root = Path(__file__).parents[3]
