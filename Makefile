@@ -43,10 +43,10 @@ completejourney online_retail uci_credit:
 	@$(RUN)/python -m examples.$@ $(DATA) $(if $(LABEL),--label $(LABEL)) $(if $(STEPS),--steps $(STEPS)) --seeds $(SEEDS)
 
 chaos: $(READY)  ## kill jobs at random moments and compare the tables with an undisturbed run (KILLS=60 SEED=0)
-	@$(RUN)/python -m benchmarks.chaos --kills $(KILLS) --seed $(SEED)
+	@$(RUN)/python -m tests.support.chaos --kills $(KILLS) --seed $(SEED)
 
-bench: $(READY)  ## measure every job and write benchmarks/results (an hour; 20 GB of disk)
-	@$(RUN)/python -m benchmarks
+bench: $(READY)  ## measure every job and write benchmarks/results (an hour; 20 GB of disk; REDIS=host:port adds a Redis)
+	@$(RUN)/python -m benchmarks $(if $(REDIS),--redis $(REDIS))
 
 lock:  ## resolve pyproject.toml into requirements.lock again; pins that still fit stay
 	$(RUN)/uv pip compile --all-extras --generate-hashes --no-emit-index-url --no-annotate -q pyproject.toml \

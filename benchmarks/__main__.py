@@ -1,10 +1,11 @@
-"""Every benchmark in turn, each in a process of its own; an hour or two.
+"""Run every benchmark, each in a process of its own; this takes an hour or two.
 
-python -m benchmarks
+Run `python -m benchmarks`; `--redis HOST:PORT` names an empty Redis that `benchmarks.serve` measures too.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
@@ -15,11 +16,16 @@ PROGRAMS = ("one_forward", "packed_training", "embed_job", "second_day", "breakd
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--redis", metavar="HOST:PORT", help="an empty Redis")
+    redis = parser.parse_args().redis
+    options = {"serve": ["--redis", redis]} if redis else {}
     failed = []
     for name in PROGRAMS:
         begin = time.perf_counter()
         print(f"== {name}", flush=True)
-        if subprocess.run([sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}"], cwd=ROOT).returncode:
+        command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", *options.get(name, [])]
+        if subprocess.run(command, cwd=ROOT).returncode:
             failed.append(name)
         print(f"== {name}: {(time.perf_counter() - begin) / 60:.1f} minutes\n", flush=True)
     if failed:

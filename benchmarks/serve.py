@@ -1,6 +1,6 @@
-"""Publish and lookup: vectors per second, and milliseconds of a lookup beside a raw read of the same bytes.
+"""Measure publish in vectors per second, and a lookup against a raw read of the same bytes in milliseconds.
 
-python -m benchmarks.serve --users 10000
+Run `python -m benchmarks.serve --users 10000`. The online store is SQLite; `--redis HOST:PORT` adds an empty Redis.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from benchmarks import company, servers
+from benchmarks import company
 from benchmarks.report import Row, seconds, write
 from jobs.config.deployment import Deployment
 from jobs.console.text import count
@@ -38,12 +38,12 @@ Read = Callable[[Sequence[str], Sequence[str]], object]
 
 
 def deployment(at: Path, online: dict[str, Any]) -> Deployment:
-    """The demo's scenarios over this kind of online store."""
+    """Write the demo's deployment with this online store."""
     return company.changed(company.deployment(at), store={"online": online})
 
 
 def embedded(spark: SparkSession, company: Deployment, users: int) -> None:
-    """A day of `user_embeddings`: a random vector of every user in every scenario."""
+    """Write a day of `user_embeddings`: a random vector for each user and scenario."""
     names = company.scenario_names
     vectors = np.random.default_rng(0).normal(size=(users * len(names), WIDTH)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -63,7 +63,7 @@ def embedded(spark: SparkSession, company: Deployment, users: int) -> None:
 
 
 def raw(deployment: Deployment, at: Path) -> Read:
-    """A read of the packed vectors alone, from a table of our own in the same kind of store."""
+    """Return a read of the packed vectors alone, by key, from a separate table in the same kind of store."""
     rows = DeltaTable(deployment.table("user_vectors")).to_pyarrow_table().to_pylist()
     cells = {f"{row['user_id']}|{name}": row[name] for row in rows for name in deployment.scenario_names}
 
@@ -84,9 +84,9 @@ def raw(deployment: Deployment, at: Path) -> Read:
     connection.commit()
 
     def read(users: Sequence[str], scenarios: Sequence[str]) -> object:
-        asked = keys(users, scenarios)
-        places = ", ".join("?" * len(asked))
-        return connection.execute(f"SELECT key, value FROM cells WHERE key IN ({places})", asked).fetchall()
+        selected = keys(users, scenarios)
+        marks = ", ".join("?" * len(selected))
+        return connection.execute(f"SELECT key, value FROM cells WHERE key IN ({marks})", selected).fetchall()
 
     return read
 
@@ -94,17 +94,17 @@ def raw(deployment: Deployment, at: Path) -> Read:
 def milliseconds(
     read: Read, users: Sequence[str], scenarios: Sequence[str], size: tuple[int, int]
 ) -> tuple[float, float]:
-    """The median and the 99th percentile of one call for so many users and scenarios."""
+    """Return the median and the 99th percentile of a call; `size` is the number of users and of scenarios."""
     rng = random.Random(0)
     took = []
     for _ in range(CALLS):
-        asked = rng.sample(users, size[0]), rng.sample(scenarios, size[1])
-        took.append(1000 * seconds(partial(read, *asked)))
+        sample = rng.sample(users, size[0]), rng.sample(scenarios, size[1])
+        took.append(1000 * seconds(partial(read, *sample)))
     return float(np.percentile(took, 50)), float(np.percentile(took, 99))
 
 
 def measure(spark: SparkSession, at: Path, online: dict[str, Any], users: int) -> list[Row]:
-    """The rows of one kind of store."""
+    """Measure one kind of store."""
     kind = online["type"]
     company = deployment(at, online)
     embedded(spark, company, users)
@@ -112,25 +112,29 @@ def measure(spark: SparkSession, at: Path, online: dict[str, Any], users: int) -
     vectors = users * len(company.scenario_names)
     rows = [Row(name=f"{kind}: publish", value=vectors / took, unit="vectors/s")]
     reads: dict[str, Read] = {"raw read": raw(company, at), "lookup": Lookup(company)}
-    everybody, scenarios = [f"u{user:07d}" for user in range(users)], [one.name for one in company.scenarios]
+    user_ids, scenarios = [f"u{user:07d}" for user in range(users)], [one.name for one in company.scenarios]
     for size in SIZES:
         for name, read in reads.items():
-            middle, late = milliseconds(read, everybody, scenarios, size)
-            told = f"{kind}: {name}, {count(size[0], 'user')} x {count(size[1], 'scenario')}"
-            rows += [Row(name=f"{told}, p50", value=middle, unit="ms"), Row(name=f"{told}, p99", value=late, unit="ms")]
+            p50, p99 = milliseconds(read, user_ids, scenarios, size)
+            label = f"{kind}: {name}, {count(size[0], 'user')} x {count(size[1], 'scenario')}"
+            rows += [Row(name=f"{label}, p50", value=p50, unit="ms"), Row(name=f"{label}, p99", value=p99, unit="ms")]
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=10_000)
+    parser.add_argument("--redis", metavar="HOST:PORT", help="an empty Redis to measure too; it keeps what is written")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, servers.redis() as address:
+    stores = [{"type": "sqlite"}]
+    if arguments.redis:
+        stores.append({"type": "redis", "connection_string": arguments.redis})
+    with tempfile.TemporaryDirectory() as folder:
         spark = get_session(company.deployment(Path(folder)), named=False)
         try:
             rows = [
                 row
-                for online in ({"type": "sqlite"}, {"type": "redis", "connection_string": address})
+                for online in stores
                 for row in measure(spark, Path(folder) / online["type"], online, arguments.users)
             ]
         finally:
@@ -139,8 +143,8 @@ def main() -> None:
         "serve",
         rows,
         f"{arguments.users:,} users in 7 scenarios of {WIDTH} values each, {CALLS} lookups of each "
-        "shape in one process, users and scenarios drawn by chance. The raw read fetches the same bytes by key "
-        "from a table of its own, without metadata and without decoding them.",
+        "shape in one process, for random users and scenarios. The raw read fetches the same bytes by key "
+        "from a separate table, without metadata and without decoding.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Embed and publish killed from outside, JVM, Python or both, and run again: as if nobody had disturbed them."""
+"""Kill embed and publish from outside and run them again: the lake equals that of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ import deltalake
 import pyarrow as pa
 import pytest
 
-from benchmarks.chaos import Step, finish, strike
-from benchmarks.twins import compare
+from tests.support.chaos import Step, finish, kill_repeatedly
 from tests.support.embedded import copy
+from tests.support.lake_comparison import compare
 from tests.support.shop import DAY1, DAY2, assembled, checkpoint, company, ended, profiles, released
 
 pytestmark = pytest.mark.slow
 
 KILLS = {"embed": 1, "publish": 1}
-"""`make chaos` has sixty."""
+"""`make chaos` kills sixty times."""
 USERS = 1300
-"""More than one write of the online store takes."""
+"""More users than one write to the online store takes."""
 
 
 @pytest.mark.timeout(1200)
-def test_killed_and_run_again_a_day_ends_as_its_undisturbed_twin(spark, tmp_path):
-    rng, struck = random.Random(12), company(tmp_path / "struck")
-    released(struck, checkpoint(tmp_path / "checkpoint"))
-    assembled(spark, struck, DAY1, profiles(60))
+def test_a_day_that_was_killed_and_finished_equals_an_undisturbed_day(spark, tmp_path):
+    rng, killed = random.Random(12), company(tmp_path / "killed")
+    released(killed, checkpoint(tmp_path / "checkpoint"))
+    assembled(spark, killed, DAY1, profiles(60))
     for job in KILLS:
-        finish(spark, struck, Step(job=job, day=DAY1))
-    assembled(spark, struck, DAY2, pa.concat_tables([profiles(USERS, seed=3).slice(30), ended(["user-00007"])]))
-    calm = copy(struck, tmp_path / "calm")
+        finish(spark, killed, Step(job=job, day=DAY1))
+    assembled(spark, killed, DAY2, pa.concat_tables([profiles(USERS, seed=3).slice(30), ended(["user-00007"])]))
+    undisturbed = copy(killed, tmp_path / "undisturbed")
     for job, kills in KILLS.items():
         step = Step(job=job, day=DAY2)
-        finish(spark, calm, step)
-        strike(struck, step, kills, rng)
+        finish(spark, undisturbed, step)
+        kill_repeatedly(killed, step, kills, rng)
         assert step.kills.total() == kills
-        assert not [at for at in step.kills if at.startswith("job_runs")]  # something was written
-        finish(spark, struck, step)
-    compared = {one.name: one for one in compare(calm, struck)}
-    assert {name: one.example for name, one in compared.items() if one.differences} == {}
-    assert compared["online store"].rows == USERS
-    assert compared["user_embeddings"].rows == 3 * (60 + USERS - 30 + 1)
+        assert not [name for name in step.kills if name.startswith("job_runs")]  # something was written
+        finish(spark, killed, step)
+    results = {result.name: result for result in compare(undisturbed, killed)}
+    assert {name: result.example for name, result in results.items() if result.differences} == {}
+    assert results["online store"].rows == USERS
+    assert results["user_embeddings"].rows == 3 * (60 + USERS - 30 + 1)
 
 
-def test_the_comparison_sees_a_lost_row_another_vector_and_an_open_run(spark, tmp_path):
-    one = company(tmp_path / "one")
-    released(one, checkpoint(tmp_path / "checkpoint"))
-    assembled(spark, one, DAY1, profiles(20))
+def test_the_comparison_finds_a_lost_row_a_different_vector_and_an_unfinished_run(spark, tmp_path):
+    left = company(tmp_path / "left")
+    released(left, checkpoint(tmp_path / "checkpoint"))
+    assembled(spark, left, DAY1, profiles(20))
     for job in KILLS:
-        finish(spark, one, Step(job=job, day=DAY1))
-    other = copy(one, tmp_path / "other")
-    assert not any(found.differences for found in compare(one, other))
-    deltalake.DeltaTable(other.table("user_profiles")).delete("user_id = 'user-00003'")
-    deltalake.DeltaTable(other.table("user_embeddings")).update(
+        finish(spark, left, Step(job=job, day=DAY1))
+    right = copy(left, tmp_path / "right")
+    assert not any(result.differences for result in compare(left, right))
+    deltalake.DeltaTable(right.table("user_profiles")).delete("user_id = 'user-00003'")
+    deltalake.DeltaTable(right.table("user_embeddings")).update(
         {"embedding": "make_array(1.0)"}, predicate="user_id = 'user-00004' AND scenario = 'food'"
     )
-    deltalake.DeltaTable(other.table("user_vectors")).delete("user_id = 'user-00005'")
-    deltalake.DeltaTable(other.table("job_runs")).update({"status": "'failed'"}, predicate="job = 'embed'")
-    differences = {found.name: found.differences for found in compare(one, other) if found.differences}
+    deltalake.DeltaTable(right.table("user_vectors")).delete("user_id = 'user-00005'")
+    deltalake.DeltaTable(right.table("job_runs")).update({"status": "'failed'"}, predicate="job = 'embed'")
+    differences = {result.name: result.differences for result in compare(left, right) if result.differences}
     assert differences == {"user_profiles": 1, "user_embeddings": 1, "user_vectors": 1, "job_runs": 2}

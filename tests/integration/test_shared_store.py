@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import pytest
 from redis import Redis
 
-from benchmarks import servers
 from jobs.serving.publish import publish, serve
+from tests.support import servers
 from tests.support.deployment import deploy
 from tests.support.embedded import CHANGES, DAY1, USERS, assert_online, embed, some
 

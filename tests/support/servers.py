@@ -1,6 +1,6 @@
-"""Redis and PostgreSQL of our own on loopback, for as long as a block runs; found where Debian puts them.
+"""Start a Redis or a PostgreSQL on loopback for the duration of a block, from the programs that Debian installs.
 
-Nothing of theirs is kept: a measurement or a test starts from nothing.
+Each server starts empty and leaves no data behind.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SECONDS_TO_START = 30
 
 
 class NotInstalledError(Exception):
-    """The server's program is not on this machine; names the package that has it."""
+    """The program of a server is not installed; the message names its package."""
 
 
 @contextmanager
 def redis() -> Iterator[str]:
-    """A Redis that keeps everything in memory; its `host:port`."""
+    """Start a Redis that keeps everything in memory; yield its `host:port`."""
     program = _program("redis-server", "redis-server")
     port = _free_port()
     with _running([program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""], port):
@@ -33,11 +33,11 @@ def redis() -> Iterator[str]:
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """A PostgreSQL with one empty database; its address as SQLAlchemy writes one."""
+    """Start a PostgreSQL with one empty database; yield its SQLAlchemy URL."""
     newest = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     path = os.pathsep.join([*map(str, reversed(newest)), os.environ.get("PATH", "")])
     programs = {name: _program(name, "postgresql", path) for name in ("initdb", "postgres")}
-    # It refuses to run as root: the package's own user is there for that.
+    # PostgreSQL refuses to run as root; its package creates a user for it.
     owner = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory() as data:
         if owner:
@@ -56,10 +56,10 @@ def postgresql() -> Iterator[str]:
 
 
 def _program(name: str, package: str, path: str | None = None) -> str:
-    found = shutil.which(name, path=path)
-    if found is None:
+    program = shutil.which(name, path=path)
+    if program is None:
         raise NotInstalledError(f"{name} is not installed (Debian and Ubuntu: {package})")
-    return found
+    return program
 
 
 def _free_port() -> int:
