@@ -3,3 +3,7 @@
 
 class InstructUEError(Exception):
     """What is wrong with which key, row or file, and what to do about it."""
+
+
+class ConfigError(InstructUEError):
+    """A network or training setting that cannot work."""

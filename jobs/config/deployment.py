@@ -35,7 +35,8 @@ from jobs.config.sections import (
 )
 from jobs.config.validation import format_error
 from jobs.console.text import list_errors
-from model.data.config import RESERVED_NAMES, BackboneConfig, EncoderConfig
+from model.data.config import RESERVED_NAMES
+from model.data.transformer_config import BackboneConfig, EncoderConfig
 from model.errors import InstructUEError
 from model.training.training_config import TrainingConfig
 

@@ -28,7 +28,10 @@ from pydantic import (
     model_validator,
 )
 
-from model.data.config import PRESETS, Adapter, BackboneConfig, ConfigError, EncoderConfig, Readout
+from model.data.config import Adapter, Readout
+from model.data.presets import PRESETS
+from model.data.transformer_config import BackboneConfig, EncoderConfig
+from model.errors import ConfigError
 from model.training.training_config import TrainingConfig
 
 TEMPLATE_FILTERS = ("text", "amount_band", "weekday", "hour", "daypart", "month")

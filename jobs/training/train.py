@@ -26,7 +26,8 @@ from jobs.lake import delta, run_log
 from jobs.lake.run_log import RunRecord
 from jobs.training.registry import check_vector_spec, checkpoints_folder, set_current_checkpoint
 from model.atomic_write import atomic_write_text
-from model.data.config import BackboneConfig, Category, EncoderConfig, EventSource, NetworkConfig, Number, Tabular
+from model.data.config import Category, EventSource, NetworkConfig, Number, Tabular
+from model.data.transformer_config import BackboneConfig, EncoderConfig
 from model.progress import Progress, no_progress
 from model.serving.vector_spec import VECTOR_SPEC_KEY
 from model.training.training_config import TrainingConfig
@@ -133,9 +134,9 @@ def training_inputs(
         "training": asdict(training),
     }
     if config.encoder.pretrained or config.backbone.pretrained:
-        from model.network.backbones import identities  # transformers, which fresh models need not wait for
+        from model.network.pretrained import pretrained_identities  # transformers, which fresh models need not wait for
 
-        decides["pretrained"] = identities(config)
+        decides["pretrained"] = pretrained_identities(config)
     return decides
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.data.config import EncoderConfig
+from model.data.transformer_config import EncoderConfig
 from model.network.backbones import text_encoder
 
 

@@ -25,11 +25,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from model.data.batching import batches_of_size, original_order
-from model.data.config import Adapter, NetworkConfig, initial_std
+from model.data.config import Adapter, NetworkConfig
 from model.data.pairs import PairBatch
 from model.data.profiles import Ints, ProfileBatch, SourceBatch
 from model.data.text import TokenIds
 from model.data.time_bands import BAND_CODES
+from model.data.transformer_config import initial_std
 from model.network.backbones import language_model
 from model.network.event_encoder import EventEncoder
 from model.network.packing import PADDING, PROFILE, pack

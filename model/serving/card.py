@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from model.data.config import BackboneConfig, EncoderConfig
+from model.data.transformer_config import BackboneConfig, EncoderConfig
 from model.network.network import InstructUE
 from model.serving.release import Release
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, apply_rotary_pos_emb, repeat_kv
 
-from model.network.backbones import merged
+from model.network.lora import merge_lora
 from model.network.network import InstructUE, ProfileTensors
 from model.network.packing import PADDING, PROFILE, pack
 from model.serving.release import USER_GRAPH, event_graph
@@ -35,7 +35,7 @@ MOST_BYTES = 2**31 - 2**20
 
 def export_graphs(network: InstructUE, folder: Path) -> None:
     """Write `user.onnx` and an event graph for each encoder, with every axis dynamic; low-rank updates are merged."""
-    network = merged(network)
+    network = merge_lora(network)
     texts, tokens = Dim("texts"), Dim("tokens")
     # A tensor of its own for each input: the exporter takes the same tensor twice for one input.
     example = (_ones(3, 5), _ones(3, 5))

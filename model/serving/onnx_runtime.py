@@ -13,10 +13,6 @@ vector, T distinct texts, L tokens of the longest of them, B users of a batch.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,14 +23,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from model.data.batching import batches_of_tokens
-from model.data.config import ConfigError, NetworkConfig
+from model.data.config import NetworkConfig
 from model.data.profiles import Floats, Ints, Profiles, SourceEvents, read_profiles
 from model.data.text import Tokenizers
-from model.errors import InstructUEError
+from model.errors import ConfigError, InstructUEError
 from model.serving import release as releases
+from model.serving.onnx_session import CPU, open_session
 from model.serving.release import Release, ReleaseError, event_graph
+from model.serving.text_vectors import TextVectors
 
-CPU = "CPUExecutionProvider"
 CACHED_TEXTS = 65_536
 # What one forward may hold: small enough for a core's caches, large enough that its overhead is nothing.
 TOKENS_PER_TEXT_BATCH = 2_048
@@ -233,75 +230,6 @@ def _network(path: Path) -> NetworkConfig:
         return NetworkConfig.from_json(path.read_text(encoding="utf-8"))
     except ConfigError as error:
         raise ReleaseError(f"{path}: {error}") from None
-
-
-class TextVectors:
-    """The vectors of the texts read last, at most `capacity`: one matrix, and which row each text has."""
-
-    def __init__(self, capacity: int, width: int) -> None:
-        self._rows: OrderedDict[str, int] = OrderedDict()
-        self._matrix = np.zeros((capacity, width), np.float32)  # its pages are taken as they are first written
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def get(self, texts: Sequence[str]) -> tuple[Floats, Ints]:
-        """Return [T, E] with the vectors known filled in and all else zero, and which texts are missing."""
-        vectors_TE = np.zeros((len(texts), self._matrix.shape[1]), np.float32)
-        row_T = np.fromiter((self._rows.get(text, -1) for text in texts), np.int64, len(texts))
-        known_T = row_T >= 0
-        vectors_TE[known_T] = self._matrix[row_T[known_T]]
-        for text in np.flatnonzero(known_T).tolist():
-            self._rows.move_to_end(texts[text])
-        return vectors_TE, np.flatnonzero(~known_T)
-
-    def put(self, texts: Sequence[str], vectors_TE: Floats) -> None:
-        """Keep these, none of which is kept already, in place of those that were not read for longest."""
-        capacity = len(self._matrix)
-        texts, vectors_TE = texts[:capacity], vectors_TE[:capacity]
-        row_T = np.empty(len(texts), np.int64)
-        for index, text in enumerate(texts):
-            row = len(self._rows) if len(self._rows) < capacity else self._rows.popitem(last=False)[1]
-            self._rows[text] = row_T[index] = row
-        self._matrix[row_T] = vectors_TE
-
-
-def open_session(
-    path: Path, providers: Sequence[str] = (CPU,), threads: int | None = None
-) -> onnxruntime.InferenceSession:
-    """Open a graph on the first of the providers, or raise ReleaseError: onnxruntime would fall back to CPU."""
-    available = onnxruntime.get_available_providers()
-    unknown = [provider for provider in providers if provider not in available]
-    if unknown or not providers:
-        raise ReleaseError(
-            f"model.providers: this onnxruntime has no {', '.join(unknown) or 'provider to use'}; "
-            f"use {', '.join(available)}, or install the build that has it"
-        )
-    said = io.StringIO()
-    if providers[0] == "CUDAExecutionProvider":
-        onnxruntime.set_default_logger_severity(4)  # what it would print is what the error below says
-        with contextlib.redirect_stdout(said):
-            onnxruntime.preload_dlls(directory="")  # CUDA's libraries from their wheels, no torch having loaded them
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.enable_mem_pattern = False  # shapes differ from batch to batch
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=list(providers))
-    except Exception as error:  # onnxruntime's kinds of errors share no other
-        words = re.sub(r"/onnxruntime_src/.*\) ", " ", str(error)).strip()  # where in its source, and in which function
-        raise ReleaseError(
-            f"onnxruntime {onnxruntime.__version__} cannot open {path} ({words}); install the version "
-            "that the release was made with, or export again"
-        ) from error
-    used = session.get_providers()[0]
-    if used != providers[0]:
-        raise ReleaseError(
-            f"model.providers: asked for {providers[0]}, onnxruntime uses {used}; mend the driver and "
-            f"libraries that {providers[0]} needs, or ask for {used}\n{said.getvalue()}".rstrip()
-        )
-    return session
 
 
 def _check_vectors(vectors_UKH: Floats, profiles: pa.Table) -> None:

@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
 from model.atomic_write import atomic_write_text
-from model.data.config import ConfigError, NetworkConfig
+from model.data.config import NetworkConfig
 from model.data.text import Tokenizers
-from model.errors import InstructUEError
+from model.errors import ConfigError, InstructUEError
 from model.network.network import InstructUE
 
 CONFIG_FILE = "config.json"

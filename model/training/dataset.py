@@ -18,7 +18,8 @@ from model.data.config import NetworkConfig
 from model.data.pairs import PairBatch, PairError, Pairs, pair_batch, read_pairs
 from model.data.profiles import Ints, Profiles, fit_tabular, read_profiles, text_ids
 from model.data.text import TokenIds, Tokenizers
-from model.network.backbones import identities, with_tokenizers
+from model.network.backbones import with_tokenizers
+from model.network.pretrained import pretrained_identities
 from model.training.training_config import TrainingConfig
 
 # Batches of profiles of like length are cut from this many batches' worth of shuffled profiles.
@@ -123,7 +124,7 @@ class Batches:
 
 def fingerprint(config: NetworkConfig, training: TrainingConfig, seed: int, *splits: TrainingDataset) -> str:
     """Return a hash of all that decides a training: network, pretrained weights, settings, seed and both splits."""
-    settings = [config.to_json(), asdict(training), seed, *identities(config).values()]
+    settings = [config.to_json(), asdict(training), seed, *pretrained_identities(config).values()]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for array in (array for split in splits for array in _arrays(split)):
         digest.update(f"{array.dtype}{array.shape}".encode())

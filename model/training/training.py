@@ -22,8 +22,9 @@ from accelerate.utils import broadcast_object_list, gather_object
 from transformers import PreTrainedModel
 
 from model.data.batching import batches_of_size
-from model.data.config import ConfigError, NetworkConfig
+from model.data.config import NetworkConfig
 from model.data.pairs import PairError
+from model.errors import ConfigError
 from model.network.network import InstructUE
 from model.progress import Progress, no_progress
 from model.training.checkpoint import CONFIG_FILE, read_metrics, save_checkpoint

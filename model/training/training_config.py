@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Literal, get_args
 
-from model.data.config import ConfigError
+from model.errors import ConfigError
 
 AnswerNegatives = Literal["answers", "users"]
 Precision = Literal["fp32", "bf16"]

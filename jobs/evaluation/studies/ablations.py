@@ -13,7 +13,7 @@ from jobs.evaluation.scores import ALL, line, tables
 from jobs.evaluation.studies.study import Study, StudyError
 from jobs.evaluation.studies.table2 import MANUAL, MODES, UNIVERSAL, modes
 from jobs.evaluation.studies.variants import VARIANTS, Plan
-from model.data.config import ConfigError
+from model.errors import ConfigError
 
 PAPER = (
     "the paper's Table 3 (rows marked *) is of universal vectors: its full row is Table 2's universal row",

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from jobs.config.deployment import Deployment, DeploymentError
 from jobs.training.train import network_config
-from model.data.config import EventSource, Lora, NetworkConfig
+from model.data.config import EventSource, NetworkConfig
+from model.data.transformer_config import Lora
 from model.training.training_config import TrainingConfig
 
 CONF = Path(__file__).parents[3] / "conf"

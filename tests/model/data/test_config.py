@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from model.data.config import ConfigError, EventSource, NetworkConfig
+from model.data.config import EventSource, NetworkConfig
 from model.data.profiles import fit_tabular
+from model.errors import ConfigError
 from model.training.training_config import TrainingConfig
 from tests.support.made_up import TABULAR, made_up_profiles, network_config
 

@@ -17,12 +17,17 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from model import load
-from model.data.config import PRESETS, BackboneConfig, ConfigError, EncoderConfig, Lora, NetworkConfig
+from model.data.config import NetworkConfig
+from model.data.presets import PRESETS
 from model.data.text import Tokenizers
+from model.data.transformer_config import BackboneConfig, EncoderConfig, Lora
+from model.errors import ConfigError
 from model.network import inference
-from model.network.backbones import PretrainedError, identities, merged, with_tokenizers
+from model.network.backbones import with_tokenizers
 from model.network.kv_cache import ProfileKVCache
+from model.network.lora import merge_lora
 from model.network.network import InstructUE
+from model.network.pretrained import PretrainedError, pretrained_identities
 from model.serving.export import export
 from model.training.checkpoint import load_checkpoint
 from model.training.dataset import TrainingDataset, fingerprint, prepare_dataset
@@ -240,7 +245,7 @@ def test_merging_leaves_the_network_and_its_vectors_alone(adapted: Path) -> None
     network, tokenizers, _ = load_checkpoint(adapted / "checkpoint")
     profiles = made_up_profiles(6)
     before = inference.embed(network, tokenizers, profiles, ["Likes?"])
-    one = merged(network)
+    one = merge_lora(network)
     assert not any("lora" in name for name, _ in one.decoder.named_parameters())
     assert np.abs(inference.embed(one, tokenizers, profiles, ["Likes?"]) - before).max() < TOLERANCE
     assert any("lora" in name for name, _ in network.decoder.named_parameters())
@@ -292,17 +297,17 @@ def test_minilm_knows_what_words_mean() -> None:
 def test_other_weights_in_the_same_folder_are_another_model(tmp_path: Path) -> None:
     encoder = save_encoder(tmp_path / "encoder", "bert")
     config = config_of(encoder=encoder)
-    [before] = identities(config).values()
+    [before] = pretrained_identities(config).values()
     (encoder / "README.md").write_text("trained on everything")
-    [copied] = identities(config_of(encoder=shutil.copytree(encoder, tmp_path / "copy"))).values()
+    [copied] = pretrained_identities(config_of(encoder=shutil.copytree(encoder, tmp_path / "copy"))).values()
     assert copied == before
-    assert identities(config_of()) == {}
+    assert pretrained_identities(config_of()) == {}
     (encoder / "vocab.txt").write_text("[UNK]\ncoffee\n")
-    [with_vocabulary] = identities(config).values()
+    [with_vocabulary] = pretrained_identities(config).values()
     assert with_vocabulary != before
     marked = fingerprint(config, TrainingConfig(), 0)
     save_encoder(encoder, "bert", seed=2)
-    assert identities(config) != {str(encoder): with_vocabulary}
+    assert pretrained_identities(config) != {str(encoder): with_vocabulary}
     assert fingerprint(config, TrainingConfig(), 0) != marked
 
 
@@ -314,7 +319,7 @@ def test_a_model_of_a_hub_is_read_from_its_cache(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     config = config_of(encoder="somebody/tiny")
-    assert identities(config) == {"somebody/tiny": commit}
+    assert pretrained_identities(config) == {"somebody/tiny": commit}
     found, expected = (made.network.encoders[0].state_dict() for made in (make(config), make(config_of(encoder=saved))))
     assert all(torch.equal(weight, expected[name]) for name, weight in found.items())
 

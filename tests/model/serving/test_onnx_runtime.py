@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from model import load
-from model.serving.onnx_runtime import TextVectors, VectorError
+from model.serving.onnx_runtime import VectorError
 from model.serving.release import ReleaseError
+from model.serving.text_vectors import TextVectors
 from tests.support.made_up import made_up_profiles
 
 ROOT = Path(__file__).parents[3]

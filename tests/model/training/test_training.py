@@ -16,8 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.data.config import BackboneConfig, ConfigError, EncoderConfig, Lora, NetworkConfig
+from model.data.config import NetworkConfig
 from model.data.pairs import PairError
+from model.data.transformer_config import BackboneConfig, EncoderConfig, Lora
+from model.errors import ConfigError
 from model.network.inference import embed, generate
 from model.training.checkpoint import CheckpointError, load_checkpoint
 from model.training.dataset import Batches, prepare_dataset
