@@ -30,8 +30,8 @@ def test_session_runs_delta_in_utc_on_this_interpreter(spark, tmp_path):
 def test_without_java_one_line_names_what_to_install(deployment, tmp_path):
     code = (
         "import sys; from jobs.config.deployment import Deployment\n"
-        "from jobs.lake.session import SparkError, session\n"
-        "try: session(Deployment.read(sys.argv[1]))\n"
+        "from jobs.lake.session import SparkError, get_session\n"
+        "try: get_session(Deployment.read(sys.argv[1]))\n"
         "except SparkError as error: print(error)"
     )
     env = {**os.environ, "PATH": str(tmp_path), "JAVA_HOME": str(tmp_path)}
@@ -51,9 +51,9 @@ def test_without_java_one_line_names_what_to_install(deployment, tmp_path):
 @pytest.mark.slow
 def test_a_person_sees_nothing_of_the_jvm_nor_of_the_next_session_in_it(deployment, tmp_path):
     code = (
-        "import sys; from jobs.config.deployment import Deployment; from jobs.lake.session import session\n"
+        "import sys; from jobs.config.deployment import Deployment; from jobs.lake.session import get_session\n"
         "for users in (3, 4):\n"
-        "    s = session(Deployment.read(sys.argv[1])); print(s.range(users).count()); s.stop()"
+        "    s = get_session(Deployment.read(sys.argv[1])); print(s.range(users).count()); s.stop()"
     )
     env = {**os.environ, "PYTHONPATH": os.getcwd()}
     done = subprocess.run(
@@ -110,9 +110,9 @@ def test_the_tasks_of_a_job_are_counted_while_it_runs(spark):
 def test_a_jvm_that_was_killed_is_told_in_one_line(deployment, tmp_path):
     code = (
         "import os, sys; from pyspark import SparkContext; from jobs.config.deployment import Deployment\n"
-        "from jobs.cli.exit_codes import run; from jobs.lake.session import session\n"
+        "from jobs.cli.exit_codes import run; from jobs.lake.session import get_session\n"
         "def work():\n"
-        "    spark = session(Deployment.read(sys.argv[1]), named=False)\n"
+        "    spark = get_session(Deployment.read(sys.argv[1]), named=False)\n"
         "    os.kill(SparkContext._gateway.proc.pid, 9)\n"
         "    spark.range(3).count()\n"
         "run(work)"
