@@ -20,9 +20,10 @@ from deltalake import write_deltalake
 from rich.console import RenderableType
 
 from jobs.cli import pipeline
+from jobs.cli.pages.evaluate import evaluation_page
 from jobs.cli.pipeline import Steps
 from jobs.config.deployment import Deployment
-from jobs.console import output
+from jobs.console import terminal
 from model.errors import InstructUEError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,11 +58,11 @@ def run(name: str, parts: Iterable[Part], data: Path, *, steps: int | None, seed
         How many trainings, with the seeds 0, 1, ...; what is not learned is made once.
     """
     if data.parent == DATA and not data.is_dir():
-        output.out.print(f"skipped: no {name} data in {data}; name its folder with DATA=", style="yellow")
+        terminal.out.print(f"skipped: no {name} data in {data}; name its folder with DATA=", style="yellow")
         return
     data = data.resolve()
     os.chdir(ROOT)
-    with pipeline.chatter_to(ROOT / "logs" / f"{name}.log"):
+    with pipeline.library_output_to(ROOT / "logs" / f"{name}.log"):
         step = Steps()
         tables: list[RenderableType] = []
         for part in parts:
@@ -72,10 +73,10 @@ def run(name: str, parts: Iterable[Part], data: Path, *, steps: int | None, seed
                 part.load(deployment, data)
             found = [pipeline.first_day(deployment, part.as_of, step, train_steps=steps)]
             found += [pipeline.train_and_evaluate(deployment, step, steps, seed) for seed in range(1, seeds)]
-            tables += [pipeline.accounts(deployment), *map(output.probe, found)]
-        output.out.print()
+            tables += [pipeline.accounts(deployment), *map(evaluation_page, found)]
+        terminal.out.print()
         for table in (*tables, step.table()):
-            output.out.print(table)
+            terminal.out.print(table)
 
 
 def read(data: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:

@@ -22,9 +22,10 @@ from rich.text import Text
 
 from jobs.cli import pipeline
 from jobs.cli.exit_codes import run
+from jobs.cli.pages.evaluate import evaluation_page
 from jobs.cli.pipeline import PipelineError, Steps
 from jobs.config.deployment import Deployment
-from jobs.console import output
+from jobs.console import terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "conf" / "demo.yaml"
@@ -47,7 +48,7 @@ def demo(
     os.chdir(ROOT)
     _start_afresh()
     deployment = Deployment.read(CONFIG)
-    with pipeline.chatter_to(LOG):
+    with pipeline.library_output_to(LOG):
         step = Steps()
         with step(f"generate {users:,} users"):
             generate(deployment, DAY1, users=users)
@@ -56,15 +57,15 @@ def demo(
             generate(deployment, DAY2, users=users)
         second_day(deployment, step)
         answers = pipeline.ask(deployment, "food", step)
-        output.out.print()
+        terminal.out.print()
         for part in (
             pipeline.accounts(deployment),
             step.table(),
-            output.probe(evaluated),
+            evaluation_page(evaluated),
             *answers,
             _where(deployment),
         ):
-            output.out.print(part)
+            terminal.out.print(part)
 
 
 def second_day(deployment: Deployment, step: Steps) -> None:

@@ -1,16 +1,28 @@
-"""The command line: each job as a command, the same call from the shell and from Airflow.
+"""The command line: a command for each job, called in the same way from a shell and from Airflow.
 
 instructue assemble --config conf/demo.yaml --as-of 2026-01-02
 """
 
 from __future__ import annotations
 
-from typing import NoReturn
+import os
+from enum import StrEnum
+from typing import Annotated, NoReturn
 
 import typer
 
 from jobs.cli.commands import answers, daily, data, model
 from jobs.cli.exit_codes import run
+
+
+class LogLevel(StrEnum):
+    """Levels of `logging`, as `jobs.console.logs.LEVELS` has them."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +32,29 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="User embeddings that follow an instruction: from Delta tables to an online lookup.",
 )
+
+
+@app.callback()
+def configure_logging(
+    log_level: Annotated[
+        LogLevel,
+        typer.Option(
+            envvar="INSTRUCTUE_LOG_LEVEL", case_sensitive=False, help="The lowest level of the log lines on stderr."
+        ),
+    ] = LogLevel.INFO,
+    log_json: Annotated[
+        bool,
+        typer.Option(
+            "--log-json", envvar="INSTRUCTUE_LOG_JSON", help="Write the log on stderr as one JSON object a line."
+        ),
+    ] = False,
+) -> None:
+    """Set the logging of the command up; of several processes of one training, only the first logs below WARNING."""
+    from jobs.console import logs
+
+    first = os.environ.get("RANK", "0") == "0"
+    logs.configure(log_level if first else max(log_level, LogLevel.WARNING, key=logs.LEVELS.index), as_json=log_json)
+
 
 for panel, commands in (
     ("Data", (data.generate, data.check, data.userqa)),
@@ -32,7 +67,7 @@ for panel, commands in (
 
 
 def main() -> NoReturn:
-    """The command `instructue`."""
+    """Run the command `instructue`."""
     run(app)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.console import output
+from jobs.console import output, tables
 from model.atomic_write import atomic_write_text
 
 
@@ -71,7 +71,7 @@ class Result:
             Text(self.title, style="bold"),
             *(Text(note, style="dim") for note in self.notes),
             Text(),
-            *(output.table(table.title, table.columns, table.rows) for table in self.tables),
+            *(tables.table(table.title, table.columns, table.rows) for table in self.tables),
             Text("written: " + ", ".join(files), style="dim"),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 from jobs.config.deployment import Deployment
 from jobs.lake import catalog
 from jobs.lake.errors import LOG, TableError, repair_hint, translate_table_errors
+
+logger = logging.getLogger(__name__)
 
 
 class MissingTableError(TableError):
@@ -149,7 +151,7 @@ def table_days(table: DeltaTable) -> set[date]:
 
 @contextmanager
 def job_lock(deployment: Deployment, job: str) -> Iterator[None]:
-    """Hold the one lock of this lake and job; a second run says so in one line and waits.
+    """Hold the one lock of this lake and job; a second run logs that it waits.
 
     The lock lies in the lake. A lake that is no local folder is guarded among the runs of this machine:
     its object store's own commit protocol keeps other machines apart.
@@ -170,7 +172,7 @@ def job_lock(deployment: Deployment, job: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"another {job} is running on {deployment.lake}; waiting for it", file=sys.stderr, flush=True)
+        logger.warning("another %s is running on %s; waiting for it", job, deployment.lake)
         lock.acquire()
     try:
         yield

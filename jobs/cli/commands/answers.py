@@ -30,15 +30,16 @@ def lookup(
     with step("opening the online store"):
         look_up = Lookup(deployment)
     begin = time.perf_counter()
-    answers = look_up(users, scenario or None)
+    results = look_up(users, scenario or None)
     milliseconds = (time.perf_counter() - begin) * 1000
 
-    from jobs.console.output import out, vectors
-
     if json:
-        _print_json(answers)
-    else:
-        out.print(vectors(answers, milliseconds))
+        _print_json(results)
+        return
+    from jobs.cli.pages.lookup import lookup_page
+    from jobs.console.terminal import out
+
+    out.print(lookup_page(results, milliseconds))
 
 
 def ask(
@@ -96,14 +97,14 @@ def ask(
     with step("asking"):
         from jobs.serving.ask import ask as job
 
-        found = job(deployment, instruction, users or [], release=release)
+        results = job(deployment, instruction, users or [], release=release)
     if json:
-        _print_json(found)
+        _print_json(results)
         return
-    from jobs.console.output import answers as drawn
-    from jobs.console.output import out
+    from jobs.cli.pages.ask import ask_page
+    from jobs.console.terminal import out
 
-    out.print(drawn(instruction, found))
+    out.print(ask_page(instruction, results))
 
 
 def sql(
@@ -116,7 +117,8 @@ def sql(
 
     [dim]instructue sql "SELECT * FROM most_similar('u0000012', 'food', 5)"[/]
     """
-    from jobs.console.output import out, table
+    from jobs.console.tables import table
+    from jobs.console.terminal import out
 
     deployment = read(config)
     statement = sys.stdin.read() if query == "-" else query

@@ -79,10 +79,10 @@ def check(
     if json:
         show("check", summary, json)
         return
-    from jobs.cli.check_report import findings
-    from jobs.console.output import out
+    from jobs.cli.pages.check import check_page
+    from jobs.console.terminal import out
 
-    out.print(findings(summary))
+    out.print(check_page(summary))
 
 
 def userqa(config: Config = DEFAULT_CONFIG, source_versions: SourceVersions = False, json: Json = False) -> None:

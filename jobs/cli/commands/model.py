@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.cli.commands.options import DEFAULT_CONFIG, Config, Json, read, records_shown, show, step
+from jobs.cli.commands.options import DEFAULT_CONFIG, Config, Json, read, show, step
 
 
 def train(
@@ -29,7 +29,7 @@ def train(
 
         job(deployment, steps=steps, seed=seed)
         return
-    with step("train") as progress, records_shown():
+    with step("train") as progress:
         from jobs.training.train import train as job
 
         summary = job(deployment, steps=steps, seed=seed, progress=progress)
@@ -124,11 +124,11 @@ def evaluate(
         raise typer.BadParameter("the figure is of seed 0: leave it out", param_hint="--seeds")
     deployment = read(config)
     if kinds:
-        from jobs.console.output import out
+        from jobs.console.terminal import out
         from jobs.evaluation.studies.registry import study
 
         for kind in kinds:
-            with step(f"evaluate: {kind}") as progress, records_shown():
+            with step(f"evaluate: {kind}") as progress:
                 found, folder = study(
                     deployment,
                     kind,
@@ -152,9 +152,10 @@ def evaluate(
     if json:
         show("evaluate", summary, json)
         return
-    from jobs.console.output import out, probe
+    from jobs.cli.pages.evaluate import evaluation_page
+    from jobs.console.terminal import out
 
-    out.print(probe(summary))
+    out.print(evaluation_page(summary))
 
 
 def export(

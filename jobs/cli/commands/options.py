@@ -5,9 +5,7 @@ Nothing heavy is imported before a command runs: `--help` is there at once.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,30 +51,10 @@ def spark_session(deployment: Deployment) -> AbstractContextManager[SparkSession
 
 
 def step(name: str) -> Any:
-    """A line for a person while something takes its time."""
-    from jobs.console.output import step
+    """Show that a step is running."""
+    from jobs.console.progress import step
 
     return step(name)
-
-
-@contextmanager
-def records_shown() -> Iterator[None]:
-    """Show the records of `model` and `jobs`, from level INFO on, while a command runs."""
-    from jobs.console.output import err
-
-    handler = logging.Handler(logging.INFO)
-    handler.emit = lambda record: err.print(record.getMessage(), markup=False)  # type: ignore[method-assign]
-    loggers = [logging.getLogger(name) for name in ("jobs", "model")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.removeHandler(handler)
-            logger.setLevel(level)
 
 
 def show(title: str, summary: Any, as_json: bool) -> None:

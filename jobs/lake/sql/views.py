@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,8 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.config.deployment import Deployment
 from jobs.lake.errors import as_user_error, error_reason
 from model.errors import InstructUEError
+
+logger = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent
 TABLES = (
@@ -251,7 +252,7 @@ def _together(spark: SparkSession, statements: Iterable[tuple[str, str]]) -> tup
         try:
             spark.sql(statement)
         except PySparkException as error:
-            warnings.warn(f"{name} cannot be named in SQL: {error_reason(error).splitlines()[0]}", stacklevel=2)
+            logger.warning("%s cannot be named in SQL: %s", name, error_reason(error).splitlines()[0])
             return None
         return name
 

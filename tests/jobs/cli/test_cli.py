@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -154,6 +155,39 @@ def test_generate_tells_a_program_what_it_wrote(run: Run, demo: Path):
     deployment = Deployment.read(demo)
     for table, rows in summary["rows"].items():
         assert deltalake.DeltaTable(deployment.table(table)).to_pyarrow_table(columns=["user_id"]).num_rows == rows
+
+
+def test_the_log_is_on_stderr_and_the_answer_on_stdout(run: Run, demo: Path):
+    plain = run("generate", "-c", str(demo), "--users", "100", "--json")
+    first, *_, last = plain.stderr.splitlines()
+    assert re.fullmatch(r"\S+Z INFO jobs.console.progress: generate 2026-01-01 \.\.\.", first)
+    assert re.fullmatch(r"\S+Z INFO jobs.console.progress: generate 2026-01-01: [\d.]+ s", last)
+    asked = run("--log-json", "generate", "-c", str(demo), "--users", "100", "--json")
+    records = [json.loads(line) for line in asked.stderr.splitlines()]
+    assert {(one["level"], one["logger"]) for one in records} == {("INFO", "jobs.console.progress")}
+    answers = [json.loads(told.stdout) for told in (plain, asked)]
+    assert answers[0]["rows"] == answers[1]["rows"]
+
+
+def test_the_log_level_may_come_from_the_environment(run: Run, demo: Path):
+    command = ("generate", "-c", str(demo), "--users", "100", "--json")
+    assert run(*command, env={"INSTRUCTUE_LOG_LEVEL": "WARNING"}).stderr == ""
+    refused = run("--log-level", "LOUD", *command)
+    assert refused.returncode == 2
+    assert "--log-level" in refused.stderr
+
+
+def test_an_error_is_a_record_of_a_json_log(run: Run, demo: Path, tmp_path: Path):
+    told = run("--log-json", "lookup", "u1", "-c", "nowhere.yaml")
+    assert told.returncode == 2
+    record = json.loads(told.stderr)
+    assert record["level"] == "ERROR"
+    assert record["message"].startswith("error: deployment file ")
+    (tmp_path / "lake").write_text("a file where the lake's folder should be")
+    told = run("--log-json", "generate", "-c", str(demo), "--users", "100")
+    assert told.returncode == 1
+    last = json.loads(told.stderr.splitlines()[-1])
+    assert last["message"].startswith("unexpected ")
 
 
 @pytest.mark.slow

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from jobs.cli.pages.evaluate import evaluation_page
 from jobs.config.deployment import Deployment
-from jobs.console import output
 from jobs.evaluation.baselines import hand_made_features
 from jobs.evaluation.evaluate import BY_HAND, METHODS, VECTORS, EvaluationError, EvaluationResult, evaluate
 from jobs.lake.delta import TableError
@@ -111,7 +111,7 @@ def line_of_food(done: EvaluationResult) -> str:
     """What is shown of `food` beside its better rival."""
     console = Console(width=200)
     with console.capture() as shown:
-        console.print(output.probe(done))
+        console.print(evaluation_page(done))
     begin = f" food       {done.best_by_hand['food']}"
     return next(line for line in shown.get().splitlines() if line.startswith(begin))
 

@@ -19,9 +19,9 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import main
-from jobs.cli.check_report import findings
+from jobs.cli.pages.check import check_page
 from jobs.config.deployment import Deployment
-from jobs.console import output
+from jobs.console import output, terminal
 from jobs.lake import run_log
 from jobs.lake.run_log import RunRecord
 from jobs.lake.spark_tables import SourceError
@@ -273,7 +273,7 @@ def test_the_sample_is_the_median_by_events(lived):
 
 
 def test_a_person_reads_tables_and_a_program_one_object(lived, capsys):
-    output.out.print(findings(lived.second))
+    terminal.out.print(check_page(lived.second))
     told = " ".join(capsys.readouterr().out.split())
     profile = lived.second.profile
     shown = [event.text for events in profile.events.values() for event in events if len(event.text) < 40]
@@ -303,7 +303,7 @@ def test_empty_tables_are_told_as_such(spark, deployment, capsys):
     assert (found.as_of, found.costs.users, found.profile) == (DAY1, 0, None)
     assert found.costs.tokens.whole == Distribution(mean=None, median=None, high=None, most=None, possible=8)
     assert (found.sources["bill"].first, found.costs.texts["bill"].saved, found.costs.day.seconds) == (None, 0.0, None)
-    output.out.print(findings(found))
+    terminal.out.print(check_page(found))
     assert "bill: no row is used as of 2025-03-01" in capsys.readouterr().out
 
 
@@ -324,7 +324,7 @@ def test_too_many_rejected_rows_are_foretold(lived, capsys):
         }
         == {"bill": False, "search": True, "attributes": False}
     )
-    output.out.print(findings(lived.second))
+    terminal.out.print(check_page(lived.second))
     assert "search: 6 of 104 rows are rejected, more than max_reject_share" in capsys.readouterr().out
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from jobs.cli.check_report import findings
+from jobs.cli.pages.check import check_page
 from jobs.config.deployment import Deployment
 from jobs.operations.check import check as run_check
 from jobs.profiles.assemble import AssembleResult, assemble
@@ -441,7 +441,7 @@ def test_a_check_finds_what_assemble_did(lived: Lived, spark: Any) -> None:
         (name, reason): some.rows for name, source in found.sources.items() for reason, some in source.rejected.items()
     }
     told = StringIO()
-    Console(file=told, width=120).print(findings(found))
+    Console(file=told, width=120).print(check_page(found))
     assert "user id is not UTF-8" in told.getvalue()
     assert "\x1b" not in told.getvalue()
 

@@ -14,7 +14,8 @@ import pytest
 
 from feature_repo.settings import StoreError
 from feature_repo.vectors import VectorError
-from jobs.console import output
+from jobs.cli.pages.lookup import lookup_page
+from jobs.console import terminal
 from jobs.serving.lookup import Lookup, lookup
 from tests.support.embedded import DAY1, DAY2, DAY3, SCENARIOS, latest
 
@@ -54,7 +55,7 @@ def test_age_model_version_and_as_of_are_each_vectors_own(look_up):
 
 def test_a_person_is_told_version_and_age_of_each_vector(look_up, capsys):
     answers = look_up(["u07", "nobody"], now=datetime(2025, 3, 3, tzinfo=UTC))
-    output.out.print(output.vectors(answers, 1.23))
+    terminal.out.print(lookup_page(answers, 1.23))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     [food], [film], [nobody] = ([line for line in lines if name in line] for name in ("food", "film", "nobody"))
     assert food[:7] == ["u07", "food", "2025-03-02", "1", "day", "m1", "16"]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jobs.console.output import elapsed, table
+from jobs.console.progress import elapsed
+from jobs.console.tables import table
 
 if TYPE_CHECKING:
     from jobs.operations.check import CheckResult, ProfileSample
@@ -19,7 +20,7 @@ LAST = 4
 """Events of a source that are shown of the sample profile."""
 
 
-def findings(found: CheckResult) -> RenderableType:
+def check_page(found: CheckResult) -> RenderableType:
     """Every table of a check, and what needs a person's eye last."""
     parts = [_tables(found), _rows(found)]
     if any(source.rejected for source in found.sources.values()):

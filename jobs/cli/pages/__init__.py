@@ -1,0 +1,1 @@
+"""Pages that print the result of one job for a person."""

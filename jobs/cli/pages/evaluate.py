@@ -1,0 +1,68 @@
+"""The page of `evaluate` on a release."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from jobs.console.tables import table
+from jobs.console.text import count
+
+if TYPE_CHECKING:
+    from jobs.evaluation.evaluate import EvaluationResult
+
+
+def evaluation_page(result: EvaluationResult) -> RenderableType:
+    """Return AUC and KS of vectors and baselines per scenario, and the vectors' AUC less the best baseline's."""
+    parts = [_scores(result)]
+    if result.over:
+        parts.append(_differences(result))
+    return Group(
+        *parts,
+        *(Text(f"{scenario} was not probed: {reason}") for scenario, reason in result.not_probed.items()),
+        *(
+            Text(f"{scenario} was tuned on {count(users, 'user')}: probed on the one split that scores none of them")
+            for scenario, users in result.tuned.items()
+        ),
+    )
+
+
+def _scores(result: EvaluationResult) -> RenderableType:
+    methods = list(dict.fromkeys(method for scores in result.auc.values() for method in scores))
+    rows = [
+        (
+            scenario,
+            result.users[scenario],
+            *(
+                f"{scores[method]:.3f} / {result.ks[scenario][method]:.3f}" if method in scores else ""
+                for method in methods
+            ),
+        )
+        for scenario, scores in result.auc.items()
+    ]
+    means = ("mean", None, *(f"{mean(scores[method] for scores in result.auc.values()):.3f}" for method in methods))
+    title = f"Probe of release {result.release}: AUC / KS, means over {count(result.halves, 'split')}"
+    return table(title, ("scenario", "users", *methods), [*rows, means])
+
+
+def _differences(result: EvaluationResult) -> RenderableType:
+    vectors = next(iter(result.over.values()))
+    rows = [
+        (
+            scenario,
+            result.best_by_hand[scenario],
+            *(f"{over[vector]:+z.3f}" + _deviation(result, scenario, vector) for vector in vectors),
+        )
+        for scenario, over in result.over.items()
+    ]
+    title = "AUC of the vectors less AUC of the best baseline, on the same splits"
+    return table(title, ("scenario", "best baseline", *vectors), rows)
+
+
+def _deviation(result: EvaluationResult, scenario: str, vector: str) -> str:
+    """Return the standard deviation over splits; empty where there is one split."""
+    single = result.halves == 1 or scenario in result.tuned
+    return "" if single else f" ± {result.over_std[scenario][vector]:.3f}"
