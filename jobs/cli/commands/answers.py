@@ -1,145 +1,136 @@
-"""Commands that answer: vectors of users, words about them, rows of SQL."""
+"""Commands that answer: vectors of users, answers in words, rows of SQL."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from jobs.cli.commands.options import DEFAULT_CONFIG, Config, day, read, show, spark_session, step
+from jobs.cli.commands.options import (
+    DEFAULT_CONFIG,
+    Config,
+    day_option,
+    print_json,
+    print_page,
+    read,
+    show,
+    spark_session,
+    step,
+)
 
 
 def lookup(
     users: Annotated[list[str], typer.Argument(help="User ids.", show_default=False)],
     config: Config = DEFAULT_CONFIG,
-    scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="Only this; may be repeated.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object per user, with the whole vectors.")] = False,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option("--scenario", "-s", help="Only this scenario; may be repeated.", show_default="all"),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per user, with whole vectors.")] = False,
 ) -> None:
-    """Look users' vectors up in the online store, as a service does.
+    """Look up the vectors of users in the online store, as a service does.
 
     [dim]instructue lookup u0000012 u0000034 --scenario food --json[/]
     """
     deployment = read(config)
     from jobs.serving.lookup import Lookup
 
-    with step("opening the online store"):
+    with step("open the online store"):
         look_up = Lookup(deployment)
     begin = time.perf_counter()
     results = look_up(users, scenario or None)
     milliseconds = (time.perf_counter() - begin) * 1000
-
     if json:
-        _print_json(results)
+        print_json(results)
         return
     from jobs.cli.pages.lookup import lookup_page
-    from jobs.console.terminal import out
 
-    out.print(lookup_page(results, milliseconds))
+    print_page(lookup_page(results, milliseconds))
 
 
 def ask(
-    instruction: Annotated[str, typer.Argument(help="What to tell of a user, in words.", show_default=False)],
+    instruction: Annotated[str, typer.Argument(help="The instruction or question about a user.", show_default=False)],
     users: Annotated[list[str] | None, typer.Option("--user", "-u", help="A user id; may be repeated.")] = None,
-    everybody: Annotated[bool, typer.Option("--all", help="Every user, into a Delta table instead.")] = False,
+    every_user: Annotated[
+        bool, typer.Option("--all", help="Ask about every user, and write the answers to --table.")
+    ] = False,
     table: Annotated[
         str | None,
         typer.Option(
-            help="The table for --all: a name in the lake, or a path or URI. The "
-            "same instruction and day replace their rows."
+            help="With --all: the Delta table to write, a name in the lake, a path or a URI. "
+            "Rows of the same instruction and day are replaced."
         ),
     ] = None,
     as_of: Annotated[
         datetime | None,
-        typer.Option(
-            "--as-of",
-            formats=["%Y-%m-%d"],
-            metavar="YYYY-MM-DD",
-            callback=day,
-            help="The day for --all; by default the last that was assembled.",
-        ),
+        day_option("--as-of", "With --all: the day of the profiles.", show_default="the last day of user_profiles"),
     ] = None,
     config: Config = DEFAULT_CONFIG,
     release: Annotated[
-        Path | None, typer.Option(help="A release's name or folder; by default the current one.")
+        Path | None, typer.Option(help="The name or folder of a release.", show_default="the current release")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object per user, with the whole embedding.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per user, with whole vectors.")] = False,
 ) -> None:
-    """Ask the model about users in words, of their latest profiles: its answer, and the embedding that goes with it.
+    """Ask the model about users, from their latest profiles: an answer in words and the embedding of the instruction.
 
-    The release must have a decoder: `instructue export --decoder`, or `--instructions --decoder` for the one in use.
+    The release needs a decoder. `instructue export --decoder` makes such a release.
+    `instructue export --instructions --decoder` adds one to the current release.
 
     [dim]instructue ask "Will this user order food next month?" --user u0000012[/]
     """
-    if everybody == bool(users) or everybody != (table is not None) or (as_of and not everybody):
+    if every_user == bool(users) or every_user != (table is not None) or (as_of and not every_user):
         raise typer.BadParameter(
             "give --user U, once for each, or --all with --table NAME (and --as-of)", param_hint="--user or --all"
         )
     deployment = read(config)
-    if everybody:
-        with step("asking") as progress:
+    if every_user:
+        with step("ask") as progress:
             from jobs.serving.ask import ask_all
 
-            summary = ask_all(
-                deployment,
-                instruction,
-                str(table),
-                as_of=as_of.date() if as_of else None,
-                release=release,
-                progress=progress,
-            )
+            day = as_of.date() if as_of else None
+            summary = ask_all(deployment, instruction, str(table), as_of=day, release=release, progress=progress)
         show("ask", summary, json)
         return
-    with step("asking"):
+    with step("ask"):
         from jobs.serving.ask import ask as job
 
         results = job(deployment, instruction, users or [], release=release)
     if json:
-        _print_json(results)
+        print_json(results)
         return
     from jobs.cli.pages.ask import ask_page
-    from jobs.console.terminal import out
 
-    out.print(ask_page(instruction, results))
+    print_page(ask_page(instruction, results))
 
 
 def sql(
     query: Annotated[str, typer.Argument(help="One SQL statement; `-` reads it from standard input.")],
     config: Config = DEFAULT_CONFIG,
-    limit: Annotated[int, typer.Option(min=1, help="How many rows of the answer to show as a table.")] = 20,
-    json: Annotated[bool, typer.Option("--json", help="Every row, one JSON object a line.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="The number of rows to show; --json prints every row.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row.")] = False,
 ) -> None:
-    """Ask the lake in SQL: its tables by name, and the views and functions of sql/.
+    """Run SQL on the lake: its tables by name, and the views and functions that docs/tables.md lists.
 
     [dim]instructue sql "SELECT * FROM most_similar('u0000012', 'food', 5)"[/]
     """
-    from jobs.console.tables import table
-    from jobs.console.terminal import out
-
     deployment = read(config)
     statement = sys.stdin.read() if query == "-" else query
     with spark_session(deployment) as spark:
-        from jobs.lake.sql.views import fetch_arrow, iterate_objects, iterate_rows
-        from jobs.lake.sql.views import run_sql as ask
+        from jobs.lake.sql.views import fetch_arrow, iterate_objects, iterate_rows, run_sql
 
-        with step("asking"):
-            answer = ask(spark, deployment, statement)
-            found: Any = iterate_objects(answer) if json else fetch_arrow(answer.limit(limit + 1))
+        with step("ask"):
+            answer = run_sql(spark, deployment, statement)
+            rows: Any = iterate_objects(answer) if json else fetch_arrow(answer.limit(limit + 1))
     if json:
-        _print_json(found)
+        print_json(rows)
         return
-    out.print(table("", found.column_names, [*iterate_rows(found.slice(0, limit))]))
-    if len(found) > limit:
-        out.print(f"the first {limit} rows; --limit shows more, --json all", style="dim")
+    from jobs.console.tables import table
+    from jobs.console.terminal import out
 
-
-def _print_json(rows: Iterable[Any]) -> None:
-    """One JSON object a line."""
-    from jobs.console.output import to_json_line
-
-    for row in rows:
-        print(to_json_line(row))
+    out.print(table("", rows.column_names, [*iterate_rows(rows.slice(0, limit))]))
+    if len(rows) > limit:
+        out.print(f"the first {limit} rows; --limit shows more, --json prints all", style="dim")

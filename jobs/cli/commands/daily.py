@@ -1,4 +1,4 @@
-"""Commands of every day: from source tables to vectors online, and upkeep."""
+"""Commands of every day: from source tables to vectors online, and maintenance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.cli.commands.options import DEFAULT_CONFIG, Config, Json, SourceVersions, day, read, show, spark_session, step
+from jobs.cli.commands.options import (
+    DEFAULT_CONFIG,
+    Config,
+    Json,
+    SourceVersions,
+    day_option,
+    read,
+    show,
+    spark_session,
+    step,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -17,24 +27,11 @@ if TYPE_CHECKING:
     from jobs.config.deployment import Deployment
     from model.progress import Progress
 
-AsOf = Annotated[
-    datetime,
-    typer.Option(
-        "--as-of",
-        formats=["%Y-%m-%d"],
-        metavar="YYYY-MM-DD",
-        callback=day,
-        help="The day: events before its midnight, UTC.",
-    ),
-]
+AsOf = Annotated[datetime, day_option("--as-of", "The day: events before its midnight in UTC are read.")]
 Through = Annotated[
     datetime | None,
-    typer.Option(
-        "--through",
-        formats=["%Y-%m-%d"],
-        metavar="YYYY-MM-DD",
-        callback=day,
-        help="Run each day from --as-of to this one, oldest first.",
+    day_option(
+        "--through", "The last day: run every day from --as-of to this one, oldest first.", show_default="--as-of"
     ),
 ]
 
@@ -46,7 +43,7 @@ def assemble(
     source_versions: SourceVersions = False,
     json: Json = False,
 ) -> None:
-    """Bring user_profiles up to a day: a row for each user whose profile has changed.
+    """Update user_profiles: write a row for each user whose profile has changed since the day before.
 
     [dim]instructue assemble --as-of 2026-01-01 --through 2026-01-07[/]
     """
@@ -58,7 +55,7 @@ def assemble(
         with watch_spark(spark, progress):
             return assemble(spark, deployment, day, source_versions=source_versions)
 
-    _daily("assemble", job, config, as_of, through, json)
+    _run_days("assemble", job, config, as_of, through, json)
 
 
 def embed(
@@ -66,11 +63,11 @@ def embed(
     config: Config = DEFAULT_CONFIG,
     through: Through = None,
     release: Annotated[
-        Path | None, typer.Option(help="A release's name or folder; by default the current one.")
+        Path | None, typer.Option(help="The name or folder of a release.", show_default="the current release")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Embed the users whose profile, instruction or model has changed, in every scenario.
+    """Update user_embeddings: embed each user whose profile, instruction or model has changed, in every scenario.
 
     [dim]instructue embed --as-of 2026-01-02[/]
     """
@@ -82,11 +79,11 @@ def embed(
         with watch_spark(spark, progress):
             return embed(spark, deployment, day, release)
 
-    _daily("embed", job, config, as_of, through, json)
+    _run_days("embed", job, config, as_of, through, json)
 
 
 def publish(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = None, json: Json = False) -> None:
-    """Write the day's user_vectors and bring the online store to the table's latest rows.
+    """Write the day's user_vectors, and bring the online store to the latest row of every user.
 
     [dim]instructue publish --as-of 2026-01-02[/]
     """
@@ -96,11 +93,13 @@ def publish(as_of: AsOf, config: Config = DEFAULT_CONFIG, through: Through = Non
 
         return publish(spark, deployment, day, progress)
 
-    _daily("publish", job, config, as_of, through, json)
+    _run_days("publish", job, config, as_of, through, json)
 
 
 def maintain(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
-    """Keep the project's own tables small, as the file's `retention` says: superseded rows, small files, old versions.
+    """Keep the project's tables small: remove superseded rows and old versions, merge small files.
+
+    The section `retention` of the deployment file says how long each is kept.
 
     [dim]instructue maintain --config conf/demo.yaml[/]
     """
@@ -112,7 +111,7 @@ def maintain(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     show("maintain", summary, json)
 
 
-def _daily(
+def _run_days(
     name: str,
     job: Callable[[SparkSession, Deployment, date, Progress], Any],
     config: Path,
@@ -120,13 +119,14 @@ def _daily(
     through: datetime | None,
     json: bool,
 ) -> None:
+    """Run a job for each day, oldest first, in one session."""
     last = through or as_of
     if last < as_of:
         raise typer.BadParameter(f"{last:%Y-%m-%d} is before --as-of {as_of:%Y-%m-%d}", param_hint="--through")
     deployment = read(config)
     with spark_session(deployment) as spark:
         for number in range((last - as_of).days + 1):
-            at = as_of.date() + timedelta(days=number)
-            with step(f"{name} {at}") as progress:
-                summary = job(spark, deployment, at, progress)
-            show(f"{name} {at}", summary, json)
+            day = as_of.date() + timedelta(days=number)
+            with step(f"{name} {day}") as progress:
+                summary = job(spark, deployment, day, progress)
+            show(f"{name} {day}", summary, json)

@@ -1,4 +1,4 @@
-"""Commands on data: a made-up company, a look at the tables, questions and answers for training."""
+"""Commands on data: a synthetic company, a check of the tables, questions and answers for training."""
 
 from __future__ import annotations
 
@@ -7,36 +7,38 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.commands.options import DEFAULT_CONFIG, Config, Json, SourceVersions, day, read, show, spark_session, step
+from jobs.cli.commands.options import (
+    DEFAULT_CONFIG,
+    Config,
+    Json,
+    SourceVersions,
+    day_option,
+    print_page,
+    read,
+    show,
+    spark_session,
+    step,
+)
 
 if TYPE_CHECKING:
     from jobs.config.deployment import Deployment
 
-FirstDay = Annotated[
-    datetime,
-    typer.Option(
-        "--as-of",
-        formats=["%Y-%m-%d"],
-        metavar="YYYY-MM-DD",
-        callback=day,
-        show_default="2026-01-01",
-        help="Rows that arrived before its midnight.",
-    ),
-]
-
 
 def generate(
     config: Config = DEFAULT_CONFIG,
-    as_of: FirstDay = datetime(2026, 1, 1),
-    users: Annotated[int, typer.Option(min=100, help="How many users the company has.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Another seed makes another company.")] = 0,
+    as_of: Annotated[
+        datetime,
+        day_option("--as-of", "The day: rows that arrive before its midnight in UTC.", show_default="2026-01-01"),
+    ] = datetime(2026, 1, 1),
+    users: Annotated[int, typer.Option(min=100, help="The number of users.")] = 2000,
+    seed: Annotated[int, typer.Option(help="The random seed; another one makes another company.")] = 0,
     changed_share: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Share of users whose profile changes on the day after the first."),
+        typer.Option(min=0, max=1, help="The share of users, from 0 to 1, whose profile changes from day to day."),
     ] = 0.05,
     json: Json = False,
 ) -> None:
-    """Make the source tables of a made-up company, as they had arrived before a day.
+    """Write the source tables of a synthetic company, as they are on a day.
 
     [dim]instructue generate --users 300 --as-of 2026-01-01[/]
     """
@@ -52,17 +54,15 @@ def check(
     config: Config = DEFAULT_CONFIG,
     as_of: Annotated[
         datetime | None,
-        typer.Option(
+        day_option(
             "--as-of",
-            formats=["%Y-%m-%d"],
-            metavar="YYYY-MM-DD",
-            callback=day,
-            help="The day; by default the one after the newest event before today, UTC.",
+            "The day: events before its midnight in UTC are read.",
+            show_default="the day after the newest event before today",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object with everything.")] = False,
+    json: Json = False,
 ) -> None:
-    """Say what the tables hold, where their rows go and what each day will cost; nothing is changed.
+    """Report the contents of the source tables, the account of their rows and the cost of a day; write nothing.
 
     [dim]instructue check --config conf/yours.yaml[/]
     """
@@ -80,13 +80,14 @@ def check(
         show("check", summary, json)
         return
     from jobs.cli.pages.check import check_page
-    from jobs.console.terminal import out
 
-    out.print(check_page(summary))
+    print_page(check_page(summary))
 
 
 def userqa(config: Config = DEFAULT_CONFIG, source_versions: SourceVersions = False, json: Json = False) -> None:
-    """Ask the questions of the questions file about every user: training_profiles and userqa, what training reads.
+    """Write training_profiles and userqa: profiles at the cut-offs, and the answers to the questions about each user.
+
+    `train` reads both tables. The deployment file names the questions file and the cut-offs.
 
     [dim]instructue userqa --json[/]
     """
@@ -101,5 +102,5 @@ def userqa(config: Config = DEFAULT_CONFIG, source_versions: SourceVersions = Fa
 
 
 def _without_metastore(deployment: Deployment) -> Deployment:
-    """For a command that changes nothing: a session brings the metastore up to date."""
+    """Return the deployment without its metastore, which a session would bring up to date."""
     return deployment.model_copy(update={"spark": deployment.spark.model_copy(update={"metastore": None})})

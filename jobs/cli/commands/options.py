@@ -1,10 +1,11 @@
-"""What every command shares: its options, and how it reads the deployment file, tells its steps and shows what came.
+"""What the commands share: options, the deployment file, sessions, steps and results.
 
-Nothing heavy is imported before a command runs: `--help` is there at once.
+Heavy packages are imported inside functions, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -16,41 +17,53 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from jobs.config.deployment import Deployment
+    from model.progress import Progress
 
 
-def day(given: datetime | None) -> datetime | None:
-    """A day that the tables can hold, or a refusal."""
+def _day(value: datetime | None) -> datetime | None:
+    """Return a day that the tables can hold; any other is a usage error."""
     from jobs.config.sections import FIRST_DAY, LAST_DAY
 
-    if given is not None and not FIRST_DAY <= given.date() <= LAST_DAY:
-        raise typer.BadParameter(f"{given:%Y-%m-%d} is no day from {FIRST_DAY} to {LAST_DAY}")
-    return given
+    if value is not None and not FIRST_DAY <= value.date() <= LAST_DAY:
+        raise typer.BadParameter(f"{value:%Y-%m-%d} is no day from {FIRST_DAY} to {LAST_DAY}")
+    return value
 
 
-Config = Annotated[Path, typer.Option("--config", "-c", envvar="INSTRUCTUE_CONFIG", help="The deployment file.")]
+def day_option(name: str, help: str, **more: Any) -> Any:
+    """Return an option whose value is a day, written as 2026-01-31."""
+    return typer.Option(name, formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", callback=_day, help=help, **more)
+
+
+Config = Annotated[
+    Path,
+    typer.Option("--config", "-c", envvar="INSTRUCTUE_CONFIG", help="The deployment file: lake, sources, scenarios."),
+]
 SourceVersions = Annotated[
     bool,
-    typer.Option("--source-versions", help="Read each source as it was when this was run last, to repeat that run."),
+    typer.Option(
+        "--source-versions",
+        help="Read the Delta versions of the source tables that the last run of the same day read, which repeats it.",
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for a program to read.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object a line.")]
 DEFAULT_CONFIG = Path("conf/demo.yaml")
 
 
 def read(config: Path) -> Deployment:
-    """The deployment file, checked."""
+    """Read and validate the deployment file."""
     from jobs.config.deployment import Deployment
 
     return Deployment.read(config)
 
 
 def spark_session(deployment: Deployment) -> AbstractContextManager[SparkSession]:
-    """A session for one command."""
+    """Open a session for one command."""
     from jobs.lake.session import open_session
 
-    return open_session(deployment, step("starting Spark"))
+    return open_session(deployment, step("start Spark"))
 
 
-def step(name: str) -> Any:
+def step(name: str) -> AbstractContextManager[Progress]:
     """Show that a step is running."""
     from jobs.console.progress import step
 
@@ -58,7 +71,22 @@ def step(name: str) -> Any:
 
 
 def show(title: str, summary: Any, as_json: bool) -> None:
-    """What a job came to, as a table or as JSON."""
+    """Print the result of a job, as a table or as JSON."""
     from jobs.console.output import print_summary
 
     print_summary(title, summary, as_json)
+
+
+def print_json(rows: Iterable[Any]) -> None:
+    """Print one JSON object a line."""
+    from jobs.console.output import to_json_line
+
+    for row in rows:
+        print(to_json_line(row))
+
+
+def print_page(page: Any) -> None:
+    """Print a page on stdout."""
+    from jobs.console.terminal import out
+
+    out.print(page)
