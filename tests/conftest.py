@@ -12,12 +12,14 @@ import pytest
 
 from jobs.config.deployment import Deployment
 from tests.support.deployment import deploy
+from tests.support.made_once import make_once, run_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
     from tests.support.lake_history import History
+    from tests.support.shop import ReleaseCache
 
 TESTS = Path(__file__).parent
 
@@ -60,11 +62,22 @@ def deployment(tmp_path: Path) -> Callable[..., Deployment]:
 
 
 @pytest.fixture(scope="session")
-def published(spark, tmp_path_factory) -> Deployment:
+def published(request, tmp_path_factory) -> Deployment:
     """Three days of made-up embeddings, published; a test that changes it takes `embedded.copy`."""
     from tests.support import embedded
 
-    return embedded.make(spark, tmp_path_factory.mktemp("published"))
+    def make(folder: Path) -> None:
+        embedded.make(request.getfixturevalue("spark"), folder)
+
+    return Deployment.read(make_once(run_folder(tmp_path_factory) / "published", make) / "deployment.yaml")
+
+
+@pytest.fixture(scope="session")
+def shop_releases(tmp_path_factory) -> ReleaseCache:
+    """Checkpoints and releases of the company of `tests.support.shop`, made once for all tests."""
+    from tests.support.shop import ReleaseCache
+
+    return ReleaseCache(run_folder(tmp_path_factory) / "shop")
 
 
 @pytest.fixture

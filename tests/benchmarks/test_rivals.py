@@ -269,12 +269,12 @@ def test_a_long_text_is_embedded_in_chunks_of_which_the_mean_is_taken() -> None:
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+def deployment(tmp_path_factory: pytest.TempPathFactory, shop_releases: shop.ReleaseCache) -> Deployment:
     """A company with a release of an untrained network, training profiles, and labels that the texts show."""
     made = shop.company(tmp_path_factory.mktemp("rivals"))
-    trained = shop.checkpoint(checkpoints_folder(made) / "one")
+    trained = shop_releases.copy_checkpoint(checkpoints_folder(made) / "one")
     set_current_checkpoint(made, trained)
-    shop.released(made, trained)
+    shop_releases.install(made)
     for day, days in ((date(2025, 1, 1), 60), (date(2025, 2, 1), 30)):
         cut_off = AS_OF - timedelta(days=days)
         known = [

@@ -109,7 +109,7 @@ def test_a_first_day_makes_airflow_run_every_day_since(tmp_path: Path):
 
 
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+def lake(tmp_path_factory: pytest.TempPathFactory, shop_releases: shop.ReleaseCache) -> Deployment:
     """A small company whose sources reach into day 2, and a release of an untrained network."""
     deployment = shop.company(tmp_path_factory.mktemp("dag"))
     rng = np.random.default_rng(0)
@@ -139,7 +139,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
             }
         ),
     )
-    shop.released(deployment, shop.checkpoint(deployment.path.parent / "trained"))
+    shop_releases.install(deployment)
     return deployment
 
 

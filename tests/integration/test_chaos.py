@@ -11,7 +11,7 @@ import pytest
 from tests.support.chaos import Step, finish, kill_repeatedly
 from tests.support.embedded import copy
 from tests.support.lake_comparison import compare
-from tests.support.shop import DAY1, DAY2, assembled, checkpoint, company, ended, profiles, released
+from tests.support.shop import DAY1, DAY2, assembled, company, ended, profiles
 
 pytestmark = pytest.mark.slow
 
@@ -22,9 +22,9 @@ USERS = 1300
 
 
 @pytest.mark.timeout(1200)
-def test_a_day_that_was_killed_and_finished_equals_an_undisturbed_day(spark, tmp_path):
+def test_a_day_that_was_killed_and_finished_equals_an_undisturbed_day(spark, tmp_path, shop_releases):
     rng, killed = random.Random(12), company(tmp_path / "killed")
-    released(killed, checkpoint(tmp_path / "checkpoint"))
+    shop_releases.install(killed)
     assembled(spark, killed, DAY1, profiles(60))
     for job in KILLS:
         finish(spark, killed, Step(job=job, day=DAY1))
@@ -43,9 +43,9 @@ def test_a_day_that_was_killed_and_finished_equals_an_undisturbed_day(spark, tmp
     assert results["user_embeddings"].rows == 3 * (60 + USERS - 30 + 1)
 
 
-def test_the_comparison_finds_a_lost_row_a_different_vector_and_an_unfinished_run(spark, tmp_path):
+def test_the_comparison_finds_a_lost_row_a_different_vector_and_an_unfinished_run(spark, tmp_path, shop_releases):
     left = company(tmp_path / "left")
-    released(left, checkpoint(tmp_path / "checkpoint"))
+    shop_releases.install(left)
     assembled(spark, left, DAY1, profiles(20))
     for job in KILLS:
         finish(spark, left, Step(job=job, day=DAY1))

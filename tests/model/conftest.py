@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.made_once import run_folder
+
 if TYPE_CHECKING:
     from tests.support.untrained import Exported
 
@@ -14,11 +16,11 @@ if TYPE_CHECKING:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     from tests.support import untrained
 
-    return untrained.export_full(tmp_path_factory.mktemp("exported"))
+    return untrained.export_full(run_folder(tmp_path_factory) / "full")
 
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     from tests.support import untrained
 
-    return untrained.export_plain(tmp_path_factory.mktemp("plain"))
+    return untrained.export_plain(run_folder(tmp_path_factory) / "plain")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ from jobs.lake import spark_tables
 from jobs.lake.delta import midnight
 from jobs.training.registry import promote, releases_folder, scenario_instructions
 from model.data.config import EventSource
-from model.serving.release import Release
+from model.serving.release import Release, read
 from tests.support.deployment import deploy
+from tests.support.made_once import make_once
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
 
 DAY1, DAY2, DAY3, DAY4 = (date(2025, 3, day) for day in (1, 2, 3, 4))
@@ -85,32 +88,57 @@ def assembled(spark: Any, deployment: Deployment, day: date, rows: pa.Table) -> 
         run.details["users"] = sum(found is not None for found in latest.values())
 
 
-def checkpoint(at: Path, seed: int = 0) -> Path:
-    """An untrained network of this company, small enough to export in seconds."""
+def make_checkpoint(at: Path, seed: int = 0) -> Path:
+    """Write an untrained network of this company, small enough to export in seconds."""
     from model.training.training import initialise
 
-    whole = network_config(shared_encoder=True)
+    full = network_config(shared_encoder=True)
     config = replace(
-        whole,
-        encoder=replace(whole.encoder, layers=1),
-        backbone=replace(whole.backbone, layers=1),
-        sources=(EventSource(name="bill", max_events=24, max_tokens=16), whole.sources[1]),
+        full,
+        encoder=replace(full.encoder, layers=1),
+        backbone=replace(full.backbone, layers=1),
+        sources=(EventSource(name="bill", max_events=24, max_tokens=16), full.sources[1]),
     )
-    some = made_up_profiles(60)
-    return initialise(some, made_up_pairs(some), config, at, seed=seed)
+    users = made_up_profiles(60)
+    return initialise(users, made_up_pairs(users), config, at, seed=seed)
 
 
-def released(deployment: Deployment, trained: Path) -> Release:
-    """Export the checkpoint and make it the current release."""
+def export_release(deployment: Deployment, checkpoint: Path, releases: Path, *, decoder: bool = False) -> Release:
+    """Export a checkpoint with the scenarios of a deployment."""
     from model.serving.export import export
 
-    made = export(
-        trained,
-        releases_folder(deployment),
+    return export(
+        checkpoint,
+        releases,
         scenarios=scenario_instructions(deployment),
         vector_spec=deployment.vector_spec(),
         deployment=deployment.path.read_text(),
         profiles=made_up_profiles(20),
+        decoder=decoder,
     )
-    promote(deployment, made.path)
-    return made
+
+
+@dataclass(frozen=True)
+class ReleaseCache:
+    """Checkpoints and releases of this company, each made once in a run of the tests."""
+
+    folder: Path
+
+    def checkpoint(self, seed: int = 0) -> Path:
+        """Return a checkpoint that no test changes."""
+        return make_once(self.folder / f"checkpoint-{seed}", lambda folder: make_checkpoint(folder, seed))
+
+    def copy_checkpoint(self, at: Path, seed: int = 0) -> Path:
+        """Copy a checkpoint into a folder."""
+        return shutil.copytree(self.checkpoint(seed), at)
+
+    def install(self, deployment: Deployment, seed: int = 0, *, decoder: bool = False) -> Release:
+        """Copy a release of the deployment's scenarios into its folder and make it the current one."""
+        key = sha256(f"{deployment.path.read_text()} {seed} {decoder}".encode()).hexdigest()[:12]
+        releases = make_once(
+            self.folder / key, lambda folder: export_release(deployment, self.checkpoint(seed), folder, decoder=decoder)
+        )
+        [source] = releases.iterdir()
+        made = shutil.copytree(source, releases_folder(deployment) / source.name)
+        promote(deployment, made)
+        return read(made)

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from model.data.config import NetworkConfig, Tabular
 from model.serving.export import export
-from model.serving.release import Release
+from model.serving.release import Release, read
 from model.training.training import initialise
+from tests.support.made_once import make_once
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
 
 SCENARIOS = {"universal": None, "food": "Predict whether this user will order food next month.", "films": "What films?"}
@@ -32,12 +33,15 @@ class Exported:
 
 
 def export_full(folder: Path) -> Exported:
-    """Export the network of `network_config` with three scenarios."""
+    """Export the network of `network_config` with three scenarios, unless the folder holds it."""
     return _export(folder, "made_up", made_up_profiles(40), network_config(), SCENARIOS)
 
 
 def export_plain(folder: Path) -> Exported:
-    """Export the smallest network: one source, one layer, a linear adapter, no pooled token, band or tabular column."""
+    """Export the smallest network: one source, one layer, a linear adapter, no pooled token, band or tabular column.
+
+    The folder is left as it is when it holds the release.
+    """
     full = network_config()
     config = NetworkConfig(
         sources=full.sources[:1],
@@ -55,13 +59,15 @@ def export_plain(folder: Path) -> Exported:
 def _export(
     folder: Path, name: str, profiles: pa.Table, config: NetworkConfig, scenarios: dict[str, str | None]
 ) -> Exported:
-    checkpoint = initialise(profiles, made_up_pairs(profiles), config, folder / "checkpoint")
-    release = export(
-        checkpoint,
-        folder / "releases",
-        scenarios=scenarios,
-        vector_spec=VECTOR_SPEC,
-        deployment=f"name: {name}\n",
-        profiles=profiles,
-    )
-    return Exported(checkpoint=checkpoint, release=release, profiles=profiles)
+    def make(at: Path) -> None:
+        export(
+            initialise(profiles, made_up_pairs(profiles), config, at / "checkpoint"),
+            at / "releases",
+            scenarios=scenarios,
+            vector_spec=VECTOR_SPEC,
+            deployment=f"name: {name}\n",
+            profiles=profiles,
+        )
+
+    [release] = (make_once(folder, make) / "releases").iterdir()
+    return Exported(checkpoint=folder / "checkpoint", release=read(release), profiles=profiles)

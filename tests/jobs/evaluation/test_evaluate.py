@@ -32,10 +32,10 @@ USERS = 120
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory) -> tuple[Deployment, pa.Table]:
+def labelled(tmp_path_factory, shop_releases) -> tuple[Deployment, pa.Table]:
     """A company with a release, profiles on two days, and labels that follow from the later ones."""
     deployment = shop.company(tmp_path_factory.mktemp("labelled"))
-    shop.released(deployment, shop.checkpoint(tmp_path_factory.mktemp("checkpoint")))
+    shop_releases.install(deployment)
     made = made_up_profiles(USERS, seed=3)
     stale = made_up_profiles(USERS, seed=4)
     write_day(deployment, "user_profiles", stale, date(2025, 3, 1))
@@ -46,13 +46,13 @@ def labelled(tmp_path_factory) -> tuple[Deployment, pa.Table]:
     return deployment, made
 
 
-def test_figures_are_those_of_the_profiles_as_of_the_label(labelled, tmp_path):
+def test_figures_are_those_of_the_profiles_as_of_the_label(labelled, shop_releases):
     from model.network.inference import embed
     from model.serving.export import checkpoint_hash
 
     deployment, made = labelled
     done = evaluate(deployment, rivals=False)
-    checkpoint = shop.checkpoint(tmp_path)
+    checkpoint = shop_releases.checkpoint()
     assert checkpoint_hash(checkpoint) == open_release(deployment).checkpoint
     network, tokenizers, _ = load_checkpoint(checkpoint)
     texts = scenario_instructions(deployment)

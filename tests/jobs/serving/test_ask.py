@@ -14,9 +14,9 @@ import pytest
 from jobs.config.deployment import Deployment
 from jobs.lake.delta import midnight
 from jobs.serving.ask import ask, ask_all
-from jobs.training.registry import checkpoints_folder, open_release, promote, releases_folder, scenario_instructions
+from jobs.training.registry import checkpoints_folder, open_release, releases_folder
 from model.network import inference
-from model.serving.export import add_instructions, add_tuned, export
+from model.serving.export import add_instructions, add_tuned
 from model.serving.onnx_runtime import load
 from model.serving.release import read
 from model.serving.release_draft import new_draft
@@ -32,24 +32,15 @@ USERS = 12
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory) -> Deployment:
+def shared(tmp_path_factory, shop_releases) -> Deployment:
     """Twelve users, five of whom changed on the second day and one of whom has ended, and a release that can answer."""
     deployment = shop.company(tmp_path_factory.mktemp("asked"))
     write_day(deployment, "user_profiles", made_up_profiles(USERS, seed=1), DAY1)
     write_day(
         deployment, "user_profiles", pa.concat_tables([shop.profiles(5, seed=2), shop.ended(["user-00007"])]), DAY2
     )
-    trained = shop.checkpoint(checkpoints_folder(deployment) / "first")
-    made = export(
-        trained,
-        releases_folder(deployment),
-        scenarios=scenario_instructions(deployment),
-        vector_spec=deployment.vector_spec(),
-        deployment=deployment.path.read_text(),
-        profiles=made_up_profiles(20),
-        decoder=True,
-    )
-    promote(deployment, made.path)
+    shop_releases.copy_checkpoint(checkpoints_folder(deployment) / "first")
+    shop_releases.install(deployment, decoder=True)
     return deployment
 
 
@@ -123,17 +114,11 @@ def test_all_are_written_once_however_often_they_are_asked(shared, tmp_path):
     assert (run["status"], run["rows_out"]) == ("ok", USERS)
 
 
-def test_a_release_carries_its_decoder_along_and_none_shapes_a_vector(shared, tmp_path):
+def test_a_release_carries_its_decoder_along_and_none_shapes_a_vector(shared, shop_releases, tmp_path):
     company = copied(shared, tmp_path)
     whole, trained = open_release(company), checkpoints_folder(company) / "first"
     common = {"deployment": "name: shop\n", "profiles": made_up_profiles(20)}
-    bare = export(
-        trained,
-        releases_folder(company),
-        scenarios=scenario_instructions(company),
-        vector_spec=company.vector_spec(),
-        **common,
-    )
+    bare = shop_releases.install(company)
     assert bare.model_version == whole.model_version
     assert bare.path != whole.path
     assert {name for name in whole.files if name not in bare.files} == {
@@ -165,16 +150,9 @@ def test_a_changed_decoder_is_refused(wrong, shared, tmp_path):
 
 
 @row("a release without a decoder to ask")
-def test_a_release_without_a_decoder_is_refused(wrong, shared, tmp_path):
+def test_a_release_without_a_decoder_is_refused(wrong, shared, shop_releases, tmp_path):
     company = copied(shared, tmp_path)
-    bare = export(
-        checkpoints_folder(company) / "first",
-        releases_folder(company),
-        scenarios=scenario_instructions(company),
-        vector_spec=company.vector_spec(),
-        deployment="",
-        profiles=made_up_profiles(20),
-    )
+    bare = shop_releases.install(company)
     with refused(wrong):
         ask(company, FOOD, ["user-00001"], release=bare.path)
     with refused(wrong):

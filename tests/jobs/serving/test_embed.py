@@ -20,19 +20,7 @@ from jobs.training.registry import open_release, promote, releases_folder, scena
 from model.serving.export import add_tuned
 from model.serving.release import ReleaseError
 from model.training.checkpoint import load_checkpoint
-from tests.support.shop import (
-    DAY1,
-    DAY2,
-    DAY3,
-    DAY4,
-    SCENARIOS,
-    assembled,
-    checkpoint,
-    company,
-    ended,
-    profiles,
-    released,
-)
+from tests.support.shop import DAY1, DAY2, DAY3, DAY4, SCENARIOS, assembled, company, ended, profiles
 
 ROOT = Path(__file__).parents[3]
 USERS = 30
@@ -40,15 +28,15 @@ NAMES = ("universal", "food", "films")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    return checkpoint(tmp_path_factory.mktemp("trained"))
+def trained(shop_releases) -> Path:
+    return shop_releases.checkpoint()
 
 
 @pytest.fixture(scope="module")
-def first(spark, trained, tmp_path_factory) -> Deployment:
+def first(spark, shop_releases, tmp_path_factory) -> Deployment:
     """A company of 30 users, a release, and its first day embedded; tests that change it take a copy."""
     deployment = company(tmp_path_factory.mktemp("first"))
-    released(deployment, trained)
+    shop_releases.install(deployment)
     assembled(spark, deployment, DAY1, profiles(USERS))
     done = embed(spark, deployment, DAY1)
     assert (done.users, done.embedded, done.ended, done.replaced) == (USERS, USERS, 0, True)
@@ -206,8 +194,8 @@ def test_who_ends_does_so_in_a_scenario_that_is_no_longer_named(spark, shop):
     assert run_of(fewer, DAY2)["rows_out"] == 2 + len(NAMES)
 
 
-def test_another_model_embeds_everything_again(spark, shop, tmp_path):
-    released(shop, checkpoint(tmp_path / "other", seed=1))
+def test_another_model_embeds_everything_again(spark, shop, shop_releases):
+    shop_releases.install(shop, seed=1)
     assembled(spark, shop, DAY2, profiles(1).slice(0, 0))
     done = embed(spark, shop, DAY2)
     assert done.vectors == {name: USERS for name in NAMES}
@@ -239,7 +227,7 @@ WORKER = """
 import sys
 for name in ('torch', 'transformers', 'delta', 'deltalake', 'sklearn'): sys.modules[name] = None
 import pickle, numpy as np
-import jobs.embedder
+import jobs.serving.embed_udf
 embedder, columns = pickle.load(open(sys.argv[1], 'rb'))
 (vectors,) = embedder.function()(iter([columns]))
 np.save(sys.argv[2], np.stack([np.stack(user) for user in vectors.to_pylist()]))

@@ -33,10 +33,11 @@ SHOTS = 24
 
 
 @pytest.fixture(scope="module")
-def untuned(tmp_path_factory) -> Deployment:
+def untuned(tmp_path_factory, shop_releases) -> Deployment:
     """A company with profiles, a release, and three classes of labels that follow from the profiles."""
     deployment = shop.company(tmp_path_factory.mktemp("untuned"))
-    shop.released(deployment, shop.checkpoint(checkpoints_folder(deployment) / "first"))
+    shop_releases.copy_checkpoint(checkpoints_folder(deployment) / "first")
+    shop_releases.install(deployment)
     made = made_up_profiles(USERS, seed=3)
     write_day(deployment, "user_profiles", made, date(2025, 3, 2))
     rows = made.to_pylist()
