@@ -94,7 +94,10 @@ def test_a_day_that_does_not_fit_is_refused_and_comes_out_when_there_is_room(
 
 
 @pytest.mark.slow
-@row("a full disk under the lake, when Delta writes without Spark")
+@row(
+    "a full disk under the lake, when Delta writes without Spark",
+    said="error: no space is left on the disk of ...lake, which has ... MB free: free some, then run the command again",
+)
 def test_a_company_that_does_not_fit_is_refused(wrong: str, alone: None, tmp_path: Path) -> None:
     content = yaml.safe_load((ROOT / "conf" / "demo.yaml").read_text(encoding="utf-8"))
     content |= {"lake": "lake", "releases": "releases", "store": {"folder": "store"}}

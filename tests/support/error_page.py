@@ -1,6 +1,7 @@
-"""docs/errors.md as data: what is wrong, what happens and what is said. A test of a row takes all three from the page.
+"""docs/errors.md as data: what is wrong, what happens and what the message says.
 
-A row's first column is the id of its test, so `pytest -k "a full disk"` runs the test of that row.
+The test of a row takes both from the page, and its id is the row's first column: `pytest -k "a full disk"` runs the
+test of that row. A test of an error that the page leaves out states both itself.
 """
 
 from __future__ import annotations
@@ -17,66 +18,79 @@ import pytest
 from model.errors import InstructUEError
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
+HEADING = "| what is wrong"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
+    """What must happen and what the message must say.
+
+    In `said`, `...` marks what differs. A message may begin before these words and go on after them.
+    """
+
     happens: str
     said: str
-    """`...` stands for what differs; what was really said may begin before it and go on after it."""
 
     def says(self, message: object) -> bool:
-        wanted = ".*".join(re.escape(part) for part in re.split(r" ?\.\.\. ?", self.said))
-        return re.search(wanted, " ".join(str(message).split())) is not None
+        pattern = ".*".join(re.escape(part) for part in re.split(r" ?\.\.\. ?", self.said))
+        return re.search(pattern, " ".join(str(message).split())) is not None
 
 
 def read(page: Path = PAGE) -> dict[str, Row]:
-    """The rows of every table of the page by what is wrong; an empty cell means what the row above says."""
-    found: dict[str, Row] = {}
+    """Return the rows of every table of the page by what is wrong; an empty cell repeats the cell above it."""
+    rows: dict[str, Row] = {}
     happens = ""
     for line in page.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("| ") or line.startswith(("| what is wrong", "| ---")):
+        if not line.startswith("| ") or line.startswith((HEADING, "| ---")):
             continue
         wrong, outcome, said = (cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1])
         happens = outcome or happens
-        assert plain(wrong) not in found, f"{page.name} has two rows {wrong!r}"
-        found[plain(wrong)] = Row(happens=happens, said=_unquoted(said))
-    return found
+        assert plain(wrong) not in rows, f"{page.name} has two rows {wrong!r}"
+        rows[plain(wrong)] = Row(happens=happens, said=_unquoted(said))
+    return rows
 
 
 def plain(wrong: str) -> str:
-    """Without the backticks that keep Markdown from reading braces and tags."""
+    """Remove the backticks that keep Markdown from interpreting braces and tags."""
     return wrong.replace("`", "").replace(r"\|", "|")
 
 
 def _unquoted(cell: str) -> str:
-    """The words between backticks, of which a text that holds some has two on each side."""
+    """Return the words between backticks; a text that contains backticks has two on each side."""
     return " ".join(re.sub(r"^`+ ?| ?`+$", "", cell).replace(r"\|", "|").split())
 
 
-ROWS = read()
+PAGE_ROWS = read()
+EXPECTED = dict(PAGE_ROWS)
+"""The rows of the page, and those that tests state themselves."""
 
 
-def case(wrong: str, *values: Any) -> Any:
-    """A case of a parametrised test, whose first parameter is `wrong`."""
+def case(wrong: str, *values: Any, happens: str = "refused", said: str | None = None) -> Any:
+    """Return a case of a parametrised test, whose first parameter is `wrong`.
+
+    Without `said` the page says what happens.
+    """
+    if said is not None:
+        row = Row(happens=happens, said=said)
+        assert EXPECTED.setdefault(plain(wrong), row) == row, f"{wrong!r} has two meanings"
     return pytest.param(wrong, *values, id=plain(wrong))
 
 
-def row(wrong: str) -> Any:
-    """Marks a test that stands for one row, and takes it as `wrong`."""
-    return pytest.mark.parametrize("wrong", [case(wrong)])
+def row(wrong: str, **stated: str) -> Any:
+    """Mark a test of one row, which takes it as `wrong`."""
+    return pytest.mark.parametrize("wrong", [case(wrong, **stated)])
 
 
 def says(wrong: str, happens: str, message: object) -> None:
-    """What happened and what was said are what the row promises."""
-    row = ROWS[plain(wrong)]
+    """Assert that what happened and what was said are what the row promises."""
+    row = EXPECTED[plain(wrong)]
     assert row.happens == happens
-    assert row.says(message), f"the page: {row.said}\n    said: {message}"
+    assert row.says(message), f"expected: {row.said}\n    said: {message}"
 
 
 @contextmanager
 def refused(wrong: str) -> Iterator[pytest.ExceptionInfo[InstructUEError]]:
-    """The body must end in an error of ours that says what the row says."""
+    """Assert that the body ends in an error of the project that says what the row says."""
     with pytest.raises(InstructUEError) as caught:
         yield caught
     says(wrong, "refused", caught.value)

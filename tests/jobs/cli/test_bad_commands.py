@@ -14,29 +14,99 @@ from tests.support.error_page import case, says
 @pytest.mark.parametrize(
     ("wrong", "command"),
     [
-        case("an unknown command", "asemble"),
-        case("an unknown option", "assemble --asof 2026-01-01"),
-        case("a day that is missing", "assemble"),
-        case("a day in words", "assemble --as-of yesterday"),
-        case("the 30th of February on the command line", "assemble --as-of 2026-02-30"),
+        case("an unknown command", "asemble", said="No such command 'asemble'"),
+        case("an unknown option", "assemble --asof 2026-01-01", said="No such option: --asof"),
+        case("a day that is missing", "assemble", said="Missing option '--as-of'"),
+        case(
+            "a day in words",
+            "assemble --as-of yesterday",
+            said="Invalid value for '--as-of': ...'yesterday' does not match the formats '%Y-%m-%d'",
+        ),
+        case(
+            "the 30th of February on the command line",
+            "assemble --as-of 2026-02-30",
+            said="Invalid value for '--as-of': ...'2026-02-30' does not match the formats '%Y-%m-%d'",
+        ),
         case("a day before 1970 on the command line", "assemble --as-of 1969-12-31"),
-        case("a day after 2099 on the command line", "embed --as-of 2100-01-01"),
+        case(
+            "a day after 2099 on the command line",
+            "embed --as-of 2100-01-01",
+            said="Invalid value for '--as-of': 2100-01-01 is no day from 1970-01-01 to 2099-12-31",
+        ),
         case("days in the wrong order", "publish --as-of 2026-01-02 --through 2026-01-01"),
-        case("a company of 99 users", "generate --users 99"),
-        case("a share of changed users above 1", "generate --changed-share 1.5"),
-        case("a negative number of steps", "train --steps -1"),
-        case("an evaluation over no seed", "evaluate --seeds 0"),
-        case("shots that are no number", "evaluate --seeds 1 --shots few"),
-        case("no shot", "evaluate --seeds 1 --shots 0"),
+        case(
+            "a company of 99 users",
+            "generate --users 99",
+            said="Invalid value for '--users': Input should be greater than or equal to 100",
+        ),
+        case(
+            "a share of changed users above 1",
+            "generate --changed-share 1.5",
+            said="Invalid value for '--changed-share': Input should be less than or equal to 1",
+        ),
+        case(
+            "a negative number of steps",
+            "train --steps -1",
+            said="Invalid value for '--steps': Input should be greater than or equal to 0",
+        ),
+        case(
+            "an evaluation over no seed",
+            "evaluate --seeds 0",
+            said="Invalid value for '--seeds': Input should be greater than or equal to 1",
+        ),
+        case(
+            "shots that are no number",
+            "evaluate --seeds 1 --shots few",
+            said="Invalid value for --shots: 'few' is neither a number of users nor all",
+        ),
+        case(
+            "no shot",
+            "evaluate --seeds 1 --shots 0",
+            said="Invalid value for --shots: '0' is neither a number of users nor all",
+        ),
         case("steps for the evaluation of a release", "evaluate --steps 0"),
-        case("a release for an evaluation over seeds", "evaluate --noise --release somewhere"),
-        case("no halves", "evaluate --halves 0"),
-        case("halves for an evaluation over seeds", "evaluate --noise --halves 9"),
-        case("variants for the table of instructions", "evaluate --seeds 1 --only full"),
-        case("shots for the ablations", "evaluate --ablations --shots 16"),
-        case("no user to look up", "lookup"),
-        case("no row to show", "sql SELECT --limit 0"),
-        case("no shot to tune with", "tune --scenario food --shots 0"),
+        case(
+            "a release for an evaluation over seeds",
+            "evaluate --noise --release somewhere",
+            said=(
+                "Invalid value for --release: only the evaluation of a release reads it: leave "
+                "the options over seeds out"
+            ),
+        ),
+        case(
+            "no halves",
+            "evaluate --halves 0",
+            said="Invalid value for '--halves': Input should be greater than or equal to 1",
+        ),
+        case(
+            "halves for an evaluation over seeds",
+            "evaluate --noise --halves 9",
+            said=(
+                "Invalid value for --halves: only the evaluation of a release reads it: leave "
+                "the options over seeds out"
+            ),
+        ),
+        case(
+            "variants for the table of instructions",
+            "evaluate --seeds 1 --only full",
+            said="Invalid value for --only: only --ablations reads it",
+        ),
+        case(
+            "shots for the ablations",
+            "evaluate --ablations --shots 16",
+            said="Invalid value for --shots: only the table (--seeds alone) reads it",
+        ),
+        case("no user to look up", "lookup", said="Missing argument"),
+        case(
+            "no row to show",
+            "sql SELECT --limit 0",
+            said="Invalid value for '--limit': Input should be greater than or equal to 1",
+        ),
+        case(
+            "no shot to tune with",
+            "tune --scenario food --shots 0",
+            said="Invalid value for '--shots': Input should be greater than or equal to 1",
+        ),
         case("asking about users and about all", "ask Food? --user u1 --all"),
         case("a deployment file that is not there, on the command line", "assemble --as-of 2026-01-01 -c nowhere.yaml"),
     ],

@@ -339,8 +339,18 @@ def test_a_scenario_that_cannot_be_probed_is_named_and_costs_the_others_nothing(
     ("wrong", "kind", "options"),
     [
         case("a scenario to evaluate that has no labels", "table", {"scenarios": ["fod"]}),
-        case("a variant that there is none of", "ablations", {"only": ["no-noise"]}),
-        case("a figure of one scenario", "figure", {"scenarios": ["films"]}),
+        case(
+            "a variant that there is none of",
+            "ablations",
+            {"only": ["no-noise"]},
+            said="there is no variant 'no-noise'; use some of text-only, without-sequences, ...",
+        ),
+        case(
+            "a figure of one scenario",
+            "figure",
+            {"scenarios": ["films"]},
+            said="the figure tells scenarios apart, and there is one with labels: name labels of another",
+        ),
         case("too few questions to leave some out", "unseen", {}),
     ],
 )
@@ -356,7 +366,13 @@ def test_without_labels_there_is_nothing_to_compare(wrong, tmp_path):
         study(company(tmp_path, scenarios=[{"name": "films", "instruction": FILMS}]), "table")
 
 
-@row("too few users for a figure")
+@row(
+    "too few users for a figure",
+    said=(
+        "the figure needs 5 users of scenario 'films' that stand for no other scenario, "
+        "and there are 3: label more users"
+    ),
+)
 def test_a_figure_of_too_few_users_is_refused(wrong, shopped, made):
     few = relabelled(shopped, "few", films(made["user_id"].to_pylist()[:3]), "labels few")
     with refused(wrong):

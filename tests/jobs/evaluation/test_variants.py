@@ -70,7 +70,14 @@ def test_profiles_as_one_text(made, shopped):
     assert f"income: {user['tabular']['income']:g}"[:12] in event["text"]
 
 
-@row("a variant that leaves nothing")
+@row(
+    "a variant that leaves nothing",
+    said=(
+        "the variant 'without-sequences' leaves nothing to train (the network has "
+        "neither an event source nor a tabular column: name at least one): leave --only "
+        "without-sequences out"
+    ),
+)
 def test_a_variant_that_leaves_nothing_is_refused_where_it_is_named_and_left_out_elsewhere(wrong, shopped):
     path = shopped.path.parent / "bare.yaml"
     content = yaml.safe_load(shopped.path.read_text())

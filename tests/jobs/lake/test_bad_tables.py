@@ -123,13 +123,13 @@ def changed(
 @pytest.mark.parametrize(
     ("wrong", "source"),
     [
-        case("a column that came", "bills"),
-        case("columns in another order", "bills"),
-        case("a number that became a text", "bills"),
-        case("a time that became a text", "bills"),
-        case("a text that became a number", "refunds"),
-        case("a number that became a decimal", "refunds"),
-        case("a pointer to the log's checkpoint that is garbage", "refunds"),
+        case("a column that came", "bills", happens="used", said="Lu 0 5 to 10"),
+        case("columns in another order", "bills", happens="used", said="Lu 0 5 to 10"),
+        case("a number that became a text", "bills", happens="used", said="Lu 0 5 to 10"),
+        case("a time that became a text", "bills", happens="used", said="Lu 0 5 to 10"),
+        case("a text that became a number", "refunds", happens="used", said="7 5 to 10"),
+        case("a number that became a decimal", "refunds", happens="used", said="7 5 to 10"),
+        case("a pointer to the log's checkpoint that is garbage", "refunds", happens="used", said="7 5 to 10"),
     ],
 )
 def test_a_table_that_changed_and_still_fits_is_used(wrong: str, source: str, changed: dict[str, Any]) -> None:
@@ -142,7 +142,11 @@ def test_a_table_that_changed_and_still_fits_is_used(wrong: str, source: str, ch
 
 @pytest.mark.parametrize(
     ("wrong", "day"),
-    [case("an empty table", "first"), case("a day without a new row", "second"), case("every table empty", "third")],
+    [
+        case("an empty table", "first", happens="used", said="users 3, changed 3, ended 0"),
+        case("a day without a new row", "second", happens="used", said="users 3, changed 0, ended 0"),
+        case("every table empty", "third", happens="used", said="users 0, changed 0, ended 3"),
+    ],
 )
 def test_a_day_without_rows_is_a_day(wrong: str, day: str, changed: dict[str, Any]) -> None:
     done = changed[day]
@@ -155,7 +159,7 @@ def test_a_day_without_rows_is_a_day(wrong: str, day: str, changed: dict[str, An
     ("wrong", "columns"),
     [
         case("a column that went", {"merchant": None}),
-        case("an id that went", {"bill_id": None}),
+        case("an id that went", {"bill_id": None}, said="sources.bills.id = bill_id: table bills has no such column"),
         case("a user id that became a truth value", {"client": [True, False, True]}),
         case("a time that became a number", {"paid_at": [1, 2, 3]}),
         case("a text that became a list", {"merchant": [["a"], ["b"], ["c"]]}),
@@ -229,17 +233,44 @@ def of_other_types(deployment: Deployment) -> None:
         case("Parquet files without a log", log_lost),
         case("a log without a commit", lambda shop: [file.unlink() for file in commit(shop).parent.iterdir()]),
         case("a commit that is not JSON", lambda shop: commit(shop).write_text("<html>")),
-        case("a commit that was copied by half", lambda shop: halved(commit(shop))),
+        case(
+            "a commit that was copied by half",
+            lambda shop: halved(commit(shop)),
+            said="the file 00000000000000000001.json of the table at ...bills is broken",
+        ),
         case("an empty commit", lambda shop: commit(shop).write_text("")),
-        case("a log without its first commit", lambda shop: commit(shop, 0).unlink()),
-        case("a log's checkpoint that was copied by half", lambda shop: halved(checkpointed(shop))),
-        case("a log's checkpoint that is lost", lambda shop: checkpointed(shop).unlink()),
-        case("a table of a later Delta", protocol(minReaderVersion=99, minWriterVersion=2)),
+        case(
+            "a log without its first commit",
+            lambda shop: commit(shop, 0).unlink(),
+            said=(
+                "the table at ...bills cannot be read (No table metadata or protocol found in "
+                "delta log.); put its log, _delta_log, back from a copy, or write the table anew"
+            ),
+        ),
+        case(
+            "a log's checkpoint that was copied by half",
+            lambda shop: halved(checkpointed(shop)),
+            said=(
+                "the table at ...bills cannot be read (Arrow error: Parquet error: Invalid "
+                "Parquet file. Corrupt footer)"
+            ),
+        ),
+        case(
+            "a log's checkpoint that is lost",
+            lambda shop: checkpointed(shop).unlink(),
+            said="only a log, _delta_log, that has lost its beginning (put that back from a copy)",
+        ),
+        case(
+            "a table of a later Delta",
+            protocol(minReaderVersion=99, minWriterVersion=2),
+            said="the table at ...bills cannot be read (Unsupported: Unsupported minimum reader version 99)",
+        ),
         case(
             "a table with a feature that Delta does not know",
             protocol(
                 minReaderVersion=3, minWriterVersion=7, readerFeatures=["holograms"], writerFeatures=["holograms"]
             ),
+            said="the table at ...bills cannot be read (Unsupported: Feature 'holograms' is not supported)",
         ),
         case("a Parquet file that is lost", lambda shop: parquet(shop).unlink()),
     ],
@@ -253,9 +284,25 @@ def test_a_broken_source_is_refused(wrong: str, damage: Damage, spark: Any, shop
     ("wrong", "damage"),
     [
         case("a Parquet file that was copied by half", lambda shop: halved(parquet(shop))),
-        case("an empty Parquet file", lambda shop: parquet(shop).write_bytes(b"")),
-        case("a Parquet file that is a web page", lambda shop: parquet(shop).write_text("<html>" * 100)),
-        case("a Parquet file of other types than the log says", of_other_types),
+        case(
+            "an empty Parquet file",
+            lambda shop: parquet(shop).write_bytes(b""),
+            said="the file part-....parquet of the table at ...bills is broken",
+        ),
+        case(
+            "a Parquet file that is a web page",
+            lambda shop: parquet(shop).write_text("<html>" * 100),
+            said="the file part-....parquet of the table at ...bills is broken",
+        ),
+        case(
+            "a Parquet file of other types than the log says",
+            of_other_types,
+            said=(
+                "the file part-....parquet of the table at ...bills is broken (Data type "
+                "mismatches when reading Parquet column [amount]. Expected Spark type double, "
+                "actual Parquet type BINARY)"
+            ),
+        ),
     ],
 )
 def test_a_broken_file_stops_the_job_that_reads_it(wrong: str, damage: Damage, spark: Any, shop: Deployment) -> None:
@@ -276,6 +323,11 @@ def read_in_a_job(spark: Any, deployment: Deployment, table: str) -> None:
             "a record of runs whose log is not JSON",
             "job_runs",
             lambda table: next((table / "_delta_log").glob("*.json")).write_text("<html>"),
+            said=(
+                "the table at ...job_runs cannot be read (Json error: ...); put its log, "
+                "_delta_log, back from a copy, or remove the table and run the jobs again, from "
+                "the oldest day on"
+            ),
         ),
         case(
             "a record of runs that has lost a file",
@@ -291,6 +343,7 @@ def read_in_a_job(spark: Any, deployment: Deployment, table: str) -> None:
             "profiles whose log has an empty commit",
             "user_profiles",
             lambda table: next((table / "_delta_log").glob("*.json")).write_text(""),
+            said="the table at ...user_profiles has an empty commit",
         ),
     ],
 )
@@ -312,7 +365,7 @@ def test_a_broken_source_is_mended_as_the_message_says(spark: Any, shop: Deploym
     assert deltalake.DeltaTable(table).to_pyarrow_table().num_rows == 2
 
 
-@row("profiles with an empty commit, to maintain")
+@row("profiles with an empty commit, to maintain", said="the table at ...user_profiles has an empty commit")
 def test_a_broken_table_is_not_maintained(wrong: str, shop: Deployment) -> None:
     next(Path(shop.table("user_profiles"), "_delta_log").glob("*.json")).write_text("")
     with refused(wrong):
@@ -331,7 +384,13 @@ def test_a_day_cannot_be_repeated_on_a_version_that_is_gone(wrong: str, spark: A
         assemble(spark, shop, DAY1, source_versions=True)
 
 
-@row("a day that is to be repeated and was never run")
+@row(
+    "a day that is to be repeated and was never run",
+    said=(
+        "no run of assemble for 2025-03-02 has noted the versions of bills, refunds, "
+        "searches, so there is nothing to repeat; run it without --source-versions"
+    ),
+)
 def test_a_day_that_was_never_run_cannot_be_repeated(wrong: str, spark: Any, shop: Deployment) -> None:
     with refused(wrong):
         assemble(spark, shop, DAY2, source_versions=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -31,194 +31,28 @@ from jobs.training.registry import promote, releases_folder, scenario_instructio
 from jobs.training.train import network_config
 from model.serving.export import export
 from model.training.training import initialise
-from tests.support.deployment import DEPLOYMENT, deploy
-from tests.support.error_page import ROWS, case, row, says
+from tests.support.bad_cells import (
+    ATTRIBUTES,
+    BAD_TIME,
+    BILLS,
+    CASES,
+    CHANGES,
+    COLUMNS,
+    DELTA_TYPES,
+    GOOD,
+    GOOD_TIME,
+    NOON,
+    SEARCHES,
+    SECOND,
+    SOURCES,
+    TIME,
+    VISITS,
+)
+from tests.support.deployment import deploy
+from tests.support.error_page import EXPECTED, row, says
 
 DAY = date(2025, 3, 1)
-SECOND = 1_000_000
-TIME = pa.timestamp("us", "UTC")
 MANY = 200_000
-
-
-def micros(year: int, month: int, day: int, hour: int = 0) -> int:
-    return int(datetime(year, month, day, hour, tzinfo=UTC).timestamp()) * SECOND
-
-
-GOOD_TIME, BAD_TIME = micros(2025, 2, 19, 12), micros(2025, 2, 20, 12)
-CHANGES: dict[str, Any] = {
-    "sources": [
-        {**DEPLOYMENT["sources"][0], "template": "{merchant}: {amount:amount_band}"},
-        {**DEPLOYMENT["sources"][1], "template": "{query} at {searched_at:hour} on {searched_at:weekday}"},
-        {
-            "name": "visit",
-            "table": "visits",
-            "user": "member",
-            "time": "seen_on",
-            "template": "{page}: {dwell:amount_band}",
-            "max_events": 3,
-            "window_days": 60,
-        },
-    ],
-    "attributes": {"table": "attributes", "valid_from": "since", "numbers": ["age"], "categories": ["city"]},
-    "aggregates": [{"name": "spent", "source": "bill", "function": "sum", "column": "amount", "window_days": 30}],
-    "max_reject_share": 1,
-    "model": {
-        "network": {
-            "shared_encoder": True,
-            "backbone": {"layers": 1},
-            "encoder": {"layers": 1, "width": 32, "heads": 2, "feedforward": 32},
-        }
-    },
-}
-COLUMNS: dict[str, dict[str, pa.DataType]] = {
-    "bills": {
-        "bill_id": pa.string(),
-        "user_id": pa.string(),
-        "paid_at": TIME,
-        "merchant": pa.string(),
-        "amount": pa.float64(),
-        "nr": pa.int64(),
-        "odd`name": pa.string(),
-    },
-    "searches": {"user_id": pa.string(), "searched_at": pa.string(), "query": pa.string(), "nr": pa.int64()},
-    "visits": {
-        "member": pa.float64(),
-        "seen_on": pa.date32(),
-        "page": pa.string(),
-        "dwell": pa.string(),
-        "nr": pa.int64(),
-    },
-    "attributes": {
-        "user_id": pa.string(),
-        "since": pa.string(),
-        "age": pa.string(),
-        "city": pa.string(),
-        "nr": pa.int64(),
-    },
-}
-DELTA_TYPES = {
-    pa.string(): "string",
-    pa.float64(): "double",
-    pa.int64(): "long",
-    pa.date32(): "date",
-    TIME: "timestamp",
-}
-GOOD: dict[str, dict[str, Any]] = {
-    "bills": {"paid_at": GOOD_TIME, "merchant": "good", "amount": 5.0},
-    "searches": {"searched_at": "2025-02-19T12:00:00Z", "query": "good"},
-    "visits": {"seen_on": 20138, "page": "good", "dwell": "5"},
-    "attributes": {"since": "2025-02-01", "age": "30", "city": "Ulm"},
-}
-WORST = 2**63 - 1
-"""Microseconds, or days in 32 bits, at the end of what a column holds."""
-NOON = "2025-02-20T12:00:00Z"
-
-BILLS = [
-    case("no user id", {"user_id": None}),
-    case("an empty user id", {"user_id": ""}),
-    case("a user id of blanks", {"user_id": " \t\u3000"}),
-    case("a user id that is not UTF-8", {"user_id": b"u\xff"}),
-    case("a user id with blanks around it", {"user_id": " u 1 "}),
-    case("a user id of 10,000 characters", {"user_id": "u" * 10_000}),
-    case("a user id of emoji", {"user_id": "🚲外卖"}),
-    case("a user id with a NUL in it", {"user_id": "u\0x"}),
-    case("no time", {"paid_at": None}),
-    case("a time before 1970", {"paid_at": -1}),
-    case("a time after 2099", {"paid_at": micros(2100, 1, 1)}),
-    case("the first time that 64 bits hold", {"paid_at": -WORST}),
-    case("the last time that 64 bits hold", {"paid_at": WORST}),
-    case("a time in the last hour of 2099", {"paid_at": micros(2099, 12, 31, 23)}),
-    case("a time at the midnight of the day", {"paid_at": micros(2025, 3, 1)}),
-    case("a time in 1970", {"paid_at": 0}),
-    case("an event id that is not UTF-8", {"bill_id": b"\xff\xfe"}),
-    case("an event without its id", {"bill_id": None}),
-    case("a text that is missing", {"merchant": None}),
-    case("a text of blanks", {"merchant": " \u3000\t"}),
-    case("a text of 100,000 characters", {"merchant": "x" * 100_000}),
-    case("a text with tabs and line ends", {"merchant": "a\tb\r\nc"}),
-    case("a text with control characters", {"merchant": "a\x00b\x07c\x85d"}),
-    case("a text that would colour a terminal", {"merchant": "\x1b[31mred"}),
-    case("a text of emoji and Chinese", {"merchant": "🚲 Café 外卖"}),
-    case("a text with a byte that is not UTF-8", {"merchant": b"caf\xe9"}),
-    case("a text cut inside a character", {"merchant": "外卖".encode()[:5]}),
-    case("a text of half a surrogate pair", {"merchant": b"a\xed\xa0\x80b"}),
-    case("a text of bytes alone", {"merchant": bytes(range(128, 256))}),
-    case("a text {merchant}", {"merchant": "{merchant}"}),
-    case("a text {0.__class__}", {"merchant": "{0.__class__}"}),
-    case("a text %s%n", {"merchant": "%s%n"}),
-    case("a text ${jndi:ldap://host}", {"merchant": "${jndi:ldap://host}"}),
-    case("a text $(rm -rf /)", {"merchant": "$(rm -rf /)"}),
-    case("a text {{7*7}}", {"merchant": "{{7*7}}"}),
-    case("a text '; DROP TABLE bills; --", {"merchant": "'; DROP TABLE bills; --"}),
-    case("a text <USER></bill><pad>", {"merchant": "<USER></bill><pad>"}),
-    case("a text <script>", {"merchant": "<script>alert(1)</script>"}),
-    case("no amount", {"amount": None}),
-    case("an amount that is NaN", {"amount": float("nan")}),
-    case("an infinite amount", {"amount": float("inf")}),
-    case("a negative infinite amount", {"amount": float("-inf")}),
-    case("an amount of 1e308", {"amount": 1e308}),
-    case("an amount of -0.0", {"amount": -0.0}),
-    case("a negative amount", {"amount": -25.5}),
-]
-SEARCHES = [
-    case("a time text with Z", {"searched_at": NOON}),
-    case("a time text without an offset", {"searched_at": "2025-02-20 12:00:00"}),
-    case("a time text of another offset", {"searched_at": "2025-02-20T12:00:00+08:00"}),
-    case("a time text of a named zone", {"searched_at": "2025-02-20 12:00:00 America/New_York"}),
-    case("a time text of a day alone", {"searched_at": "2025-02-20"}),
-    case("a time text with nanoseconds", {"searched_at": "2025-02-20T12:00:00.123456789Z"}),
-    case("a time text with blanks around it", {"searched_at": f"  {NOON} "}),
-    case("an empty time text", {"searched_at": ""}),
-    case("a time text in words", {"searched_at": "yesterday"}),
-    case("a time text without a day", {"searched_at": "12:30"}),
-    case("a time text of the 30th of February", {"searched_at": "2025-02-30"}),
-    case("a time text of the 13th month", {"searched_at": "2025-13-01"}),
-    case("a time text of another order", {"searched_at": "20/02/2025"}),
-    case("a time text of a number", {"searched_at": "1740052800"}),
-    case("a time text with an offset of 25 hours", {"searched_at": "2025-02-20T12:00:00+25:00"}),
-    case("a time text with a tail", {"searched_at": f"{NOON} or so"}),
-    case("a time text of the year 12000", {"searched_at": "+12000-02-20"}),
-    case("a time text of the year 3025", {"searched_at": "3025-02-20"}),
-    case("a time text of the year 0", {"searched_at": "0000-02-20"}),
-    case("a time text that is not UTF-8", {"searched_at": b"2025-02-20\xff"}),
-    case("a time text of 100,000 characters", {"searched_at": NOON + "0" * 100_000}),
-]
-VISITS = [
-    case("a user id of a whole number", {"member": 7_000_001.0}),
-    case("a user id of a negative number", {"member": -3.0}),
-    case("a user id of half a number", {"member": 12.5}),
-    case("a user id that is NaN", {"member": float("nan")}),
-    case("an infinite user id", {"member": float("inf")}),
-    case("a user id beyond 53 bits", {"member": 2.0**53}),
-    case("a user id of 1e300", {"member": 1e300}),
-    case("a day of an event before 1970", {"seen_on": -1}),
-    case("a day of an event after 2099", {"seen_on": (date(2100, 1, 1) - date(1970, 1, 1)).days}),
-    case("the first day that 32 bits hold", {"seen_on": -(2**31)}),
-    case("the last day that 32 bits hold", {"seen_on": 2**31 - 1}),
-    case("a number with a decimal comma", {"dwell": "12,5"}),
-    case("a number in words", {"dwell": "many"}),
-    case("a number with an underscore", {"dwell": "1_000"}),
-    case("a number that is not UTF-8", {"dwell": b"1\xff"}),
-    case("a number that is an empty text", {"dwell": ""}),
-    case("a number text NaN", {"dwell": "NaN"}),
-    case("a number text of 1e400", {"dwell": "1e400"}),
-    case("a number text with blanks around it", {"dwell": " 12.5 "}),
-]
-ATTRIBUTES = [
-    case("attributes of nobody", {"user_id": None}),
-    case("attributes since no time", {"since": None}),
-    case("attributes since a word", {"since": "birth"}),
-    case("attributes since 1969", {"since": "1969-12-31"}),
-    case("attributes with a word for a number", {"age": "old"}),
-    case("attributes with a number that is NaN", {"age": "NaN"}),
-    case("attributes with an infinite number", {"age": "Infinity"}),
-    case("attributes with a category of blanks", {"city": " \u3000 "}),
-    case("attributes with a category of control characters", {"city": "New\x00\tYork"}),
-    case("attributes with a category that is not UTF-8", {"city": b"K\xf6ln"}),
-    case("attributes with a category of 100,000 characters", {"city": "y" * 100_000}),
-]
-CASES = {"bills": BILLS, "searches": SEARCHES, "visits": VISITS, "attributes": ATTRIBUTES}
-SOURCES = {"bills": "bill", "searches": "search", "visits": "visit", "attributes": "attributes"}
 
 
 @dataclass(kw_only=True)
@@ -386,7 +220,7 @@ def test_a_bad_row_of_attributes(wrong: str, changes: dict[str, Any], lived: Liv
 def check(lived: Lived, table: str, wrong: str, changes: dict[str, Any]) -> None:
     happened, told = became(lived, table, wrong, changes)
     if happened == "left out":  # of one reason of many: the counts of all reasons are held against the page below
-        told = ROWS[wrong].said
+        told = EXPECTED[wrong].said
     says(wrong, happened, told)
 
 
@@ -404,10 +238,10 @@ def test_a_bad_row_costs_itself_alone(lived: Lived) -> None:
 
 def test_every_row_is_counted_once(lived: Lived) -> None:
     promised = Counter(
-        (SOURCES[table], ROWS[one.id].happens, ROWS[one.id].said)
+        (SOURCES[table], EXPECTED[one.id].happens, EXPECTED[one.id].said)
         for table, cases in CASES.items()
         for one in cases
-        if ROWS[one.id].happens != "used"
+        if EXPECTED[one.id].happens != "used"
     )
     for (source, happens, reason), count in promised.items():
         key = f"{source}: rejected, {reason}" if happens == "rejected" else f"{source}: {reason}"

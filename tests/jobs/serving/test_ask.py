@@ -138,7 +138,7 @@ def test_a_release_carries_its_decoder_along_and_none_shapes_a_vector(shared, sh
         assert left.is_dir()
 
 
-@row("a changed byte in the decoder")
+@row("a changed byte in the decoder", said="decoder/model.safetensors was changed after the export")
 def test_a_changed_decoder_is_refused(wrong, shared, tmp_path):
     company = copied(shared, tmp_path)
     weights = open_release(company).decoder / "model.safetensors"
@@ -165,19 +165,19 @@ def test_an_unknown_user_is_refused(wrong, shared):
         ask(shared, FOOD, ["user-00001", "nobody"])
 
 
-@row("a user to ask about who has ended")
+@row("a user to ask about who has ended", said="no profile of 'user-00007': name users of user_profiles")
 def test_a_user_who_has_ended_is_refused(wrong, shared):
     with refused(wrong):
         ask(shared, FOOD, ["user-00007"])
 
 
-@row("nobody to ask about")
+@row("nobody to ask about", said="nobody was named: give --user U, once for each, or --all")
 def test_nobody_is_refused(wrong, shared):
     with refused(wrong):
         ask(shared, FOOD, [])
 
 
-@row("an empty question")
+@row("an empty question", said="the instruction is empty: ask something")
 def test_an_empty_question_is_refused(wrong, shared):
     with refused(wrong):
         ask(shared, " ", ["user-00001"])

@@ -26,8 +26,16 @@ def shop(deployment: Callable[..., Deployment], **store: Any) -> Deployment:
     ("wrong", "store"),
     [
         case("an online store that Feast does not have", {"online": {"type": "abacus"}}),
-        case("an online store that is a function", {"online": {"type": "os.system"}}),
-        case("a setting that the online store does not have", {"online": {"type": "sqlite", "colour": "red"}}),
+        case(
+            "an online store that is a function",
+            {"online": {"type": "os.system"}},
+            said="store.online.type = 'os.system': ...; name a store that Feast has, such as sqlite",
+        ),
+        case(
+            "a setting that the online store does not have",
+            {"online": {"type": "sqlite", "colour": "red"}},
+            said="store.online or store.registry does not suit Feast: colour: Extra inputs are not permitted",
+        ),
         case(
             "a password that the environment does not have", {"registry": "postgresql://feast:$NO_SUCH_PASSWORD@db/x"}
         ),
@@ -41,8 +49,19 @@ def test_a_store_that_feast_cannot_open_is_refused(wrong: str, store: dict[str, 
 @pytest.mark.parametrize(
     ("wrong", "store"),
     [
-        case("a registry whose address is none", {"registry": "nonsense"}),
-        case("a registry of an unknown database", {"registry": "abacus://db/feast"}),
+        case(
+            "a registry whose address is none",
+            {"registry": "nonsense"},
+            said=(
+                "the registry or the online store cannot be used: Could not parse SQLAlchemy URL "
+                "from given URL string; see store.registry and store.online"
+            ),
+        ),
+        case(
+            "a registry of an unknown database",
+            {"registry": "abacus://db/feast"},
+            said="the registry or the online store cannot be used: Can't load plugin: sqlalchemy.dialects:abacus",
+        ),
         case("a file for the store's folder", {"folder": "deployment.yaml"}),
     ],
 )
@@ -66,11 +85,26 @@ def look_up(published: Deployment) -> Lookup:
     ("wrong", "users", "scenarios"),
     [
         case("a scenario that was never published", ["u01"], ["foood"]),
-        case("a text for the scenarios of a lookup", ["u01"], "food"),
-        case("a lookup of no scenario", ["u01"], []),
+        case(
+            "a text for the scenarios of a lookup",
+            ["u01"],
+            "food",
+            said="scenarios = 'food': name some in a list, or None for all",
+        ),
+        case("a lookup of no scenario", ["u01"], [], said="scenarios = []: name some in a list, or None for all"),
         case("a text for the users of a lookup", "u01", None),
-        case("a number for a user of a lookup", [1], None),
-        case("nobody for a user of a lookup", [None], None),
+        case(
+            "a number for a user of a lookup",
+            [1],
+            None,
+            said="users = [1]: name them in a list, each as a text such as '12'",
+        ),
+        case(
+            "nobody for a user of a lookup",
+            [None],
+            None,
+            said="users = [None]: name them in a list, each as a text such as '12'",
+        ),
     ],
 )
 def test_a_lookup_asked_wrongly_is_refused(wrong: str, users: Any, scenarios: Any, look_up: Lookup) -> None:
@@ -99,7 +133,14 @@ def broken(file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "name"),
-    [case("an online store that is broken", "online.db"), case("a registry that is broken", "registry.db")],
+    [
+        case(
+            "an online store that is broken",
+            "online.db",
+            said="the registry or the online store cannot be used: file is not a database",
+        ),
+        case("a registry that is broken", "registry.db"),
+    ],
 )
 def test_a_broken_store_is_refused_and_published_again(
     wrong: str, name: str, published: Deployment, spark: Any, tmp_path: Path

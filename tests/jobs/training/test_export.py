@@ -68,9 +68,17 @@ def job(deployment: Deployment, name: str) -> dict:
     ("wrong", "damage"),
     [
         case("a pointer to a checkpoint that is gone", lambda folder: (folder.parent / "CURRENT").write_text("gone")),
-        case("a pointer to a checkpoint that is empty", lambda folder: (folder.parent / "CURRENT").write_text("\n")),
+        case(
+            "a pointer to a checkpoint that is empty",
+            lambda folder: (folder.parent / "CURRENT").write_text("\n"),
+            said="CURRENT holds '', and there is no such folder",
+        ),
         case("a checkpoint that was not trained by a job", lambda folder: (folder / INPUTS).unlink()),
-        case("a checkpoint whose inputs are no JSON", lambda folder: (folder / INPUTS).write_text("{")),
+        case(
+            "a checkpoint whose inputs are no JSON",
+            lambda folder: (folder / INPUTS).write_text("{"),
+            said="inputs.json cannot be read (...); run `instructue train` again",
+        ),
     ],
 )
 def test_a_checkpoint_that_cannot_be_taken_up_is_refused(wrong, damage, trained, tmp_path):

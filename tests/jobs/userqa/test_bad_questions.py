@@ -26,72 +26,117 @@ GOOD: dict[str, Any] = {
 THEME = {"words": "hot tea", "where": "merchant = 'tea'"}
 
 CHANGES = [
-    case("a question without a name", {"name": GONE}),
-    case("a question's name with a capital", {"name": "Bills"}),
-    case("a question of a reserved name", {"name": "split"}),
+    case("a question without a name", {"name": GONE}, said="(no name).name: add this key"),
+    case(
+        "a question's name with a capital",
+        {"name": "Bills"},
+        said="Bills.name: use lower-case letters, digits and _, starting with a letter",
+    ),
+    case("a question of a reserved name", {"name": "split"}, said="split: a reserved name; rename the question"),
     case("a misspelt key of a question", {"wher": "amount > 1"}),
-    case("an unknown axis", {"axis": "past"}),
-    case("an unknown measure", {"measure": "median"}),
     case("a sum without a value", {"measure": "sum"}),
-    case("a count of a value", {"value": "amount"}),
-    case("a share of everything", {"measure": "share"}),
+    case("a count of a value", {"value": "amount"}, said="bills: measure count takes no `value`"),
+    case("a share of everything", {"measure": "share"}, said="bills: measure share needs a `where`"),
     case("a recency that looks ahead", {"measure": "recency", "axis": "future"}),
-    case("days until what was", {"measure": "days_until"}),
-    case("a tabular question with days", {"source": "tabular", "measure": "value", "value": "age"}),
+    case(
+        "days until what was",
+        {"measure": "days_until"},
+        said="recency looks back and days_until ahead; change the axis or the measure",
+    ),
+    case(
+        "a tabular question with days",
+        {"source": "tabular", "measure": "value", "value": "age"},
+        said="a tabular question has no where, no days and no future",
+    ),
     case("a question without days", {"days": GONE}),
-    case("a question over no day", {"days": 0}),
-    case("yes for days", {"days": True}),
-    case("an empty list of instructions", {"instruction": []}),
-    case("a question of blanks", {"instruction": "  "}),
-    case("six commonest values", {"measure": "top", "value": "merchant", "top": 6, "answer": {"text": "{top}."}}),
-    case("a number for the last day to ask at", {"last_as_of": 20250101}),
-    case("a question without an answer", {"answer": GONE}),
+    case("a question without an answer", {"answer": GONE}, said="bills.answer: add this key"),
     case("an answer with numbers and no words for them", {"answer": {"text": "Some."}}),
     case("bands that shrink", {"answer": {"text": "{times}", "bands": [4, 2]}}),
-    case("a band that is not a number", {"answer": {"text": "{times}", "bands": [float("nan")]}}),
-    case("an answer with bands and levels", {"answer": {"text": "{times}", "bands": [2], "levels": 3}}),
-    case("nine levels", {"answer": {"text": "{level}", "levels": 9}}),
+    case(
+        "an answer with bands and levels",
+        {"answer": {"text": "{times}", "bands": [2], "levels": 3}},
+        said="bills.answer: give one of bands, levels and yes_from",
+    ),
     case("a yes without a no", {"answer": {"text": "Yes.", "yes_from": 1}}),
-    case("an answer {what}", {"answer": {"text": "{what}", "bands": [2]}}),
-    case("an answer {times.__class__}", {"answer": {"text": "{times.__class__}", "bands": [2]}}),
-    case("an answer {times!r}", {"answer": {"text": "{times!r}", "bands": [2]}}),
-    case("an answer {times:>10}", {"answer": {"text": "{times:>10}", "bands": [2]}}),
-    case("an answer {times", {"answer": {"text": "{times", "bands": [2]}}),
-    case("a none {times}", {"answer": {"text": "{times}", "bands": [2], "none": "Paid {times}."}}),
-    case("each that is a text", {"each": "tea"}),
+    case(
+        "an answer {what}",
+        {"answer": {"text": "{what}", "bands": [2]}},
+        said="text has unknown fields ['what']; use band, days, level, times, top",
+    ),
+    case(
+        "a none {times}",
+        {"answer": {"text": "{times}", "bands": [2], "none": "Paid {times}."}},
+        said="none has a field, and where there is nothing it cannot be filled; write plain text",
+    ),
+    case("each that is a text", {"each": "tea"}, said="bills.each = 'tea': write a list of themes"),
     case("each of no theme", {"each": ["moon"]}),
 ]
 REST = [
     case("an unknown block of questions", {"question": []}),
-    case("themes that are a list", {"themes": [THEME]}),
-    case("a theme without words", {"themes": {"tea": {"where": "true"}}}),
-    case("interests that are a list", {"interests": ["tea"]}),
-    case("an interest without a pattern", {"interests": {"tea": " "}}),
-    case("a general that is no list of lists", {"general": ["bills"]}),
+    case(
+        "themes that are a list",
+        {"themes": [THEME]},
+        said="themes: write a name for each, with its words and its where",
+    ),
+    case("a theme without words", {"themes": {"tea": {"where": "true"}}}, said="themes.tea.words: add this key"),
+    case(
+        "interests that are a list",
+        {"interests": ["tea"]},
+        said="interests: write a name and a pattern for each, such as `games: gems|skin`",
+    ),
+    case(
+        "an interest without a pattern",
+        {"interests": {"tea": " "}},
+        said="interests.tea = ' ': name and pattern must be texts; put them between quotes",
+    ),
+    case(
+        "a general that is no list of lists",
+        {"general": ["bills"]},
+        said="general: write a list of lists of question names",
+    ),
     case("a description of no question", {"general": [["nobody"]]}),
 ]
 FILES = [
     case("a questions file that is empty", b""),
-    case("a questions file without questions", b"general: []\n"),
-    case("a questions file that is not YAML", b"questions: {\n"),
-    case("a questions file that is not UTF-8", b"questions: []\ngeneral: \xff\n"),
-    case("a question's key that is written twice", b"questions:\n  - {name: a, days: 1, days: 2}\n"),
+    case("a questions file without questions", b"general: []\n", said="must hold a list `questions`"),
+    case("a questions file that is not YAML", b"questions: {\n", said="is not YAML: while parsing a flow node"),
+    case(
+        "a questions file that is not UTF-8",
+        b"questions: []\ngeneral: \xff\n",
+        said="is not UTF-8: line 2 has the byte 0xff; save it as UTF-8",
+    ),
+    case(
+        "a question's key that is written twice",
+        b"questions:\n  - {name: a, days: 1, days: 2}\n",
+        said="the key 'days' is written twice; remove one",
+    ),
 ]
 UNFIT = [
     case("a where of no column", {"where": "colour = 'red'"}),
     case("a where that is no condition", {"where": "amount + 1"}),
-    case("a where that does not parse", {"where": "merchant = 'tea"}),
-    case("a where that counts", {"where": "count(*) > 1"}),
+    case(
+        "a where that does not parse",
+        {"where": "merchant = 'tea"},
+        said="bills.where = merchant = 'tea: ... columns are user_id",
+    ),
+    case("a where that counts", {"where": "count(*) > 1"}, said="bills.where = count(*) > 1: ... columns are user_id"),
     case("a where by chance", {"where": "rand() < 0.5"}),
-    case("a where that calls Java", {"where": "java_method('java.lang.System', 'lineSeparator') = 'x'"}),
+    case(
+        "a where that calls Java",
+        {"where": "java_method('java.lang.System', 'lineSeparator') = 'x'"},
+        said="calls what may answer otherwise the next time (rand, uuid, java_method, ...)",
+    ),
     case("a sum of texts", {"measure": "sum", "value": "merchant"}),
     case("a question about no source", {"source": "shop"}),
     case(
-        "a question about no tabular column", {"source": "tabular", "measure": "value", "value": "income", "days": GONE}
+        "a question about no tabular column",
+        {"source": "tabular", "measure": "value", "value": "income", "days": GONE},
+        said="bills.value = income: no tabular column; use one of age, city",
     ),
     case(
         "a tabular number without bands",
         {"source": "tabular", "measure": "value", "value": "age", "days": GONE, "answer": {"text": "Is {top}."}},
+        said="bills.answer: age is a number; add bands, levels or yes_from",
     ),
 ]
 
@@ -125,7 +170,11 @@ def test_a_wrong_block_beside_the_questions_is_refused(wrong: str, rest: dict[st
 
 
 @pytest.mark.parametrize(
-    ("wrong", "asked"), [case("two questions of one name", [GOOD, GOOD]), case("a question that is a text", ["bills"])]
+    ("wrong", "asked"),
+    [
+        case("two questions of one name", [GOOD, GOOD]),
+        case("a question that is a text", ["bills"], said="'bills': Input should be a valid dictionary"),
+    ],
 )
 def test_a_wrong_list_of_questions_is_refused(wrong: str, asked: list[Any], tmp_path: Path) -> None:
     with refused(wrong) as caught:
@@ -168,7 +217,7 @@ def test_a_question_that_does_not_fit_the_tables_is_refused(
     says(wrong, "refused", found[0])
 
 
-@row("an interest that is no pattern")
+@row("an interest that is no pattern", said="interests.tea = hot (tea: no regular expression (Unclosed group")
 def test_an_interest_that_is_no_pattern_is_refused(
     wrong: str, spark: Any, shop: Any, opened: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -68,40 +68,79 @@ def manifest(changed: Callable[[dict[str, Any]], object]) -> Change:
 
 DAMAGE = [
     case("a changed byte in the user graph", flipped("user.onnx")),
-    case("a changed byte in an event graph", flipped("event_bill.onnx")),
-    case("a changed byte in the instruction vectors", flipped("instructions.safetensors")),
-    case("a changed byte in the network", flipped("network.json")),
-    case("a changed byte in a tokenizer", flipped("event_tokenizer.json")),
-    case("a changed byte in the deployment file", flipped("deployment.yaml")),
-    case("a changed byte in the metrics", flipped("metrics.json")),
-    case("a changed byte in the card", flipped("MODEL_CARD.md")),
+    case(
+        "a changed byte in an event graph",
+        flipped("event_bill.onnx"),
+        said="event_bill.onnx was changed after the export",
+    ),
+    case(
+        "a changed byte in the instruction vectors",
+        flipped("instructions.safetensors"),
+        said="instructions.safetensors was changed after the export",
+    ),
+    case("a changed byte in the network", flipped("network.json"), said="network.json was changed after the export"),
+    case(
+        "a changed byte in a tokenizer",
+        flipped("event_tokenizer.json"),
+        said="event_tokenizer.json was changed after the export",
+    ),
+    case(
+        "a changed byte in the deployment file",
+        flipped("deployment.yaml"),
+        said="deployment.yaml was changed after the export",
+    ),
+    case("a changed byte in the metrics", flipped("metrics.json"), said="metrics.json was changed after the export"),
+    case("a changed byte in the card", flipped("MODEL_CARD.md"), said="MODEL_CARD.md was changed after the export"),
     case(
         "a changed word in the manifest",
         lambda folder: (folder / MANIFEST).write_text(
             (folder / MANIFEST).read_text().replace('"precision": "fp32"', '"precision": "fp16"')
         ),
+        said="manifest.json was changed after the export",
     ),
-    case("a graph that was copied by half", halved("user.onnx")),
-    case("an empty graph", written("event_bill.onnx", b"")),
+    case("a graph that was copied by half", halved("user.onnx"), said="user.onnx was changed after the export"),
+    case("an empty graph", written("event_bill.onnx", b""), said="event_bill.onnx was changed after the export"),
     case("a graph that is lost", lost("user.onnx")),
-    case("a tokenizer that is lost", lost("language_tokenizer.json")),
-    case("instruction vectors that are lost", lost("instructions.safetensors")),
+    case("a tokenizer that is lost", lost("language_tokenizer.json"), said="lacks language_tokenizer.json"),
+    case("instruction vectors that are lost", lost("instructions.safetensors"), said="lacks instructions.safetensors"),
     case("a manifest that is lost", lost(MANIFEST)),
-    case("an empty manifest", written(MANIFEST, b"")),
-    case("a manifest of nothing", written(MANIFEST, b"{}")),
-    case("a manifest that is a list", written(MANIFEST, b"[]")),
-    case("a manifest that is not UTF-8", written(MANIFEST, b'{"format": "\xff"}')),
-    case("a manifest that was copied by half", halved(MANIFEST)),
+    case(
+        "an empty manifest",
+        written(MANIFEST, b""),
+        said="manifest.json is not JSON (Expecting value: line 1 column 1 (char 0)); copy the whole folder again",
+    ),
+    case(
+        "a manifest of nothing",
+        written(MANIFEST, b"{}"),
+        said="manifest.json is not of format 1; copy the whole folder again",
+    ),
+    case("a manifest that is a list", written(MANIFEST, b"[]"), said="manifest.json is not of format 1"),
+    case(
+        "a manifest that is not UTF-8",
+        written(MANIFEST, b'{"format": "\xff"}'),
+        said="manifest.json is not JSON ('utf-8' codec can't decode byte 0xff",
+    ),
+    case("a manifest that was copied by half", halved(MANIFEST), said="manifest.json is not JSON"),
     case("a manifest of another format", manifest(lambda content: content.update(format=2))),
-    case("a manifest that lists no user graph", manifest(lambda content: content["files"].pop("user.onnx"))),
+    case(
+        "a manifest that lists no user graph",
+        manifest(lambda content: content["files"].pop("user.onnx")),
+        said="manifest.json lists no user.onnx",
+    ),
     case(
         "a manifest that lists no event graph",
         manifest(lambda content: [content["files"].pop(name) for name in ("event_bill.onnx", "event_search.onnx")]),
+        said="manifest.json lists no event graph",
     ),
-    case("a manifest without instructions", manifest(lambda content: content.pop("instructions"))),
+    case(
+        "a manifest without instructions",
+        manifest(lambda content: content.pop("instructions")),
+        said="manifest.json lacks what format 1 holds ('instructions')",
+    ),
     case(
         "a manifest whose instructions have no hash",
         manifest(lambda content: content["instructions"]["food"].pop("hash")),
+        said="manifest.json lacks what format 1 holds (... 'hash')",
     ),
 ]
 
@@ -114,7 +153,7 @@ def test_a_damaged_release_is_refused(wrong: str, damage: Change, tmp_path: Path
         release.read(made.path)
 
 
-@row("a file that the manifest does not list")
+@row("a file that the manifest does not list", happens="used", said="nothing")
 def test_what_the_manifest_does_not_list_is_not_read(wrong: str, tmp_path: Path) -> None:
     made = build(tmp_path)
     (made.path / "event_evil.onnx").write_bytes(b"not in the manifest")
@@ -123,7 +162,15 @@ def test_what_the_manifest_does_not_list_is_not_read(wrong: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "path"), [case("a release that is not there", "nowhere"), case("a file for a release", "file")]
+    ("wrong", "path"),
+    [
+        case(
+            "a release that is not there",
+            "nowhere",
+            said="nowhere is no release: it has no manifest.json; run `instructue export`",
+        ),
+        case("a file for a release", "file", said="file is no release: it has no manifest.json"),
+    ],
 )
 def test_what_is_no_release_is_refused(wrong: str, path: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
@@ -138,16 +185,49 @@ BILL, SEARCH = VECTOR_SPEC["sources"]
     ("wrong", "changes", "texts"),
     [
         case("a release of another template", {"sources": [BILL | {"template": "{item}"}, SEARCH]}, INSTRUCTIONS),
-        case("a release of another number of events", {"sources": [BILL | {"max_events": 9}, SEARCH]}, INSTRUCTIONS),
-        case("a release of another window", {"sources": [BILL | {"window_days": 91}, SEARCH]}, INSTRUCTIONS),
-        case("a release of other sources", {"sources": [BILL | {"name": "app"}, SEARCH]}, INSTRUCTIONS),
-        case("a release of one source more", {"sources": [BILL]}, INSTRUCTIONS),
-        case("a release of another order of sources", {"sources": [SEARCH, BILL]}, INSTRUCTIONS),
-        case("a release of other tabular columns", {"numbers": ()}, INSTRUCTIONS),
         case(
-            "a release of other aggregates", {"aggregates": [{"name": "bills_7d", "function": "count"}]}, INSTRUCTIONS
+            "a release of another number of events",
+            {"sources": [BILL | {"max_events": 9}, SEARCH]},
+            INSTRUCTIONS,
+            said="sources.bill.max_events: 9 in the deployment, 8 in the release",
         ),
-        case("a release of another precision", {"precision": "fp16"}, INSTRUCTIONS),
+        case(
+            "a release of another window",
+            {"sources": [BILL | {"window_days": 91}, SEARCH]},
+            INSTRUCTIONS,
+            said="sources.bill.window_days: 91 in the deployment, 90 in the release",
+        ),
+        case("a release of other sources", {"sources": [BILL | {"name": "app"}, SEARCH]}, INSTRUCTIONS),
+        case(
+            "a release of one source more",
+            {"sources": [BILL]},
+            INSTRUCTIONS,
+            said="sources: ['bill'] in the deployment, ['bill', 'search'] in the release",
+        ),
+        case(
+            "a release of another order of sources",
+            {"sources": [SEARCH, BILL]},
+            INSTRUCTIONS,
+            said="sources: ['search', 'bill'] in the deployment, ['bill', 'search'] in the release",
+        ),
+        case(
+            "a release of other tabular columns",
+            {"numbers": ()},
+            INSTRUCTIONS,
+            said="numbers: [] in the deployment, ['age'] in the release",
+        ),
+        case(
+            "a release of other aggregates",
+            {"aggregates": [{"name": "bills_7d", "function": "count"}]},
+            INSTRUCTIONS,
+            said="aggregates: ['bills_7d'] in the deployment, [] in the release",
+        ),
+        case(
+            "a release of another precision",
+            {"precision": "fp16"},
+            INSTRUCTIONS,
+            said="precision: 'fp16' in the deployment, 'fp32' in the release",
+        ),
         case("a release without a scenario", {}, INSTRUCTIONS | {"film": "Films."}),
         case("a release of another instruction", {}, INSTRUCTIONS | {"food": "Predict drinks."}),
     ],
@@ -161,7 +241,10 @@ def test_a_release_that_would_make_other_vectors_is_refused(
 
 @pytest.mark.parametrize(
     ("wrong", "file"),
-    [case("a draft without its user graph", "user.onnx"), case("a draft without an event graph", "event_*.onnx")],
+    [
+        case("a draft without its user graph", "user.onnx", said="lacks user.onnx; a release needs it"),
+        case("a draft without an event graph", "event_*.onnx", said="lacks event graph; a release needs it"),
+    ],
 )
 def test_a_draft_that_is_not_whole_is_refused(wrong: str, file: str, tmp_path: Path) -> None:
     with new_draft(tmp_path) as folder:
@@ -190,16 +273,44 @@ def of_other_sources(folder: Path) -> None:
 
 
 MADE_OTHERWISE = [
-    case("a graph of another opset", of_opset(99)),
-    case("a graph that is no ONNX", written("user.onnx", b"<html>404</html>")),
-    case("a graph of other sources than the network", of_other_sources),
-    case("a network of another version", written("network.json", b'{"sources": []}')),
+    case(
+        "a graph of another opset",
+        of_opset(99),
+        said=(
+            "cannot open ...user.onnx (... failed: ONNX Runtime only *guarantees* support "
+            "for ... Opset 99 is under development ...); install the version that the "
+            "release was made with, or export again"
+        ),
+    ),
+    case("a graph that is no ONNX", written("user.onnx", b"<html>404</html>"), said="cannot open ...user.onnx"),
+    case(
+        "a graph of other sources than the network",
+        of_other_sources,
+        said="user.onnx does not read search, which network.json names: they are of two networks; export again",
+    ),
+    case(
+        "a network of another version",
+        written("network.json", b'{"sources": []}'),
+        said="network.json: this is no network configuration of this version ('tabular'): train or export it again",
+    ),
     case(
         "a tokenizer of another kind",
         lambda folder: shutil.copy(folder / "language_tokenizer.json", folder / "event_tokenizer.json"),
+        said=(
+            "event_tokenizer.json is no event tokenizer, which begins with a token such as "
+            "<cls> and has no <USER>: train or export again"
+        ),
     ),
-    case("a tokenizer that is none", written("event_tokenizer.json", b"{}")),
-    case("instruction vectors that are a pickle", written(release.INSTRUCTIONS, b"\x80\x04.")),
+    case(
+        "a tokenizer that is none",
+        written("event_tokenizer.json", b"{}"),
+        said="cannot read the tokenizer ...event_tokenizer.json",
+    ),
+    case(
+        "instruction vectors that are a pickle",
+        written(release.INSTRUCTIONS, b"\x80\x04."),
+        said="instructions.safetensors cannot be read",
+    ),
 ]
 
 
@@ -225,17 +336,38 @@ def test_a_provider_that_this_build_lacks_is_refused(wrong: str, plain: Any) -> 
     ("wrong", "damage"),
     [
         case("a checkpoint without its weights", lost("model.safetensors")),
-        case("a checkpoint whose weights were copied by half", halved("model.safetensors")),
-        case("a checkpoint without its config", lost("config.json")),
-        case("a checkpoint whose config is no JSON", written("config.json", b"{")),
-        case("a checkpoint whose config is not UTF-8", written("config.json", b"\xff")),
+        case(
+            "a checkpoint whose weights were copied by half",
+            halved("model.safetensors"),
+            said="is no whole checkpoint (...): train into it again",
+        ),
+        case(
+            "a checkpoint without its config",
+            lost("config.json"),
+            said="is no whole checkpoint (...config.json...): train into it again",
+        ),
+        case(
+            "a checkpoint whose config is no JSON",
+            written("config.json", b"{"),
+            said="is no whole checkpoint (this is no network configuration of this version",
+        ),
+        case(
+            "a checkpoint whose config is not UTF-8",
+            written("config.json", b"\xff"),
+            said="is no whole checkpoint ('utf-8' codec can't decode byte 0xff",
+        ),
         case(
             "a checkpoint whose config is another network's",
             lambda folder: (folder / "config.json").write_text(
                 (folder / "config.json").read_text().replace('"feedforward": 128', '"feedforward": 64')
             ),
+            said="is no whole checkpoint (...size mismatch",
         ),
-        case("a checkpoint without a tokenizer", lost("event_tokenizer.json")),
+        case(
+            "a checkpoint without a tokenizer",
+            lost("event_tokenizer.json"),
+            said="cannot read the tokenizer ...event_tokenizer.json",
+        ),
     ],
 )
 def test_a_damaged_checkpoint_is_refused(wrong: str, damage: Change, plain: Any, tmp_path: Path) -> None:
@@ -246,7 +378,7 @@ def test_a_damaged_checkpoint_is_refused(wrong: str, damage: Change, plain: Any,
         load_checkpoint(folder)
 
 
-@row("a checkpoint whose metrics are no JSON")
+@row("a checkpoint whose metrics are no JSON", said="metrics.json cannot be read (...): remove ... and train again")
 def test_metrics_that_cannot_be_read_are_refused(wrong: str, tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("{")
     with refused(wrong):
