@@ -1,1 +1,1 @@
-"""Real data sets: a loader for each."""
+"""Public data sets: a loader for each, and the run of all jobs on it."""

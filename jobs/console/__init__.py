@@ -1,1 +1,1 @@
-"""What a person sees: progress, tables and log files."""
+"""The output for a person: logging, progress, tables and results."""

@@ -1,4 +1,4 @@
-"""Where a log goes: ./logs, or the temporary folder where this one may not be written."""
+"""Log files: in ./logs, or in the temporary folder where ./logs is not writable."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from model.errors import InstructUEError
 
 
 class LogError(InstructUEError):
-    """No log file can be written."""
+    """No log file can be created."""
 
 
 def new_log(name: str) -> Path:
-    """Make an empty log file of this process, `name` and the time in its own name.
+    """Create an empty log file, named after `name`, the time and this process, and return its path.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How far Spark is: the tasks of its jobs that are done, of those known so far."""
+"""Progress of Spark: finished tasks of its jobs, out of those known so far."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from pyspark.sql import SparkSession
 
 from model.progress import Progress
 
-EVERY = 0.5
-"""Seconds between two looks."""
+INTERVAL = 0.5
+"""Seconds between two reports."""
 
 
 @contextmanager
 def watch_spark(spark: SparkSession, progress: Progress) -> Iterator[None]:
-    """Tell, while the block runs, how many tasks of the Spark jobs that it has started are done, and of how many.
+    """Report, while the block runs, how many tasks of the Spark jobs that it started are finished, out of how many.
 
-    Spark plans a job when it comes to it, so the number of tasks grows until the last job has begun.
+    Spark plans a job when it starts it, so the total grows until the last job has started.
     """
     tasks, over = _Tasks(spark.sparkContext.statusTracker()), Event()
 
-    def look() -> None:
+    def watch() -> None:
         try:
-            ended = False
-            while not ended:
-                ended = over.wait(EVERY)
+            last = False
+            while not last:
+                last = over.wait(INTERVAL)
                 progress(*tasks.count())
         except (Py4JError, OSError):
-            return  # The JVM has gone: what runs in the block fails with it and says more.
+            return  # The JVM has died: the block fails too, and its error says more.
 
-    thread = Thread(target=look, name="stages", daemon=True)
+    thread = Thread(target=watch, name="spark-progress", daemon=True)
     thread.start()
     try:
         yield
@@ -43,24 +43,25 @@ def watch_spark(spark: SparkSession, progress: Progress) -> Iterator[None]:
 
 
 class _Tasks:
-    """Counts of tasks over the jobs that began after this was made."""
+    """Count the tasks of the jobs that start after this object is made."""
 
     def __init__(self, tracker: Any) -> None:
         self._tracker = tracker
-        self._before = {*tracker.getJobIdsForGroup()}
-        self._ended: dict[int, int] = {}
+        self._earlier = {*tracker.getJobIdsForGroup()}
+        self._finished: dict[int, int] = {}
+        """Job to the number of its tasks."""
 
     def count(self) -> tuple[int, int]:
-        """Tasks done, and tasks known."""
+        """Return the number of finished tasks, and of known tasks."""
         done = total = 0
-        for job in {*self._tracker.getJobIdsForGroup()} - self._before - self._ended.keys():
-            found = self._tracker.getJobInfo(job)
-            stages = [self._tracker.getStageInfo(stage) for stage in found.stageIds] if found else []
+        for job in {*self._tracker.getJobIdsForGroup()} - self._earlier - self._finished.keys():
+            info = self._tracker.getJobInfo(job)
+            stages = [self._tracker.getStageInfo(stage) for stage in info.stageIds] if info else []
             completed = sum(stage.numCompletedTasks for stage in stages if stage)
-            if found is None or found.status != "RUNNING":
-                self._ended[job] = completed  # Tasks of a stage that it skipped will never run.
+            if info is None or info.status != "RUNNING":
+                self._finished[job] = completed  # Tasks of a skipped stage never run.
             else:
                 done += completed
                 total += sum(stage.numTasks for stage in stages if stage)
-        ended = sum(self._ended.values())
-        return done + ended, total + ended
+        finished = sum(self._finished.values())
+        return done + finished, total + finished

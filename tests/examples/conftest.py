@@ -11,7 +11,7 @@ import pytest
 import yaml
 from deltalake import DeltaTable
 
-from examples.run import CONF, DATA
+from examples.runner import CONF, DATA
 from jobs.config.deployment import Deployment
 
 

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from examples import completejourney
-from examples.run import CONF, DataError
+from examples.runner import CONF
+from examples.tables import DataError
 from jobs.config.deployment import Deployment
 from jobs.userqa.questions import Questions
 
@@ -77,7 +78,7 @@ def test_goods_of_a_kind_are_marked(tables):
     assert bought.loc[bought.category == "cat food", "pets"].eq(1).all()
     assert bought.loc[bought.category == "carpet care", "pets"].eq(0).all()
     assert bought.loc[bought.department == "produce", "produce"].eq(1).all()
-    assert (bought[[*completejourney.GOODS]].mean() < 0.35).all()
+    assert (bought[[*completejourney.CATEGORY_PATTERNS]].mean() < 0.35).all()
 
 
 def test_a_missing_file_is_named(elsewhere, tmp_path):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from examples import online_retail
-from examples.run import DataError
+from examples.tables import DataError
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_goods_of_a_kind_are_marked(tables):
     goods = tables["goods"]
     assert goods.loc[goods.article == "jumbo bag red retrospot", "bags"].eq(1).all()
     assert goods.loc[goods.article == "cabbage patch doll", "bags"].eq(0).all()
-    assert (goods[[*online_retail.KINDS]].mean() < 0.5).all()
+    assert (goods[[*online_retail.ARTICLE_PATTERNS]].mean() < 0.5).all()
 
 
 def test_the_label_counted_customer_by_customer(tables, lines):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from examples import uci_credit
-from examples.run import DataError
+from examples.tables import DataError
 
 
 @pytest.fixture(scope="module")

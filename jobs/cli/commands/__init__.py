@@ -1,1 +1,1 @@
-"""The commands of `instructue`, a file for each of its panels (`jobs.cli.main`)."""
+"""The commands of `instructue`, by the panels of its help page (`jobs.cli.main`)."""

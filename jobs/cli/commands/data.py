@@ -34,7 +34,9 @@ def generate(
     seed: Annotated[int, typer.Option(help="The random seed; another one makes another company.")] = 0,
     changed_share: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="The share of users, from 0 to 1, whose profile changes from day to day."),
+        typer.Option(
+            min=0, max=1, help="The share of users, from 0 to 1, whose profile changes from the first day to the next."
+        ),
     ] = 0.05,
     json: Json = False,
 ) -> None:

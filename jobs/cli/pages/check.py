@@ -1,4 +1,4 @@
-"""What a check found, as tables for a person."""
+"""The page of `check`."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from rich.text import Text
 
 from jobs.console.progress import elapsed
 from jobs.console.tables import table
+from jobs.console.text import count
 
 if TYPE_CHECKING:
     from jobs.operations.check import CheckResult, ProfileSample
     from jobs.operations.cost_estimate import Distribution
 
-LAST = 4
-"""Events of a source that are shown of the sample profile."""
+LATEST_EVENTS = 4
+"""The number of events that the sample profile shows of each source."""
 
 
-def check_page(found: CheckResult) -> RenderableType:
-    """Every table of a check, and what needs a person's eye last."""
-    parts = [_tables(found), _rows(found)]
-    if any(source.rejected for source in found.sources.values()):
-        parts.append(_rejected(found))
-    parts += [_texts(found), _tokens(found), _costs(found)]
-    if found.profile:
-        parts += _profile(found.profile)
-    return Group(*parts, *(Text(line) for line in _notes(found)))
+def check_page(result: CheckResult) -> RenderableType:
+    """Return the tables of a check, and below them the notes that need attention."""
+    parts = [_tables(result), _rows(result)]
+    if any(source.rejected for source in result.sources.values()):
+        parts.append(_rejected(result))
+    parts += [_texts(result), _tokens(result), _costs(result)]
+    if result.profile:
+        parts += _profile(result.profile)
+    return Group(*parts, *(Text(line) for line in _notes(result)))
 
 
-def _tables(found: CheckResult) -> RenderableType:
+def _tables(result: CheckResult) -> RenderableType:
     rows = [
         (
             name,
@@ -42,15 +43,15 @@ def _tables(found: CheckResult) -> RenderableType:
             _time(source.first),
             _time(source.last),
         )
-        for name, source in found.sources.items()
+        for name, source in result.sources.items()
     ]
     columns = ("source", "table", "version", "rows", "users", "first", "last, UTC")
-    return table(f"Tables, checked as of {found.as_of} in {elapsed(found.seconds)}", columns, rows)
+    return table(f"Tables, checked as of {result.as_of} in {elapsed(result.seconds)}", columns, rows)
 
 
-def _rows(found: CheckResult) -> RenderableType:
+def _rows(result: CheckResult) -> RenderableType:
     rows = []
-    for name, source in found.sources.items():
+    for name, source in result.sources.items():
         account = source.account
         # Events are repeated, attributes superseded: never both.
         rows.append(
@@ -77,20 +78,20 @@ def _rows(found: CheckResult) -> RenderableType:
         "rejected",
         "later than now",
     )
-    return table("Where the rows go: the columns from used to rejected add up to the rows in", columns, rows)
+    return table("Account of the rows: the columns from used to rejected add up to the rows in", columns, rows)
 
 
-def _rejected(found: CheckResult) -> RenderableType:
+def _rejected(result: CheckResult) -> RenderableType:
     rows: list[tuple[Any, ...]] = []
-    for name, source in found.sources.items():
+    for name, source in result.sources.items():
         for reason, rejected in source.rejected.items():
             rows.append((name, reason, rejected.rows, rejected.samples[0]))
             rows += [("", "", None, sample) for sample in rejected.samples[1:]]
-    return table("Rejected rows, and some of them", ("source", "reason", "rows", "row"), rows)
+    return table("Rejected rows and samples of them", ("source", "reason", "rows", "row"), rows)
 
 
-def _texts(found: CheckResult) -> RenderableType:
-    unit = found.costs.tokens.unit
+def _texts(result: CheckResult) -> RenderableType:
+    unit = result.costs.tokens.unit
     rows = [
         (
             name,
@@ -103,7 +104,7 @@ def _texts(found: CheckResult) -> RenderableType:
             texts.max_tokens,
             texts.cut,
         )
-        for name, texts in found.costs.texts.items()
+        for name, texts in result.costs.texts.items()
     ]
     columns = (
         "source",
@@ -116,35 +117,35 @@ def _texts(found: CheckResult) -> RenderableType:
         "max_tokens",
         "cut by it" if unit == "tokens" else "cut by it, at least",
     )
-    return table("Event texts: each distinct one is encoded once", columns, rows)
+    return table("Event texts: each distinct text is encoded once", columns, rows)
 
 
-def _tokens(found: CheckResult) -> RenderableType:
-    tokens = found.costs.tokens
-    asked = sum(tokens.instructions.values())
+def _tokens(result: CheckResult) -> RenderableType:
+    tokens = result.costs.tokens
+    instruction_tokens = sum(tokens.instructions.values())
     rows = [
         ("profile: boundaries, events, pooled and tabular", *_spread(tokens.profile)),
-        (f"{len(tokens.instructions)} instructions, each with <USER>", *[asked] * 5),
-        ("read in one forward", *_spread(tokens.whole)),
+        (f"{len(tokens.instructions)} instructions, each with <USER>", *[instruction_tokens] * 5),
+        ("read in one forward pass", *_spread(tokens.whole)),
     ]
-    columns = ("tokens of a user", "mean", "median", "95 % have at most", "most", "most possible")
-    return table("What the language model reads", columns, rows)
+    columns = ("tokens of a user", "mean", "median", "95th percentile", "maximum", "possible maximum")
+    return table("Tokens that the language model reads", columns, rows)
 
 
 def _spread(spread: Distribution) -> tuple[float | int | None, ...]:
     return spread.mean, spread.median, spread.high, spread.most, spread.possible
 
 
-def _costs(found: CheckResult) -> RenderableType:
-    costs, unit = found.costs, found.costs.tokens.unit
+def _costs(result: CheckResult) -> RenderableType:
+    costs, unit = result.costs, result.costs.tokens.unit
     sides = (costs.everyone, costs.day)
     rows: list[tuple[Any, ...]] = [
         ("users embedded", *(side.users for side in sides)),
         ("of them new", None, costs.new),
-        ("users who end", None, costs.ended),
+        ("users removed", None, costs.ended),
         ("vectors", *(side.vectors for side in sides)),
         ("distinct texts encoded", *(side.texts for side in sides)),
-        ("of them in no profile the day before", None, costs.new_texts),
+        ("of them new since the day before", None, costs.new_texts),
         (f"{unit} of these texts", *(side.encoder for side in sides)),
         ("tokens of the language model", *(side.language_model for side in sides)),
         ("bytes of vectors in user_embeddings", *(side.user_embeddings_bytes for side in sides)),
@@ -153,32 +154,28 @@ def _costs(found: CheckResult) -> RenderableType:
         ("seconds of embed", *(side.seconds for side in sides)),
     ]
     return table(
-        f"What it costs: every user once, then what {found.as_of} changes of the day before",
-        ("", "every user", "a day"),
+        f"Cost of embed: every user once, and the users whose profiles change on {result.as_of}",
+        ("", "every user", "the day"),
         rows,
     )
 
 
 def _profile(sample: ProfileSample) -> Iterator[RenderableType]:
-    many = sum(map(len, sample.events.values()))
+    events_in_all = sum(map(len, sample.events.values()))
     rows: list[tuple[Any, ...]] = []
     for name, events in sample.events.items():
         age = sample.ages[name]
         rows.append(
-            (
-                f"<{name}>",
-                f"{len(events)} events" if len(events) != 1 else "1 event",
-                "",
-                "" if age is None else f"last event {_days(age)} ago",
-            )
+            (f"<{name}>", count(len(events), "event"), "", "" if age is None else f"last event {_days(age)} ago")
         )
         rows += [
             ("", _time(event.event_time), "" if event.gap < 0 else _days(event.gap), event.text)
-            for event in events[-LAST:]
+            for event in events[-LATEST_EVENTS:]
         ]
-    columns = ("source", "time, UTC", "after the one before", "text")
+    columns = ("source", "time, UTC", "since the event before", "text")
     yield table(
-        f"A profile: user {sample.user_id}, the median with {many} events; the last {LAST} of each source",
+        f"A profile: user {sample.user_id}, the median with {count(events_in_all, 'event')}; "
+        f"the last {LATEST_EVENTS} of each source",
         columns,
         rows,
     )
@@ -190,31 +187,31 @@ def _profile(sample: ProfileSample) -> Iterator[RenderableType]:
         )
 
 
-def _notes(found: CheckResult) -> Iterator[str]:
-    costs = found.costs
+def _notes(result: CheckResult) -> Iterator[str]:
+    costs = result.costs
     if costs.tokens.tokenizer is None:
         yield (
-            "There is no tokenizer before the first training: texts and instructions are counted in words, and a "
-            "word is a token or more."
+            "There is no tokenizer before the first training: texts and instructions are counted in words. "
+            "A word is one token or more."
         )
     else:
         yield f"Tokens are those of the tokenizers in {costs.tokens.tokenizer}."
-    told = dict.fromkeys(side.measured for side in (costs.everyone, costs.day) if side.measured)
-    yield f"Seconds are as in {' and '.join(told)}." if told else "No run of embed tells yet how many seconds it takes."
-    if found.static:
-        yield "attributes carry no time and hold for every as_of: what they say may have been learned later."
-    for name, source in found.sources.items():
+    runs = dict.fromkeys(side.measured for side in (costs.everyone, costs.day) if side.measured)
+    yield f"Seconds are as in {' and '.join(runs)}." if runs else "Seconds are unknown before the first run of embed."
+    if result.static:
+        yield "attributes have no time and hold for every as_of: they may contain later knowledge."
+    for name, source in result.sources.items():
         if source.refused:
             yield (
                 f"{name}: {source.account.rejected:,} of {source.account.rows_in:,} rows are rejected, more than "
-                "max_reject_share: assemble would fail; mend the source, or raise max_reject_share."
+                "max_reject_share: assemble would fail; correct the source, or raise max_reject_share."
             )
         if not source.account.used:
-            yield f"{name}: no row is used as of {found.as_of}."
+            yield f"{name}: no row is used as of {result.as_of}."
 
 
 def _days(band: int) -> str:
-    """The whole days of a band, floor(log2(1 + days))."""
+    """Return the days of a time band, floor(log2(1 + days)), as text."""
     low, high = 2**band - 1, 2 ** (band + 1) - 2
     return "less than a day" if high == 0 else f"{low:,} to {high:,} days"
 
