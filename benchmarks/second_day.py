@@ -19,6 +19,7 @@ from benchmarks.report import Row, write
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
 from jobs.lake.delta import midnight
+from jobs.lake.handoff import AssembleHandoff
 from jobs.lake.session import get_session
 from jobs.serving.embed import EmbedResult, embed
 
@@ -32,7 +33,7 @@ def assemble(spark: SparkSession, deployment: Deployment, day: date, rows: pa.Ta
     with spark_tables.job_run(spark, deployment, "assemble", day) as run:
         made = spark.createDataFrame(rows.append_column("as_of", at))
         run.replace(made, "user_profiles", ["user_id", "profile_hash"])
-        run.details["users"] = users
+        run.handoff = AssembleHandoff(vector_spec=deployment.vector_spec(), users=users)
 
 
 def timed(spark: SparkSession, deployment: Deployment, day: date) -> tuple[EmbedResult, float]:

@@ -1,6 +1,6 @@
-"""The record of every run, the table `job_runs`: one row for each job and day, and whether its rows can be trusted.
+"""The table `job_runs`: one row for each job and day, about its last run.
 
-Read and written without a JVM: to Spark, so small a table is a dozen queries and seconds.
+It is read and written without a JVM: Spark would take seconds and a dozen queries for so small a table.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any, Self
 
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 from jobs.config.deployment import Deployment
-from jobs.lake import catalog
+from jobs.lake import catalog, handoff
 from jobs.lake.delta import arrow_schema, job_lock, midnight, open_path, open_table, read_rows, table_exists
 from jobs.lake.errors import TableError, as_user_error, error_reason, translate_errors
+from jobs.lake.handoff import Handoff, HandoffType
 
 TABLE = catalog.TABLES["job_runs"]
-HORIZON = "horizon"
-"""In the details of a maintain: the day up to which it dropped rows that later ones replace."""
+
+
+class RefusedError(TableError):
+    """A run was refused before it read or wrote anything, so what an earlier run left is as good as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +37,9 @@ class Run:
     status: str
     started_at: datetime
     finished_at: datetime | None
-    """None while it runs, or when it was killed."""
+    """None: it runs, or was killed."""
     replaced_at: datetime | None
-    """When the day's rows were last replaced; None where no run of the day has."""
+    """When the day's rows were last replaced; None: they never were."""
     model_version: str | None
     versions: dict[str, int]
     """The Delta version of each table that the day's rows were made of."""
@@ -49,16 +52,17 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command that does it again."""
-        return f"instructue {self.job}" + ("" if self.job == "userqa" else f" --as-of {self.day}")
+        """The command that runs it again."""
+        daily = self.job in {table.made_by for table in catalog.tables_kept_by(catalog.Retention.LATEST)}
+        return f"instructue {self.job}" + (f" --as-of {self.day}" if daily else "")
 
     def require_ok(self) -> None:
-        """Refuse what a run left behind that failed, was killed or still runs: some rows may be old, others new.
+        """Refuse what a run left that failed, was killed or still runs: some rows may be old, others new.
 
         Raises
         ------
         TableError
-            Its status is not `ok`; names the command to run again.
+            The status is not `ok`; names the command that runs it again.
         """
         if self.status != "ok":
             why = self.details.get("error", "it was killed, or still runs").splitlines()[0]
@@ -67,25 +71,25 @@ class Run:
                 f"run `{self.command}` again"
             )
 
+    def handoff(self, kind: type[HandoffType]) -> HandoffType:
+        """Return what the run left for later runs.
+
+        Raises
+        ------
+        HandoffError
+            It left it incomplete, or another version of the project wrote it; names the command that runs it again.
+        """
+        return kind.read(self.details, f"{self.job} for {self.day}", self.command)
+
 
 def read_runs(deployment: Deployment, *jobs: str, first: date = date.min, last: date = date.max) -> list[Run]:
-    """The rows of these jobs with `first` <= day <= `last`, the oldest day first."""
+    """Return the last runs of these jobs for the days from `first` to `last`, the oldest day first."""
     path = deployment.table(TABLE.name)
     if not table_exists(path):
         return []
-    columns = [
-        "job",
-        "day",
-        "status",
-        "started_at",
-        "finished_at",
-        "replaced_at",
-        "model_version",
-        "versions",
-        "details",
-    ]
-    found = read_rows(open_path(path), columns=columns, filters=[("job", "in", list(jobs))])
-    ordered = sorted(found.to_pylist(), key=lambda row: (row["day"], row["job"]))
+    columns = [*Run.__dataclass_fields__]
+    rows = read_rows(open_path(path), columns=columns, filters=[("job", "in", list(jobs))])
+    ordered = sorted(rows.to_pylist(), key=lambda row: (row["day"], row["job"]))
     return [
         Run(**row | {"versions": dict(row["versions"]), "details": json.loads(row["details"] or "{}")})
         for row in ordered
@@ -93,59 +97,9 @@ def read_runs(deployment: Deployment, *jobs: str, first: date = date.min, last: 
     ]
 
 
-def stale_reason(deployment: Deployment, job: str, as_of: date) -> str | None:
-    """Why the day's rows of a job cannot be trusted, or None where they can.
-
-    A day is stale when its own run failed or never finished, or when what it was made from was replaced
-    after it started: an earlier day of the same job, or the same or an earlier day of a job that feeds it.
-    """
-    found = read_runs(deployment, job, *catalog.input_jobs(job), last=as_of)
-    own = next((run for run in found if run.job == job and run.day == as_of), None)
-    if own is None:
-        return f"{job} has not run for {as_of}"
-    if own.status != "ok":
-        return f"{job}'s last run for {as_of} did not succeed"
-    for run in found:
-        if run is own:
-            continue
-        if run.finished_at is None:
-            return f"{run.job} for {run.day} was replacing rows and has not finished"
-        if run.replaced_at is not None and run.replaced_at > own.started_at:
-            return f"{run.job} for {run.day} was replaced after {job} for {as_of} had started"
-    return None
-
-
-def first_stale(deployment: Deployment, job: str, as_of: date) -> date:
-    """The first of the unbroken stale days of a job that end at `as_of`: where to run it again from."""
-    first = as_of
-    for run in reversed(read_runs(deployment, job, last=as_of - timedelta(days=1))):
-        if not run.left_rows:
-            continue
-        if not stale_reason(deployment, job, run.day):
-            break
-        first = run.day
-    return first
-
-
-def require_retained(deployment: Deployment, job: str, as_of: date) -> None:
-    """Refuse a day of which maintain has dropped rows.
-
-    Raises
-    ------
-    TableError
-        The day lies at or before a horizon of maintain's.
-    """
-    horizons = [str(run.details[HORIZON]) for run in read_runs(deployment, "maintain") if HORIZON in run.details]
-    if horizons and as_of.isoformat() <= max(horizons):
-        raise TableError(
-            f"{job} for {as_of}: maintain has dropped rows of the days up to {max(horizons)}, so that day "
-            "cannot be made again; later ones can (`retention.rows` says how many are kept)"
-        )
-
-
 @dataclass(kw_only=True)
 class RunRecord:
-    """What a job tells about its run while it runs; becomes one row of `job_runs` when it ends."""
+    """The record of a run while it runs; becomes one row of `job_runs`."""
 
     deployment: Deployment
     job: str
@@ -157,27 +111,30 @@ class RunRecord:
     model_version: str | None = None
     versions: dict[str, int] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    """Notes for people."""
+    handoff: Handoff | None = None
+    """What later runs read."""
     replaced: bool = False
     """Whether it has begun to replace rows."""
     former: Run | None = field(init=False)
-    """What an earlier run for the same day left behind."""
+    """The last run for the same day before this one; None: there was none."""
 
     def __post_init__(self) -> None:
         self.former = next(iter(read_runs(self.deployment, self.job, first=self.as_of, last=self.as_of)), None)
 
     def open(self, table: str) -> DeltaTable:
         """Open a table as Arrow and note its version."""
-        found = open_table(self.deployment, table)
-        self.versions[table] = found.version()
-        return found
+        opened = open_table(self.deployment, table)
+        self.versions[table] = opened.version()
+        return opened
 
     def pin(self, tables: Iterable[str]) -> None:
-        """Read these tables as they were when the day was run last.
+        """Read these tables at the versions that the last run for the day read.
 
         Raises
         ------
         TableError
-            The day's last run, if there is one, noted no version of one of them.
+            There is no such run, or it noted no version of one of them.
         """
         noted = self.former.versions if self.former else {}
         if unknown := [table for table in tables if table not in noted]:
@@ -188,22 +145,26 @@ class RunRecord:
         self.versions |= {table: noted[table] for table in tables}
 
     def replacing(self) -> None:
-        """Say, before the first rows are replaced, that they may be new: a kill in between must be seen."""
+        """Record, before the first rows are replaced, that they may be new: a kill after that must be seen."""
         if not self.replaced:
             self.replaced = True
             self.write("failed", finished_at=None)
 
     def seconds(self) -> float:
-        """How long it has run."""
+        """Return how long it has run."""
         return (datetime.now(UTC) - self.started_at).total_seconds()
 
     def write(self, status: str, finished_at: datetime | None) -> None:
         """Write the run so far as the one row of its job and day."""
         killed = self.former is not None and self.former.finished_at is None  # it may have replaced the rows
         before = self.former.replaced_at if self.former else None
-        # What failed before it replaced anything has left the rows of the run before it, which read other versions.
-        stands = None if self.replaced or status == "ok" else self.former
-        versions = stands.versions if stands else self.versions
+        # A run that failed before it replaced rows keeps the versions and the handoff of the run that made them.
+        kept = None if self.replaced or status == "ok" else self.former
+        details = dict(self.details)
+        if self.handoff is not None:
+            details[handoff.KEY] = self.handoff.record()
+        elif kept is not None and handoff.KEY in kept.details:
+            details[handoff.KEY] = kept.details[handoff.KEY]
         row = {
             "job": self.job,
             "as_of": midnight(self.as_of),
@@ -216,40 +177,58 @@ class RunRecord:
             "left_out": [*self.left_out.items()],
             "seconds": self.seconds(),
             "model_version": self.model_version,
-            "versions": [*versions.items()],
-            "details": json.dumps(self.details, ensure_ascii=False, default=str),
+            "versions": [*(kept.versions if kept else self.versions).items()],
+            "details": _to_json(details),
             "day": self.as_of,
         }
-        # Different jobs share this table: one at a time, each replacing a partition of its own.
+        # All jobs share this table: one writes at a time, and each replaces a partition of its own.
         with job_lock(self.deployment, TABLE.lock):
             path = self.deployment.table(TABLE.name)
-            where = f"day = '{self.as_of.isoformat()}' AND job = '{self.job}'"
             write_deltalake(
                 path,
                 pa.Table.from_pylist([row], arrow_schema(TABLE)),
                 mode="overwrite",
                 partition_by=[*TABLE.partition],
-                predicate=where if table_exists(path) else None,
+                predicate=self._predicate() if table_exists(path) else None,
             )
+
+    def _fail(self, error: BaseException) -> None:
+        """Record that it failed; a run that was refused leaves a row of an earlier run as it is, with a note."""
+        shown = as_user_error(error, self.deployment) or error
+        text = f"{type(shown).__name__}: {error_reason(shown)}"[:2000]
+        if isinstance(shown, RefusedError) and self.former is not None and self.former.left_rows:
+            with job_lock(self.deployment, TABLE.lock):
+                details = _to_json({**self.former.details, "refused": text})
+                open_path(self.deployment.table(TABLE.name)).update(
+                    predicate=self._predicate(), new_values={"details": details}
+                )
+        else:
+            self.details["error"] = text
+            self.write("failed", finished_at=datetime.now(UTC))
+
+    def _predicate(self) -> str:
+        return f"day = '{self.as_of.isoformat()}' AND job = '{self.job}'"
 
     @classmethod
     @contextmanager
     def kept(cls, deployment: Deployment, job: str, as_of: date, **more: Any) -> Iterator[Self]:
         """Run the body under the job's lock and leave one row for (job, as_of), also on failure.
 
-        What Spark, Delta or the disk failed with is told in words that a person can act upon, in the row too.
+        An error of Spark, Delta or the disk becomes one of ours, in the row too.
         """
         with translate_errors(deployment), job_lock(deployment, job):
             run = cls(deployment=deployment, job=job, as_of=as_of, **more)
             try:
                 yield run
             except BaseException as error:
-                told = as_user_error(error, deployment) or error
-                run.details["error"] = f"{type(told).__name__}: {error_reason(told)}"[:2000]
                 try:
-                    run.write("failed", finished_at=datetime.now(UTC))
+                    run._fail(error)
                 except Exception as unrecorded:
-                    # What failed first is what the person must see.
+                    # The first error is the one to show.
                     error.add_note(f"the run was not recorded in job_runs: {unrecorded}"[:300])
                 raise
             run.write("ok", finished_at=datetime.now(UTC))
+
+
+def _to_json(details: dict[str, Any]) -> str:
+    return json.dumps(details, ensure_ascii=False, default=str)

@@ -6,8 +6,8 @@ replaces its partition and never appends; a run whose rows are the day's rows al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import partial, reduce
@@ -23,7 +23,8 @@ from jobs.config.deployment import Deployment
 from jobs.lake import catalog
 from jobs.lake.delta import missing_table_error, open_path, table_days
 from jobs.lake.errors import TableError, translate_table_errors
-from jobs.lake.run_log import RunRecord, require_retained
+from jobs.lake.run_log import RunRecord
+from jobs.lake.staleness import require_retained
 
 REJECTED_PER_REASON = 1_000
 
@@ -202,13 +203,15 @@ class JobRun(RunRecord):
         return True
 
 
-def job_run(spark: SparkSession, deployment: Deployment, job: str, as_of: date) -> AbstractContextManager[JobRun]:
+@contextmanager
+def job_run(spark: SparkSession, deployment: Deployment, job: str, as_of: date) -> Iterator[JobRun]:
     """Run the body under the job's lock and leave one row in `job_runs` for (job, as_of), also on failure.
 
     Raises
     ------
-    TableError
-        The day lies before what maintain has kept.
+    RefusedError
+        Maintain has dropped rows of the day.
     """
-    require_retained(deployment, job, as_of)
-    return JobRun.kept(deployment, job, as_of, spark=spark)
+    with JobRun.kept(deployment, job, as_of, spark=spark) as run:
+        require_retained(deployment, job, as_of)
+        yield run

@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from feature_repo.vectors import DTYPE
 from jobs.config.deployment import Deployment
 from jobs.lake import run_log
+from jobs.lake.handoff import EmbedHandoff
 from jobs.lake.run_log import Run
 from jobs.lake.spark_tables import midnight_column
 from jobs.training import registry
@@ -144,12 +145,12 @@ def estimate_costs(rows: DataFrame, deployment: Deployment, before: date, as_of:
     tokens = _tokens(deployment, count, folder)
     laid_out, width = network_config(deployment), _width(deployment, folder)
     fixed = laid_out.fixed_tokens + sum(tokens.instructions.values())
-    done = [run for run in run_log.read_runs(deployment, "embed") if run.status == "ok" and run.details.get("embedded")]
+    embed_runs = [run for run in run_log.read_runs(deployment, "embed") if run.status == "ok"]
 
     def cost(users: int, events: int, texts: str, length: str) -> Cost:
         vectors = users * len(deployment.scenario_names)
         values = vectors * width
-        seconds, measured = _seconds(users, done)
+        seconds, measured = _seconds(users, embed_runs)
         return Cost(
             users=users,
             vectors=vectors,
@@ -330,14 +331,14 @@ def _tokens(deployment: Deployment, count: Mapping[str, Any], folder: Path | Non
     )
 
 
-def _seconds(users: int, done: Sequence[Run]) -> tuple[float | None, str | None]:
+def _seconds(users: int, embed_runs: Sequence[Run]) -> tuple[float | None, str | None]:
     """As long for each user as the run took whose number of users is nearest: a run also has costs of its own."""
-    told = [
-        (run.details["embedded"], (run.finished_at - run.started_at).total_seconds(), run.day)
-        for run in done
-        if run.finished_at
+    measured = [
+        (embedded, (run.finished_at - run.started_at).total_seconds(), run.day)
+        for run in embed_runs
+        if run.finished_at and (embedded := run.handoff(EmbedHandoff).embedded)
     ]
-    if not users or not told:
+    if not users or not measured:
         return None, None
-    embedded, took, day = min(reversed(told), key=lambda run: abs(math.log(run[0] / users)))
+    embedded, took, day = min(reversed(measured), key=lambda run: abs(math.log(run[0] / users)))
     return users * took / embedded, f"embed for {day}: {embedded:,} users in {took:.1f} s"

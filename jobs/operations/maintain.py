@@ -24,10 +24,11 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
-from jobs.lake import catalog, run_log, spark_tables
+from jobs.lake import catalog, run_log, spark_tables, staleness
 from jobs.lake.catalog import Retention, Table
 from jobs.lake.delta import job_lock, open_path, table_days, table_exists
 from jobs.lake.errors import TableError
+from jobs.lake.handoff import MaintainHandoff
 from jobs.lake.run_log import RunRecord
 
 MAINTAINED = tuple(table for table in catalog.TABLES.values() if not table.company)
@@ -82,6 +83,7 @@ def maintain(session: Session, deployment: Deployment, as_of: date | None = None
     days = deployment.retention.rows
     horizon = as_of - timedelta(days=days) if days else None
     with RunRecord.kept(deployment, "maintain", as_of) as run:
+        run.handoff = run.former.handoff(MaintainHandoff) if run.former else MaintainHandoff(horizon=None)
         dropped = _drop_superseded(session, deployment, horizon, run) if horizon else {}
         results = {
             table.name: _compact(deployment, table, dropped.get(table.name, 0), as_of)
@@ -105,7 +107,7 @@ def _drop_superseded(session: Session, deployment: Deployment, horizon: date, ru
     for table in catalog.tables_kept_by(Retention.LATEST):
         _require_fresh(deployment, table.lock, horizon)
     # Recorded before the first row is dropped: from now on a day before the horizon cannot be made again.
-    run.details[run_log.HORIZON] = str(horizon)
+    run.handoff = MaintainHandoff(horizon=horizon)
     run.replacing()
     with session() as spark:
         return {table.name: _drop(spark, deployment, table, horizon) for table in old}
@@ -114,8 +116,8 @@ def _drop_superseded(session: Session, deployment: Deployment, horizon: date, ru
 def _require_fresh(deployment: Deployment, job: str, horizon: date) -> None:
     """Raise TableError where the last day of a job at or before the horizon is stale."""
     days = [run.day for run in run_log.read_runs(deployment, job, last=horizon) if run.left_rows]
-    if days and (reason := run_log.stale_reason(deployment, job, days[-1])):
-        first = run_log.first_stale(deployment, job, days[-1])
+    if days and (reason := staleness.stale_reason(deployment, job, days[-1])):
+        first = staleness.first_stale(deployment, job, days[-1])
         raise TableError(
             f"rows before {horizon} cannot be dropped because {days[-1]} is stale: {reason}; run "
             f"`instructue {job} --as-of {first} --through {days[-1]}` first"

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
+from jobs.lake.handoff import AssembleHandoff
 from jobs.lake.spark_tables import JobRun, SourceError, job_run, midnight_column
 from jobs.profiles.build import Profiles, RowAccount, Totals, build_profiles, deactivated_rows
 
@@ -54,7 +55,6 @@ def assemble(
         With `source_versions`: no run noted them, or a version's log is gone.
     """
     with job_run(spark, deployment, "assemble", as_of) as run:
-        run.details["shaping"] = deployment.vector_spec()
         if source_versions:
             run.pin(deployment.source_tables)
         found = build_profiles(spark, deployment, [as_of], run.read, run.started_at)
@@ -67,7 +67,8 @@ def assemble(
         finally:
             found.release()
         gone = run.rows_out - kept
-        run.details |= {"users": totals.users, "changed": kept, "ended": gone}
+        run.handoff = AssembleHandoff(vector_spec=deployment.vector_spec(), users=totals.users)
+        run.details |= {"changed": kept, "ended": gone}
         return AssembleResult(
             as_of=as_of,
             accounts=totals.accounts,

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from jobs.config.deployment import Deployment
 from jobs.lake import catalog, delta
+from jobs.lake.handoff import AskHandoff
 from jobs.lake.run_log import RunRecord
 from jobs.training.labels import check_assembled
 from jobs.training.registry import open_release
@@ -140,6 +141,8 @@ def ask_all(
     path = _answers(deployment, table)
     day = as_of or delta.last_day(delta.open_table(deployment, "user_profiles"))
     with RunRecord.kept(deployment, "ask", day, model_version=found.model_version) as run:
+        before = run.former.handoff(AskHandoff).tables if run.former else ()
+        run.handoff = AskHandoff(tables=tuple(sorted({*before, table})))
         run.open("user_profiles")
         profiles = _latest(deployment, day)
         if not len(profiles):
@@ -150,7 +153,7 @@ def ask_all(
         run.replacing()
         delta.replace_rows(path, rows, f"day = '{day.isoformat()}' AND instruction = '{quoted}'")
         run.rows_in = run.rows_out = len(rows)
-        run.details = {"release": found.path.name, "table": table, "instruction": asking.instruction}
+        run.details = {"release": found.path.name, "instruction": asking.instruction}
         return AllAsked(
             as_of=day,
             table=table,

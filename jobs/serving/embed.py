@@ -21,8 +21,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
-from jobs.lake import run_log, spark_tables
+from jobs.lake import run_log, spark_tables, staleness
 from jobs.lake.catalog import TABLES
+from jobs.lake.handoff import AssembleHandoff, EmbedHandoff
 from jobs.lake.spark_tables import JobRun, job_run
 from jobs.serving.embed_udf import RETURNS, Embedder
 from jobs.training.registry import check_vector_spec, open_release
@@ -78,9 +79,9 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
     found = open_release(deployment, release)
     with job_run(spark, deployment, "embed", as_of) as run:
         run.model_version = found.model_version
-        stale = run_log.stale_reason(deployment, "assemble", as_of)
+        stale = staleness.stale_reason(deployment, "assemble", as_of)
         if stale:
-            first = run_log.first_stale(deployment, "assemble", as_of)
+            first = staleness.first_stale(deployment, "assemble", as_of)
             raise EmbedError(
                 f"the profiles of {as_of} cannot be embedded: {stale}; "
                 f"run `instructue assemble --as-of {first} --through {as_of}` first"
@@ -88,7 +89,6 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
         [assembled] = run_log.read_runs(deployment, "assemble", first=as_of, last=as_of)
         check_vector_spec(deployment, assembled)
         hashes = {name: found.instructions[name].hash for name in deployment.scenario_names}
-        run.details["instructions"] = hashes
         since = _settled(deployment, as_of, found.model_version, hashes)
         profiles = run.read("user_profiles")
         latest = _latest_hashes(run, profiles, since)
@@ -96,7 +96,7 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
         work = wanted(latest, before, hashes, found.model_version).cache()
         try:
             counts = _count(work, deployment.scenario_names)
-            lives = counts.lives if since is None else int(assembled.details["users"])
+            lives = counts.lives if since is None else assembled.handoff(AssembleHandoff).users
             with batched(spark):
                 here = profiles.where(F.col("day").isin(counts.days))  # most days hold nobody who is wanted
                 rows = _rows(here, work, embedder_of(spark, deployment, found), counts.embedded)
@@ -108,12 +108,8 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
             work.unpersist()
         run.rows_in, run.rows_out = lives + counts.ended, sum(counts.vectors.values()) + counts.ended_rows
         run.left_out = {"unchanged": lives - counts.embedded}
-        run.details |= {
-            "release": found.path.name,
-            "embedded": counts.embedded,
-            "ended": counts.ended,
-            "vectors": counts.vectors,
-        }
+        run.handoff = EmbedHandoff(instructions=hashes, embedded=counts.embedded)
+        run.details |= {"release": found.path.name, "ended": counts.ended, "vectors": counts.vectors}
         return EmbedResult(
             as_of=as_of,
             release=found.path.name,
@@ -133,8 +129,9 @@ def _settled(deployment: Deployment, as_of: date, model_version: str, hashes: Ma
     if not earlier:
         return None
     last = earlier[-1]
-    same = last.model_version == model_version and last.details.get("instructions") == hashes
-    return last.day if same and run_log.stale_reason(deployment, "embed", last.day) is None else None
+    if last.model_version != model_version or staleness.stale_reason(deployment, "embed", last.day):
+        return None
+    return last.day if last.handoff(EmbedHandoff).instructions == hashes else None
 
 
 def wanted(profiles: DataFrame, before: DataFrame, hashes: Mapping[str, str], model_version: str) -> DataFrame:

@@ -25,7 +25,7 @@ from feature_repo.settings import StoreError
 from feature_repo.store import apply, open_store, translate_store_errors
 from feature_repo.vectors import DTYPE, pack
 from jobs.config.deployment import Deployment
-from jobs.lake import run_log, spark_tables
+from jobs.lake import run_log, spark_tables, staleness
 from jobs.serving.store_settings import store_settings
 from model.errors import InstructUEError
 from model.progress import Progress, no_progress
@@ -271,17 +271,17 @@ def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
 def _require_fresh(spark: SparkSession, deployment: Deployment, as_of: date) -> list[date]:
     """Refuse a day whose embeddings are stale, or before which a day is missing; the published days after it."""
     done = [run for run in run_log.read_runs(deployment, "embed", "publish") if run.left_rows]
-    reason = run_log.stale_reason(deployment, "embed", as_of)
+    reason = staleness.stale_reason(deployment, "embed", as_of)
     if reason:
-        first = run_log.first_stale(deployment, "embed", as_of)
+        first = staleness.first_stale(deployment, "embed", as_of)
         raise PublishError(
             f"{as_of} cannot be published: {reason}; run `instructue embed --as-of {first} "
             f"--through {as_of}`, and `assemble` before it where it is stale too"
         )
     earlier = [run.day for run in done if run.job == "embed" and run.day < as_of]
-    reason = run_log.stale_reason(deployment, "publish", earlier[-1]) if earlier else None
+    reason = staleness.stale_reason(deployment, "publish", earlier[-1]) if earlier else None
     if reason:
-        first = run_log.first_stale(deployment, "publish", earlier[-1])
+        first = staleness.first_stale(deployment, "publish", earlier[-1])
         raise PublishError(
             f"{as_of} cannot be published before {earlier[-1]} is: {reason}; run `instructue publish "
             f"--as-of {first} --through {as_of}`"
@@ -291,7 +291,7 @@ def _require_fresh(spark: SparkSession, deployment: Deployment, as_of: date) -> 
 
 def _held_back(spark: SparkSession, deployment: Deployment, later: list[date]) -> str | None:
     """Why the latest rows of `user_vectors` must not be served: a later day carries this one's former vectors."""
-    reason = run_log.stale_reason(deployment, "publish", later[-1]) if later else None
+    reason = staleness.stale_reason(deployment, "publish", later[-1]) if later else None
     if reason is None:
         return None
     return (

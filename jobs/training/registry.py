@@ -22,12 +22,13 @@ from urllib.parse import urlparse
 
 from jobs.config.deployment import Deployment
 from jobs.lake.delta import job_lock
+from jobs.lake.handoff import AssembleHandoff, UserQAHandoff
 from jobs.lake.run_log import Run
 from model.atomic_write import atomic_write_text
 from model.errors import InstructUEError
 from model.serving import release as releases
 from model.serving.release import Release, ReleaseError
-from model.serving.vector_spec import VECTOR_SPEC_KEY, differences
+from model.serving.vector_spec import differences
 
 CURRENT, CANDIDATE = "CURRENT", "CANDIDATE"
 LOCK = "promote"
@@ -187,15 +188,17 @@ def check_vector_spec(deployment: Deployment, run: Run) -> None:
     Parameters
     ----------
     run : Run
-        The assemble or userqa that made them. A run that did not record its deployment is accepted.
+        The assemble or userqa that made them.
 
     Raises
     ------
+    HandoffError
+        The run did not record what it made them with; names the command that runs it again.
     ReleaseError
         Keys of the vector spec that differ, with both values.
     """
-    made = run.details.get(VECTOR_SPEC_KEY)
-    found = differences(deployment.vector_spec(), made, "profiles") if made else []
+    made = run.handoff(AssembleHandoff if run.job == "assemble" else UserQAHandoff)
+    found = differences(deployment.vector_spec(), made.vector_spec, "profiles")
     if found:
         raise ReleaseError(
             f"the deployment differs from what {run.job} made the profiles of {run.day} with:\n"

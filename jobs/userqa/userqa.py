@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from jobs.config.deployment import Deployment
 from jobs.console.text import list_errors
 from jobs.lake import spark_tables
+from jobs.lake.handoff import UserQAHandoff
 from jobs.lake.spark_tables import JobRun, TableError, job_run, midnight_column
 from jobs.profiles import source_tables
 from jobs.profiles.assemble import note_static, refuse_too_many
@@ -70,7 +71,7 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
     asked = Questions.read(deployment.resolve(deployment.userqa.questions))
     cut_offs = sorted(set(deployment.userqa.as_of))
     with job_run(spark, deployment, "userqa", cut_offs[-1]) as run:
-        run.details["shaping"] = deployment.vector_spec()
+        run.handoff = UserQAHandoff(vector_spec=deployment.vector_spec())
         if source_versions:
             run.pin(deployment.source_tables)
         opened = source_tables.open_sources(deployment, run.read)

@@ -7,7 +7,7 @@ from datetime import date
 
 import pytest
 
-from jobs.lake import run_log
+from jobs.lake import staleness
 from jobs.lake.spark_tables import job_run
 from jobs.profiles.assemble import AssembleResult
 from jobs.serving.publish import PublishError, publish
@@ -33,7 +33,7 @@ def test_one_day_twice(history, caplog):
 def test_neighbouring_days(history):
     """Whichever comes first, a day made of what was replaced since says so and is made again."""
     at_once(history, DAY2, DAY1)
-    if run_log.stale_reason(history.d, "assemble", DAY2):
+    if staleness.stale_reason(history.d, "assemble", DAY2):
         history.run(DAY2)
     history.require_as_recomputed_in_order()
 

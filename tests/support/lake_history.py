@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import deltalake
 
-from jobs.lake import run_log
+from jobs.lake import run_log, staleness
 from jobs.profiles.assemble import assemble
 from tests.support import literal
 from tests.support.deployment import deploy
@@ -44,7 +44,7 @@ class History:
     def require_as_recomputed_in_order(self):
         """Every day that was run holds what a literal reading of the versions that it read gives, day after day."""
         latest, found = {}, run_log.read_runs(self.d, "assemble")
-        assert not [run.day for run in found if run_log.stale_reason(self.d, "assemble", run.day)]
+        assert not [run.day for run in found if staleness.stale_reason(self.d, "assemble", run.day)]
         for run in found:
             lake = {table: self.versions[table, version] for table, version in self.read_by(run.day).items()}
             profiles, _ = literal.profiles(self.d, lake, run.day)

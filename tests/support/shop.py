@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
 from jobs.lake.delta import midnight
+from jobs.lake.handoff import AssembleHandoff
 from jobs.training.registry import promote, releases_folder, scenario_instructions
 from model.data.config import EventSource
 from model.serving.release import Release, read
@@ -85,7 +86,8 @@ def assembled(spark: Any, deployment: Deployment, day: date, rows: pa.Table) -> 
             for row in sorted(stored, key=lambda row: row["day"])
             if row["day"] <= day
         }
-        run.details["users"] = sum(found is not None for found in latest.values())
+        users = sum(profile is not None for profile in latest.values())
+        run.handoff = AssembleHandoff(vector_spec=deployment.vector_spec(), users=users)
 
 
 def make_checkpoint(at: Path, seed: int = 0) -> Path:

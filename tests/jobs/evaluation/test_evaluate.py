@@ -17,6 +17,7 @@ from jobs.config.deployment import Deployment
 from jobs.evaluation.baselines import hand_made_features
 from jobs.evaluation.evaluate import BY_HAND, METHODS, VECTORS, EvaluationError, EvaluationResult, evaluate
 from jobs.lake.delta import TableError
+from jobs.lake.handoff import AssembleHandoff
 from jobs.lake.run_log import RunRecord
 from jobs.training.labels import LabelError
 from jobs.training.registry import open_release, releases_folder, scenario_instructions
@@ -168,11 +169,11 @@ def test_a_day_of_profiles_that_was_left_half_replaced_is_not_judged_on(labelled
     with pytest.raises(TableError, match=r"assemble for 2025-03-02 .*run `instructue assemble --as-of 2025-03-02`"):
         evaluate(deployment, rivals=False)
     with RunRecord.kept(deployment, "assemble", date(2025, 3, 2)) as run:
-        run.details["shaping"] = deployment.vector_spec() | {"categories": []}
+        run.handoff = AssembleHandoff(vector_spec=deployment.vector_spec() | {"categories": []}, users=USERS)
     with pytest.raises(ReleaseError, match=r"categories: \['city'\] in the deployment, \[\] in the profiles"):
         evaluate(deployment, rivals=False)
     with RunRecord.kept(deployment, "assemble", date(2025, 3, 2)) as run:
-        run.details["shaping"] = deployment.vector_spec()
+        run.handoff = AssembleHandoff(vector_spec=deployment.vector_spec(), users=USERS)
     # The day that failed and is not done again lies after the labels.
     assert evaluate(deployment, rivals=False).users == {"food": USERS}
 

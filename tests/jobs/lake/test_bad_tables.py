@@ -17,6 +17,7 @@ import pytest
 from jobs.config.deployment import Deployment
 from jobs.lake import run_log
 from jobs.lake.delta import open_path, open_table
+from jobs.lake.handoff import MaintainHandoff
 from jobs.lake.run_log import RunRecord
 from jobs.lake.spark_tables import job_run
 from jobs.operations.maintain import maintain
@@ -399,7 +400,7 @@ def test_a_day_that_was_never_run_cannot_be_repeated(wrong: str, spark: Any, sho
 @row("a day that maintain has dropped rows of")
 def test_a_day_before_what_is_kept_is_refused(wrong: str, spark: Any, shop: Deployment) -> None:
     with RunRecord.kept(shop, "maintain", DAY3) as run:
-        run.details[run_log.HORIZON] = str(DAY2)
+        run.handoff = MaintainHandoff(horizon=DAY2)
     with refused(wrong):
         assemble(spark, shop, DAY2)
 

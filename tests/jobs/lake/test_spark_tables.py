@@ -10,7 +10,7 @@ import deltalake
 import pytest
 from pyspark.sql import functions as F
 
-from jobs.lake import run_log, spark_tables
+from jobs.lake import run_log, spark_tables, staleness
 from jobs.lake.delta import job_lock, midnight
 
 DAY1, DAY2, DAY3 = date(2025, 1, 1), date(2025, 1, 2), date(2025, 1, 3)
@@ -109,24 +109,24 @@ def test_a_failed_run_is_recorded_and_raises(spark, deployment):
     [stored] = deltalake.DeltaTable(d.table("job_runs")).to_pyarrow_table().to_pylist()
     assert (stored["status"], stored["rows_in"], stored["rows_out"]) == ("failed", 3, None)
     assert "ZeroDivisionError" in stored["details"]
-    assert run_log.stale_reason(d, "embed", DAY1) == "embed's last run for 2025-01-01 did not succeed"
+    assert staleness.stale_reason(d, "embed", DAY1) == "embed's last run for 2025-01-01 did not succeed"
 
 
 def test_staleness_follows_replaced_inputs(spark, deployment):
     d = deployment()
-    assert "has not run" in run_log.stale_reason(d, "embed", DAY2)
+    assert "has not run" in staleness.stale_reason(d, "embed", DAY2)
     job(spark, d, "assemble", DAY1, "a")
     job(spark, d, "assemble", DAY2, "a")
     job(spark, d, "embed", DAY2, "a")
-    assert run_log.stale_reason(d, "embed", DAY2) is None
+    assert staleness.stale_reason(d, "embed", DAY2) is None
     job(spark, d, "assemble", DAY1, "a")
-    assert run_log.stale_reason(d, "embed", DAY2) is None
+    assert staleness.stale_reason(d, "embed", DAY2) is None
     job(spark, d, "assemble", DAY1, "b")
-    assert "assemble for 2025-01-01 was replaced" in run_log.stale_reason(d, "embed", DAY2)
-    assert "assemble for 2025-01-01 was replaced" in run_log.stale_reason(d, "assemble", DAY2)
+    assert "assemble for 2025-01-01 was replaced" in staleness.stale_reason(d, "embed", DAY2)
+    assert "assemble for 2025-01-01 was replaced" in staleness.stale_reason(d, "assemble", DAY2)
     job(spark, d, "assemble", DAY2, "a")
     job(spark, d, "embed", DAY2, "a")
-    assert run_log.stale_reason(d, "embed", DAY2) is None
+    assert staleness.stale_reason(d, "embed", DAY2) is None
 
 
 def test_a_run_that_failed_before_it_wrote_makes_no_day_stale(spark, deployment):
@@ -136,13 +136,13 @@ def test_a_run_that_failed_before_it_wrote_makes_no_day_stale(spark, deployment)
         raise ValueError("refused")
     failed = run_log.read_runs(d, "assemble", last=DAY1)[0]
     assert (failed.status, failed.replaced_at, failed.left_rows) == ("failed", None, False)
-    assert run_log.stale_reason(d, "embed", DAY2) is None
+    assert staleness.stale_reason(d, "embed", DAY2) is None
     # What an earlier run wrote still counts after a later one failed.
     job(spark, d, "assemble", DAY1, "a")
     with pytest.raises(ValueError, match="refused"), spark_tables.job_run(spark, d, "assemble", DAY1):
         raise ValueError("refused")
     assert run_log.read_runs(d, "assemble", last=DAY1)[0].left_rows
-    assert "was replaced" in run_log.stale_reason(d, "embed", DAY2)
+    assert "was replaced" in staleness.stale_reason(d, "embed", DAY2)
 
 
 def test_a_run_killed_after_its_write_makes_later_days_stale(spark, deployment):
@@ -152,12 +152,12 @@ def test_a_run_killed_after_its_write_makes_later_days_stale(spark, deployment):
     # What a process killed after replacing the rows leaves behind: the rows, and no finished row of its own.
     killed = spark_tables.JobRun(spark=spark, deployment=d, job="assemble", as_of=DAY1)
     killed.replace(users(spark, "b"), "out_assemble", ["user_id"])
-    assert "has not finished" in run_log.stale_reason(d, "embed", DAY1)
-    assert "did not succeed" in run_log.stale_reason(d, "assemble", DAY1)
+    assert "has not finished" in staleness.stale_reason(d, "embed", DAY1)
+    assert "did not succeed" in staleness.stale_reason(d, "assemble", DAY1)
     again = job(spark, d, "assemble", DAY1, "b")
     assert again.status == "ok"
     assert again.replaced_at > first.finished_at
-    assert "was replaced" in run_log.stale_reason(d, "embed", DAY1)
+    assert "was replaced" in staleness.stale_reason(d, "embed", DAY1)
 
 
 def test_rejected_rows_are_bounded_and_replaced(spark, deployment):

@@ -23,6 +23,7 @@ from jobs.cli.pages.check import check_page
 from jobs.config.deployment import Deployment
 from jobs.console import output, terminal
 from jobs.lake import run_log
+from jobs.lake.handoff import EmbedHandoff
 from jobs.lake.run_log import RunRecord
 from jobs.lake.spark_tables import SourceError
 from jobs.operations.check import CheckResult, check
@@ -77,8 +78,8 @@ def lived(spark, tmp_path_factory) -> SimpleNamespace:
     registry.set_current_release(d, registry.releases_folder(d) / "r1")
     for day, embedded in ((date(2025, 2, 1), 1000), (date(2025, 2, 2), 4)):
         with RunRecord.kept(d, "embed", day) as run:
-            run.details["embedded"] = embedded
-    failed = RunRecord(deployment=d, job="embed", as_of=DAY1, details={"embedded": 14})
+            run.handoff = EmbedHandoff(instructions={}, embedded=embedded)
+    failed = RunRecord(deployment=d, job="embed", as_of=DAY1, handoff=EmbedHandoff(instructions={}, embedded=14))
     failed.write("failed", finished_at=datetime.now(UTC))
     seen.second = check(spark, d.model_copy(update={"max_reject_share": 0.05}), DAY2, NOON)
     return seen
@@ -247,7 +248,11 @@ def test_lengths_are_those_of_the_release_or_else_of_the_checkpoint(lived, deplo
 def test_seconds_come_from_the_ok_run_of_embed_whose_users_are_nearest(lived):
     assert (lived.first.costs.day.seconds, lived.first.costs.everyone.measured) == (None, None)
     many, few, failed = run_log.read_runs(lived.d, "embed")
-    assert (many.details["embedded"], few.details["embedded"], failed.status) == (1000, 4, "failed")
+    assert (many.handoff(EmbedHandoff).embedded, few.handoff(EmbedHandoff).embedded, failed.status) == (
+        1000,
+        4,
+        "failed",
+    )
     # Of 1,000 and 4 users, 4 are the nearer to 15; the failed run, of 14, tells nothing.
     took = (few.finished_at - few.started_at).total_seconds()
     for side in (lived.second.costs.everyone, lived.second.costs.day):

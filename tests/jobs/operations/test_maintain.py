@@ -14,8 +14,9 @@ import deltalake
 import pyarrow as pa
 import pytest
 
-from jobs.lake import run_log, spark_tables
+from jobs.lake import run_log, spark_tables, staleness
 from jobs.lake.delta import TableError, job_lock, midnight
+from jobs.lake.handoff import MaintainHandoff
 from jobs.operations.maintain import maintain
 from tests.support.deployment import deploy
 
@@ -91,9 +92,9 @@ def test_rows_that_a_later_one_follows_by_the_horizon_are_dropped_and_no_others(
     # A day before the horizon can no longer be made again, a later one can.
     for job in JOBS.values():
         with pytest.raises(TableError, match=rf"{job} for {DAYS[2]}: maintain has dropped .* up to {HORIZON}"):
-            run_log.require_retained(lived, job, DAYS[2])
-        run_log.require_retained(lived, job, DAYS[3])
-        assert run_log.stale_reason(lived, job, TODAY) is None
+            staleness.require_retained(lived, job, DAYS[2])
+        staleness.require_retained(lived, job, DAYS[3])
+        assert staleness.stale_reason(lived, job, TODAY) is None
 
 
 def test_nothing_is_dropped_while_a_day_before_the_horizon_is_stale(spark, lived):
@@ -103,6 +104,16 @@ def test_nothing_is_dropped_while_a_day_before_the_horizon_is_stale(spark, lived
     with pytest.raises(TableError, match=rf"{DAYS[2]} is stale: embed for {DAYS[0]} .* --as-of {DAYS[1]} --through"):
         maintain(lambda: nullcontext(spark), lived, TODAY)
     assert {table: rows_of(lived, table) for table in KEYS} == before
+    [refused] = run_log.read_runs(lived, "maintain")
+    assert (refused.status, refused.day, refused.handoff(MaintainHandoff).horizon) == ("failed", TODAY, None)
+    assert f"{DAYS[2]} is stale" in refused.details["error"]
+
+
+def test_a_second_run_of_a_day_keeps_the_horizon_of_the_first(spark, lived):
+    maintain(lambda: nullcontext(spark), lived, TODAY)
+    maintain(no_spark, deploy(lived.path.parent), TODAY)  # its file keeps every row
+    with pytest.raises(TableError, match=f"up to {HORIZON}"):
+        staleness.require_retained(lived, "embed", HORIZON)
 
 
 def test_small_files_become_one_and_old_versions_are_still_read(spark, lived):

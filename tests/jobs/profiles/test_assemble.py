@@ -12,7 +12,7 @@ import deltalake
 import pyarrow as pa
 import pytest
 
-from jobs.lake import run_log
+from jobs.lake import run_log, staleness
 from jobs.lake.spark_tables import SourceError
 from jobs.profiles.assemble import assemble
 from jobs.training.registry import check_vector_spec
@@ -184,13 +184,13 @@ def test_the_next_day_holds_who_changed_and_who_ended(lived):
 
 def test_a_late_row_replaces_its_day_and_makes_the_next_stale(spark, lived):
     d, lake = lived.d, deepcopy(lived.lake2)
-    assert run_log.stale_reason(d, "assemble", DAY2) is None
+    assert staleness.stale_reason(d, "assemble", DAY2) is None
     lake["searches"] += [{"user_id": "late", "searched_at": "2025-02-20", "query": "tea"}] * 2
     write(d, lake)
     done = assemble(spark, d, DAY1)
     assert done.replaced
     assert "late" in day_rows(d, "user_profiles", DAY1)
-    assert "was replaced" in run_log.stale_reason(d, "assemble", DAY2)
+    assert "was replaced" in staleness.stale_reason(d, "assemble", DAY2)
 
 
 def test_too_many_refused_rows_stop_the_job_before_it_writes(spark, deployment):

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from jobs.lake import run_log
+from jobs.lake import staleness
 from jobs.lake.delta import TableError
 from tests.support.messy import DAY1, START, day_rows, write
 
@@ -31,8 +31,8 @@ def test_late_rows_a_skipped_day_a_past_day_repeated_and_again_and_a_source_rewr
     # A past day again learns of them; the day after it is stale. A day skipped before is filled in between.
     assert history.run(DAYS[1]).replaced
     assert "late" in day_rows(history.d, "user_profiles", DAYS[1])
-    assert [day for day in DAYS if not run_log.stale_reason(history.d, "assemble", day)] == [DAYS[0], DAYS[1]]
-    assert run_log.first_stale(history.d, "assemble", DAYS[4]) == DAYS[3]
+    assert [day for day in DAYS if not staleness.stale_reason(history.d, "assemble", day)] == [DAYS[0], DAYS[1]]
+    assert staleness.first_stale(history.d, "assemble", DAYS[4]) == DAYS[3]
     history.arrive("u2", at=START + timedelta(days=1, hours=3))
     for day in (DAYS[2], DAYS[3]):
         history.run(day)

@@ -9,7 +9,7 @@ from pathlib import Path
 import deltalake
 import pytest
 
-from jobs.lake import run_log
+from jobs.lake import staleness
 from jobs.lake.delta import midnight
 from jobs.serving.publish import PublishError, publish, serve
 from tests.support.deployment import deploy
@@ -137,7 +137,7 @@ def test_a_store_that_loses_writes_is_noticed(published, spark, tmp_path):
     store.close()
     with pytest.raises(PublishError, match=r"does not hold what was written for 1 of 1 users \(u03"):
         publish(spark, deployment, DAY3)
-    assert run_log.stale_reason(deployment, "publish", DAY3) == f"publish's last run for {DAY3} did not succeed"
+    assert staleness.stale_reason(deployment, "publish", DAY3) == f"publish's last run for {DAY3} did not succeed"
 
 
 def test_vectors_of_two_widths_are_refused_and_a_new_width_is_served(published, spark, tmp_path):

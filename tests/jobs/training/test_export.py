@@ -16,6 +16,7 @@ import yaml
 
 from jobs.config.deployment import Deployment
 from jobs.lake.delta import TableError
+from jobs.lake.handoff import UserQAHandoff
 from jobs.lake.run_log import RunRecord
 from jobs.training.export import export
 from jobs.training.registry import (
@@ -200,7 +201,7 @@ def test_what_userqa_left_half_or_made_otherwise_is_not_trained_on(tmp_path):
     with pytest.raises(TableError, match=r"userqa for 2025-01-01 did not succeed .*run `instructue userqa` again"):
         train(asked)
     with RunRecord.kept(asked, "userqa", CUT_OFF) as run:
-        run.details["shaping"] = asked.vector_spec()
+        run.handoff = UserQAHandoff(vector_spec=asked.vector_spec())
     sources = [source | {"template": "{interest}"} for source in shop.CHANGES["sources"]]
     with pytest.raises(
         ReleaseError,
@@ -242,11 +243,11 @@ def test_a_source_that_the_profiles_lack_is_named(released, instructions_only):
 @pytest.mark.parametrize("instructions_only", [False, True])
 def test_profiles_that_userqa_made_otherwise_are_refused(released, instructions_only):
     with RunRecord.kept(released, "userqa", CUT_OFF) as run:
-        run.details["shaping"] = released.vector_spec() | {"numbers": []}
+        run.handoff = UserQAHandoff(vector_spec=released.vector_spec() | {"numbers": []})
     with pytest.raises(ReleaseError, match=r"numbers: .* in the deployment, \[\] in the profiles"):
         export(released, instructions_only=instructions_only)
     with RunRecord.kept(released, "userqa", CUT_OFF) as run:
-        run.details["shaping"] = released.vector_spec()
+        run.handoff = UserQAHandoff(vector_spec=released.vector_spec())
 
 
 def test_instructions_are_added_to_the_current_release(released, tmp_path):
