@@ -13,7 +13,9 @@ from tests.support.source_code import ROOT, modules
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 TOP = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - {"demo", "logs", "build"}
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+PROGRAM = typer.main.get_command(app)
+COMMANDS = PROGRAM.commands  # type: ignore[attr-defined]
+BEFORE_THE_COMMAND = {name for option in PROGRAM.params for name in option.opts}
 OF_OTHER_PROGRAMS = {"--packages", "--all-extras", "--lm"}
 """Options that a page names without the program they belong to."""
 OF_THE_READER = {"conf/yours.yaml"}
@@ -79,7 +81,7 @@ def test_commands_and_options_exist(page: Path) -> None:
                 wrong.add(name)
             else:
                 wrong |= {f"{name} {option}" for option in OPTION.findall(rest) if option not in options(name)}
-    every = set().union(*map(options, COMMANDS)) | OF_OTHER_PROGRAMS
+    every = set().union(*map(options, COMMANDS)) | OF_OTHER_PROGRAMS | BEFORE_THE_COMMAND
     wrong |= {words for words in SPAN.findall(page.read_text(encoding="utf-8")) if re.fullmatch(OPTION, words)} - every
     assert wrong == set()
 

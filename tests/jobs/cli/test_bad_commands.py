@@ -1,4 +1,4 @@
-"""Command lines that ask for what cannot be: exit code 2 and words on stderr, before anything heavy begins."""
+"""Wrong command lines: exit code 2 and a message on stderr, before any heavy import."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ from tests.support.error_page import case, says
         case("a deployment file that is not there, on the command line", "assemble --as-of 2026-01-01 -c nowhere.yaml"),
     ],
 )
-def test_a_command_that_cannot_be_is_refused(
+def test_a_wrong_command_line_is_refused(
     wrong: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -120,7 +120,7 @@ def test_a_command_that_cannot_be_is_refused(
     with pytest.raises(SystemExit) as exit:
         main()
     assert exit.value.code == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "Traceback" not in said.err
-    says(wrong, "refused", said.err)
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "Traceback" not in output.err
+    says(wrong, "refused", output.err)

@@ -1,4 +1,4 @@
-"""The command line through its front door: a process of its own, its exit code, and what it prints."""
+"""The command line in a process of its own: exit codes, the answer on stdout and the log on stderr."""
 
 from __future__ import annotations
 
@@ -21,34 +21,22 @@ from typer.testing import CliRunner
 from jobs.cli.exit_codes import run as main
 from jobs.cli.main import app
 from jobs.config.deployment import Deployment
+from jobs.console import logs
 from model.errors import InstructUEError
 
 ROOT = Path(__file__).parents[3]
 HEAVY = ("torch", "pyspark", "pandas", "feast", "deltalake", "transformers", "onnxruntime", "sklearn", "airflow")
-COMMANDS = (
-    "generate",
-    "check",
-    "userqa",
-    "train",
-    "evaluate",
-    "export",
-    "assemble",
-    "embed",
-    "publish",
-    "lookup",
-    "sql",
-    "tune",
-    "ask",
-)
+COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run the command line somewhere else than in the checkout; its logs lie there too."""
+    """Run the command line in the test's folder."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "NO_COLOR": "1"}
-    environment.pop("INSTRUCTUE_CONFIG", None)
+    for name in ("INSTRUCTUE_CONFIG", "INSTRUCTUE_LOG_LEVEL", "INSTRUCTUE_LOG_JSON"):
+        environment.pop(name, None)
 
     def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -76,32 +64,32 @@ def demo(tmp_path: Path) -> Path:
     return path
 
 
-def test_looking_at_the_command_line_loads_nothing_heavy():
-    looked = subprocess.run(
+def test_importing_the_command_line_imports_no_heavy_package():
+    process = subprocess.run(
         [sys.executable, "-c", f"import jobs.cli.main, sys; print([m for m in {HEAVY!r} if m in sys.modules])"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert looked.stdout.strip() == "[]"
+    assert process.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself_with_an_example(command: str):
-    told = CliRunner(env={"COLUMNS": "120"}).invoke(app, [command, "--help"])
-    assert told.exit_code == 0
-    assert f"instructue {command} " in told.stdout
-    assert "--config" in told.stdout
+    process = CliRunner(env={"COLUMNS": "120"}).invoke(app, [command, "--help"])
+    assert process.exit_code == 0
+    assert f"instructue {command} " in process.stdout
+    assert "--config" in process.stdout
 
 
-def test_a_mistake_is_one_line_and_exit_code_2(run: Run):
+def test_an_error_of_the_user_is_one_line_and_exit_code_2(run: Run):
     for arguments in (("generate", "--config", "nowhere.yaml"), ("lookup", "u1", "-c", "nowhere.yaml")):
-        told = run(*arguments)
-        assert told.returncode == 2
-        assert told.stderr.startswith("error: ")
-        assert "nowhere.yaml" in told.stderr
-        assert "Traceback" not in told.stderr
+        process = run(*arguments)
+        assert process.returncode == 2
+        assert process.stderr.startswith("error: ")
+        assert "nowhere.yaml" in process.stderr
+        assert "Traceback" not in process.stderr
 
 
 def test_the_deployment_may_come_from_the_environment(run: Run):
@@ -109,25 +97,25 @@ def test_the_deployment_may_come_from_the_environment(run: Run):
 
 
 def test_days_in_the_wrong_order_are_refused_before_spark_starts(run: Run, demo: Path):
-    told = run("assemble", "-c", str(demo), "--as-of", "2026-01-02", "--through", "2026-01-01")
-    assert told.returncode == 2
-    assert "--through" in told.stderr
-    assert "2026-01-01 is before" in told.stderr
+    process = run("assemble", "-c", str(demo), "--as-of", "2026-01-02", "--through", "2026-01-01")
+    assert process.returncode == 2
+    assert "--through" in process.stderr
+    assert "2026-01-01 is before" in process.stderr
 
 
-def test_the_unexpected_leaves_a_traceback_in_a_log_and_one_line(run: Run, demo: Path, tmp_path: Path):
+def test_an_unexpected_error_is_one_line_that_names_the_log_of_the_traceback(run: Run, demo: Path, tmp_path: Path):
     (tmp_path / "lake").write_text("a file where the lake's folder should be")
-    told = run("generate", "-c", str(demo), "--users", "100")
-    assert told.returncode == 1
-    last = told.stderr.strip().splitlines()[-1]
+    process = run("generate", "-c", str(demo), "--users", "100")
+    assert process.returncode == 1
+    last = process.stderr.strip().splitlines()[-1]
     assert last.startswith("unexpected ")
-    assert "Traceback" not in told.stderr
+    assert "Traceback" not in process.stderr
     log = Path(last.rsplit("the traceback is in ", 1)[1])
     assert log.is_relative_to(tmp_path)
     assert "Traceback" in log.read_text()
 
 
-def test_notes_of_an_error_are_told_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_the_notes_of_an_error_are_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     failing = typer.Typer(pretty_exceptions_enable=False)
 
     @failing.command()
@@ -146,10 +134,10 @@ def test_notes_of_an_error_are_told_too(monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 @pytest.mark.slow
-def test_generate_tells_a_program_what_it_wrote(run: Run, demo: Path):
-    told = run("generate", "-c", str(demo), "--users", "100", "--json")
-    assert told.returncode == 0, told.stderr
-    summary = json.loads(told.stdout)
+def test_the_answer_of_generate_as_json_counts_the_rows_written(run: Run, demo: Path):
+    process = run("generate", "-c", str(demo), "--users", "100", "--json")
+    assert process.returncode == 0, process.stderr
+    summary = json.loads(process.stdout)
     assert summary["users"] == 100
     assert summary["as_of"] == "2026-01-01"
     deployment = Deployment.read(demo)
@@ -158,35 +146,37 @@ def test_generate_tells_a_program_what_it_wrote(run: Run, demo: Path):
 
 
 def test_the_log_is_on_stderr_and_the_answer_on_stdout(run: Run, demo: Path):
-    plain = run("generate", "-c", str(demo), "--users", "100", "--json")
+    command = ("generate", "-c", str(demo), "--users", "100", "--json")
+    plain, as_json = run(*command), run("--log-json", *command)
     first, *_, last = plain.stderr.splitlines()
     assert re.fullmatch(r"\S+Z INFO jobs.console.progress: generate 2026-01-01 \.\.\.", first)
     assert re.fullmatch(r"\S+Z INFO jobs.console.progress: generate 2026-01-01: [\d.]+ s", last)
-    asked = run("--log-json", "generate", "-c", str(demo), "--users", "100", "--json")
-    records = [json.loads(line) for line in asked.stderr.splitlines()]
-    assert {(one["level"], one["logger"]) for one in records} == {("INFO", "jobs.console.progress")}
-    answers = [json.loads(told.stdout) for told in (plain, asked)]
+    records = [json.loads(line) for line in as_json.stderr.splitlines()]
+    assert {(record["level"], record["logger"]) for record in records} == {("INFO", "jobs.console.progress")}
+    answers = [json.loads(process.stdout) for process in (plain, as_json)]
     assert answers[0]["rows"] == answers[1]["rows"]
 
 
-def test_the_log_level_may_come_from_the_environment(run: Run, demo: Path):
-    command = ("generate", "-c", str(demo), "--users", "100", "--json")
-    assert run(*command, env={"INSTRUCTUE_LOG_LEVEL": "WARNING"}).stderr == ""
-    refused = run("--log-level", "LOUD", *command)
-    assert refused.returncode == 2
+def test_the_log_level_may_come_from_the_environment(demo: Path):
+    command = ["generate", "-c", str(demo), "--users", "100", "--json"]
+    quiet = CliRunner(env={"INSTRUCTUE_LOG_LEVEL": "WARNING"}).invoke(app, command)
+    logs.remove()
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
+    refused = CliRunner().invoke(app, ["--log-level", "LOUD", *command])
+    assert refused.exit_code == 2
     assert "--log-level" in refused.stderr
 
 
 def test_an_error_is_a_record_of_a_json_log(run: Run, demo: Path, tmp_path: Path):
-    told = run("--log-json", "lookup", "u1", "-c", "nowhere.yaml")
-    assert told.returncode == 2
-    record = json.loads(told.stderr)
+    process = run("--log-json", "lookup", "u1", "-c", "nowhere.yaml")
+    assert process.returncode == 2
+    record = json.loads(process.stderr)
     assert record["level"] == "ERROR"
     assert record["message"].startswith("error: deployment file ")
     (tmp_path / "lake").write_text("a file where the lake's folder should be")
-    told = run("--log-json", "generate", "-c", str(demo), "--users", "100")
-    assert told.returncode == 1
-    last = json.loads(told.stderr.splitlines()[-1])
+    process = run("--log-json", "generate", "-c", str(demo), "--users", "100")
+    assert process.returncode == 1
+    last = json.loads(process.stderr.splitlines()[-1])
     assert last["message"].startswith("unexpected ")
 
 
