@@ -16,23 +16,9 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from feature_repo.columns import scenario_columns
 from jobs.config import yaml_file
-from jobs.config.sections import (
-    Aggregate,
-    Attributes,
-    Eligible,
-    EventSource,
-    Location,
-    Model,
-    Name,
-    Retention,
-    Scenario,
-    Section,
-    Share,
-    Spark,
-    Store,
-    UserQA,
-    require_items,
-)
+from jobs.config.fields import Location, Name, Section, Share, require_items
+from jobs.config.network import Model
+from jobs.config.sections import Aggregate, Attributes, Eligible, EventSource, Retention, Scenario, Spark, Store, UserQA
 from jobs.config.validation import format_error
 from jobs.console.text import list_errors
 from model.data.config import RESERVED_NAMES

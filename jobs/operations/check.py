@@ -19,8 +19,11 @@ from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
 from jobs.lake.spark_tables import midnight_column
 from jobs.operations.cost_estimate import CostEstimate, estimate_costs
-from jobs.profiles import source_tables as sources
-from jobs.profiles.build import Profiles, RowAccount, build_profiles
+from jobs.profiles.aggregates import aggregate_function
+from jobs.profiles.build import Profiles, build_profiles
+from jobs.profiles.row_account import RowAccount
+from jobs.profiles.source_tables import ATTRIBUTES, open_sources
+from jobs.profiles.validation import validate_sources
 
 SAMPLES = 3
 """Rejected rows shown of a reason."""
@@ -119,7 +122,7 @@ def check(
     def read(table: str) -> DataFrame:
         return spark_tables.read_pinned(spark, deployment, table, versions)
 
-    spans = _spans(sources.validated(deployment, sources.open_sources(deployment, read)), now.date())
+    spans = _spans(validate_sources(deployment, open_sources(deployment, read)), now.date())
     as_of = as_of or _day_after(spans, deployment, now.date())
     before = as_of - timedelta(days=1)
     found = build_profiles(spark, deployment, [before, as_of], read, now)
@@ -147,7 +150,7 @@ def check(
     named = [(events.name, events.table) for events in deployment.sources]
     attributes = deployment.attributes
     if attributes:
-        named.append((sources.ATTRIBUTES, attributes.table))
+        named.append((ATTRIBUTES, attributes.table))
     return CheckResult(
         as_of=as_of,
         sources={name: source(name, table) for name, table in named},
@@ -219,5 +222,5 @@ def _sample(rows: DataFrame, deployment: Deployment) -> ProfileSample | None:
         events={name: [Event(**event) for event in row[name]] for name in names},
         ages=row["ages"],
         tabular=row.get("tabular") or {},
-        banded=[a.name for a in deployment.aggregates if a.function == "days_since_last"],
+        banded=[a.name for a in deployment.aggregates if aggregate_function(a).banded],
     )

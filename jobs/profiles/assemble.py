@@ -1,4 +1,4 @@
-"""Assemble: source tables -> `user_profiles`, the day's partition holding the users who changed."""
+"""Assemble: source tables to `user_profiles`, whose partition of a day holds the users that changed."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
 from jobs.lake.handoff import AssembleHandoff
 from jobs.lake.spark_tables import JobRun, SourceError, job_run, midnight_column
-from jobs.profiles.build import Profiles, RowAccount, Totals, build_profiles, deactivated_rows
+from jobs.profiles.build import Profiles, build_profiles, deactivated_rows
+from jobs.profiles.row_account import RowAccount, Totals
 
 TABLE = "user_profiles"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AssembleResult:
-    """What one run of assemble did."""
+    """The result of one run of assemble."""
 
     as_of: date
     accounts: dict[str, RowAccount]
-    """Where the rows of each source went."""
+    """Per source, where its rows went."""
     rejected: dict[str, dict[str, int]]
-    """Refused rows per source and reason."""
+    """Rejected rows per source and reason."""
     users: int
     """Eligible users."""
     changed: int
-    """Users whose profile differs from their latest earlier one, the new ones among them."""
-    ended: int
-    """Users who fell out."""
+    """Users whose profile differs from their latest earlier one, new users included."""
+    deactivated: int
+    """Users who are no longer eligible."""
     replaced: bool
     """False: the day held these rows already and was not written."""
     seconds: float
@@ -50,41 +51,44 @@ def assemble(
     Raises
     ------
     SourceError
-        A source is missing or mistyped, or more than `max_reject_share` of its rows were refused.
+        A source is missing or mistyped, or more than `max_reject_share` of its rows were rejected.
     TableError
-        With `source_versions`: no run noted them, or a version's log is gone.
+        With `source_versions`: no run noted the versions, or the log of a version was removed.
     """
     with job_run(spark, deployment, "assemble", as_of) as run:
         if source_versions:
             run.pin(deployment.source_tables)
-        found = build_profiles(spark, deployment, [as_of], run.read, run.started_at)
-        totals = found.totals[as_of]
+        profiles = build_profiles(spark, deployment, [as_of], run.read, run.started_at)
+        totals = profiles.totals[as_of]
         try:
-            rejected = _account(run, found)
-            changed = _changed(run, found.rows)
-            replaced = run.replace(changed, TABLE)
-            run.rows_out, kept = changed.agg(F.count(F.lit(1)), F.count("profile_hash")).collect()[0]
+            rejected = _record_accounts(run, profiles)
+            rows = _changed_rows(run, profiles.rows)
+            replaced = run.replace(rows, TABLE)
+            run.rows_out, changed = rows.agg(F.count(F.lit(1)), F.count("profile_hash")).collect()[0]
         finally:
-            found.release()
-        gone = run.rows_out - kept
+            profiles.release()
+        deactivated = run.rows_out - changed
         run.handoff = AssembleHandoff(vector_spec=deployment.vector_spec(), users=totals.users)
-        run.details |= {"changed": kept, "ended": gone}
+        run.details |= {"changed": changed, "ended": deactivated}
         return AssembleResult(
             as_of=as_of,
             accounts=totals.accounts,
             rejected=rejected,
             users=totals.users,
-            changed=kept,
-            ended=gone,
+            changed=changed,
+            deactivated=deactivated,
             replaced=replaced,
             seconds=run.seconds(),
         )
 
 
-def _account(run: JobRun, found: Profiles) -> dict[str, dict[str, int]]:
-    """Note where every row went and keep the refused ones; fail where a source has too many of them."""
-    totals = found.totals[run.as_of]
-    rejected = keep_rejected(run, found, totals)
+def _record_accounts(run: JobRun, profiles: Profiles) -> dict[str, dict[str, int]]:
+    """Record where every row went, and keep the rejected ones; return these per source and reason.
+
+    Raises SourceError where a source has too many of them.
+    """
+    totals = profiles.totals[run.as_of]
+    rejected = _keep_rejected(run, profiles, totals)
     run.rows_in = sum(account.rows_in for account in totals.accounts.values())
     for name, account in totals.accounts.items():
         run.left_out |= {f"{name}: {reason}": count for reason, count in account.left_out().items()}
@@ -94,47 +98,47 @@ def _account(run: JobRun, found: Profiles) -> dict[str, dict[str, int]]:
         "aggregates": totals.aggregate_rows,
     }
     note_static(run)
-    refuse_too_many(run, totals)
+    check_reject_share(run, totals)
     return rejected
 
 
 def note_static(run: JobRun) -> None:
-    """Say in the run's details that attributes without a time were used."""
+    """Record in the run's details that it used attributes without a time."""
     if run.deployment.attributes and run.deployment.attributes.static:
         run.details["static"] = "attributes carry no time and hold for every as_of"
 
 
-def refuse_too_many(run: JobRun, totals: Totals) -> None:
-    """Raise SourceError where a source lost more than `max_reject_share` of its rows."""
+def check_reject_share(run: JobRun, totals: Totals) -> None:
+    """Raise SourceError where more than `max_reject_share` of a source's rows were rejected."""
     share = run.deployment.max_reject_share
-    bad = [
+    exceeded = [
         f"{name}: {account.rejected} of {account.rows_in}"
         for name, account in totals.accounts.items()
         if account.too_many_rejected(share)
     ]
-    if bad:
+    if exceeded:
         raise SourceError(
-            f"more than max_reject_share = {share} of the rows were refused: {'; '.join(bad)}. "
+            f"more than max_reject_share = {share} of the rows were rejected: {'; '.join(exceeded)}. "
             f"See rejected_rows of assemble; mend the source, or raise max_reject_share"
         )
 
 
-def keep_rejected(run: JobRun, found: Profiles, totals: Totals) -> dict[str, dict[str, int]]:
-    """Replace the day's `rejected_rows`; how many rows each source lost for each reason."""
+def _keep_rejected(run: JobRun, profiles: Profiles, totals: Totals) -> dict[str, dict[str, int]]:
+    """Replace the day's `rejected_rows`, and return how many rows each source lost for each reason."""
     if not any(account.rejected for account in totals.accounts.values()):
         spark_tables.clear_day(run.spark, run.deployment.table("rejected_rows"), run.as_of)
         return {}
-    refused = found.rejected().cache()
+    rows = profiles.rejected().cache()
     counts: dict[str, dict[str, int]] = {}
-    for row in refused.groupBy("source", "reason").count().orderBy("source", "reason").collect():
+    for row in rows.groupBy("source", "reason").count().orderBy("source", "reason").collect():
         counts.setdefault(row["source"], {})[row["reason"]] = row["count"]
-    spark_tables.write_rejected(refused, run.deployment, run.as_of)
-    refused.unpersist()
+    spark_tables.write_rejected(rows, run.deployment, run.as_of)
+    rows.unpersist()
     return counts
 
 
-def _changed(run: JobRun, rows: DataFrame) -> DataFrame:
-    """The profiles that differ from the user's latest one before the day; a row for each who ended."""
+def _changed_rows(run: JobRun, rows: DataFrame) -> DataFrame:
+    """Return the profiles that differ from the user's latest earlier one, and a row for each deactivated user."""
     if not spark_tables.delta_exists(run.spark, run.deployment.table(TABLE)):
         return rows
     past = run.read(TABLE).select("user_id", "as_of", "day", "profile_hash")
@@ -143,10 +147,10 @@ def _changed(run: JobRun, rows: DataFrame) -> DataFrame:
     )
     both = rows.join(before, rows["user_id"] == before["__user"], "full_outer")
     differs = ~F.col("profile_hash").eqNullSafe(F.col("__hash"))
-    gone = F.col("user_id").isNull()
+    deactivated = F.col("user_id").isNull()
     values = {
-        column: F.when(gone, empty).otherwise(F.col(column))
+        column: F.when(deactivated, empty).otherwise(F.col(column))
         for column, empty in deactivated_rows(run.deployment).items()
     }
-    whole = {"user_id": F.coalesce("user_id", "__user"), "as_of": midnight_column(run.as_of), **values}
-    return both.where(differs).select(*[value.alias(name) for name, value in whole.items()])
+    columns = {"user_id": F.coalesce("user_id", "__user"), "as_of": midnight_column(run.as_of), **values}
+    return both.where(differs).select(*[value.alias(name) for name, value in columns.items()])

@@ -1,12 +1,13 @@
-"""From an event's columns to its text: the filters of a source's template as Spark columns.
+"""The text of an event: the filters of a source's template as Spark columns.
 
-A text carries no date and no raw amount, for texts repeat only without them (an event text is encoded once):
-`amount_band` puts an amount into a logarithmic band, and a time appears as a weekday, hour, part of the day
-or month.
+A text carries no date and no raw amount, because each distinct text is encoded once and texts repeat only without them:
+`amount_band` gives a logarithmic band, `number` two significant digits, and a time appears as a weekday, hour, part of
+the day or month. `jobs.config.functions.TEMPLATE_FILTERS` declares the same filters for the deployment file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DateType, StringType, StructType, TimestampType
 
+from jobs.config.functions import TEMPLATE_FILTERS
 from jobs.config.sections import EventSource
 
 MAX_CHARACTERS = 1_000
@@ -23,83 +25,89 @@ AMOUNTS = (*(step * 10**power for power in range(6) for step in (1, 2, 5)), 10**
 """Edges of the amount bands: 1, 2, 5, 10, ... 1,000,000, in the table's own currency."""
 DAYPARTS = ((6, "night"), (12, "morning"), (18, "afternoon"), (24, "evening"))
 """Part of the day up to this hour, UTC."""
-UNSEEN = r"\s\p{Z}\p{Cc}"
-"""Any white space, also the ideographic space, and control characters."""
-BLANK, VISIBLE = f"[{UNSEEN}]", f"[^{UNSEEN}]"
+BLANK_CLASS = r"\s\p{Z}\p{Cc}"
+"""White space of any kind, the ideographic space included, and control characters."""
+BLANK, VISIBLE = f"[{BLANK_CLASS}]", f"[^{BLANK_CLASS}]"
 BLANKS = rf"[[^ -~]&&{BLANK}]{BLANK}*| {BLANK}+"
-"""What becomes one space: every run of blanks but a single space. Most letters are passed by at a glance."""
+"""Every run of blanks but a single space; the first class lets the search skip most letters at once."""
 
 
 def text(source: EventSource, schema: StructType, time: Column) -> Column:
-    """The event's text: the template with its fields filled in, at most 1,000 characters.
+    """Return the event's text: the template with its fields filled in, at most 1,000 characters.
 
-    `time` is the parsed event time; a template that names the time column means it.
+    `time` is the parsed event time, which filters of times read where a field names the time column.
     """
     pieces = []
-    for literal, column, kind in source.parts:
+    for literal, column, name in source.parts:
         if literal:
             pieces.append(F.lit(literal))
         if column is not None:
-            own = time if column == source.time else None
-            pieces.append(_field(column, kind, schema[column].dataType, own))
-    return F.rtrim(F.substring(_spaced(F.concat(*pieces)), 1, MAX_CHARACTERS))
+            parsed_time = time if column == source.time else None
+            pieces.append(_field(column, name, schema[column].dataType, parsed_time))
+    return F.rtrim(F.substring(_fold_blanks(F.concat(*pieces)), 1, MAX_CHARACTERS))
 
 
-def words(value: Column, most: int = MAX_CHARACTERS) -> Column:
-    """A value as a text of at most so many characters, null where it has none to be seen."""
-    spaced = _spaced(F.make_valid_utf8(value.cast("string")))
-    return F.when(spaced != "", F.substring(spaced, 1, most))
+def words(value: Column, max_characters: int = MAX_CHARACTERS) -> Column:
+    """Return a value as a text of at most so many characters, null where it has no visible character."""
+    folded = _fold_blanks(F.make_valid_utf8(value.cast("string")))
+    return F.when(folded != "", F.substring(folded, 1, max_characters))
 
 
-def _spaced(text: Column) -> Column:
+def _fold_blanks(text: Column) -> Column:
     return F.trim(F.regexp_replace(text, BLANKS, " "))
 
 
-def _field(column: str, kind: str, dtype: DataType, time: Column | None) -> Column:
+def _field(column: str, name: str, dtype: DataType, time: Column | None) -> Column:
     value = named(column)
-    if kind == "text":
-        words = F.make_valid_utf8(value.cast("string"))
-        return F.when(visible(words), words).otherwise(UNKNOWN)
-    if kind == "amount_band":
-        return amount_band(number(value, dtype))
-    return TIME_FILTERS[kind](timestamp(value, dtype) if time is None else time)
+    kind = TEMPLATE_FILTERS[name].column
+    if kind == "number":
+        value = number(value, dtype)
+    if kind == "time":
+        value = timestamp(value, dtype) if time is None else time
+    return FILTERS[name](value)
 
 
 def named(column: str) -> Column:
-    """A table's column by its name, whatever dots and backticks that has."""
+    """Return a table's column by its name, which may hold dots and backticks."""
     return F.col("`" + column.replace("`", "``") + "`")
 
 
 def visible(text: Column) -> Column:
-    """Whether a text holds more than blanks; its first character mostly tells without a search."""
+    """Return whether a text holds more than blanks; for most texts the first character decides without a search."""
     return F.ascii(text).between(33, 126) | text.rlike(VISIBLE)
 
 
 def number(value: Column, dtype: DataType) -> Column:
-    """A column as a double: null where it is null, NaN, infinite or not a number."""
+    """Return a column as a double: null where it is null, NaN, infinite or not a number."""
     parsed = F.trim(value).try_cast("double") if isinstance(dtype, StringType) else value.cast("double")
     return F.when(F.isnan(parsed) | (F.abs(parsed) == float("inf")), None).otherwise(parsed)
 
 
 def timestamp(value: Column, dtype: DataType) -> Column:
-    """A column as a timestamp; ISO texts with or without an offset (none: UTC), null where a text is not one.
+    """Return a column as a timestamp; null where a text is not an ISO time. A text without an offset is UTC.
 
-    Spark alone would read '12:30' as that time today, which changes from run to run: a date comes first.
+    A text must begin with a date, because Spark reads '12:30' as that time of the current day.
     """
     if isinstance(dtype, StringType):
         return F.when(value.rlike(r"^\s*\d{4}-\d{1,2}-\d{1,2}"), F.try_to_timestamp(F.trim(value)))
     if isinstance(dtype, DateType):
-        # The last days that 32 bits hold lie beyond the microseconds of 64, and one of them would stop the job.
+        # The last dates of 32 bits are beyond the microseconds of 64 bits, and one of them would fail the job.
         first, last = date(1000, 1, 1), date.max
         value = F.when(value < F.lit(first), first).when(value > F.lit(last), last).otherwise(value)
     return value if isinstance(dtype, TimestampType) else value.cast("timestamp")
 
 
+def value_words(value: Column) -> Column:
+    """Return the value as a text, 'unknown' for null and for a text of blanks."""
+    text = F.make_valid_utf8(value.cast("string"))
+    return F.when(visible(text), text).otherwise(UNKNOWN)
+
+
 def amount_band(amount: Column) -> Column:
-    """'20 to 50' for 20 <= amount < 50, 'refund 20 to 50' for the negative one, 'unknown amount' for null."""
+    """Return '20 to 50' for 20 <= amount < 50, 'refund 20 to 50' for the negative one, 'unknown amount' for null."""
     bands = [f"under {AMOUNTS[0]}", *(f"{low} to {high}" for low, high in pairwise(AMOUNTS)), f"{AMOUNTS[-1]} or more"]
     names = [*bands, *(f"refund {band}" for band in bands)]
-    # A number looked up, where a case for each band would be more code than the JVM compiles.
+    # An array index, because a case for each band would be more code than the JVM compiles.
     reached = sum(((F.abs(amount) >= edge).cast("int") for edge in AMOUNTS), F.lit(0))
     position = reached + F.when(amount < 0, len(bands)).otherwise(0)
     return F.when(amount.isNull() | F.isnan(amount), UNKNOWN_AMOUNT).otherwise(
@@ -107,27 +115,47 @@ def amount_band(amount: Column) -> Column:
     )
 
 
+def two_digits(value: Column) -> Column:
+    """Return a number rounded half up to two significant digits, as '1200', '0.012' or '-57'; 'unknown' for null.
+
+    Numbers of more than 26 digits stay in the form '1.2e+30', and those under 1e-12 become '0'.
+    """
+    rounded = F.format_string("%.1e", value)
+    # A fixed number of decimals, so that the text has a point up to which trailing zeros may be removed.
+    plain = F.regexp_replace(rounded.try_cast("decimal(38,12)").cast("string"), r"\.?0+$", "")
+    plain = F.when(plain.isin("", "-", "-0"), "0").otherwise(plain)
+    return F.when(value.isNull(), UNKNOWN).otherwise(F.coalesce(plain, rounded))
+
+
 def weekday(time: Column) -> Column:
-    """'Monday'."""
+    """Return 'Monday'."""
     return F.coalesce(F.date_format(time, "EEEE"), F.lit(UNKNOWN))
 
 
 def month(time: Column) -> Column:
-    """'January'."""
+    """Return 'January'."""
     return F.coalesce(F.date_format(time, "MMMM"), F.lit(UNKNOWN))
 
 
 def hour(time: Column) -> Column:
-    """'09:00' for 09:00 to 09:59 UTC."""
+    """Return '09:00' for 09:00 to 09:59 UTC."""
     return F.coalesce(F.date_format(time, "HH:00"), F.lit(UNKNOWN))
 
 
 def daypart(time: Column) -> Column:
-    """'night', 'morning', 'afternoon' or 'evening', six hours each from midnight UTC."""
+    """Return 'night', 'morning', 'afternoon' or 'evening', six hours each from midnight UTC."""
     part = F.when(time.isNull(), UNKNOWN)
     for before, name in DAYPARTS:
         part = part.when(F.hour(time) < before, name)
     return part
 
 
-TIME_FILTERS = {"weekday": weekday, "month": month, "hour": hour, "daypart": daypart}
+FILTERS: dict[str, Callable[[Column], Column]] = {
+    "text": value_words,
+    "amount_band": amount_band,
+    "number": two_digits,
+    "weekday": weekday,
+    "hour": hour,
+    "daypart": daypart,
+    "month": month,
+}

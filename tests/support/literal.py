@@ -8,7 +8,8 @@ import re
 import unicodedata
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -75,6 +76,14 @@ def java_double(value: float) -> str:
     return repr(float(value))
 
 
+def two_digits(value: Any) -> str:
+    if value is None or value != value:
+        return "unknown"
+    exact = Decimal(repr(float(value)))
+    rounded = round(exact.quantize(Decimal((0, (1,), exact.adjusted() - 1)), ROUND_HALF_UP), 12)
+    return f"{rounded:f}".rstrip("0").rstrip(".") if rounded else "0"
+
+
 def daypart(time: datetime) -> str:
     return ("night", "morning", "afternoon", "evening")[time.hour // 6]
 
@@ -82,6 +91,7 @@ def daypart(time: datetime) -> str:
 FILTERS = {
     "text": words,
     "amount_band": amount_band,
+    "number": two_digits,
     "daypart": daypart,
     "weekday": lambda t: f"{t:%A}",
     "month": lambda t: f"{t:%B}",
@@ -155,6 +165,8 @@ def aggregate(declared: Any, source: EventSource, rows: list[dict[str, Any]], as
         return float(len(inside))
     if declared.function == "days_since_last":
         return float(band(as_of, max(when(row[source.time]) for row in inside))) if inside else None
+    if declared.function == "trend":
+        return trend([(when(row[source.time]) - as_of, row[declared.column]) for row in inside])
     values = [row[declared.column] for row in inside]
     values = [value for value in values if value is not None and value == value]
     if declared.function == "distinct":
@@ -163,6 +175,20 @@ def aggregate(declared: Any, source: EventSource, rows: list[dict[str, Any]], as
     if declared.function == "mean":
         return total / len(values) if values else None
     return 0.0 if not inside else total if values else None
+
+
+def trend(points: list[tuple[timedelta, float | None]]) -> float | None:
+    """The slope of the least-squares line in rational numbers, per day; times count to the millisecond."""
+    exact = [
+        (Fraction(-(-time // timedelta(milliseconds=1)), 86_400_000), Fraction(repr(value)))
+        for time, value in points
+        if value is not None and value == value
+    ]
+    if len({time for time, _ in exact}) < 2:
+        return None
+    mean_time, mean_value = (sum(column) / len(exact) for column in zip(*exact, strict=True))
+    shared = sum((time - mean_time) * (value - mean_value) for time, value in exact)
+    return float(shared / sum((time - mean_time) ** 2 for time, _ in exact))
 
 
 def profiles(

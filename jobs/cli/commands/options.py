@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def _day(value: datetime | None) -> datetime | None:
     """Return a day that the tables can hold; any other is a usage error."""
-    from jobs.config.sections import FIRST_DAY, LAST_DAY
+    from jobs.config.fields import FIRST_DAY, LAST_DAY
 
     if value is not None and not FIRST_DAY <= value.date() <= LAST_DAY:
         raise typer.BadParameter(f"{value:%Y-%m-%d} is no day from {FIRST_DAY} to {LAST_DAY}")

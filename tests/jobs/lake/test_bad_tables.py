@@ -153,7 +153,7 @@ def test_a_day_without_rows_is_a_day(wrong: str, day: str, changed: dict[str, An
     done = changed[day]
     assert all(account.balanced for account in done.accounts.values())
     assert done.accounts["searches"].rows_in == 0
-    says(wrong, "used", f"users {done.users}, changed {done.changed}, ended {done.ended}")
+    says(wrong, "used", f"users {done.users}, changed {done.changed}, ended {done.deactivated}")
 
 
 @pytest.mark.parametrize(

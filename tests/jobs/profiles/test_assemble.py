@@ -174,7 +174,7 @@ def test_the_next_day_holds_who_changed_and_who_ended(lived):
     assert "leaving" in gone
     assert "fresh" in changed
     assert set(lived.rows2) == changed | gone
-    assert (lived.second.changed, lived.second.ended) == (len(changed), len(gone))
+    assert (lived.second.changed, lived.second.deactivated) == (len(changed), len(gone))
     for user in changed:
         assert as_literal(lived.rows2[user], lived.d) == after[user]
     for user in gone:

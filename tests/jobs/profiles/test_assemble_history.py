@@ -42,7 +42,7 @@ def test_late_rows_a_skipped_day_a_past_day_repeated_and_again_and_a_source_rewr
     history.lake["bills"] = history.lake["bills"][::2]
     history.lake["searches"] = [row for row in history.lake["searches"] if row["user_id"] != "late"]
     history.write()
-    assert history.run(DAYS[4]).ended >= 1
+    assert history.run(DAYS[4]).deactivated >= 1
     history.require_as_recomputed_in_order()
 
 

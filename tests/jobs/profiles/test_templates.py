@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from pyspark.sql import functions as F
 
+from jobs.config.functions import TEMPLATE_FILTERS
 from jobs.config.sections import EventSource
 from jobs.profiles import templates
 from tests.support import literal
@@ -58,6 +59,38 @@ def test_amounts_that_are_texts(spark):
         "1000 to 2000",
         *["unknown amount"] * 4,
     ]
+
+
+NUMBERS = [
+    (0.0, "0"),
+    (-0.0, "0"),
+    (5.0, "5"),
+    (5.25, "5.3"),
+    (0.012345, "0.012"),
+    (9.96, "10"),
+    (-56.7, "-57"),
+    (999.4, "1000"),
+    (1234.5, "1200"),
+    (10.0, "10"),
+    (3e12, "3000000000000"),
+    (1e-9, "0.000000001"),
+    (None, "unknown"),
+    (float("nan"), "unknown"),
+]
+
+
+def test_numbers_of_two_digits(spark):
+    values, expected = zip(*NUMBERS, strict=True)
+    found = rendered(spark, "{amount:number}", [(value,) for value in values], "amount double")
+    assert found == [*expected] == [literal.two_digits(value) for value in values]
+    cells = ["12.5", " 1999 ", "1.2e30", "", "free", None]
+    texts = rendered(spark, "{amount:number}", [(cell,) for cell in cells], "amount string")
+    assert texts == ["13", "2000", "1.2e+30", "unknown", "unknown", "unknown"]
+    assert rendered(spark, "{amount:number}", [(1250,), (-7,)], "amount int") == ["1300", "-7"]
+
+
+def test_every_declared_filter_has_a_spark_part():
+    assert list(templates.FILTERS) == list(TEMPLATE_FILTERS)
 
 
 def test_times_as_weekday_hour_daypart_and_month(spark):

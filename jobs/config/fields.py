@@ -1,0 +1,68 @@
+"""The types of single values in a deployment or questions file, with their checks and messages."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any
+from urllib.parse import urlparse
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
+"""First and last valid day; a day or an event's time outside is a mistake."""
+NAME = r"^[a-z][a-z0-9_]{0,40}$"
+TRUE_OR_FALSE = "write a number; YAML reads yes and on as true, no and off as false"
+
+
+class Section(BaseModel):
+    """A section of the deployment file; it is frozen, and unknown keys are mistakes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+
+def require_items(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the items; raise ValueError where there is none."""
+    # Pydantic's minimal length counts valid items only, so it would add a second message to that of an invalid item.
+    if not items:
+        raise ValueError("is empty; write at least one")
+    return items
+
+
+def _require_text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; write one, or remove the key where it may be left out")
+    return text
+
+
+def _require_location(location: str) -> str:
+    urlparse(location)  # raises ValueError for an invalid scheme or host
+    return location
+
+
+def _require_number(value: Any) -> Any:
+    # Python takes true and false for 1 and 0.
+    if isinstance(value, bool):
+        raise ValueError(TRUE_OR_FALSE)
+    return value
+
+
+def _require_written_day(value: Any) -> Any:
+    # Pydantic takes a number for seconds since 1970.
+    if isinstance(value, int | float):
+        raise ValueError("write a day as 2025-01-31")
+    return value
+
+
+def _require_valid_day(day: date) -> date:
+    if not FIRST_DAY <= day <= LAST_DAY:
+        raise ValueError(f"name a day from {FIRST_DAY} to {LAST_DAY}")
+    return day
+
+
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+Text = Annotated[str, AfterValidator(_require_text)]
+Location = Annotated[Text, AfterValidator(_require_location)]
+Integer = Annotated[int, BeforeValidator(_require_number)]
+Share = Annotated[float, BeforeValidator(_require_number)]
+Days = Annotated[Integer, Field(ge=1, le=3650)]
+Day = Annotated[date, BeforeValidator(_require_written_day), AfterValidator(_require_valid_day)]

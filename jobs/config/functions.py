@@ -1,0 +1,49 @@
+"""The aggregate functions and template filters that a deployment file may name.
+
+Each entry declares what the file must give beside the name. The entry of the same name in `jobs.profiles.aggregates` or
+`jobs.profiles.templates` computes the function or filter in Spark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ColumnKind = Literal["user", "time", "id", "text", "number"]
+"""What a column of a source table must hold for its use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AggregateFunction:
+    """A number computed over the events of one source in a window before as_of."""
+
+    description: str
+    column: ColumnKind | None = None
+    """Kind of the column that it reads; None where it reads no column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateFilter:
+    """A conversion of one column of an event to words of its text."""
+
+    description: str
+    column: ColumnKind
+
+
+AGGREGATE_FUNCTIONS = {
+    "count": AggregateFunction(description="number of events"),
+    "sum": AggregateFunction(description="sum of the column; 0 without events", column="number"),
+    "mean": AggregateFunction(description="mean of the column", column="number"),
+    "distinct": AggregateFunction(description="number of different values of the column", column="id"),
+    "days_since_last": AggregateFunction(description="band of the whole days since the last event"),
+    "trend": AggregateFunction(description="least-squares slope of the column against time, per day", column="number"),
+}
+TEMPLATE_FILTERS = {
+    "text": TemplateFilter(description="the value, with white space folded", column="text"),
+    "amount_band": TemplateFilter(description="a logarithmic band, as in `20 to 50`", column="number"),
+    "number": TemplateFilter(description="a number of two significant digits, as in `1200`", column="number"),
+    "weekday": TemplateFilter(description="the day of the week, as in `Friday`", column="time"),
+    "hour": TemplateFilter(description="the hour of the day, as in `14:00`", column="time"),
+    "daypart": TemplateFilter(description="night, morning, afternoon or evening", column="time"),
+    "month": TemplateFilter(description="the month, as in `March`", column="time"),
+}

@@ -1,0 +1,159 @@
+"""The rows of the source tables, each validated.
+
+A validated row keeps its columns and gains `__user` (string), `__time` (timestamp) and `__rejected` (the reason; null
+for a good row); event rows also gain `__id`. No row is dropped here, so that every row can be accounted for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+from pyspark.sql.types import DecimalType, FractionalType, IntegralType, StringType, StructType
+
+from jobs.config.deployment import Deployment
+from jobs.config.fields import FIRST_DAY, LAST_DAY
+from jobs.config.functions import TEMPLATE_FILTERS
+from jobs.config.sections import Attributes, EventSource
+from jobs.lake.spark_tables import midnight_column
+from jobs.profiles import templates
+from jobs.profiles.source_tables import ATTRIBUTES
+from jobs.profiles.templates import named, visible
+
+EXACT_INTEGERS = 2**53
+"""Doubles below this hold every whole number exactly."""
+
+
+def validate_sources(deployment: Deployment, opened: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
+    """Return every opened table with each row validated, by the source's name."""
+    result = {}
+    for source in deployment.sources:
+        numbers = [
+            a.column
+            for a in deployment.aggregates
+            if a.source == source.name and a.column and a.column_kind == "number"
+        ]
+        result[source.name] = validate_events(opened[source.name], source, numbers)
+    if deployment.attributes:
+        result[ATTRIBUTES] = validate_attributes(opened[ATTRIBUTES], deployment.attributes)
+    return result
+
+
+def validate_events(df: DataFrame, source: EventSource, numbers: Sequence[str] = ()) -> DataFrame:
+    """Return a source's rows with `__user`, `__time`, `__id` and `__rejected`.
+
+    `numbers` are further columns that are read as numbers: a text there that is no number rejects the row.
+    """
+    schema = df.schema
+    numbers = [*numbers, *(column for column, name in source.fields if TEMPLATE_FILTERS[name].column == "number")]
+    return df.withColumns(
+        {
+            "__user": _user(source.user, schema),
+            "__time": templates.timestamp(named(source.time), schema[source.time].dataType),
+            "__id": _id(source.id, schema) if source.id else F.lit(None).cast("string"),
+        }
+    ).withColumn("__rejected", _reason(source.user, source.time, schema, numbers))
+
+
+def validate_attributes(df: DataFrame, attributes: Attributes) -> DataFrame:
+    """Return the attributes' rows with `__user`, `__time` (valid from; null where static) and `__rejected`."""
+    schema, time = df.schema, attributes.valid_from
+    numbers = [number.column for number in attributes.numbers]
+    parsed = templates.timestamp(named(time), schema[time].dataType) if time else F.lit(None).cast("timestamp")
+    return df.withColumns({"__user": _user(attributes.user, schema), "__time": parsed}).withColumn(
+        "__rejected", _reason(attributes.user, time, schema, numbers)
+    )
+
+
+def event_rows(
+    df: DataFrame, source: EventSource, before: date, columns: Sequence[str] = (), texts_since: date | None = None
+) -> DataFrame:
+    """Return validated rows with `columns`, the columns of this module, `__text` and `__repeated`.
+
+    A repeat is a good row before the midnight of `before` whose declared id an earlier such row has. Rows at or after
+    that midnight never change what is kept. Only events from `texts_since` on get a text.
+    """
+    raw = list(dict.fromkeys(columns))
+    good = F.col("__rejected").isNull() & (F.col("__time") < midnight_column(before))
+    text = F.lit(None).cast("string")
+    if texts_since is not None:
+        text = F.when(
+            good & (F.col("__time") >= midnight_column(texts_since)), templates.text(source, df.schema, F.col("__time"))
+        )
+    # The other columns order the copies of one id, so that the order of rows cannot.
+    content = dict.fromkeys([*raw, *(column for column, _ in source.fields)])
+    rest = F.xxhash64("__user", "__time", *[named(column) for column in content])
+    kept = df.select(
+        "__user",
+        "__time",
+        "__id",
+        "__rejected",
+        text.alias("__text"),
+        rest.alias("__rest"),
+        *[named(column) for column in raw],
+    )
+    if source.id is None:
+        return kept.withColumn("__repeated", F.lit(False))
+    contest = good & F.col("__id").isNotNull()
+    # The number comes first because it sorts fast. Rows that cannot repeat spread instead of meeting at the null id.
+    spread = F.when(contest, F.xxhash64("__id")).otherwise(F.col("__rest"))
+    window = Window.partitionBy(spread, F.when(contest, F.col("__id"))).orderBy("__time", "__user", "__rest")
+    return kept.withColumn("__repeated", contest & (F.row_number().over(window) > 1))
+
+
+def rejected_rows(df: DataFrame, source: str, raw: Sequence[str]) -> DataFrame:
+    """Return the rejected rows of a validated table as (source, reason, row), row being its `raw` columns as JSON."""
+    row = F.to_json(F.struct(*[named(column) for column in raw]), {"ignoreNullFields": "false"})
+    return df.where(F.col("__rejected").isNotNull()).select(
+        F.lit(source).alias("source"), F.col("__rejected").alias("reason"), row.alias("row")
+    )
+
+
+def _user(column: str, schema: StructType) -> Column:
+    value, dtype = named(column), schema[column].dataType
+    if isinstance(dtype, StringType):
+        return F.when(visible(value) & F.is_valid_utf8(value), value)
+    if isinstance(dtype, IntegralType):
+        return value.cast("string")
+    # 12.0 and 12 are one user: pandas writes ids as doubles where a column holds a null.
+    whole = (value == F.floor(value)) & (F.abs(value) < EXACT_INTEGERS)
+    return F.when(whole, value.try_cast("bigint").cast("string"))
+
+
+def _id(column: str, schema: StructType) -> Column:
+    value = named(column)
+    return F.when(visible(value), value) if isinstance(schema[column].dataType, StringType) else value
+
+
+def _reason(user: str, time: str | None, schema: StructType, numbers: Sequence[str]) -> Column:
+    """Return the first reason to reject a row, or null for a good one."""
+    value, parsed = named(user), F.col("__time")
+    reason = F.when(value.isNull(), "no user id")
+    if isinstance(schema[user].dataType, FractionalType | DecimalType):
+        reason = reason.when(F.col("__user").isNull(), "user id is not a whole number")
+    else:
+        if isinstance(schema[user].dataType, StringType):
+            # Replacing invalid bytes could give two users one id.
+            reason = reason.when(~F.is_valid_utf8(value), "user id is not UTF-8")
+        reason = reason.when(F.col("__user").isNull(), "empty user id")
+    if time is not None:
+        reason = (
+            reason.when(named(time).isNull(), "no time")
+            .when(parsed.isNull(), "time does not parse")
+            .when(
+                (parsed < midnight_column(FIRST_DAY)) | (parsed >= midnight_column(LAST_DAY + timedelta(days=1))),
+                f"time before {FIRST_DAY.year} or after {LAST_DAY.year}",
+            )
+        )
+    for column in dict.fromkeys(numbers):
+        reason = reason.when(_is_not_a_number(column, schema), f"{column} is not a number")
+    return reason
+
+
+def _is_not_a_number(column: str, schema: StructType) -> Column:
+    value = named(column)
+    if not isinstance(schema[column].dataType, StringType):
+        return F.lit(False)
+    return visible(value) & F.trim(value).try_cast("double").isNull()
