@@ -1,7 +1,7 @@
-"""From a measured value to a sentence: bands, levels, yes or no, and the commonest values.
+"""The sentence for a measured value: bands, levels, yes or no, and the commonest values.
 
-Numbers of a question fall into intervals [low, high); each interval's sentence is written once, in Python,
-and Spark only chooses among them.
+A number falls into one of the question's intervals [low, high). Python writes the sentence of each interval once, and
+Spark only chooses among them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from math import ceil, floor, log10
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from jobs.userqa.questions import WHOLE, Question
+from jobs.userqa.question import Question
 
 LEVELS = {
     1: ("middle",),
@@ -25,19 +25,17 @@ LEVELS = {
     6: ("very low", "low", "fairly low", "fairly high", "high", "very high"),
     7: ("very low", "low", "fairly low", "middle", "fairly high", "high", "very high"),
 }
-EMPTY_IS_ZERO = ("count", "sum", "distinct")
-"""Measures that are 0 over no event; the others have no value then."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """low <= value < high; None is open."""
+    """The numbers low <= value < high; None is an open end."""
 
     low: float | None
     high: float | None
 
     def words(self, whole: bool, least: int) -> dict[str, str]:
-        """What `{band}`, `{times}` and `{days}` say; `least` is the smallest whole value that can be here."""
+        """Return the words for `{band}`, `{times}` and `{days}`; `least` is the smallest possible whole value."""
         if not whole:
             band = _between(_plain(self.low), _plain(self.high))
             return {"band": band, "times": f"{band} times", "days": f"{band} days"}
@@ -52,51 +50,50 @@ class Interval:
 
 
 def intervals(edges: Sequence[float]) -> list[Interval]:
-    """The intervals between growing edges, open at both ends."""
+    """Return the intervals between growing edges, with open ends."""
     ends: list[float | None] = [None, *edges, None]
     return [Interval(low=low, high=high) for low, high in pairwise(ends)]
 
 
 def level_edges(quantiles: Sequence[float] | None, whole: bool) -> list[float]:
-    """Quantiles as edges a person would write: two significant digits, growing; equal ones fall together."""
+    """Return quantiles as edges for a text: rounded to two significant digits, growing, and each once."""
     rounded = [float(ceil(q)) if whole and q < 100 else _two_digits(q) for q in quantiles or ()]
     return sorted(set(rounded))
 
 
-def asked_of(question: Question, value: Column) -> Column:
-    """The value that intervals and quantiles are about: null where `none` answers, or nobody is asked."""
+def value_for_intervals(question: Question, value: Column) -> Column:
+    """Return the value that falls into intervals and quantiles; null where `none` is the answer."""
     if question.answer.none is None or question.answer.yes_from is not None:
         return value
-    return F.when(value > 0, value) if question.measure in (*EMPTY_IS_ZERO, "share") else value
+    return F.when(value > 0, value) if question.kind.none_at_zero else value
 
 
 def answer_text(question: Question, value: Column, edges: Sequence[float]) -> Column:
-    """The sentence that answers the question for a user, null where he is not asked.
+    """Return the sentence that answers the question for a user; null where the user has no such pair.
 
     Parameters
     ----------
     value
-        What was measured; for `top` an array of texts, for a tabular category a text.
+        The measured value: a number; for a ranked measure an array of texts; for a tabular category a text.
     edges
         `bands`, or the edges of the levels.
     """
-    form = question.answer
+    form, measure = question.answer, question.kind
     none = F.lit(form.none)
     if form.yes_from is not None:
         return F.when(value >= form.yes_from, form.text).when(value.isNotNull(), none)
-    if question.measure == "top":
+    if measure.ranked:
         return F.when(F.size(value) > 0, _with_top(form.text, F.array_join(value, ", "))).otherwise(none)
     if not form.bands and form.levels is None:
         return F.when(value.isNotNull(), _with_top(form.text, value)).otherwise(none)
-    asked = asked_of(question, value)
-    whole = question.measure in WHOLE
-    least = 1 if form.none is not None and question.measure in EMPTY_IS_ZERO else 0
-    sentence = F.when(asked.isNull(), none if question.measure != "share" else F.when(value == 0, none))
-    cut = intervals(edges)
-    for interval, level in zip(cut, LEVELS.get(len(cut), ("",) * len(cut)), strict=True):
-        text = form.text.format(**interval.words(whole, least), level=level, top="")
+    number = value_for_intervals(question, value)
+    least = 1 if form.none is not None and measure.zero_without_events else 0
+    sentence = F.when(number.isNull(), F.when(value <= 0, none) if measure.none_at_zero else none)
+    parts = intervals(edges)
+    for interval, level in zip(parts, LEVELS.get(len(parts), ("",) * len(parts)), strict=True):
+        text = form.text.format(**interval.words(measure.whole, least), level=level, top="")
         high = interval.high
-        sentence = sentence.otherwise(text) if high is None else sentence.when(asked < high, text)
+        sentence = sentence.otherwise(text) if high is None else sentence.when(number < high, text)
     return sentence
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.userqa.question_values import question_errors
+from jobs.userqa.question_errors import question_errors
 from jobs.userqa.questions import Questions
 from tests.support.deployment import deploy
 from tests.support.error_page import case, refused, row, says

@@ -103,6 +103,60 @@ def test_every_mistake_is_told_at_once(tmp_path):
         assert words in message, words
 
 
+FOLLOW_ON = {
+    "an invalid question in general": (
+        {"questions": [{**GOOD, "axis": "past"}], "general": [["bills"]]},
+        ["bills.axis: Input should be 'attribute', 'diagnostic' or 'future'"],
+    ),
+    "a question without a name in general": (
+        {"questions": [{key: value for key, value in GOOD.items() if key != "name"}], "general": [["bills"]]},
+        ["(no name).name: add this key"],
+    ),
+    "an invalid theme in each and general": (
+        {
+            "questions": [{**GOOD, "name": "often_{theme}", "each": ["tea", "film"]}],
+            "themes": {"tea": {"words": "tea"}, "film": {"words": "films", "where": "true"}},
+            "general": [["often_tea"], ["often_film"]],
+        },
+        ["themes.tea.where: add this key"],
+    ),
+    "themes that are a list": (
+        {"questions": [{**GOOD, "name": "often_{theme}", "each": ["tea"]}], "themes": ["tea"], "general": []},
+        ["themes: write a name for each, with its words and its where"],
+    ),
+    "an unknown theme in general": (
+        {
+            "questions": [{**GOOD, "name": "often_{theme}", "each": ["moon"]}],
+            "themes": {"tea": {"words": "tea", "where": "true"}},
+            "general": [["often_moon"]],
+        },
+        ["often_{theme}.each: 'moon' is no theme; use one of tea"],
+    ),
+    "each that is no list in general": (
+        {"questions": [{**GOOD, "name": "often_{theme}", "each": "tea"}], "general": [["often_tea"]]},
+        ["often_{theme}.each = 'tea': write a list of themes"],
+    ),
+    "a measure that is not the source's": (
+        {"questions": [{**GOOD, "measure": "value", "days": None}]},
+        ["bills: measure `value` goes with `source: tabular`, and no other measure does"],
+    ),
+    "two mistakes": (
+        {"questions": [{**GOOD, "axis": "past"}, {**GOOD, "name": "b"}], "general": [["bills", "other"]]},
+        [
+            "bills.axis: Input should be 'attribute', 'diagnostic' or 'future'",
+            "general: 'other' is no question about the past; use one of bills, b",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "lines"), FOLLOW_ON.values(), ids=FOLLOW_ON)
+def test_a_mistake_brings_no_second_one(tmp_path, content, lines):
+    with pytest.raises(QuestionError) as refused:
+        read(tmp_path, *content.pop("questions"), **content)
+    assert str(refused.value).splitlines()[1:] == [f"  {line}" for line in lines]
+
+
 @pytest.mark.parametrize(("text", "problem"), [("questions: 3", "must hold a list"), ("{", "is not YAML")])
 def test_a_file_that_holds_no_questions(tmp_path, text, problem):
     path = tmp_path / "q.yaml"

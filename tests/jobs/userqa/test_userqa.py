@@ -460,6 +460,17 @@ def test_questions_that_do_not_fit_are_refused_all_at_once(spark, lived):
         assert words in message, words
 
 
+def test_a_cut_off_after_the_labels_is_one_mistake(spark, lived):
+    """The windows of its future questions end after the labels too."""
+    folder = lived.d.path.parent
+    write_questions(folder)
+    late = {**CHANGES["userqa"], "as_of": ["2025-01-01", "2025-04-01"]}
+    with pytest.raises(QuestionError) as refused:
+        userqa(spark, deploy(folder, **CHANGES | {"userqa": late}))
+    [_, *lines] = str(refused.value).splitlines()
+    assert lines == ["  userqa.as_of = 2025-04-01: after the earliest label's as_of 2025-03-03; name earlier cut-offs"]
+
+
 def test_a_pattern_that_cannot_be_searched_for_is_refused(spark, tmp_path):
     d = deploy(tmp_path, **CHANGES)
     lake = make_lake()

@@ -1,0 +1,148 @@
+"""One question of a questions file, and the form of its answer; `jobs.userqa.questions` documents the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from string import Formatter
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from jobs.config.fields import Day, Integer, require_items
+from jobs.userqa.measures import MEASURES, Measure
+
+TABULAR = "tabular"
+"""The `source` of a question about a tabular column."""
+FIELDS = {"band", "times", "days", "level", "top"}
+"""Fields of an answer's text."""
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
+Edge = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _as_list(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else given
+
+
+class Part(BaseModel):
+    """A part of the questions file; it is frozen, and unknown keys are mistakes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Answer(Part):
+    """How a measured value becomes a sentence."""
+
+    text: Text
+    none: Text | None = None
+    bands: tuple[Edge, ...] = ()
+    levels: Annotated[Integer, Field(ge=2, le=7)] | None = None
+    yes_from: Edge | None = None
+    """`text` is the answer from this value on, and `none` below it."""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it turns a number into words, by bands, levels or yes_from."""
+        return bool(self.bands or self.levels or self.yes_from is not None)
+
+    @model_validator(mode="after")
+    def _validate(self) -> Self:
+        if sum((bool(self.bands), self.levels is not None, self.yes_from is not None)) > 1:
+            raise ValueError("give one of bands, levels and yes_from")
+        if list(self.bands) != sorted(set(self.bands)):
+            raise ValueError("bands must grow from each to the next")
+        if self.yes_from is not None and self.none is None:
+            raise ValueError("yes_from needs `none`, the answer for no")
+        fields = [part[1:] for part in Formatter().parse(self.text) if part[1] is not None]
+        unknown = {str(name) for name, _, _ in fields} - FIELDS
+        if unknown:
+            raise ValueError(f"text has unknown fields {sorted(unknown)}; use {', '.join(sorted(FIELDS))}")
+        if any(form or conversion for _, form, conversion in fields):
+            raise ValueError("text has a field with a format or a conversion; write its name alone, as in {times}")
+        if self.none and any(part[1] is not None for part in Formatter().parse(self.none)):
+            raise ValueError("none has a field, and where there is nothing it cannot be filled; write plain text")
+        return self
+
+
+class Question(Part):
+    name: Name
+    axis: Literal["attribute", "diagnostic", "future"]
+    phrasings: Annotated[tuple[Text, ...], BeforeValidator(_as_list), AfterValidator(require_items)] = Field(
+        alias="instruction"
+    )
+    source: Name
+    measure: str
+    """Name of one of `MEASURES`."""
+    value: str | None = None
+    where: str | None = None
+    days: Annotated[Integer, Field(ge=1, le=3650)] | None = None
+    top: Annotated[Integer, Field(ge=1, le=5)] = 1
+    """Number of the commonest values in the answer."""
+    last_as_of: Day | None = None
+    """The last cut-off with this question (2025-10-01); for a future window that is too long for later ones."""
+    answer: Answer
+
+    @property
+    def future(self) -> bool:
+        """Whether its window follows the cut-off."""
+        return self.axis == "future"
+
+    @property
+    def span(self) -> int:
+        """Days of its window; 0 for a tabular column."""
+        return self.days or 0
+
+    @property
+    def kind(self) -> Measure:
+        """The entry of its measure."""
+        return MEASURES[self.measure]
+
+    @field_validator("measure")
+    @classmethod
+    def _validate_measure(cls, measure: str) -> str:
+        if measure not in MEASURES:
+            raise ValueError(f"unknown measure; use one of {', '.join(MEASURES)}")
+        return measure
+
+    @model_validator(mode="after")
+    def _validate(self) -> Self:
+        if mistakes := "; ".join(self._mistakes()):
+            raise ValueError(mistakes)
+        return self
+
+    def _mistakes(self) -> Iterator[str]:
+        measure, tabular = self.kind, self.source == TABULAR
+        if tabular != measure.tabular:
+            # What else the question needs depends on which of the two is meant.
+            yield "measure `value` goes with `source: tabular`, and no other measure does"
+            return
+        if tabular and (self.where or self.days or self.future):
+            yield "a tabular question has no where, no days and no future"
+        if not tabular and self.days is None:
+            yield "add `days`, the length of its window"
+        if (measure.value is not None) != (self.value is not None):
+            yield f"measure {self.measure} {'needs a `value`' if self.value is None else 'takes no `value`'}"
+        if measure.needs_where and not self.where:
+            yield f"measure {self.measure} needs a `where`"
+        if measure.future is not None and measure.future != self.future:
+            yield "recency looks back and days_until ahead; change the axis or the measure"
+        if measure.answer == "text" and self.answer.numeric:
+            yield f"measure {self.measure} has no bands, levels or yes_from"
+        if measure.answer == "number" and not self.answer.numeric:
+            yield "say how numbers become words: add bands, levels or yes_from to `answer`"
+
+
+class Theme(Part):
+    """What `each` repeats a question for."""
+
+    words: Text
+    where: str

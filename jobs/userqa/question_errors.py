@@ -1,0 +1,88 @@
+"""Where the questions do not fit the tables: what only Spark and Java can tell of a questions file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pyspark.errors import AnalysisException, IllegalArgumentException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import BooleanType, DataType, NumericType
+
+from jobs.config.deployment import Deployment
+from jobs.userqa.question import TABULAR, Question
+from jobs.userqa.question_values import INTEREST, has_column, with_time_columns
+from jobs.userqa.questions import Questions
+
+
+def question_errors(
+    spark: SparkSession, deployment: Deployment, questions: Questions, opened: Mapping[str, DataFrame]
+) -> list[str]:
+    """Return a line for each place where a question or an interest does not fit the tables."""
+    errors = []
+    for question in questions.questions:
+        if question.source == TABULAR:
+            errors += _tabular_errors(question, deployment)
+        elif question.source not in opened:
+            sources = ", ".join([*(source.name for source in deployment.sources), TABULAR])
+            errors.append(f"  {question.name}.source = {question.source}: no source; use one of {sources}")
+        else:
+            df = with_time_columns(opened[question.source], F.current_timestamp())
+            if questions.interests and not has_column(df, INTEREST):
+                df = df.withColumn(INTEREST, F.lit(""))
+            errors += _expression_errors(question, df)
+    return [*errors, *_pattern_errors(spark, questions.interests)]
+
+
+def _tabular_errors(question: Question, deployment: Deployment) -> list[str]:
+    if question.value in deployment.numbers:
+        if question.answer.numeric:
+            return []
+        return [f"  {question.name}.answer: {question.value} is a number; add bands, levels or yes_from"]
+    if question.value in deployment.categories:
+        return []
+    columns = ", ".join([*deployment.numbers, *deployment.categories])
+    return [f"  {question.name}.value = {question.value}: no tabular column; use one of {columns}"]
+
+
+def _expression_errors(question: Question, df: DataFrame) -> Iterator[str]:
+    """Yield the errors of a question's SQL expressions over the columns of its source."""
+    for key, expression in (("where", question.where), ("value", question.value)):
+        if expression is None:
+            continue
+        where = f"  {question.name}.{key} = {expression}: "
+        try:
+            selected = df.select(F.expr(expression).alias("e"))
+            dtype = selected.schema["e"].dataType
+            df.where(F.expr(expression).isNotNull())
+        except AnalysisException as error:
+            yield f"{where}{str(error).splitlines()[0][:200]}; columns are {', '.join(df.columns)}"
+            continue
+        plan: Any = selected._jdf.queryExecution().analyzed()
+        if not plan.deterministic():
+            yield (
+                f"{where}calls what may answer otherwise the next time (rand, uuid, java_method, ...); write it with "
+                "the columns alone"
+            )
+        elif problem := _type_error(question, key, dtype):
+            yield where + problem
+
+
+def _type_error(question: Question, key: str, dtype: DataType) -> str | None:
+    if key == "where" and not isinstance(dtype, BooleanType):
+        return f"is {dtype.simpleString()}; write a condition"
+    if key == "value" and question.kind.value == "number" and not isinstance(dtype, NumericType):
+        return f"is {dtype.simpleString()}; write a number"
+    return None
+
+
+def _pattern_errors(spark: SparkSession, interests: Mapping[str, str]) -> Iterator[str]:
+    """Yield the errors of patterns that Java, which searches for them, does not accept."""
+    java: Any = spark.sparkContext._jvm
+    for name, pattern in interests.items():
+        try:
+            java.java.util.regex.Pattern.compile(pattern)
+        except IllegalArgumentException as error:
+            problem = str(error).splitlines()[0]
+            yield f"  interests.{name} = {pattern}: no regular expression ({problem})"
