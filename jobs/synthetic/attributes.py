@@ -1,4 +1,4 @@
-"""What the made-up company's users wrote down about themselves: the attributes table, with gaps and old rows."""
+"""The attributes table of the made-up company, with missing values and superseded rows."""
 
 from __future__ import annotations
 
@@ -50,26 +50,26 @@ OCCUPATIONS = (
 
 
 def attribute_rows(chunk: Chunk, cut: int) -> pa.Table:
-    """A chunk's attribute rows with valid_from before `cut` (microseconds), some without a user or a time."""
+    """Return a chunk's attribute rows with valid_from before `cut` (microseconds), some without a user or a time."""
     rng = chunk.random("attributes")
-    rows = pa.concat_tables([_written(chunk, rng, False), _written(chunk, rng, True)])
-    lost = rows.take(pa.array(rng.integers(len(rows), size=max(2, round(BROKEN * len(rows))))))
-    no_user = lost.slice(0, len(lost) // 2)
+    rows = pa.concat_tables([_rows(chunk, rng, False), _rows(chunk, rng, True)])
+    broken = rows.take(pa.array(rng.integers(len(rows), size=max(2, round(BROKEN * len(rows))))))
+    no_user = broken.slice(0, len(broken) // 2)
     no_user = no_user.set_column(0, ATTRIBUTES.field("user_id"), pa.nulls(len(no_user), pa.string()))
-    no_time = lost.slice(len(lost) // 2)
+    no_time = broken.slice(len(broken) // 2)
     no_time = no_time.set_column(1, ATTRIBUTES.field("valid_from"), pa.nulls(len(no_time), TIME))
-    known = pa.concat_tables([rows, no_user])
-    return pa.concat_tables([known.filter(pc.less(known["valid_from"], pa.scalar(cut, TIME))), no_time])
+    dated = pa.concat_tables([rows, no_user])
+    return pa.concat_tables([dated.filter(pc.less(dated["valid_from"], pa.scalar(cut, TIME))), no_time])
 
 
-def _written(chunk: Chunk, rng: np.random.Generator, again: bool) -> pa.Table:
-    """Each user's first row, or the row by which some supersede it."""
+def _rows(chunk: Chunk, rng: np.random.Generator, second: bool) -> pa.Table:
+    """Return each user's first row, or the second row of some users, which supersedes it."""
     n, company = chunk.users, chunk.company
-    trait = dict(zip(TRAITS, chunk.traits_then().T, strict=True))
+    trait = dict(zip(TRAITS, chunk.traits_on_first_day().T, strict=True))
     begin = company.midnight // DAY - PAST * PERIOD
     joined = chunk.joined()
-    day = joined if not again else np.maximum(joined, begin) + rng.integers(1, (PAST + AFTER) * PERIOD, n)
-    # A quiet user writes nothing on the first day.
+    day = joined if not second else np.maximum(joined, begin) + rng.integers(1, (PAST + AFTER) * PERIOD, n)
+    # A quiet user has no row of the first day.
     day = np.where((day == company.midnight // DAY) & ~chunk.changed(), day + 1, day)
     tier = 0.25 * trait["wealth"] + rng.normal(size=n)
     phone = 0.25 * trait["wealth"] + 0.2 * trait["youth"] + rng.normal(size=n)
@@ -90,4 +90,4 @@ def _written(chunk: Chunk, rng: np.random.Generator, again: bool) -> pa.Table:
     for name, value in values.items():
         columns[name] = pa.array(value, ATTRIBUTES.field(name).type, mask=rng.random(n) < MISSING[name])
     rows = pa.table(columns, schema=ATTRIBUTES)
-    return rows.filter(pa.array(rng.random(n) < MOVED)) if again else rows
+    return rows.filter(pa.array(rng.random(n) < MOVED)) if second else rows

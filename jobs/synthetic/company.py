@@ -1,8 +1,8 @@
-"""The users of a made-up company: their hidden traits, what they do because of them, and what they are.
+"""The users of a made-up company: their hidden traits, and the events and labels that follow from them.
 
-Everything follows from (seed, first day, chunk of users, source): a chunk's stream of random numbers is its
-own, so one source can be made alone and again, and a million users never lie in memory at once. Nothing here
-depends on the day that is asked for: `jobs.synthetic.generate` cuts the same history at another arrival time.
+Everything depends on (seed, first day, chunk of users, source) alone: each chunk has its own streams of random numbers,
+so one source can be generated again by itself, and a million users are never in memory at once. Nothing here depends on
+`as_of`: `jobs.synthetic.generate` cuts the same history at another arrival time.
 
 Shapes: U users of a chunk, K traits, P periods of 30 days, G groups of texts, E events.
 """
@@ -21,7 +21,7 @@ from jobs.synthetic.event_texts import EVERYDAY, GROUPS, SLOTS, SOURCES, THEMES,
 DAY = 86_400_000_000
 """Microseconds."""
 PERIOD = 30
-"""Days over which traits stand still; the labels' month is exactly one."""
+"""Days during which traits are constant; the labels' month is exactly one period."""
 PAST = 19
 """Periods before the first day."""
 AFTER = 2
@@ -29,15 +29,15 @@ AFTER = 2
 
 EVENTS = {"bills": 4.6, "mini_program_logs": 5.2, "page_paths": 8.5, "searches": 2.4}
 """Mean events of a user in a period."""
-TELLING = 0.47
-"""Share of an average user's events that depend on traits; busier users have more everyday life: .39 over all."""
+THEME_SHARE = 0.47
+"""Share of an average user's events that depend on traits. Busier users have more everyday life: .39 over all."""
 ABSENT = {"bills": 0.02, "mini_program_logs": 0.08, "page_paths": 0.08, "searches": 0.15}
 """Share of users who never use a source."""
 CAMPAIGN = 6.0
-"""How much more often than before a theme of FUTURE_LABELS turns up from the first day on, in its source: so a
-user's own past count says little, and what else his traits make him do says more."""
+"""Factor of the rate of a theme of FUTURE_LABELS in its source from the first day on. It makes a user's past count of
+the theme a weak predictor, and the other events that depend on the same traits a stronger one."""
 HABIT = 0.55
-"""Share of a user's events in a group that go to one of his few habitual texts."""
+"""Share of a user's events in a group that have one of their few habitual texts."""
 HABITS = 3
 LATE = 0.01
 JOINED_LATER = 0.12
@@ -47,15 +47,15 @@ ATTRIBUTE_LABELS = {
     "purchasing_power": ({"wealth": 1.0, "thrift": -0.4, "learning": 0.35}, 0.30),
     "film": ({"cinephile": 1.0, "youth": 0.4, "family": -0.4}, 0.35),
 }
-"""Labels of what a user is: weights of traits on the first day, and the share of ones."""
+"""Labels of user attributes: weights of traits on the first day, and the share of ones."""
 NOISE = 0.6
-"""Standard deviation of what no trait explains, as a share of the traits' own."""
+"""Standard deviation of the noise of these labels, as a share of that of the traits."""
 FUTURE_LABELS = {
     "forest_click": ("page_paths", "forest", 1),
     "game_topup": ("bills", "games", 1),
     "food": ("bills", "delivery", 1),
 }
-"""Labels of what a user does in the 30 days from the first day: source, theme, and how many events make a 1."""
+"""Labels of events in the 30 days from the first day: source, theme, and the number of events that makes a 1."""
 NAMES = [group.name for group in GROUPS]
 LABELS = ("forest_click", "game_topup", "public_transit", "purchasing_power", "food", "film")
 
@@ -68,13 +68,13 @@ class Company:
     seed: int
     first_day: date
     changed_share: float | None
-    """Share of users with any event on the first day; None: as it comes."""
+    """Share of users with any event on the first day; None: not controlled."""
     quiet_ages: tuple[int, ...] = ()
-    """Whole days before the first day on which quiet users did nothing."""
+    """Whole days before the first day on which quiet users have no event."""
     chunk: int = 5_000
 
     def chunks(self) -> Iterator[Chunk]:
-        """The users in order, at most `chunk` at a time."""
+        """Yield the users in order, at most `chunk` at a time."""
         for start in range(0, self.users, self.chunk):
             yield Chunk(company=self, start=start, users=min(self.chunk, self.users - start))
 
@@ -86,7 +86,7 @@ class Company:
 
 @dataclass(frozen=True, kw_only=True)
 class Events:
-    """Everything that a chunk's users did in one source, unbroken, in order of user and time."""
+    """Every unbroken event of a chunk's users in one source, in order of user and time."""
 
     user_E: np.ndarray
     """Number of the user in the company."""
@@ -112,12 +112,12 @@ class Chunk:
     users: int
 
     def random(self, purpose: str) -> np.random.Generator:
-        """This chunk's own stream of random numbers for one purpose."""
+        """Return this chunk's own stream of random numbers for one purpose."""
         company = self.company
         return np.random.default_rng([company.seed, company.first_day.toordinal(), self.start, *purpose.encode()])
 
     def traits(self) -> np.ndarray:
-        """Hidden traits, float [U, K, P]: standard normal, mostly lasting, partly drifting over months."""
+        """Return the hidden traits, float [U, K, P]: standard normal, mostly lasting, partly drifting over months."""
         rng = self.random("traits")
         lasting = rng.normal(size=(self.users, len(TRAITS), 1))
         drift = rng.normal(size=(self.users, len(TRAITS), PAST + AFTER))
@@ -125,19 +125,19 @@ class Chunk:
             drift[..., period] = 0.85 * drift[..., period - 1] + np.sqrt(1 - 0.85**2) * drift[..., period]
         return 0.9 * lasting + np.sqrt(1 - 0.9**2) * drift
 
-    def traits_then(self) -> np.ndarray:
-        """Traits on the first day, float [U, K]."""
+    def traits_on_first_day(self) -> np.ndarray:
+        """Return the traits on the first day, float [U, K]."""
         return self.traits()[:, :, PAST]
 
     def activity(self) -> np.ndarray:
-        """How busy a user is in each source, float [U, sources], log-normal; 0 where he never uses it."""
+        """Return each user's activity in each source, float [U, sources]: log-normal, 0 where they never use it."""
         rng = self.random("activity")
         level = np.exp(0.4 * rng.normal(size=(self.users, 1)) + 0.35 * rng.normal(size=(self.users, len(SOURCES))))
         absent = rng.random((self.users, len(SOURCES))) < np.array([ABSENT[source] for source in SOURCES])
         return np.where(absent, 0.0, level / np.exp((0.4**2 + 0.35**2) / 2))
 
     def joined(self) -> np.ndarray:
-        """Day a user joined, days since 1970, int [U]: most before the history begins."""
+        """Return the day each user joined, days since 1970, int [U]; most joined before the history begins."""
         rng = self.random("joined")
         begin = self.company.midnight // DAY - PAST * PERIOD
         later = rng.random(self.users) < JOINED_LATER
@@ -146,7 +146,7 @@ class Chunk:
         )
 
     def changed(self) -> np.ndarray:
-        """Users who may change on the first day, bool [U]; the others are quiet."""
+        """Return the users who may change on the first day, bool [U]; the others are quiet."""
         share = self.company.changed_share
         if share is None:
             return np.ones(self.users, dtype=bool)
@@ -154,7 +154,7 @@ class Chunk:
         return rank < round(share * self.users)
 
     def rates(self, source: str) -> np.ndarray:
-        """Expected events, float [U, P, G]."""
+        """Return the expected number of events, float [U, P, G]."""
         rng = self.random(f"tastes {source}")
         traits_UPK = self.traits().transpose(0, 2, 1)
         load_GK = loadings()
@@ -163,29 +163,31 @@ class Chunk:
         common = self.random("tastes").normal(size=(self.users, 1, len(GROUPS)))
         taste = np.where(theme, 0.2, 0.6) * common + np.where(theme, 0.2, 0.5) * rng.normal(size=common.shape)
         weight = np.array([group.share.get(source, 1.0) for group in GROUPS])
-        share = np.where(theme, TELLING * weight / weight[theme].sum(), (1 - TELLING) * weight / weight[~theme].sum())
+        share = np.where(
+            theme, THEME_SHARE * weight / weight[theme].sum(), (1 - THEME_SHARE) * weight / weight[~theme].sum()
+        )
         activity = self.activity()[:, SOURCES.index(source), None, None]
         level = np.where(theme, np.sqrt(activity), activity) * (activity > 0)
         rates = EVENTS[source] * share * level * np.exp(np.minimum(pull_UPG, 3.0) + taste)
-        for where, name, _ in FUTURE_LABELS.values():
-            if where == source:
+        for label_source, name, _ in FUTURE_LABELS.values():
+            if label_source == source:
                 rates[:, PAST:, NAMES.index(name)] *= CAMPAIGN
         return np.asarray(rates)
 
     def events(self, source: str) -> Events:
-        """What the users did in one source over the whole simulated time."""
+        """Return the users' events in one source over the whole simulated time."""
         rng = self.random(f"events {source}")
         count_UPG = rng.poisson(self.rates(source))
         user, period, group = (
             np.repeat(index, count_UPG.ravel()) for index in (axis.ravel() for axis in np.indices(count_UPG.shape))
         )
         day = self.company.midnight // DAY + (period - PAST) * PERIOD + rng.integers(0, PERIOD, len(user))
-        user, group, day = self._on_the_first_day(source, user, group, day, rng)
+        user, group, day = self._add_first_day_bills(source, user, group, day, rng)
         text = self._texts(source, user, group, rng)
         late = rng.random(len(user)) < LATE
         delay = np.where(late, rng.integers(DAY, 3 * DAY, len(user)), rng.integers(2_000_000, 300_000_000, len(user)))
         hour = np.array(SLOTS)[texts(source).slot_T[text]] + 1.3 * rng.random(len(user))
-        # Whole seconds, never midnight, and punctual rows arrive on the day they happened.
+        # Whole seconds and never midnight; rows that are not late arrive on the day of the event.
         time = day * DAY + (hour * 3600).astype(np.int64) * 1_000_000
         rebate = rng.choice([1, 0.95, 1.05], p=[0.8, 0.1, 0.1], size=len(user))
         keep = self._allowed(user, day, (time + delay) // DAY)
@@ -203,10 +205,10 @@ class Chunk:
             amount_E=np.round(pick(texts(source).price_T[text] * rebate), 2),
         )
 
-    def _on_the_first_day(
+    def _add_first_day_bills(
         self, source: str, user: np.ndarray, group: np.ndarray, day: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One more bill on the first day for each user who is to change then, so that he does."""
+        """Add a bill on the first day for each user who is to change then."""
         if self.company.changed_share is None or source != "bills":
             return user, group, day
         more = np.flatnonzero(self.changed())
@@ -215,14 +217,14 @@ class Chunk:
         return np.concatenate([user, more]), np.concatenate([group, everyday]), np.concatenate([day, today])
 
     def _texts(self, source: str, user: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A text of the group for each event: often a habitual one, and the dearer of two for the wealthy."""
+        """Return a text of the group for each event: often a habitual one, and the dearer of two for wealthy users."""
         catalogue = texts(source)
         size = len(catalogue) // len(GROUPS)
-        # Group g owns the interval from g to g + 1, cut by its texts' weights.
+        # Group g has the interval from g to g + 1, divided by its texts' weights.
         ends_GT = catalogue.weight_T.reshape(len(GROUPS), size).cumsum(axis=1)
         ends_GT[:, -1] = 1
         ends = (ends_GT + np.arange(len(GROUPS))[:, None]).ravel()
-        wealth = self.traits_then()[:, TRAITS.index("wealth")]
+        wealth = self.traits_on_first_day()[:, TRAITS.index("wealth")]
 
         def draw(group_N: np.ndarray, wealth_N: np.ndarray) -> np.ndarray:
             first, second = (np.searchsorted(ends, group_N + rng.random(len(group_N)), side="right") for _ in range(2))
@@ -237,15 +239,15 @@ class Chunk:
         return np.where(rng.random(len(user)) < HABIT, habitual, draw(group, wealth[user]))
 
     def _allowed(self, user: np.ndarray, day: np.ndarray, arrival_day: np.ndarray) -> np.ndarray:
-        """Events after joining that do not disturb a quiet user on the first day, bool [E]."""
+        """Return the events after joining that do not change a quiet user on the first day, bool [E]."""
         first = self.company.midnight // DAY
-        stirring = (day == first) | (arrival_day == first) | np.isin(first - 1 - day, self.company.quiet_ages)
+        changing = (day == first) | (arrival_day == first) | np.isin(first - 1 - day, self.company.quiet_ages)
         if self.company.changed_share is None:
-            stirring[:] = False
-        return (day >= self.joined()[user]) & ~(stirring & ~self.changed()[user])
+            changing[:] = False
+        return (day >= self.joined()[user]) & ~(changing & ~self.changed()[user])
 
     def labels(self, events: dict[str, Events] | None = None) -> dict[str, np.ndarray]:
-        """Labels as of the first day, bool [U] each; `events` of the sources of FUTURE_LABELS, if at hand."""
+        """Return the labels as of the first day, bool [U] each; without `events` they are generated again."""
         if events is None:
             events = {source: self.events(source) for source in {source for source, _, _ in FUTURE_LABELS.values()}}
         return {
@@ -254,22 +256,22 @@ class Chunk:
         }
 
     def attribute_label(self, name: str) -> np.ndarray:
-        """What a user is: a mixture of traits, plus noise, above a threshold."""
+        """Return a label of a user attribute: whether a mixture of traits, plus noise, is above a threshold."""
         weights, share = ATTRIBUTE_LABELS[name]
         weight_K = np.array([weights.get(trait, 0.0) for trait in TRAITS])
         spread = np.linalg.norm(weight_K)
         noise = self.random(f"label {name}").normal(0, NOISE * spread, self.users)
-        score = self.traits_then() @ weight_K + noise
+        score = self.traits_on_first_day() @ weight_K + noise
         return np.asarray(score > spread * np.sqrt(1 + NOISE**2) * NormalDist().inv_cdf(1 - share))
 
     def future_label(self, name: str, events: dict[str, Events]) -> np.ndarray:
-        """What a user does: at least so many events of the theme in the 30 days from the first day."""
-        source, theme, least = FUTURE_LABELS[name]
-        done = events[source]
+        """Return a label of a future event: whether the theme has enough events in the 30 days from the first day."""
+        source, theme, minimum = FUTURE_LABELS[name]
+        own = events[source]
         begin = self.company.midnight
         counted = (
-            (texts(source).group_T[done.text_E] == NAMES.index(theme))
-            & (done.time_E >= begin)
-            & (done.time_E < begin + PERIOD * DAY)
+            (texts(source).group_T[own.text_E] == NAMES.index(theme))
+            & (own.time_E >= begin)
+            & (own.time_E < begin + PERIOD * DAY)
         )
-        return np.bincount(done.user_E[counted] - self.start, minlength=self.users) >= least
+        return np.bincount(own.user_E[counted] - self.start, minlength=self.users) >= minimum

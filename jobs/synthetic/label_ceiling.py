@@ -1,4 +1,4 @@
-"""How much the made-up company's labels can be known: from one hint alone, and from the hidden traits."""
+"""How far the made-up company's labels can be predicted: from one hint alone, and from the hidden traits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.synthetic.company import DAY, LABELS, Chunk, Events
 from jobs.synthetic.event_texts import COLUMNS, SOURCES, texts
 
 WINDOW = 365
-"""Days before the first day that hints are taken from."""
+"""Days before the first day whose events give hints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Signal:
     """AUC of a logistic regression on the hidden traits and activity, 5-fold cross-validated."""
 
     def lines(self) -> list[tuple[str, str]]:
-        """Name and value of everything, for printing."""
+        """Return the name and value of everything, for printing."""
         return [
             (
                 f"label {name}",
@@ -45,11 +45,11 @@ class Signal:
 
 
 def measure(chunk: Chunk) -> Signal:
-    """Measure a chunk's labels against everything that was true before the first day."""
+    """Measure how far everything before the first day predicts a chunk's labels."""
     events = {source: chunk.events(source) for source in SOURCES}
     label = chunk.labels(events)
     text_hints, column_hints = _text_hints(chunk, events), _column_hints(chunk, events)
-    hidden = np.hstack([chunk.traits_then(), chunk.activity()])
+    hidden = np.hstack([chunk.traits_on_first_day(), chunk.activity()])
     return Signal(
         share={name: float(label[name].mean()) for name in LABELS},
         text={name: _best(text_hints, label[name]) for name in LABELS},
@@ -60,8 +60,8 @@ def measure(chunk: Chunk) -> Signal:
 
 def _ceiling(hidden: np.ndarray, label_U: np.ndarray) -> float:
     model = LogisticRegression(solver="newton-cholesky")
-    known = cross_val_predict(model, hidden, label_U, cv=5, method="predict_proba")[:, [1]]
-    return float(_auc(rankdata(known, axis=0), label_U)[0])
+    predicted = cross_val_predict(model, hidden, label_U, cv=5, method="predict_proba")[:, [1]]
+    return float(_auc(rankdata(predicted, axis=0), label_U)[0])
 
 
 Hints = tuple[list[str], np.ndarray]
@@ -74,7 +74,7 @@ def _before(chunk: Chunk, events: Events) -> np.ndarray:
 
 
 def _counts(chunk: Chunk, source: str, events: Events) -> csr_matrix:
-    """How often each user did each text, [U, T]."""
+    """Return the number of events of each user with each text, [U, T]."""
     seen = _before(chunk, events)
     shape = (chunk.users, len(texts(source)))
     return csr_matrix((np.ones(seen.sum()), (events.user_E[seen] - chunk.start, events.text_E[seen])), shape=shape)
@@ -85,12 +85,12 @@ def _text_hints(chunk: Chunk, events: dict[str, Events]) -> Hints:
     ranks = []
     for source in SOURCES:
         counts = _counts(chunk, source, events[source]).toarray()
-        told = np.flatnonzero((counts > 0).mean(axis=0) >= 0.01)
+        common = np.flatnonzero((counts > 0).mean(axis=0) >= 0.01)
         rendered = texts(source).render()
-        has = counts[:, told] > 0
-        names += [f"{kind} {rendered[i]}" for kind in ("count", "has") for i in told]
-        # Those who have it share one rank, the others another, half the users below.
-        ranks += [rankdata(counts[:, told], axis=0), (chunk.users - has.sum(axis=0) + 1) / 2 + has * chunk.users / 2]
+        has = counts[:, common] > 0
+        names += [f"{kind} {rendered[i]}" for kind in ("count", "has") for i in common]
+        # Users with the text share one mean rank, and users without it another.
+        ranks += [rankdata(counts[:, common], axis=0), (chunk.users - has.sum(axis=0) + 1) / 2 + has * chunk.users / 2]
     return names, np.hstack(ranks)
 
 
@@ -135,7 +135,7 @@ def _best(hints: Hints, label_U: np.ndarray) -> tuple[str, float]:
 
 
 def _auc(ranks: np.ndarray, label_U: np.ndarray) -> np.ndarray:
-    """Area under the curve of each column of ranks (ties averaged), float [hints]; 0.5 where one label is missing."""
+    """Return the AUC of each column of ranks (ties averaged), float [hints]; 0.5 where all labels are equal."""
     ones = int(label_U.sum())
     zeros = len(label_U) - ones
     if not ones or not zeros:

@@ -14,15 +14,17 @@ from deltalake import DeltaTable, write_deltalake
 from sklearn.metrics import roc_auc_score
 
 from jobs.config.deployment import Deployment
+from jobs.synthetic.broken_rows import BROKEN
 from jobs.synthetic.company import DAY, FUTURE_LABELS, LABELS, Company
 from jobs.synthetic.event_texts import GROUPS, SOURCES, THEMES, texts
-from jobs.synthetic.generate import BROKEN, IDS, SCHEMAS, TIMES, GenerateError, Report, generate, quiet_ages
+from jobs.synthetic.generate import GenerateError, GenerateResult, generate, quiet_ages
 from jobs.synthetic.label_ceiling import measure
+from jobs.synthetic.tables import IDS, SCHEMAS, TIMES
 
 FIRST, SECOND = date(2026, 1, 1), date(2026, 1, 2)
 MIDNIGHT = pd.Timestamp("2026-01-01", tz="UTC")
 DEMO = Path(__file__).parents[3] / "conf" / "demo.yaml"
-Lake = tuple[Deployment, Report, dict[str, pd.DataFrame]]
+Lake = tuple[Deployment, GenerateResult, dict[str, pd.DataFrame]]
 
 
 def demo(folder: Path) -> Deployment:
