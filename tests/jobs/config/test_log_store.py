@@ -41,7 +41,7 @@ def test_elsewhere_the_key_and_its_value_are_named(deployment, lake, key, value)
     for conf in ({key: "some.LogStore"}, {"spark.delta.logStore.class": "some.LogStore"}):
         assert log_store_errors(deployment(lake=lake, spark={"conf": conf})) == []
     assert log_store_errors(deployment(lake=lake, spark={"conf": {key.replace("logStore", "logstore"): value}}))
-    with pytest.raises(LogStoreError, match="1 mistake"):
+    with pytest.raises(LogStoreError, match="1 error"):
         require_safe_log_store(deployment(lake=lake))
 
 
