@@ -90,9 +90,7 @@ KEYS = [
         "an unknown function",
         "aggregates.0.function",
         "median",
-        said=(
-            "aggregates[0].function = 'median': Input should be 'count', 'sum', 'mean', 'distinct' or 'days_since_last'"
-        ),
+        said=("aggregates[0].function = 'median': unknown function; use one of count, sum, mean, distinct"),
     ),
     case("a sum of nothing", "aggregates.0.function", "sum"),
     case(

@@ -480,7 +480,7 @@ def test_a_pattern_that_cannot_be_searched_for_is_refused(spark, tmp_path):
     (tmp_path / "questions.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(QuestionError, match=r"interests.tea = hot \(tea: no regular expression \(Unclosed") as refused:
         userqa(spark, d)
-    assert "1 mistake" in str(refused.value)
+    assert "1 error" in str(refused.value)
 
 
 def test_labels_that_are_not_there_are_refused(spark, lived):
