@@ -1,4 +1,4 @@
-"""The demo: a synthetic company through all jobs for two days, from source tables to an online lookup.
+"""The demo: a made-up company through all jobs for two days, from source tables to an online lookup.
 
     python -m jobs.cli.demo --users 300 --steps 30
 
@@ -49,7 +49,7 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Run all jobs on a synthetic company for two days."""
+    """Run all jobs on a made-up company for two days."""
     from jobs.synthetic.generate import generate
 
     os.chdir(ROOT)

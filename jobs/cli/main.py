@@ -16,7 +16,7 @@ from jobs.cli.exit_codes import run
 
 
 class LogLevel(StrEnum):
-    """Levels of `logging`, as `jobs.console.logs.LEVELS` has them."""
+    """Levels of `logging`, by name."""
 
     DEBUG = "DEBUG"
     INFO = "INFO"
@@ -39,7 +39,7 @@ def configure_logging(
     log_level: Annotated[
         LogLevel,
         typer.Option(
-            envvar="INSTRUCTUE_LOG_LEVEL", case_sensitive=False, help="The lowest level of the log lines on stderr."
+            envvar="INSTRUCTUE_LOG_LEVEL", case_sensitive=False, help="The lowest level of the log on stderr."
         ),
     ] = LogLevel.INFO,
     log_json: Annotated[
@@ -49,11 +49,12 @@ def configure_logging(
         ),
     ] = False,
 ) -> None:
-    """Set the logging of the command up; of several processes of one training, only the first logs below WARNING."""
+    """Set up the logging of the command; with torchrun, only the first process logs below WARNING."""
     from jobs.console import logs
 
     first = os.environ.get("RANK", "0") == "0"
-    logs.configure(log_level if first else max(log_level, LogLevel.WARNING, key=logs.LEVELS.index), as_json=log_json)
+    level = log_level if first or log_level == LogLevel.ERROR else LogLevel.WARNING
+    logs.configure(level, as_json=log_json)
 
 
 for panel, commands in (

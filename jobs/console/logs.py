@@ -13,7 +13,6 @@ from rich.logging import RichHandler
 from jobs.console import terminal
 from jobs.console.log_files import new_log
 
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 PACKAGES = ("jobs", "model", "feature_repo", "examples", "benchmarks", "__main__")
 """Loggers of this project; every other logger belongs to a library."""
 PROGRESS = "jobs.console.progress"
@@ -31,7 +30,7 @@ def configure(level: str = "INFO", *, as_json: bool = False, file: Path | None =
     Parameters
     ----------
     level
-        The lowest level of this project's records that are shown, one of `LEVELS`.
+        The lowest level of this project's records that are shown, by its name in `logging`.
     as_json
         Write one JSON object a line: time, level, logger, message, and the traceback where there is one.
     file

@@ -52,11 +52,11 @@ def test_income_and_age_are_told_from_their_ranges(files):
 
 
 @pytest.mark.parametrize("probed", ["income", "age"])
-def test_what_is_probed_is_neither_read_nor_asked(probed):
+def test_the_probed_column_is_neither_an_input_nor_a_question(probed):
     deployment = Deployment.read(CONF / f"completejourney_{probed}.yaml")
     assert probed not in deployment.categories
-    asked = Questions.read(deployment.resolve(deployment.userqa.questions)).questions
-    assert probed not in {question.value for question in asked}
+    questions = Questions.read(deployment.resolve(deployment.userqa.questions)).questions
+    assert probed not in {question.value for question in questions}
 
 
 def test_a_redemption_is_logged_on_its_day_with_its_shelf(tables):

@@ -1,4 +1,4 @@
-"""Commands on data: a synthetic company, a check of the tables, questions and answers for training."""
+"""Commands on data: a made-up company, a check of the tables, questions and answers for training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def generate(
     ] = 0.05,
     json: Json = False,
 ) -> None:
-    """Write the source tables of a synthetic company, as they are on a day.
+    """Write the source tables of a made-up company, as they are on a day.
 
     [dim]instructue generate --users 300 --as-of 2026-01-01[/]
     """
