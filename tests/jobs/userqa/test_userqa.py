@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections import Counter
 from copy import deepcopy
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 
 import deltalake
@@ -19,181 +18,20 @@ from jobs.lake.delta import TableError
 from jobs.userqa.questions import QuestionError
 from jobs.userqa.userqa import userqa
 from tests.support.deployment import deploy
-
-CUT_OFFS = [date(2025, 1, 1), date(2025, 2, 1)]
-LABELLED = datetime(2025, 3, 3, tzinfo=UTC)
-TIME = pa.timestamp("us", tz="UTC")
-BILLS = pa.schema(
-    [
-        ("bill_id", pa.string()),
-        ("user_id", pa.string()),
-        ("paid_at", TIME),
-        ("merchant", pa.string()),
-        ("kind", pa.string()),
-        ("amount", pa.float64()),
-    ]
+from tests.support.literal_answers import events, expected
+from tests.support.userqa_lake import (
+    CHANGES,
+    CUT_OFFS,
+    LABELLED,
+    QUESTIONS,
+    TIME,
+    make_lake,
+    midnight,
+    question,
+    table,
+    write,
+    write_questions,
 )
-SEARCHES = pa.schema([("user_id", pa.string()), ("searched_at", TIME), ("query", pa.string())])
-ATTRIBUTES = pa.schema([("user_id", pa.string()), ("valid_from", TIME), ("age", pa.int32()), ("job", pa.string())])
-
-
-def question(name, axis, measure, answer, source="bill", instruction="What?", **more):
-    return {
-        "name": name,
-        "axis": axis,
-        "instruction": instruction,
-        "source": source,
-        "measure": measure,
-        "answer": answer,
-        **more,
-    }
-
-
-QUESTIONS = [
-    question(
-        "tea_share",
-        "attribute",
-        "share",
-        {"bands": [30, 60], "text": "Share {band}.", "none": "No tea."},
-        where="kind = 'tea'",
-        days=30,
-    ),
-    question(
-        "spent",
-        "attribute",
-        "sum",
-        {"levels": 3, "text": "Spent {band}, {level}.", "none": "Nothing."},
-        value="amount",
-        days=60,
-    ),
-    question("mean", "attribute", "mean", {"bands": [10], "text": "Mean {band}."}, value="amount", days=60),
-    question(
-        "kinds",
-        "attribute",
-        "distinct",
-        {"bands": [2, 3], "text": "Kinds {band}.", "none": "None."},
-        value="kind",
-        days=30,
-    ),
-    question(
-        "last",
-        "attribute",
-        "recency",
-        {"bands": [1, 7], "text": "Paid {days} ago.", "none": "Long ago."},
-        days=30,
-        instruction=["When?", "When last?"],
-    ),
-    question(
-        "evening",
-        "attribute",
-        "count",
-        {"yes_from": 2, "text": "Yes.", "none": "No."},
-        where="daypart = 'evening'",
-        days=30,
-    ),
-    question("age", "attribute", "value", {"bands": [30], "text": "Age {band}."}, source="tabular", value="age"),
-    question("job", "attribute", "value", {"text": "Job {top}."}, source="tabular", value="job"),
-    question("why", "diagnostic", "top", {"text": "Top {top}."}, value="merchant", top=2, days=60),
-    question("kind_now", "attribute", "top", {"text": "Now {top}."}, value="merchant", days=30),
-    question("kind_then", "attribute", "top", {"text": "Then {top}."}, value="Merchant", days=60),
-    question("about", "attribute", "top", {"text": "About {top}."}, value="interest", top=2, days=60),
-    question("unasked", "attribute", "top", {"text": "Gold {top}."}, value="merchant", days=60, where="kind = 'gold'"),
-    question(
-        "cheap",
-        "attribute",
-        "count",
-        {"yes_from": 1, "text": "Yes.", "none": "No."},
-        days=60,
-        where="Interest = 'first letters' and amount < 1",
-    ),
-    question("next_count", "future", "count", {"bands": [2, 4], "text": "Paid {times}.", "none": "Not."}, days=30),
-    question(
-        "next_when",
-        "future",
-        "days_until",
-        {"bands": [3, 10], "text": "In {days}.", "none": "Never."},
-        source="search",
-        where="Query like 't%'",
-        days=30,
-    ),  # SQL's names have no case
-    question("next_top", "future", "top", {"text": "Then {top}."}, value="upper(QUERY)", source="search", days=10),
-    question(
-        "long", "future", "count", {"yes_from": 1, "text": "Yes.", "none": "No."}, days=60, last_as_of="2025-01-01"
-    ),
-    question(
-        "far", "future", "count", {"levels": 2, "text": "{level}.", "none": "No."}, days=60, last_as_of="2025-01-01"
-    ),
-]
-INTERESTS = {"first letters": "^[ab] ", "small": "UNDER 1$", "b again": "^b"}
-GENERAL = [["job", "why"], ["last"]]
-CHANGES = {
-    "attributes": {"table": "attributes", "valid_from": "valid_from", "numbers": ["age"], "categories": ["job"]},
-    "scenarios": [{"name": "food", "instruction": "Food?", "labels": "labels"}],
-    "userqa": {"questions": "questions.yaml", "as_of": [str(day) for day in CUT_OFFS], "validation_share": 0.3},
-}
-
-
-def midnight(day):
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
-
-
-def make_lake():
-    rng = random.Random(3)
-    users = [f"u{number}" for number in range(12)]
-    begin = datetime(2024, 11, 20, tzinfo=UTC)
-
-    def time():
-        return begin + timedelta(seconds=rng.randrange(104 * 86_400))
-
-    bills = [
-        {
-            "bill_id": f"b{n}",
-            "user_id": rng.choice(users),
-            "paid_at": time(),
-            "merchant": rng.choice("ABCD"),
-            "kind": rng.choice(["tea", "film", "metro", None]),
-            "amount": rng.choice([None, float("nan"), 0.1, 0.2, 5.0, 12.5, 100.0]),
-        }
-        for n in range(120)
-    ]
-    # On the edges of the windows, and a repeat across a cut-off: the first copy counts.
-    bills += [
-        {**bills[0], "bill_id": f"edge{n}", "user_id": "u1", "paid_at": at}
-        for n, at in enumerate(
-            [
-                midnight(CUT_OFFS[0]),
-                midnight(CUT_OFFS[0]) - timedelta(microseconds=1),
-                midnight(CUT_OFFS[0]) - timedelta(days=30),
-                midnight(CUT_OFFS[0]) + timedelta(days=30),
-            ]
-        )
-    ]
-    first = min(bills, key=lambda row: row["paid_at"])
-    bills += [{**first, "paid_at": midnight(CUT_OFFS[0]) + timedelta(days=1)}, {**bills[3], "user_id": None}]
-    searches = [
-        {"user_id": rng.choice(users), "searched_at": time(), "query": rng.choice(["tea", "tv", "map", "t"])}
-        for _ in range(90)
-    ]
-    attributes = [
-        {"user_id": user, "valid_from": midnight(day), "age": age, "job": job}
-        for user in users[:9]
-        for day, age, job in ((date(2024, 12, 31), 20, "cook"), (date(2025, 1, 1), None, "nurse"))
-    ]
-    return {"bills": (BILLS, bills), "searches": (SEARCHES, searches), "attributes": (ATTRIBUTES, attributes)}
-
-
-def write(d, lake):
-    for name, (schema, rows) in lake.items():
-        deltalake.write_deltalake(d.table(name), pa.Table.from_pylist(rows, schema=schema), mode="overwrite")
-
-
-def write_questions(folder, questions=QUESTIONS, general=GENERAL):
-    content = {"interests": INTERESTS, "questions": questions, "general": general}
-    (folder / "questions.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-
-
-def table(d, name):
-    return deltalake.DeltaTable(d.table(name)).to_pyarrow_table().to_pylist()
 
 
 @pytest.fixture(scope="module")
@@ -228,103 +66,6 @@ def lived(spark, tmp_path_factory) -> SimpleNamespace:
     userqa(spark, fewer)
     seen.days_left = {row["day"] for name in ("userqa", "training_profiles") for row in table(d, name)}
     return seen
-
-
-def events(lived, name, user, first, last):
-    """A user's good, unrepeated rows with first <= time < last, oldest first."""
-    rows = lived.lake[name][1]
-    time = "paid_at" if name == "bills" else "searched_at"
-    found, seen = [], set()
-    for row in sorted((row for row in rows if row["user_id"]), key=lambda row: row[time]):
-        if row.get("bill_id") is None or row["bill_id"] not in seen:
-            seen.add(row.get("bill_id"))
-            if row["user_id"] == user and first <= row[time] < last:
-                found.append({**row, "time": row[time]})
-    return found
-
-
-def commonest(values, count):
-    ranked = sorted(Counter(v for v in values if v is not None).items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(value for value, _ in ranked[:count])
-
-
-def interest(row):
-    """What the text of a bill is about: the template writes the merchant, then a band of the amount."""
-    if row["merchant"] in "AB":
-        return "first letters"
-    return "small" if row["amount"] in (0.1, 0.2) else None
-
-
-def expected(lived, user, cut_off):
-    """Question -> answer, by hand; `spent` is told by its amount alone."""
-    t = midnight(cut_off)
-    month = events(lived, "bills", user, t - timedelta(days=30), t)
-    two = events(lived, "bills", user, t - timedelta(days=60), t)
-    amounts = [row["amount"] for row in two if row["amount"] is not None and row["amount"] == row["amount"]]
-    ahead = events(lived, "bills", user, t, t + timedelta(days=30))
-    found = {}
-    if month:
-        share = 100 * sum(row["kind"] == "tea" for row in month) / len(month)
-        found["tea_share"] = (
-            "No tea."
-            if share == 0
-            else "Share under 30."
-            if share < 30
-            else "Share 30 to 60."
-            if share < 60
-            else "Share 60 or more."
-        )
-    if amounts:
-        mean = sum(amounts) / len(amounts)
-        found["mean"] = "Mean under 10." if mean < 10 else "Mean 10 or more."
-    kinds = len({row["kind"] for row in month} - {None})
-    found["kinds"] = ["None.", "Kinds 1.", "Kinds 2.", "Kinds 3 or more."][kinds]
-    days = (t - month[-1]["time"]).days if month else None
-    found["last"] = (
-        "Long ago."
-        if days is None
-        else "Paid less than a day ago."
-        if days < 1
-        else "Paid 1 to 6 days ago."
-        if days < 7
-        else "Paid 7 days or more ago."
-    )
-    if month:
-        found["kind_now"] = f"Now {commonest([row['merchant'] for row in month], 1)}."
-    found["evening"] = "Yes." if sum(row["time"].hour >= 18 for row in month) >= 2 else "No."
-    known = [row for row in lived.lake["attributes"][1] if row["user_id"] == user and row["valid_from"] < t]
-    if known:
-        row = max(known, key=lambda row: row["valid_from"])
-        found["job"] = f"Job {row['job']}."
-        if row["age"] is not None:
-            found["age"] = "Age under 30."
-    if two:
-        found["kind_then"] = f"Then {commonest([row['merchant'] for row in two], 1)}."
-        about = [interest(row) for row in two]
-        if any(about):
-            found["about"] = f"About {commonest(about, 2)}."
-        found["why"] = f"Top {commonest([row['merchant'] for row in two], 2)}."
-    cheap = [row for row in two if interest(row) == "first letters" and (row["amount"] or 1) < 1]
-    found["cheap"] = "Yes." if cheap else "No."
-    found["next_count"] = (
-        ("Not.", "Paid once.", "Paid 2 to 3 times.", "Paid 2 to 3 times.")[len(ahead)]
-        if (len(ahead) < 4)
-        else "Paid 4 or more times."
-    )
-    found["next_when"] = "Never."
-    for row in events(lived, "searches", user, t, t + timedelta(days=30)):
-        if row["query"].startswith("t"):
-            days = (row["time"] - t).days
-            found["next_when"] = (
-                "In 0 to 2 days." if days < 3 else "In 3 to 9 days." if days < 10 else "In 10 days or more."
-            )
-            break
-    soon = events(lived, "searches", user, t, t + timedelta(days=10))
-    if soon:
-        found["next_top"] = f"Then {commonest([row['query'].upper() for row in soon], 1)}."
-    if cut_off == CUT_OFFS[0]:
-        found["long"] = "Yes." if events(lived, "bills", user, t, t + timedelta(days=60)) else "No."
-    return found
 
 
 def test_answers_are_true_of_each_user_at_each_cut_off(lived):
