@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import deltalake
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from jobs.config.deployment import Deployment
@@ -22,11 +20,23 @@ from jobs.lake.run_log import RunRecord
 from jobs.lake.spark_tables import job_run
 from jobs.operations.maintain import maintain
 from jobs.profiles.assemble import AssembleResult, assemble
+from tests.support.broken_tables import (
+    TIME,
+    Damage,
+    a_file,
+    bills,
+    checkpointed,
+    commit,
+    halved,
+    log_lost,
+    of_other_types,
+    parquet,
+    protocol,
+)
 from tests.support.deployment import deploy
 from tests.support.error_page import case, refused, row, says
 
 DAY1, DAY2, DAY3 = date(2025, 3, 1), date(2025, 3, 2), date(2025, 3, 3)
-TIME = pa.timestamp("us", "UTC")
 TEMPLATE = "{merchant} {amount:amount_band}"
 CHANGES = {
     "sources": [
@@ -36,19 +46,6 @@ CHANGES = {
     + [{"name": "searches", "table": "searches", "time": "searched_at", "template": "{query}"}]
 }
 MERCHANTS = {"bills": ["Lu 0", "Lu 1", "Lu 2"], "refunds": ["7", "8", "9"]}
-Damage = Callable[[Deployment], object]
-
-
-def bills(users: int = 3, **columns: Any) -> pa.Table:
-    """A bill of each user, in one band of days on all days; `columns` take the place of some, None takes one away."""
-    made = {
-        "client": [f"u{n}" for n in range(users)],
-        "bill_id": [f"b{n}" for n in range(users)],
-        "paid_at": pa.array([datetime(2025, 2, 20, 9, n, tzinfo=UTC) for n in range(users)], TIME),
-        "merchant": [f"Lu {n}" for n in range(users)],
-        "amount": [5.0] * users,
-    } | columns
-    return pa.table({name: column for name, column in made.items() if column is not None})
 
 
 def write(deployment: Deployment, table: str, rows: pa.Table) -> None:
@@ -182,48 +179,6 @@ def refuses(wrong: str, spark: Any, shop: Deployment) -> None:
     [failed] = run_log.read_runs(shop, "assemble", first=DAY2)
     assert failed.status == "failed"
     says(wrong, "refused", failed.details["error"])
-
-
-def commit(deployment: Deployment, number: int = 1) -> Path:
-    return Path(deployment.table("bills"), "_delta_log", f"{number:020}.json")
-
-
-def parquet(deployment: Deployment) -> Path:
-    """The one file of the newest version."""
-    [file] = deltalake.DeltaTable(deployment.table("bills")).file_uris()
-    return Path(deployment.table("bills"), Path(file).name)
-
-
-def halved(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def checkpointed(deployment: Deployment) -> Path:
-    """The checkpoint of the log, once the commits before it have been cleaned up."""
-    deltalake.DeltaTable(deployment.table("bills")).create_checkpoint()
-    for number in (0, 1):
-        commit(deployment, number).unlink()
-    [file] = commit(deployment).parent.glob("*.checkpoint.parquet")
-    return file
-
-
-def protocol(**needs: Any) -> Damage:
-    return lambda deployment: commit(deployment, 2).write_text(json.dumps({"protocol": needs}) + "\n")
-
-
-def log_lost(deployment: Deployment) -> None:
-    shutil.rmtree(commit(deployment).parent)
-
-
-def a_file(deployment: Deployment) -> None:
-    shutil.rmtree(deployment.table("bills"))
-    Path(deployment.table("bills")).write_text("bills,2025")
-
-
-def of_other_types(deployment: Deployment) -> None:
-    file = parquet(deployment)
-    file.unlink()
-    pq.write_table(bills(amount=["five"] * 3), file)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,59 +11,16 @@ import onnx
 import pytest
 
 from model.serving import release
-from model.serving.hashes import hash_json
 from model.serving.onnx_runtime import load
 from model.serving.release import MANIFEST
 from model.serving.release_draft import new_draft, seal
 from model.training.checkpoint import load_checkpoint, read_metrics
 from model.training.training import train
 from tests.support import untrained
+from tests.support.damage import Change, flipped, halved, lost, manifest, written
 from tests.support.error_page import case, refused, row, says
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
 from tests.support.release_files import INSTRUCTIONS, VECTOR_SPEC, build, fill
-
-Change = Callable[[Path], object]
-
-
-def flipped(name: str) -> Change:
-    """One bit of the middle byte."""
-
-    def change(folder: Path) -> None:
-        whole = bytearray((folder / name).read_bytes())
-        whole[len(whole) // 2] ^= 1
-        (folder / name).write_bytes(whole)
-
-    return change
-
-
-def written(name: str, content: bytes) -> Change:
-    return lambda folder: (folder / name).write_bytes(content)
-
-
-def halved(name: str) -> Change:
-    def change(folder: Path) -> None:
-        whole = (folder / name).read_bytes()
-        (folder / name).write_bytes(whole[: len(whole) // 2])
-
-    return change
-
-
-def lost(name: str) -> Change:
-    return lambda folder: (folder / name).unlink()
-
-
-def manifest(changed: Callable[[dict[str, Any]], object]) -> Change:
-    """The manifest changed, and its digest made to fit: what an exporter of another kind might write."""
-
-    def change(folder: Path) -> None:
-        content = json.loads((folder / MANIFEST).read_text())
-        del content["digest"]
-        changed(content)
-        content["digest"] = hash_json(content)
-        (folder / MANIFEST).write_text(json.dumps(content))
-
-    return change
-
 
 DAMAGE = [
     case("a changed byte in the user graph", flipped("user.onnx")),
