@@ -108,7 +108,7 @@ def ask(deployment: Deployment, scenario: str, step: Steps) -> list[RenderableTy
         vectors = lookup_page(results, (time.perf_counter() - begin) * 1000)
     query = f"SELECT * FROM most_similar('{user}', '{scenario}', 5)"
     with spark(deployment, step) as session, step("ask in SQL"):
-        from jobs.lake.sql.views import fetch_arrow, iterate_rows, run_sql
+        from jobs.lake.sql.query import fetch_arrow, iterate_rows, run_sql
 
         answer = fetch_arrow(run_sql(session, deployment, query))
     return [vectors, tables.table(query, answer.column_names, [*iterate_rows(answer)])]

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlparse
 
 from pydantic import AfterValidator, Field, ValidationError
 
 from feature_repo.columns import scenario_columns
 from jobs.config import yaml_file
 from jobs.config.fields import Location, Name, Section, Share, require_items
+from jobs.config.location import is_path, scheme
 from jobs.config.network import Model
 from jobs.config.sections import Aggregate, Attributes, Eligible, EventSource, Retention, Scenario, Spark, Store, UserQA
 from jobs.config.validation import format_error
@@ -77,18 +77,13 @@ class Deployment(Section):
 
     def resolve(self, location: str) -> str:
         """A location of the file as a URI or an absolute path (relative ones start at the file's folder)."""
-        return location if urlparse(location).scheme else str((self.path.parent / location).resolve())
+        return location if scheme(location) else str((self.path.parent / location).resolve())
 
     def table(self, name: str) -> str:
         """Path or URI of a Delta table: `name` in the lake, unless it is itself a path or URI."""
-        if urlparse(name).scheme or name.startswith(("/", "./", "../")):
+        if is_path(name):
             return self.resolve(name)
         return f"{self.resolve(self.lake).rstrip('/')}/{name}"
-
-    @property
-    def local(self) -> bool:
-        """True where the lake is a folder of this machine."""
-        return not urlparse(self.lake).scheme
 
     @property
     def scenario_names(self) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import date
 from typing import Annotated, Any
-from urllib.parse import urlparse
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from jobs.config.location import scheme
 
 FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
 """First and last valid day; a day or an event's time outside is a mistake."""
@@ -35,7 +36,7 @@ def _require_text(text: str) -> str:
 
 
 def _require_location(location: str) -> str:
-    urlparse(location)  # raises ValueError for an invalid scheme or host
+    scheme(location)  # raises ValueError for an invalid scheme or host
     return location
 
 

@@ -7,8 +7,7 @@ job is a driver of its own.
 
 from __future__ import annotations
 
-from urllib.parse import urlparse
-
+from jobs.config import location
 from jobs.config.deployment import Deployment
 from jobs.console.text import list_errors
 from model.errors import InstructUEError
@@ -33,7 +32,7 @@ class LogStoreError(InstructUEError):
 
 def log_store_errors(deployment: Deployment) -> list[str]:
     """Why commits to the lake are not safe, each with the key of `spark.conf` and the value to write."""
-    scheme, conf = urlparse(deployment.lake).scheme, deployment.spark.conf
+    scheme, conf = location.scheme(deployment.lake), deployment.spark.conf
     key = f"spark.delta.logStore.{scheme}.impl"
     if scheme in SAFE or conf.get(key) or conf.get(EVERY_SCHEME):
         return []

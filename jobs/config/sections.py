@@ -9,12 +9,12 @@ import re
 from functools import cached_property
 from string import Formatter
 from typing import Annotated, Any, Self
-from urllib.parse import urlparse
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from jobs.config.fields import NAME, Day, Days, Integer, Location, Name, Section, Share, Text, require_items
 from jobs.config.functions import AGGREGATE_FUNCTIONS, TEMPLATE_FILTERS, ColumnKind
+from jobs.config.location import local_path, scheme
 
 
 class EventSource(Section):
@@ -193,10 +193,10 @@ class Store(Section):
     @field_validator("folder")
     @classmethod
     def _validate_folder(cls, folder: str) -> str:
-        location = urlparse(folder)
-        if location.scheme not in ("", "file"):
+        path = local_path(folder)
+        if path is None:
             raise ValueError("Feast's files are read as files; name a folder of this machine, or a mounted one")
-        return location.path if location.scheme else folder
+        return str(path) if scheme(folder) else folder
 
 
 class Retention(Section):

@@ -16,6 +16,7 @@ from deltalake import DeltaTable, write_deltalake
 from filelock import FileLock, Timeout
 
 from jobs.config.deployment import Deployment
+from jobs.config.location import local_path
 from jobs.lake import catalog
 from jobs.lake.errors import LOG, TableError, repair_hint, translate_table_errors
 
@@ -60,7 +61,8 @@ def open_path(path: str) -> DeltaTable:
         Its log cannot be read, or has a commit of no byte, which readers take for one that changed nothing.
     """
     with translate_table_errors(path):
-        for commit in Path(path, LOG).glob("*.json") if "://" not in path else ():
+        folder = local_path(path)
+        for commit in (folder / LOG).glob("*.json") if folder else ():
             if commit.stat().st_size == 0:
                 raise TableError(
                     f"the table at {path} has an empty commit, {commit.name}, as a full disk or a broken "
@@ -123,13 +125,14 @@ def absent_message(path: str) -> str:
 
 def _instead(path: str) -> str:
     """What a path holds that is no Delta table."""
-    if "://" in path or not Path(path).exists():
+    folder = local_path(path)
+    if folder is None or not folder.exists():
         return ""
-    if not Path(path).is_dir():
+    if not folder.is_dir():
         return ", only a file"
-    if Path(path, LOG).is_dir():
+    if (folder / LOG).is_dir():
         return f", only a log, {LOG}, that has lost its beginning (put that back from a copy)"
-    if any(Path(path).rglob("*.parquet")):
+    if any(folder.rglob("*.parquet")):
         convert = f"CONVERT TO DELTA parquet.`{path}`"
         return f", only Parquet files without a log (`instructue sql '{convert}'` gives them one)"
     return ""
@@ -156,9 +159,8 @@ def job_lock(deployment: Deployment, job: str) -> Iterator[None]:
     The lock lies in the lake. A lake that is no local folder is guarded among the runs of this machine:
     its object store's own commit protocol keeps other machines apart.
     """
-    if deployment.local:
-        folder = Path(deployment.table("_locks"))
-    else:
+    folder = local_path(deployment.table("_locks"))
+    if folder is None:
         lake = sha256(deployment.lake.encode()).hexdigest()[:16]
         folder = Path(tempfile.gettempdir()) / f"instructue-{lake}"
     try:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.config.location import is_remote, local_path
 from jobs.lake import catalog
 from model.errors import InstructUEError
 
@@ -140,7 +141,7 @@ def _full(messages: list[str], deployment: Deployment | None) -> DiskError | Non
     folders = [Path(tempfile.gettempdir())]
     if deployment is not None:
         named = (deployment.lake, deployment.releases, deployment.store.folder)
-        folders += [Path(deployment.resolve(folder)) for folder in named if "://" not in folder]
+        folders += [path for folder in named if (path := local_path(deployment.resolve(folder)))]
     free = {folder: shutil.disk_usage(folder).free for folder in folders if folder.exists()}
     fullest = min(free, key=lambda folder: free[folder])
     disk = "a disk that it writes to"
@@ -197,7 +198,7 @@ def _why(error: BaseException, table: str) -> str:
     from deltalake.exceptions import DeltaError
 
     text = error_reason(error)
-    if _of_spark(error) and "://" not in table:
+    if _of_spark(error) and not is_remote(table):
         try:
             DeltaTable(table)
         except (DeltaError, OSError) as clearer:

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.config.location import is_remote
 from jobs.console.log_files import new_log
 from jobs.lake.sql.views import register_views
 from model.errors import InstructUEError
@@ -59,8 +60,8 @@ def get_session(deployment: Deployment, *, named: bool = True) -> SparkSession:
     Parameters
     ----------
     named
-        False: only a metastore is brought up to date. For jobs that ask nothing in SQL, and for who calls
-        `jobs.lake.sql.views.sql`, which names them again.
+        False: only a metastore is brought up to date. For jobs without SQL, and before `jobs.lake.sql.query.run_sql`,
+        which names them again.
 
     Raises
     ------
@@ -82,7 +83,7 @@ def get_session(deployment: Deployment, *, named: bool = True) -> SparkSession:
 
 @contextmanager
 def open_session(deployment: Deployment, told: AbstractContextManager[Any]) -> Iterator[SparkSession]:
-    """A session for what is within, stopped after it; only `jobs.lake.sql.views.sql` names tables and views in it.
+    """A session for what is within, stopped after it; only `jobs.lake.sql.query.run_sql` names tables and views in it.
 
     Starting it happens within `told`, a step that a person is told of.
     """
@@ -136,7 +137,7 @@ def _settings(deployment: Deployment) -> dict[str, str]:
     if deployment.spark.metastore:
         warehouse = deployment.resolve(deployment.spark.metastore)
         settings["spark.sql.warehouse.dir"] = warehouse
-        if "://" not in warehouse:
+        if not is_remote(warehouse):
             settings["spark.sql.catalogImplementation"] = "hive"
             settings["spark.hadoop.javax.jdo.option.ConnectionURL"] = (
                 f"jdbc:derby:;databaseName={warehouse}/metastore_db;create=true"

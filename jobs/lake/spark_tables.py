@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from jobs.config.deployment import Deployment
+from jobs.config.location import is_remote
 from jobs.lake import catalog
 from jobs.lake.delta import missing_table_error, open_path, table_days
 from jobs.lake.errors import TableError, translate_table_errors
@@ -51,7 +52,7 @@ def delta_exists(spark: SparkSession, path: str) -> bool:
 
 def version(spark: SparkSession, path: str) -> int:
     """The newest version of a Delta table."""
-    if "://" not in path:
+    if not is_remote(path):
         return open_path(path).version()
     return int(DeltaTable.forPath(spark, path).history(1).head()["version"])  # type: ignore[index]
 

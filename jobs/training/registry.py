@@ -18,9 +18,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from jobs.config.deployment import Deployment
+from jobs.config.location import local_path
 from jobs.lake.delta import job_lock
 from jobs.lake.handoff import AssembleHandoff, UserQAHandoff
 from jobs.lake.run_log import Run
@@ -161,13 +161,13 @@ def set_current_release(deployment: Deployment, path: Path) -> None:
 
 def releases_folder(deployment: Deployment) -> Path:
     """Return the folder of releases; every worker must see it under this path."""
-    location = urlparse(deployment.resolve(deployment.releases))
-    if location.scheme not in ("", "file"):
+    folder = local_path(deployment.resolve(deployment.releases))
+    if folder is None:
         raise ReleaseError(
             f"releases = {deployment.releases}: releases are read as files; name a folder that every "
             "worker sees, such as a mounted one"
         )
-    return Path(location.path)
+    return folder
 
 
 def scenario_instructions(deployment: Deployment) -> dict[str, str | None]:

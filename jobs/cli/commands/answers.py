@@ -120,7 +120,7 @@ def sql(
     deployment = read(config)
     statement = sys.stdin.read() if query == "-" else query
     with spark_session(deployment) as spark:
-        from jobs.lake.sql.views import fetch_arrow, iterate_objects, iterate_rows, run_sql
+        from jobs.lake.sql.query import fetch_arrow, iterate_objects, iterate_rows, run_sql
 
         with step("ask"):
             answer = run_sql(spark, deployment, statement)

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from jobs.config.deployment import Deployment, DeploymentError
+from jobs.config.location import is_remote
 from jobs.training.train import network_config
 from model.data.config import EventSource, NetworkConfig
 from model.data.transformer_config import Lora
@@ -211,7 +212,7 @@ def test_locations_start_at_the_file_and_uris_stay(content, tmp_path):
     deployment = read(content, tmp_path)
     assert deployment.table("bills") == "s3://company/lake/bills"
     assert deployment.table("s3://other/bills") == "s3://other/bills"
-    assert not deployment.local
+    assert is_remote(deployment.lake)
 
 
 def test_the_vector_spec_ignores_mappings_and_instructions_but_not_templates(content, tmp_path):

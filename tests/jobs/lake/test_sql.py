@@ -16,7 +16,9 @@ import yaml
 
 from jobs.config.deployment import Deployment
 from jobs.lake.session import get_session
-from jobs.lake.sql.views import SqlError, fetch_arrow, iterate_objects, iterate_rows, register_views, run_sql
+from jobs.lake.sql.definitions import DEFINITIONS
+from jobs.lake.sql.query import SqlError, fetch_arrow, iterate_objects, iterate_rows, run_sql
+from jobs.lake.sql.views import register_views
 from tests.support.deployment import deploy
 from tests.support.embedded import DAY2, DAY3, copy, embed, latest, some
 
@@ -70,6 +72,22 @@ def test_views_hold_the_vectors_that_stand(published, spark):
     assert sorted(map(tuple, then)) == sorted(latest(DAY2))
     runs = run_sql(spark, published, "SELECT job, count(*) AS n FROM job_runs GROUP BY job ORDER BY job").collect()
     assert [tuple(run) for run in runs] == [("embed", 3), ("publish", 3)]
+
+
+def test_views_and_functions_have_the_columns_that_their_definitions_say(published, spark):
+    calls = {
+        "embeddings_at": f"SELECT * FROM embeddings_at(DATE'{DAY2}')",
+        "most_similar": "SELECT * FROM most_similar('u03', 'food', 1)",
+        "similarity": "SELECT similarity('u03', 'u04', 'food')",
+    }
+    register_views(spark, published)
+    for definition in DEFINITIONS:
+        name = definition.name.replace("<scenario>", "food")
+        query = f"SELECT * FROM {name}" if definition.parameters is None else calls[name]
+        returned = [(field.name, field.dataType.simpleString()) for field in spark.sql(query).schema]
+        if len(returned) == 1:
+            returned = [("", returned[0][1])]
+        assert returned == [(column.name, column.type) for column in definition.columns], name
 
 
 def test_a_session_knows_the_names_from_its_start(published, spark):

@@ -1,0 +1,75 @@
+"""The tables of a deployment that hold personal data, and the statement that removes a user from each.
+
+    python -m jobs.lake.personal_data conf/demo.yaml u0000001
+
+prints the statements; it changes nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from jobs.config.deployment import Deployment
+from jobs.lake import catalog
+from jobs.lake.delta import table_exists
+from jobs.lake.handoff import AskHandoff
+from jobs.lake.run_log import read_runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonalTable:
+    """A table that holds personal data."""
+
+    name: str
+    path: str
+    """Path or URI."""
+    user: str
+    """The SQL expression of a row's user id."""
+    company: bool
+    """True: the company writes it, and the project never changes it."""
+
+    def delete_statement(self, user_id: str) -> str:
+        """Return the SQL statement that removes a user's rows."""
+        literal = user_id.replace("\\", "\\\\").replace("'", "\\'")
+        return f"DELETE FROM delta.`{self.path}` WHERE {self.user} = '{literal}'"
+
+
+def personal_tables(deployment: Deployment) -> list[PersonalTable]:
+    """Return the existing tables with personal data: the company's first, then the project's, those of `ask` last.
+
+    `ask --all --table NAME` writes to a table that the user names; the runs of `ask` in `job_runs` record the names.
+    """
+    company = {source.table: source.user for source in deployment.sources}
+    if deployment.attributes:
+        company[deployment.attributes.table] = deployment.attributes.user
+    company |= {scenario.labels: "user_id" for scenario in deployment.scenarios if scenario.labels}
+    own = [table.name for table in catalog.TABLES.values() if table.personal and not table.company]
+    asked = {name for run in read_runs(deployment, "ask") for name in run.handoff(AskHandoff).tables}
+    rejected = _user_of_rejected_row(deployment)
+    users = {table: f"CAST(`{column}` AS STRING)" for table, column in company.items()}
+    users |= {name: rejected if name == "rejected_rows" else "user_id" for name in (*own, *sorted(asked))}
+    tables = [
+        PersonalTable(name=name, path=deployment.table(name), user=user, company=name in company)
+        for name, user in users.items()
+    ]
+    return [table for table in tables if table_exists(table.path)]
+
+
+def _user_of_rejected_row(deployment: Deployment) -> str:
+    """Return the SQL expression of the user id in `rejected_rows`, whose JSON has the source's own column names."""
+    columns = {source.name: source.user for source in deployment.sources}
+    if deployment.attributes:
+        columns["attributes"] = deployment.attributes.user
+    cases = [f"WHEN '{source}' THEN get_json_object(row, '$[\\'{column}\\']')" for source, column in columns.items()]
+    return f"CASE source {' '.join(cases)} END"
+
+
+def main(path: str, user_id: str) -> None:
+    """Print the statements that remove a user, those for the company's tables as comments."""
+    for table in personal_tables(Deployment.read(path)):
+        print(f"{'-- the company: ' if table.company else ''}{table.delete_statement(user_id)};")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

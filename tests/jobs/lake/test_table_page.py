@@ -1,0 +1,18 @@
+"""docs/tables.md: current, and complete as to what SQL knows of a lake."""
+
+from __future__ import annotations
+
+from jobs.lake import table_page
+from jobs.lake.catalog import TABLES
+from jobs.lake.sql.views import FOLDER
+
+
+def test_the_page_is_current():
+    written = table_page.PAGE.read_text(encoding="utf-8")
+    assert written == table_page.page(), "run `python -m jobs.lake.table_page`"
+
+
+def test_every_table_and_sql_file_has_a_section():
+    sections = {line.removeprefix("## ") for line in table_page.page().splitlines() if line.startswith("## ")}
+    files = {file.stem.replace("embeddings_scenario", "embeddings_<scenario>") for file in FOLDER.glob("*.sql")}
+    assert sections == {*TABLES, "answers"} | files
