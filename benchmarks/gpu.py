@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.report import RESULTS, Row, write
-from model.network.packing import PROFILE, pack
+from model.data.segments import PROFILE
+from model.network.packing import pack
 
 REPEATS = 5
 PAIRS, SUFFIX = 5, 24

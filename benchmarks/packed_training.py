@@ -24,7 +24,7 @@ from jobs.config.deployment import Deployment
 from jobs.training.train import network_config as network_config
 from model.network.network import InstructUE
 from model.training.dataset import Batches, SampledBatch, prepare_dataset
-from model.training.grad_cache import Reader
+from model.training.grad_cache import GradCache
 from model.training.training_config import TrainingConfig
 
 STEPS = 4
@@ -71,20 +71,20 @@ def measure(deployment: Deployment, training: TrainingConfig, times: float) -> M
     with torch.no_grad():
         texts = network.encode_texts(examples.event_ids) if frozen else examples.event_ids
     readers = [
-        Reader(network=of, examples=examples, texts=texts, training=training, seed=0)
+        GradCache(network=of, dataset=examples, texts=texts, training=training, seed=0)
         for of in (network, copy.deepcopy(network))
     ]
     optimizers = [torch.optim.AdamW(reader.network.parameters(), lr=1e-4) for reader in readers]
     batches, took, losses = Batches(examples, training, 0), np.zeros((STEPS, 2)), np.zeros((STEPS, 2))
     for step in range(STEPS):
-        together = batches.drawn(step)
+        together = batches.batch(step)
         for kind, drawn in enumerate((together, apart(together))):
             begin = time.perf_counter()
             losses[step, kind] = readers[kind].backward(drawn, step).total.item()
             optimizers[kind].step()
             took[step, kind] = time.perf_counter() - begin
     packed, alone = (len(together.pair_Q) / float(seconds) for seconds in took[1:].min(axis=0))
-    batch = examples.lay(together)
+    batch = examples.collate(together)
     return Measured(
         packed=packed,
         apart=alone,

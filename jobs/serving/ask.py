@@ -170,7 +170,7 @@ class _Asking:
     def __init__(self, release: Release, deployment: Deployment, instruction: str) -> None:
         from model.serving.export import instruction_vectors
         from model.training.checkpoint import load_checkpoint  # torch: seconds that the command line need not wait
-        from model.training.grad_cache import processes
+        from model.training.processes import processes
 
         self.instruction = instruction.strip()
         if not self.instruction:

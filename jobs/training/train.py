@@ -78,9 +78,7 @@ def train(
     ReleaseError
         The last userqa was run with a deployment file that makes other profiles.
     """
-    from model.training.grad_cache import (
-        processes,  # torch and transformers: seconds that the command line need not wait
-    )
+    from model.training.processes import processes
     from model.training.training import train as fit
 
     config, training = network_config(deployment), training_config(deployment, steps)

@@ -106,7 +106,7 @@ def tune(
     from model.network.kv_cache import ProfileKVCache
     from model.serving import export  # torch and transformers: seconds that the command line need not wait
     from model.training.checkpoint import load_checkpoint
-    from model.training.grad_cache import processes
+    from model.training.processes import processes
     from model.training.tuning import TuningConfig, draw_shots, start_vectors
     from model.training.tuning import tune as learn
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.data.profiles import Ints, ProfileBatch, Profiles
+from model.data.segments import PADDING
 from model.data.text import PAD, TokenIds
 from model.errors import InstructUEError
-from model.network.packing import PADDING
 
 KEY = ("user_id", "as_of")
 COLUMNS = (*KEY, "instruction", "answer", "split")
@@ -40,8 +40,8 @@ class Pairs:
     answer_R: Ints
     offsets_U1: Ints
 
-    def draw(self, users_B: Ints, *, instructed: int, general: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """Draw up to so many pairs with and without instruction for each profile, none twice.
+    def sample(self, users_B: Ints, *, instructed: int, general: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """Sample up to so many pairs with and without instruction for each profile, none twice.
 
         A draw prefers the same instructions for every profile, as far as each has them. Where each profile is asked
         something else, the negatives of a pair answer other questions: they are told apart by their wording alone,

@@ -21,9 +21,10 @@ from transformers import DynamicCache
 from model.data.batching import batches_of_tokens
 from model.data.config import NetworkConfig
 from model.data.profiles import Floats, Ints, Profiles, read_profiles, text_ids
+from model.data.segments import PADDING, PROFILE
 from model.data.text import TokenIds, Tokenizers
 from model.network.network import InstructUE
-from model.network.packing import PADDING, PROFILE, extend, pack
+from model.network.packing import extend, pack
 
 TOKENS_PER_BATCH = 16_384
 

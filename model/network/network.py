@@ -28,12 +28,13 @@ from model.data.batching import batches_of_size, original_order
 from model.data.config import Adapter, NetworkConfig
 from model.data.pairs import PairBatch
 from model.data.profiles import Ints, ProfileBatch, SourceBatch
+from model.data.segments import PADDING, PROFILE
 from model.data.text import TokenIds
 from model.data.time_bands import BAND_CODES
 from model.data.transformer_config import initial_std
 from model.network.backbones import language_model
 from model.network.event_encoder import EventEncoder
-from model.network.packing import PADDING, PROFILE, pack
+from model.network.packing import pack
 
 CATEGORY_WIDTH = 16
 # The most texts that are encoded together.

@@ -12,8 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-PROFILE = 0
-PADDING = -1
+from model.data.segments import PADDING, PROFILE
 
 
 def pack(segments_BS: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from torch.export import Dim
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, apply_rotary_pos_emb, repeat_kv
 
+from model.data.segments import PADDING, PROFILE
 from model.network.lora import merge_lora
 from model.network.network import InstructUE, ProfileTensors
-from model.network.packing import PADDING, PROFILE, pack
+from model.network.packing import pack
 from model.serving.release import USER_GRAPH, event_graph
 
 MOST_BYTES = 2**31 - 2**20

@@ -1,6 +1,8 @@
-"""Examples: a split's profiles, pairs and tokens, and the batch of any training step.
+"""Training data: the profiles, pairs and tokens of a split, and the batch of every training step.
 
-The batches are a pure function of seed and step, so what a resumed run sees is what it would have seen.
+A batch is a function of the seed and the step, so a resumed training sees the batches that it would have seen.
+
+Shapes: U profiles of a split, B profiles of a batch, Q question-answer pairs of a batch.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ from model.network.backbones import with_tokenizers
 from model.network.pretrained import pretrained_identities
 from model.training.training_config import TrainingConfig
 
-# Batches of profiles of like length are cut from this many batches' worth of shuffled profiles.
+# Batches of profiles of similar length are cut from the shuffled profiles of this many batches.
 WINDOW = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampledBatch:
-    """A batch's profiles and the pairs drawn for them (see `Pairs.draw`), before anything is laid out."""
+    """The profiles of a batch and the pairs sampled for them (see `Pairs.sample`), before they are collated."""
 
     users_B: Ints
     row_Q: Ints
@@ -45,32 +47,40 @@ class TrainingDataset:
     instruction_ids: TokenIds
     answer_ids: TokenIds
 
-    def draw(self, users_B: Ints, training: TrainingConfig, rng: np.random.Generator) -> SampledBatch:
-        """Draw pairs for these profiles."""
-        row_Q, pair_Q = self.pairs.draw(
+    def sample(self, users_B: Ints, training: TrainingConfig, rng: np.random.Generator) -> SampledBatch:
+        """Sample pairs for these profiles."""
+        row_Q, pair_Q = self.pairs.sample(
             users_B, instructed=training.instructed_pairs, general=training.general_pairs, rng=rng
         )
         return SampledBatch(users_B=users_B, row_Q=row_Q, pair_Q=pair_Q)
 
-    def lay(self, drawn: SampledBatch, first: int = 0, last: int | None = None) -> PairBatch:
-        """Lay out the pairs of the batch's profiles from `first` to before `last`, as a batch of their own."""
-        users_B = drawn.users_B[first:last]
-        pairs = slice(*np.searchsorted(drawn.row_Q, [first, first + len(users_B)]))
+    def collate(self, batch: SampledBatch, first: int = 0, last: int | None = None) -> PairBatch:
+        """Return the arrays of the batch's profiles from `first` to before `last` and of their pairs."""
+        users_B = batch.users_B[first:last]
+        pairs = slice(*np.searchsorted(batch.row_Q, [first, first + len(users_B)]))
         return pair_batch(
             self.profiles,
             self.pairs,
             self.instruction_ids,
             self.answer_ids,
             users_B,
-            drawn.row_Q[pairs] - first,
-            drawn.pair_Q[pairs],
+            batch.row_Q[pairs] - first,
+            batch.pair_Q[pairs],
         )
 
 
 def prepare_dataset(
     profiles: pa.Table, pairs: pa.Table, config: NetworkConfig, training: TrainingConfig
 ) -> tuple[NetworkConfig, Tokenizers, TrainingDataset, TrainingDataset]:
-    """Fit tokenizers and statistics on the training split; return the whole config, them and both splits."""
+    """Fit tokenizers and statistics on the training split; return the completed config, the tokenizers and both splits.
+
+    Raises
+    ------
+    PairError, ProfileError
+        When the tables cannot be trained on.
+    PretrainedError
+        When a pretrained model cannot be loaded.
+    """
     table, train_pairs = read_pairs(profiles, pairs, "train")
     if not len(table):
         raise PairError("no pair has the split 'train': write userqa again with a share for training")
@@ -82,39 +92,40 @@ def prepare_dataset(
         {text for text in [*train_pairs.instructions, *train_pairs.answers] if text is not None},
     )
     held_out_table, held_out_pairs = read_pairs(profiles, pairs, "validation")
-    held_out = read_profiles(held_out_table, config)
+    held_out_profiles = read_profiles(held_out_table, config)
 
-    def examples(some_profiles: Profiles, some_pairs: Pairs) -> TrainingDataset:
+    def dataset(split_profiles: Profiles, split_pairs: Pairs) -> TrainingDataset:
         return TrainingDataset(
-            profiles=some_profiles,
-            pairs=some_pairs,
-            event_ids=text_ids(some_profiles, config, tokenizers),
-            instruction_ids=tokenizers.instruction_ids(some_pairs.instructions),
-            answer_ids=tokenizers.answer_ids(some_pairs.answers, training.max_answer_tokens),
+            profiles=split_profiles,
+            pairs=split_pairs,
+            event_ids=text_ids(split_profiles, config, tokenizers),
+            instruction_ids=tokenizers.instruction_ids(split_pairs.instructions),
+            answer_ids=tokenizers.answer_ids(split_pairs.answers, training.max_answer_tokens),
         )
 
-    return config, tokenizers, examples(train_profiles, train_pairs), examples(held_out, held_out_pairs)
+    return config, tokenizers, dataset(train_profiles, train_pairs), dataset(held_out_profiles, held_out_pairs)
 
 
 class Batches:
-    """The batch of any step. Every profile comes once an epoch, beside profiles of like length."""
+    """The batch of every step. An epoch has every profile once, beside profiles of similar length."""
 
-    def __init__(self, examples: TrainingDataset, training: TrainingConfig, seed: int) -> None:
-        self.size = min(training.profiles_per_step, len(examples.profiles))
-        self._examples, self._training, self._seed = examples, training, seed
-        self._lengths_U = examples.profiles.lengths_U
-        self._epoch, self._order = -1, [np.zeros(0, dtype=np.int64)]
+    def __init__(self, dataset: TrainingDataset, training: TrainingConfig, seed: int) -> None:
+        self.size = min(training.profiles_per_step, len(dataset.profiles))
+        self._dataset, self._training, self._seed = dataset, training, seed
+        self._lengths_U = dataset.profiles.lengths_U
+        self._epoch, self._batches = -1, [np.zeros(0, dtype=np.int64)]
 
-    def drawn(self, step: int) -> SampledBatch:
-        """The profiles and pairs of a step, counted from 0."""
+    def batch(self, step: int) -> SampledBatch:
+        """Return the profiles and pairs of a step, counted from 0."""
         epoch, number = divmod(step, len(self._lengths_U) // self.size)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._shuffled(np.random.default_rng([self._seed, 0, epoch]))
-        return self._examples.draw(self._order[number], self._training, np.random.default_rng([self._seed, 1, step]))
+            self._epoch, self._batches = epoch, self._shuffled(np.random.default_rng([self._seed, 0, epoch]))
+        rng = np.random.default_rng([self._seed, 1, step])
+        return self._dataset.sample(self._batches[number], self._training, rng)
 
     def _shuffled(self, rng: np.random.Generator) -> list[Ints]:
         users = rng.permutation(len(self._lengths_U))
-        users = users[: len(users) // self.size * self.size]  # the rest has its turn in another epoch
+        users = users[: len(users) // self.size * self.size]  # another epoch has the rest
         batches = []
         for start in range(0, len(users), WINDOW * self.size):
             window = users[start : start + WINDOW * self.size]

@@ -1,14 +1,16 @@
-"""A step: a batch's losses and their gradients, in as many forwards and processes as memory asks for.
+"""The losses of a batch and their gradients, in as many forward passes and processes as memory requires.
 
-The contrastive loss reads all pairs of a batch at once, in whatever forward and process each was read. All parts are
-first read without gradients; the loss of all embeddings gives the gradient at each of them, and each part is then
-read again and handed its own (GradCache: Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size under Memory
-Limited Setup). A process that reads its share in one forward reads it once.
+The contrastive loss compares all pairs of a batch, whichever forward pass and process encoded them. First every
+sub-batch is encoded without gradients. The loss of all embeddings gives the gradient at each of them. Then every
+sub-batch is encoded again, and the gradients at its embeddings are propagated to the weights (GradCache: Gao et al.
+2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup). A process with one sub-batch encodes it
+once.
 
-Every process draws the same batch and reads the profiles that are its share; embeddings and gradients are then added
-up over all of them. So one forward, several forwards and several processes give the same gradients.
+Every process samples the same batch and encodes its share of the profiles. Embeddings and gradients are summed over
+all processes. So one forward pass, several forward passes and several processes give the same gradients.
 
-Shapes: B profiles of a batch, Q question-answer pairs of it, H width of an embedding.
+Shapes: B profiles of a batch, Q question-answer pairs of it, H width of an embedding, T distinct texts, E width of an
+event vector.
 """
 
 from __future__ import annotations
@@ -19,174 +21,184 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast, parse_flag_from_env, reduce
 from torch import Tensor, nn
 
 from model.data.pairs import PairBatch
 from model.network.network import InstructUE, PairOutputs, Texts
 from model.training.dataset import SampledBatch, TrainingDataset
 from model.training.losses import Losses, contrastive_loss, joint_loss, language_loss
+from model.training.processes import processes, sum_over_processes
 from model.training.training_config import TrainingConfig
 
 
-def processes() -> PartialState:
-    """Return what this process knows of itself and the others that `torchrun` started; one if none did."""
-    # Without a GPU, accelerate takes no notice of other processes unless it is told to use the CPU.
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
+@dataclass(frozen=True, kw_only=True)
+class GradCache:
+    """A network, and the split and settings by which its losses are computed.
 
-
-def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the weights that training changes, by name; shared ones once."""
-    return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
-
-
-def same_weights(network: nn.Module) -> None:
-    """Give every process the first one's weights: what each has made by itself may differ in its last digits."""
-    if processes().num_processes > 1:
-        for weight in network.parameters():
-            broadcast(weight.data)
-
-
-@torch.no_grad()
-def frozen_texts(network: InstructUE, examples: TrainingDataset) -> tuple[Tensor, ...]:
-    """Return `vectors_TE` of a split's event texts, of each source, where the encoders stand still.
-
-    Each process encodes its share of them, and all hand theirs to the others.
+    Attributes
+    ----------
+    texts
+        The split's event texts: their tokens, or their vectors where the encoders are frozen.
+    seed
+        Decides dropout, together with the step and the profiles.
     """
-    state = processes()
-    mine = slice(state.process_index, None, state.num_processes)
-    vectors = network.eval().encode_texts(examples.event_ids, mine)
-    if state.num_processes == 1:
-        return vectors
-    whole = []
-    for ids, mine_TE in zip(examples.event_ids, vectors, strict=True):
-        vectors_TE = mine_TE.new_zeros(len(ids), mine_TE.shape[1])
-        vectors_TE[mine] = mine_TE
-        torch.distributed.all_reduce(vectors_TE)  # in place: there may be millions
-        whole.append(vectors_TE)
-    return tuple(whole)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """Profiles that are read in one forward, and where their pairs stand in the whole batch."""
-
-    batch: PairBatch
-    pairs: slice
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reader:
-    """A network that reads batches of a split as the settings say."""
 
     network: InstructUE
-    examples: TrainingDataset
+    dataset: TrainingDataset
     texts: Texts
-    """The split's event texts: their tokens, or the vectors of encoders that stand still."""
     training: TrainingConfig
     seed: int
 
     @torch.no_grad()
-    def losses(self, drawn: SampledBatch) -> Losses:
-        """Return a batch's losses without gradients or dropout, all of it read by this process."""
+    def losses(self, batch: SampledBatch) -> Losses:
+        """Return a batch's losses without gradients or dropout; this process encodes the whole batch."""
         self.network.eval()
-        users_QH, answers_QH = self._embeddings(drawn)
+        users_QH, answers_QH = self._zeros(batch)
         language = torch.zeros((), device=self.network.device)
-        for part in self._parts(drawn, 0, 0, len(drawn.users_B)):
-            output = self._read(part)
-            self._place(part, output, users_QH, answers_QH)
-            language += self._language(output, drawn)
-        return self._joint(language, self._contrastive(users_QH, answers_QH, drawn))
+        for part in self._sub_batches(batch, 0, 0, len(batch.users_B)):
+            output = self._forward(part)
+            _store(part, output, users_QH, answers_QH)
+            language += self._language(output, batch)
+        return self._joint(language, self._contrastive(users_QH, answers_QH, batch))
 
-    def backward(self, drawn: SampledBatch, step: int) -> Losses:
-        """Write the gradients of a batch's loss into the weights, the same in every process; return the losses."""
+    def backward(self, batch: SampledBatch, step: int) -> Losses:
+        """Compute the gradients of a batch's loss in all weights, the same in every process; return the losses."""
         self.network.train()
-        state, weights = processes(), trainable(self.network).values()
-        for weight in weights:  # not None: what a process's share has not touched is added up too
+        weights = trainable(self.network).values()
+        for weight in weights:  # not None, so that weights without a gradient in this process can be summed too
             weight.grad = torch.zeros_like(weight)
-        bounds = [len(drawn.users_B) * number // state.num_processes for number in range(state.num_processes + 1)]
-        parts = [*self._parts(drawn, step, *bounds[state.process_index : state.process_index + 2])]
-        once = len(parts) < 2
-        users_QH, answers_QH = self._embeddings(drawn)
-        outputs = []
-        for part in parts:
-            with torch.set_grad_enabled(once):
-                output = self._read(part)
-            self._place(part, output, users_QH, answers_QH)
-            outputs += [output] if once else []
-
-        users_QH, answers_QH = _sum(state, users_QH).requires_grad_(), _sum(state, answers_QH).requires_grad_()
-        contrastive = self._contrastive(users_QH, answers_QH, drawn)
-        to_users_QH, to_answers_QH = torch.autograd.grad(self.training.weight_cl * contrastive, [users_QH, answers_QH])
-
+        parts = [*self._own_sub_batches(batch, step)]
+        keep_graph = len(parts) < 2
+        users_QH, answers_QH, outputs = self._encode(batch, parts, keep_graph)
+        users_QH.requires_grad_()
+        answers_QH.requires_grad_()
+        contrastive = self._contrastive(users_QH, answers_QH, batch)
+        user_gradients_QH, answer_gradients_QH = torch.autograd.grad(
+            self.training.weight_cl * contrastive, [users_QH, answers_QH]
+        )
         language = torch.zeros((), device=self.network.device)
         for part in parts:
-            output = outputs.pop() if once else self._read(part)
-            part_language = self._language(output, drawn)
+            output = outputs.pop() if keep_graph else self._forward(part)
+            part_language = self._language(output, batch)
             torch.autograd.backward(
                 [self.training.weight_lm * part_language, output.users_QH, output.answers_QH],
-                [None, to_users_QH[part.pairs].to(output.users_QH), to_answers_QH[part.pairs].to(output.answers_QH)],
+                [
+                    None,
+                    user_gradients_QH[part.pairs].to(output.users_QH),
+                    answer_gradients_QH[part.pairs].to(output.answers_QH),
+                ],
             )
             language += part_language.detach()
-        for weight in weights if state.num_processes > 1 else ():
-            weight.grad = reduce(weight.grad, "sum")
-        return self._joint(_sum(state, language), contrastive.detach())
+        for weight in weights:
+            weight.grad = sum_over_processes(weight.grad)  # type: ignore[arg-type]
+        return self._joint(sum_over_processes(language), contrastive.detach())
 
-    def _parts(self, drawn: SampledBatch, step: int, first: int, last: int) -> Iterator[_Part]:
-        """The profiles from `first` to before `last`, in forwards; those for which no pair was drawn are left out."""
-        share = math.ceil(len(drawn.users_B) / processes().num_processes)  # what fits a process in training
+    def _encode(
+        self, batch: SampledBatch, parts: list[_SubBatch], keep_graph: bool
+    ) -> tuple[Tensor, Tensor, list[PairOutputs]]:
+        """Return the embeddings of all users and answers, over all processes, and the outputs that keep their graph."""
+        users_QH, answers_QH = self._zeros(batch)
+        outputs = []
+        for part in parts:
+            with torch.set_grad_enabled(keep_graph):
+                output = self._forward(part)
+            _store(part, output, users_QH, answers_QH)
+            outputs += [output] if keep_graph else []
+        return sum_over_processes(users_QH), sum_over_processes(answers_QH), outputs
+
+    def _own_sub_batches(self, batch: SampledBatch, step: int) -> Iterator[_SubBatch]:
+        """Yield the sub-batches of this process's share of the profiles."""
+        process, profiles = processes(), len(batch.users_B)
+        first, last = (
+            profiles * number // process.num_processes for number in (process.process_index, process.process_index + 1)
+        )
+        return self._sub_batches(batch, step, first, last)
+
+    def _sub_batches(self, batch: SampledBatch, step: int, first: int, last: int) -> Iterator[_SubBatch]:
+        """Yield the profiles from `first` to before `last` in sub-batches, without those that have no pair."""
+        share = math.ceil(len(batch.users_B) / processes().num_processes)  # as many as a process encodes in training
         rows = self.training.profiles_per_forward or share
         for begin in range(first, last, rows):
             end = min(begin + rows, last)
-            pairs = slice(*np.searchsorted(drawn.row_Q, [begin, end]).tolist())
+            pairs = slice(*np.searchsorted(batch.row_Q, [begin, end]).tolist())
             if pairs.start < pairs.stop:
-                # Dropout is a function of the step and the profiles, so that both readings of a part, a resumed
-                # run and another number of processes meet the same.
-                chance = np.random.SeedSequence([self.seed, 3, step, begin]).generate_state(1, np.uint64)
-                yield _Part(batch=self.examples.lay(drawn, begin, end), pairs=pairs, seed=int(chance[0]))
+                # Dropout is a function of the step and the profiles, so that it is the same in both forward passes,
+                # in a resumed training and with another number of processes.
+                seed = np.random.SeedSequence([self.seed, 3, step, begin]).generate_state(1, np.uint64)
+                yield _SubBatch(batch=self.dataset.collate(batch, begin, end), pairs=pairs, seed=int(seed[0]))
 
-    def _read(self, part: _Part) -> PairOutputs:
+    def _forward(self, part: _SubBatch) -> PairOutputs:
         device = self.network.device
         half = torch.autocast(device.type, torch.bfloat16, enabled=self.training.precision == "bf16")
         with torch.random.fork_rng([device] if device.type == "cuda" else []), half:
             torch.manual_seed(part.seed)
-            output: PairOutputs = self.network(part.batch, self.texts, self.examples.answer_ids)
+            output: PairOutputs = self.network(part.batch, self.texts, self.dataset.answer_ids)
         return output
 
-    def _embeddings(self, drawn: SampledBatch) -> tuple[Tensor, Tensor]:
-        """Zeros for every pair's user and answer: what other processes read is added to them."""
-        shape = len(drawn.pair_Q), self.network.config.embedding_width
+    def _zeros(self, batch: SampledBatch) -> tuple[Tensor, Tensor]:
+        """Return zeros in the place of all embeddings; those of other processes are added to them."""
+        shape = len(batch.pair_Q), self.network.config.embedding_width
         users_QH, answers_QH = torch.zeros(2, *shape, device=self.network.device)
         return users_QH, answers_QH
 
-    @staticmethod
-    def _place(part: _Part, output: PairOutputs, users_QH: Tensor, answers_QH: Tensor) -> None:
-        users_QH[part.pairs] = output.users_QH.detach().float()
-        answers_QH[part.pairs] = output.answers_QH.detach().float()
-
-    def _contrastive(self, users_QH: Tensor, answers_QH: Tensor, drawn: SampledBatch) -> Tensor:
+    def _contrastive(self, users_QH: Tensor, answers_QH: Tensor, batch: SampledBatch) -> Tensor:
         return contrastive_loss(
             users_QH,
             answers_QH,
-            torch.from_numpy(self.examples.pairs.answer_R[drawn.pair_Q]).to(users_QH.device),
+            torch.from_numpy(self.dataset.pairs.answer_R[batch.pair_Q]).to(users_QH.device),
             temperature=self.training.temperature,
             margin=self.training.margin,
             mask_same_answers=self.training.mask_same_answers,
             answer_negatives=self.training.answer_negatives,
         )
 
-    def _language(self, output: PairOutputs, drawn: SampledBatch) -> Tensor:
-        """A part's share of the batch's language loss."""
-        answers = self.examples.pairs.answer_R[drawn.pair_Q]
-        return language_loss(output.logits_NV, output.tokens_N, int(self.examples.answer_ids.lengths[answers].sum()))
+    def _language(self, output: PairOutputs, batch: SampledBatch) -> Tensor:
+        """Return a sub-batch's share of the batch's language loss."""
+        answers = self.dataset.pairs.answer_R[batch.pair_Q]
+        return language_loss(output.logits_NV, output.tokens_N, int(self.dataset.answer_ids.lengths[answers].sum()))
 
     def _joint(self, language: Tensor, contrastive: Tensor) -> Losses:
         return joint_loss(language, contrastive, weight_lm=self.training.weight_lm, weight_cl=self.training.weight_cl)
 
 
-def _sum(state: PartialState, tensor: Tensor) -> Tensor:
-    """The sum over all processes."""
-    added: Tensor = reduce(tensor, "sum") if state.num_processes > 1 else tensor
-    return added
+@dataclass(frozen=True, kw_only=True)
+class _SubBatch:
+    """Profiles that are encoded in one forward pass.
+
+    `pairs` are the positions of their pairs in the whole batch; `seed` decides their dropout.
+    """
+
+    batch: PairBatch
+    pairs: slice
+    seed: int
+
+
+def _store(part: _SubBatch, output: PairOutputs, users_QH: Tensor, answers_QH: Tensor) -> None:
+    """Copy a sub-batch's embeddings to their positions in the whole batch."""
+    users_QH[part.pairs] = output.users_QH.detach().float()
+    answers_QH[part.pairs] = output.answers_QH.detach().float()
+
+
+def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights that training changes, by name; a shared weight once."""
+    return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+
+
+@torch.no_grad()
+def frozen_text_vectors(network: InstructUE, dataset: TrainingDataset) -> tuple[Tensor, ...]:
+    """Return `vectors_TE` of a split's event texts for each source, by frozen encoders.
+
+    Each process encodes its share of the texts, and all exchange their vectors.
+    """
+    process = processes()
+    share = slice(process.process_index, None, process.num_processes)
+    shares = network.eval().encode_texts(dataset.event_ids, share)
+    if process.num_processes == 1:
+        return shares
+    vectors = []
+    for ids, share_TE in zip(dataset.event_ids, shares, strict=True):
+        vectors_TE = share_TE.new_zeros(len(ids), share_TE.shape[1])
+        vectors_TE[share] = share_TE
+        torch.distributed.all_reduce(vectors_TE)  # in place, since there may be millions
+        vectors.append(vectors_TE)
+    return tuple(vectors)

@@ -1,4 +1,4 @@
-"""What a training measures, and the files that tell it as it goes: metrics.jsonl and curve.png."""
+"""The losses of a training, and the files that show them while it runs: metrics.jsonl and curve.png."""
 
 from __future__ import annotations
 
@@ -17,85 +17,99 @@ from model.training.losses import Losses
 from model.training.tracking import Tracking
 
 LINES_FILE, PLOT_FILE = "metrics.jsonl", "curve.png"
-EVERY = 10
+STEPS_PER_LINE = 10
 """Steps between two lines of metrics.jsonl; each validation writes one too."""
 LOSSES = ("loss", "language", "contrastive")
-Line = dict[str, float]
+Metrics = dict[str, float]
+"""Losses by name, and `step`, the number of steps before them, where it matters."""
 
 
 @dataclass
 class History:
-    """What a run has measured so far; `curve` has every step's training loss."""
+    """The losses of a training so far.
+
+    Attributes
+    ----------
+    curve
+        The training loss and its two terms of every step.
+    validation
+        The losses of every validation.
+    """
 
     curve: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in LOSSES})
-    validation: list[Line] = field(default_factory=list)
+    validation: list[Metrics] = field(default_factory=list)
 
     @property
     def step(self) -> int:
-        """How many steps are done."""
+        """The number of steps so far."""
         return len(self.curve["loss"])
 
     @property
-    def best(self) -> Line:
+    def best(self) -> Metrics:
         """The validation of the lowest loss, the first of equal ones."""
-        return min(self.validation, key=lambda scored: scored["loss"] if isfinite(scored["loss"]) else inf)
+        return min(self.validation, key=lambda metrics: metrics["loss"] if isfinite(metrics["loss"]) else inf)
 
     @property
-    def waited(self) -> int:
-        """How many validations have passed since the best one; 0: it is the last."""
+    def validations_since_best(self) -> int:
+        """The number of validations after the best one; 0 where the best one is the last."""
         return len(self.validation) - 1 - self.validation.index(self.best)
 
-    def note(self, losses: Losses) -> None:
-        """Add a step."""
-        for name, value in values(losses).items():
+    def add(self, losses: Losses) -> None:
+        """Add the losses of a step."""
+        for name, value in loss_values(losses).items():
             self.curve[name].append(value)
 
-    def lines(self, after: int = 0) -> Iterator[Line]:
-        """What there is to tell beyond a step: mean training losses since the line before, and validations."""
-        scored = {int(part["step"]): part for part in self.validation}
-        for before, step in pairwise([0, *sorted({*range(EVERY, self.step + 1, EVERY), *scored})]):
+    def lines(self, after: int = 0) -> Iterator[Metrics]:
+        """Yield the lines of metrics.jsonl beyond a step: validations, and mean training losses since the last line."""
+        validations = {int(metrics["step"]): metrics for metrics in self.validation}
+        steps = sorted({*range(STEPS_PER_LINE, self.step + 1, STEPS_PER_LINE), *validations})
+        for before, step in pairwise([0, *steps]):
             if step > after:
-                trained = {name: float(np.mean(of[before:step])) for name, of in self.curve.items()}
-                held_out = {f"validation_{name}": value for name, value in scored.get(step, {}).items()}
+                means = {name: float(np.mean(values[before:step])) for name, values in self.curve.items()}
+                held_out = {f"validation_{name}": value for name, value in validations.get(step, {}).items()}
                 held_out.pop("validation_step", None)
-                yield {"step": step} | trained | held_out
+                yield {"step": step} | means | held_out
 
 
-def values(losses: Losses) -> Line:
+def loss_values(losses: Losses) -> Metrics:
     """Return the losses as numbers."""
     return {"loss": losses.total.item(), "language": losses.language.item(), "contrastive": losses.contrastive.item()}
 
 
-class Journal:
-    """Tells what a run measures as it goes: each line once, also where a killed run goes on.
+class MetricsWriter:
+    """Write the losses of a training while it runs, each line once, also where the training resumes.
 
     Parameters
     ----------
     out
         The checkpoint's folder, for metrics.jsonl and curve.png.
     history
-        What the run knows at its start; what the files say beyond it is dropped, and comes again.
+        The losses at the start. Lines of later steps in the files are dropped and written again.
     tracking
-        Is told the same lines.
+        Gets the same lines.
     """
 
     def __init__(self, out: Path, history: History, tracking: Tracking) -> None:
-        self._out, self._tracking, self._told = out, tracking, 0
+        self._out, self._tracking, self._last_step = out, tracking, 0
         out.mkdir(parents=True, exist_ok=True)
         for file in (LINES_FILE, PLOT_FILE):
             (out / file).unlink(missing_ok=True)
-        self.tell(history)
+        self.write(history)
 
-    def tell(self, history: History) -> None:
-        """Write the lines that are new, and the plot where a validation is among them."""
-        lines = list(history.lines(self._told))
+    def write(self, history: History) -> None:
+        """Write the new lines, and the plot where a validation is among them."""
+        lines = list(history.lines(self._last_step))
         if lines:
-            self._told = int(lines[-1]["step"])
+            self._last_step = int(lines[-1]["step"])
             with (self._out / LINES_FILE).open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
-            if any(part["step"] == self._told for part in history.validation):
+            if any(metrics["step"] == self._last_step for metrics in history.validation):
                 plot(history, self._out / PLOT_FILE)
-            self._tracking.tell(lines)
+            self._tracking.log(lines)
+
+    def finish(self) -> None:
+        """End the tracking."""
+        self._tracking.finish()
 
 
 def plot(history: History, path: Path) -> None:
@@ -103,9 +117,10 @@ def plot(history: History, path: Path) -> None:
     figure = Figure(figsize=(12, 3.5), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(LOSSES)), LOSSES, strict=True):
         axes.plot(range(1, history.step + 1), history.curve[name], linewidth=0.8, label="training")
-        scored = [part for part in history.validation if name in part]
-        if scored:
-            axes.plot([part["step"] for part in scored], [part[name] for part in scored], "o-", label="validation")
+        held_out = [metrics for metrics in history.validation if name in metrics]
+        if held_out:
+            steps, losses = ([metrics[key] for metrics in held_out] for key in ("step", name))
+            axes.plot(steps, losses, "o-", label="validation")
         axes.set(title=name, xlabel="step")
         axes.legend()
     with atomic_write(path) as file:

@@ -1,6 +1,6 @@
-"""Saved states: what a killed training goes on from. A state is a folder beside the checkpoint's files.
+"""Saved states: the folders from which an interrupted training resumes, beside the checkpoint's files.
 
-Batches, dropout and the learning rate are functions of the seed and the step, so a state needs none of their own.
+Batches, dropout and the learning rate are functions of the seed and the step, so a state does not hold them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from model.atomic_write import atomic_folder
 from model.training.checkpoint import CheckpointError
 from model.training.history import History
 
-STATE = "state-"
+PREFIX = "state-"
+PART = "state.part"
+"""Name of a state's folder while it is written."""
 STATE_FILE, WEIGHTS_FILE, OPTIMIZER_FILE, BEST_FILE = (
     "state.json",
     "weights.safetensors",
@@ -30,44 +32,53 @@ Weights = Mapping[str, Tensor]
 
 
 @dataclass(kw_only=True)
-class State:
-    """A training between two steps: the weights that it changes and what it knows of them."""
+class TrainingState:
+    """A training between two steps.
+
+    Attributes
+    ----------
+    weights, optimizer
+        The weights that are trained, by name, and their optimiser.
+    history
+        The losses so far.
+    best
+        Copies of the weights with the lowest validation loss; empty where early stopping is off.
+    """
 
     weights: Weights
     optimizer: torch.optim.Optimizer
     history: History = field(default_factory=History)
     best: Weights = field(default_factory=dict)
-    """Copies of the weights of the lowest validation loss; empty where they are not kept."""
 
 
-def copied(weights: Weights) -> dict[str, Tensor]:
-    """Return copies in the CPU's memory."""
+def cpu_copies(weights: Weights) -> dict[str, Tensor]:
+    """Return copies of the weights in the CPU's memory."""
     return {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
 
 
 @torch.no_grad()
-def put(weights: Weights, values: Weights) -> None:
-    """Write values into weights of the same names."""
+def set_weights(weights: Weights, values: Weights) -> None:
+    """Copy values into the weights of the same names."""
     for name, weight in weights.items():
         weight.copy_(values[name])
 
 
-def save_state(out: Path, mark: str, state: State) -> None:
-    """Write a state of the fingerprint `mark`, then remove the older ones."""
-    folder = out / f"{STATE}{state.history.step}"
-    with atomic_folder(folder, "state.part") as part:
-        save_file(copied(state.weights), part / WEIGHTS_FILE)
+def save_state(out: Path, fingerprint: str, state: TrainingState) -> None:
+    """Write the state of the training with this fingerprint, then remove the older states."""
+    folder = out / f"{PREFIX}{state.history.step}"
+    with atomic_folder(folder, PART) as part:
+        save_file(cpu_copies(state.weights), part / WEIGHTS_FILE)
         save_file(dict(state.best), part / BEST_FILE)
         torch.save(state.optimizer.state_dict(), part / OPTIMIZER_FILE)
-        content = {"fingerprint": mark, "history": asdict(state.history)}
+        content = {"fingerprint": fingerprint, "history": asdict(state.history)}
         (part / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
     for path in saved_states(out):
         if path != folder:
             shutil.rmtree(path)
 
 
-def load_state(path: Path, mark: str, state: State) -> bool:
-    """Put a saved state back; False, and nothing done, where it is of other data or settings.
+def load_state(path: Path, fingerprint: str, state: TrainingState) -> bool:
+    """Read a saved state into `state`; return False, and change nothing, where its fingerprint is another.
 
     Raises
     ------
@@ -76,12 +87,12 @@ def load_state(path: Path, mark: str, state: State) -> bool:
     """
     try:
         content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
-        if content["fingerprint"] != mark:
+        if content["fingerprint"] != fingerprint:
             return False
-        put(state.weights, load_file(path / WEIGHTS_FILE))
+        set_weights(state.weights, load_file(path / WEIGHTS_FILE))
         state.optimizer.load_state_dict(torch.load(path / OPTIMIZER_FILE, map_location="cpu", weights_only=True))
         state.best, state.history = load_file(path / BEST_FILE), History(**content["history"])
-    except Exception as error:  # whatever torch and safetensors make of broken bytes
+    except Exception as error:  # torch and safetensors raise many kinds for broken bytes
         raise CheckpointError(
             f"the saved state {path} cannot be read ({error}): remove it, and training starts afresh"
         ) from error
@@ -90,4 +101,4 @@ def load_state(path: Path, mark: str, state: State) -> bool:
 
 def saved_states(out: Path) -> list[Path]:
     """Return the saved states of a folder, the newest first."""
-    return sorted(out.glob(f"{STATE}*"), key=lambda path: int(path.name.removeprefix(STATE)), reverse=True)
+    return sorted(out.glob(f"{PREFIX}*"), key=lambda path: int(path.name.removeprefix(PREFIX)), reverse=True)

@@ -47,7 +47,7 @@ ORTHOGONAL = (".value.weight", ".attention.output.dense.weight", ".v_proj.weight
 
 
 def warm_start(
-    network: InstructUE, examples: TrainingDataset, users_B: Ints, *, tabular_attention: float = 1.0, seed: int = 0
+    network: InstructUE, dataset: TrainingDataset, users_B: Ints, *, tabular_attention: float = 1.0, seed: int = 0
 ) -> None:
     """Write word vectors into fresh event encoders, and let all else that is fresh hand them on.
 
@@ -60,10 +60,10 @@ def warm_start(
         if config.encoder.pretrained is None and len(network.encoders):
             _hand_on(network.encoders)
             _share(network)
-            _write_word_vectors(network, examples, seed)
+            _write_word_vectors(network, dataset, seed)
         if config.backbone.pretrained is None:
             _hand_on(network.backbone)
-        _adapt(network, examples, users_B, tabular_attention)
+        _adapt(network, dataset, users_B, tabular_attention)
 
 
 def word_vectors(counts_UV: csr_matrix, width: int, seed: int = 0) -> NDArray[np.float32]:
@@ -104,12 +104,12 @@ def _hand_on(transformers: nn.Module) -> None:
             weight.mul_(FAINT)
 
 
-def _write_word_vectors(network: InstructUE, examples: TrainingDataset, seed: int) -> None:
+def _write_word_vectors(network: InstructUE, dataset: TrainingDataset, seed: int) -> None:
     """One factorisation over all encoders' tokens, so that their vectors share their directions."""
     config = network.config
     counts = [
         _counts(part.text_E, part.offsets_U1, ids, config.encoder.vocabulary)
-        for part, ids in zip(examples.profiles.sources, examples.event_ids, strict=True)
+        for part, ids in zip(dataset.profiles.sources, dataset.event_ids, strict=True)
     ]
     if config.shared_encoder:
         counts = [sum(counts[1:], start=counts[0])]
@@ -130,13 +130,13 @@ def _counts(text_E: Ints, offsets_U1: Ints, ids: TokenIds, vocabulary: int) -> c
     return (texts_UT @ tokens_TV).tocsr()
 
 
-def _adapt(network: InstructUE, examples: TrainingDataset, users_B: Ints, tabular_attention: float) -> None:
+def _adapt(network: InstructUE, dataset: TrainingDataset, users_B: Ints, tabular_attention: float) -> None:
     """Let the adapters hand on in what these users differ, and every token look at the tabular one."""
     config = network.config
     if config.adapter != "mlp" or config.reading == "tokens":
         return
     network.eval()  # a pretrained encoder may have dropout
-    profile = network.profile_tensors(examples.profiles.batch(users_B), examples.event_ids)
+    profile = network.profile_tensors(dataset.profiles.batch(users_B), dataset.event_ids)
     network.train()
     events = [events_BNE[mask_BN > 0] for events_BNE, mask_BN in zip(profile.events_BNE, profile.masks_BN, strict=True)]
     adapters: list[nn.Module] = [*network.source_adapters]

@@ -183,7 +183,7 @@ class Study:
     def trained(self, plan: Plan, seed: int) -> Trained:
         """The network of a plan and seed, trained now if it was not before."""
         from model.training.checkpoint import load_checkpoint
-        from model.training.grad_cache import processes
+        from model.training.processes import processes
         from model.training.training import train as fit
 
         path = checkpoint_folder(self.deployment, plan.inputs(self.deployment, self.run.versions, seed))

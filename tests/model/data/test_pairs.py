@@ -67,7 +67,7 @@ def test_drawn_pairs_are_the_profiles_own_and_never_twice() -> None:
     )
     seen = set()
     for seed in range(30):
-        row, pair = pairs.draw(np.array([3, 0, 1]), instructed=2, general=1, rng=np.random.default_rng(seed))
+        row, pair = pairs.sample(np.array([3, 0, 1]), instructed=2, general=1, rng=np.random.default_rng(seed))
         assert row.tolist() == [0, 1, 1, 1, 2, 2]
         assert len(set(pair)) == len(pair)
         assert pair[0] in (7, 8, 9)
@@ -90,7 +90,7 @@ def test_a_batch_asks_each_user_several_things_and_many_users_each_of_them() -> 
     )
     used = set()
     for seed in range(40):
-        row, pair = pairs.draw(np.arange(6), instructed=3, general=1, rng=np.random.default_rng(seed))
+        row, pair = pairs.sample(np.arange(6), instructed=3, general=1, rng=np.random.default_rng(seed))
         drawn = [sorted(instruction[pair[row == user]]) for user in range(6)]
         assert [len({*asked}) for asked in drawn] == [4] * 6  # several questions of one user
         assert drawn[:5] == [drawn[0]] * 5  # and each over many users
@@ -108,7 +108,7 @@ def test_suffixes_lie_end_to_end_and_predict_the_answer(profiles: pa.Table) -> N
     )
     asked, answered = tokenizers.instruction_ids(pairs.instructions), tokenizers.answer_ids(pairs.answers)
     users = np.array([3, 0, 9])
-    row, pair = pairs.draw(users, instructed=2, general=1, rng=np.random.default_rng(0))
+    row, pair = pairs.sample(users, instructed=2, general=1, rng=np.random.default_rng(0))
     batch = pair_batch(profiles_read, pairs, asked, answered, users, row, pair)
 
     column, suffix, before = 0, 0, -1

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from model.data.config import EventSource, NetworkConfig, Tabular
 from model.data.pairs import PairBatch
 from model.data.profiles import read_profiles
+from model.data.segments import PADDING
 from model.data.text import Tokenizers
 from model.network.inference import embed, instruction_vectors
 from model.network.network import InstructUE, PairOutputs
-from model.network.packing import PADDING, pack
+from model.network.packing import pack
 from model.training.dataset import TrainingDataset, prepare_dataset
 from model.training.losses import Losses, contrastive_loss, joint_loss, language_loss
 from model.training.training_config import TrainingConfig
@@ -41,8 +42,8 @@ class Made:
     profiles: pa.Table
 
     def batch(self, *users: int, seed: int = 0) -> PairBatch:
-        drawn = self.examples.draw(np.array(users), TrainingConfig(), np.random.default_rng(seed))
-        return self.examples.lay(drawn)
+        drawn = self.examples.sample(np.array(users), TrainingConfig(), np.random.default_rng(seed))
+        return self.examples.collate(drawn)
 
     def forward(self, batch: PairBatch) -> PairOutputs:
         return self.network(batch, self.examples.event_ids, self.examples.answer_ids)

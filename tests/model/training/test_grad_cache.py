@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from model.network.network import InstructUE, PairOutputs
 from model.training.dataset import Batches, SampledBatch, prepare_dataset
-from model.training.grad_cache import Reader, frozen_texts, processes, same_weights
+from model.training.grad_cache import GradCache, frozen_text_vectors
 from model.training.losses import Losses, contrastive_loss, language_loss
+from model.training.processes import processes, same_weights
 from model.training.training import train
 from model.training.training_config import TrainingConfig
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
@@ -33,9 +34,9 @@ def small_data() -> tuple:
     return profiles, made_up_pairs(profiles), config
 
 
-def made(training: TrainingConfig, *, dropout: float = 0.0) -> tuple[Reader, SampledBatch]:
+def made(training: TrainingConfig, *, dropout: float = 0.0) -> tuple[GradCache, SampledBatch]:
     """A network and the first batch that it is trained on."""
-    config, _, examples, _ = prepare_dataset(*small_data(), training)
+    config, _, dataset, _ = prepare_dataset(*small_data(), training)
     torch.manual_seed(0)
     network = InstructUE(config)
     for part in network.modules():
@@ -43,14 +44,14 @@ def made(training: TrainingConfig, *, dropout: float = 0.0) -> tuple[Reader, Sam
             part.p = dropout
         elif hasattr(part, "attention_dropout"):
             part.attention_dropout = dropout
-    reader = Reader(network=network, examples=examples, texts=examples.event_ids, training=training, seed=0)
-    return reader, Batches(examples, training, 0).drawn(0)
+    cache = GradCache(network=network, dataset=dataset, texts=dataset.event_ids, training=training, seed=0)
+    return cache, Batches(dataset, training, 0).batch(0)
 
 
-def gradients(reader: Reader, drawn: SampledBatch) -> tuple[list[float], dict[str, torch.Tensor]]:
+def gradients(cache: GradCache, sampled: SampledBatch) -> tuple[list[float], dict[str, torch.Tensor]]:
     """The losses and gradients of a step."""
-    losses = reader.backward(drawn, 0)
-    found = {name: weight.grad.clone() for name, weight in reader.network.named_parameters()}
+    losses = cache.backward(sampled, 0)
+    found = {name: weight.grad.clone() for name, weight in cache.network.named_parameters()}
     return numbers(losses), found
 
 
@@ -59,25 +60,25 @@ def numbers(losses: Losses) -> list[float]:
 
 
 def literal(
-    reader: Reader, drawn: SampledBatch, outputs: list[PairOutputs]
+    cache: GradCache, sampled: SampledBatch, outputs: list[PairOutputs]
 ) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Eq. 5 over all that was read, in one graph."""
-    training, examples = reader.training, reader.examples
+    training, dataset = cache.training, cache.dataset
     contrastive = contrastive_loss(
         torch.cat([output.users_QH for output in outputs]),
         torch.cat([output.answers_QH for output in outputs]),
-        torch.from_numpy(examples.pairs.answer_R[drawn.pair_Q]),
+        torch.from_numpy(dataset.pairs.answer_R[sampled.pair_Q]),
         temperature=training.temperature,
     )
     language = language_loss(
         torch.cat([output.logits_NV for output in outputs]), torch.cat([output.tokens_N for output in outputs])
     )
     total = training.weight_lm * language + training.weight_cl * contrastive
-    reader.network.zero_grad()
+    cache.network.zero_grad()
     total.backward()
     found = {
         name: torch.zeros_like(weight) if weight.grad is None else weight.grad
-        for name, weight in reader.network.named_parameters()
+        for name, weight in cache.network.named_parameters()
     }
     return [total.item(), language.item(), contrastive.item()], found
 
@@ -92,25 +93,25 @@ def same(one: tuple, other: tuple, tolerance: float = 1e-5) -> None:
 @pytest.mark.parametrize("general_pairs", [0, 1])  # without, a profile may have no pair at all
 def test_gradients_are_those_of_one_forward(profiles_per_forward: int | None, general_pairs: int) -> None:
     training = replace(PLAIN, profiles_per_forward=profiles_per_forward, general_pairs=general_pairs)
-    reader, drawn = made(training)
+    cache, sampled = made(training)
     if not general_pairs:  # the second and the last profile
-        kept = np.isin(drawn.row_Q, (1, 6), invert=True)
-        drawn = replace(drawn, row_Q=drawn.row_Q[kept], pair_Q=drawn.pair_Q[kept])
-    batch = reader.examples.lay(drawn)
-    expected = literal(reader, drawn, [reader.network(batch, reader.texts, reader.examples.answer_ids)])
+        kept = np.isin(sampled.row_Q, (1, 6), invert=True)
+        sampled = replace(sampled, row_Q=sampled.row_Q[kept], pair_Q=sampled.pair_Q[kept])
+    batch = cache.dataset.collate(sampled)
+    expected = literal(cache, sampled, [cache.network(batch, cache.texts, cache.dataset.answer_ids)])
     assert max(gradient.abs().max().item() for gradient in expected[1].values()) > 0.01
-    same(gradients(reader, drawn), expected)
+    same(gradients(cache, sampled), expected)
     # Without gradients, as for the validation split.
-    assert numbers(reader.losses(drawn)) == pytest.approx(expected[0], abs=1e-5)
+    assert numbers(cache.losses(sampled)) == pytest.approx(expected[0], abs=1e-5)
 
 
 def test_dropout_falls_on_the_same_places_in_both_readings() -> None:
-    reader, drawn = made(replace(PLAIN, profiles_per_forward=3), dropout=0.3)
+    cache, sampled = made(replace(PLAIN, profiles_per_forward=3), dropout=0.3)
     calls = []
-    hook = reader.network.register_forward_pre_hook(lambda network, given: calls.append((torch.get_rng_state(), given)))
+    hook = cache.network.register_forward_pre_hook(lambda network, given: calls.append((torch.get_rng_state(), given)))
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    found = gradients(reader, drawn)
+    found = gradients(cache, sampled)
     assert torch.equal(torch.get_rng_state(), before)  # nobody else's chance is touched
     hook.remove()
     assert len(calls) == 6
@@ -118,19 +119,19 @@ def test_dropout_falls_on_the_same_places_in_both_readings() -> None:
     outputs = []
     for chance, given in calls[:3]:
         torch.set_rng_state(chance)
-        outputs.append(reader.network(*given))
-    same(found, literal(reader, drawn, outputs))
+        outputs.append(cache.network(*given))
+    same(found, literal(cache, sampled, outputs))
     torch.manual_seed(6)
-    same(gradients(reader, drawn), found)  # a function of seed and step alone
-    other = reader.backward(drawn, 1)
+    same(gradients(cache, sampled), found)  # a function of seed and step alone
+    other = cache.backward(sampled, 1)
     assert abs(other.total.item() - found[0][0]) > 1e-4
 
 
 def test_half_precision_reads_nearly_the_same_and_keeps_weights_whole() -> None:
-    reader, drawn = made(replace(PLAIN, profiles_per_forward=3))
-    halved = replace(reader, training=replace(reader.training, precision="bf16"))
-    losses, whole = gradients(reader, drawn)
-    half_losses, half = gradients(halved, drawn)
+    cache, sampled = made(replace(PLAIN, profiles_per_forward=3))
+    halved = replace(cache, training=replace(cache.training, precision="bf16"))
+    losses, whole = gradients(cache, sampled)
+    half_losses, half = gradients(halved, sampled)
     assert half_losses == pytest.approx(losses, rel=0.02)
     assert half_losses != losses
     flat, half_flat = (torch.cat([part.flatten() for part in found.values()]) for found in (whole, half))
@@ -138,16 +139,16 @@ def test_half_precision_reads_nearly_the_same_and_keeps_weights_whole() -> None:
     assert torch.cosine_similarity(flat, half_flat, dim=0).item() > 0.99
 
 
-def texts_encoded(reader: Reader, _: SampledBatch) -> dict[str, torch.Tensor]:
+def texts_encoded(cache: GradCache, _: SampledBatch) -> dict[str, torch.Tensor]:
     """The vectors of all texts, and how many of them this process encoded."""
-    encode, counts = reader.network.encode_events, []
+    encode, counts = cache.network.encode_events, []
 
     def counted(source: str, ids_TL: torch.Tensor, mask_TL: torch.Tensor) -> torch.Tensor:
         counts.append(len(ids_TL))
         return encode(source, ids_TL, mask_TL)
 
-    reader.network.encode_events = counted
-    bills, searches = frozen_texts(reader.network, reader.examples)
+    cache.network.encode_events = counted
+    bills, searches = frozen_text_vectors(cache.network, cache.dataset)
     return {"bills": bills, "searches": searches, "encoded": torch.tensor(sum(counts))}
 
 

@@ -23,8 +23,9 @@ from model.errors import ConfigError
 from model.network.inference import embed, generate
 from model.training.checkpoint import CheckpointError, load_checkpoint
 from model.training.dataset import Batches, prepare_dataset
-from model.training.training import initialise, learning_rate, train
+from model.training.training import initialise, train
 from model.training.training_config import TrainingConfig
+from model.training.training_loop import learning_rate
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
 from tests.support.pretrained import save_encoder, save_language_model
 
@@ -347,14 +348,14 @@ def test_batches_are_a_function_of_seed_and_step(profiles: pa.Table, pairs: pa.T
     one, two, other = (Batches(examples, SHORT, seed) for seed in (0, 0, 1))
     steps = [9, 2, 5, 2]  # in any order
     for step in steps:
-        assert np.array_equal(examples.lay(one.drawn(step)).ids_BL, examples.lay(two.drawn(step)).ids_BL)
+        assert np.array_equal(examples.collate(one.batch(step)).ids_BL, examples.collate(two.batch(step)).ids_BL)
     assert any(
-        not np.array_equal(examples.lay(one.drawn(step)).ids_BL, examples.lay(other.drawn(step)).ids_BL)
+        not np.array_equal(examples.collate(one.batch(step)).ids_BL, examples.collate(other.batch(step)).ids_BL)
         for step in steps
     )
     whole = replace(SHORT, profiles_per_step=1)
     single, users = Batches(examples, whole, 0), len(examples.profiles)
-    seen = [user for step in range(users) for user in single.drawn(step).users_B]
+    seen = [user for step in range(users) for user in single.batch(step).users_B]
     assert sorted(seen) == [*range(users)]  # every profile once an epoch
 
 

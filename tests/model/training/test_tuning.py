@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from model.data.profiles import read_profiles
+from model.data.segments import PADDING, PROFILE
 from model.network import inference
 from model.network.kv_cache import ProfileKVCache
-from model.network.packing import PADDING, PROFILE, extend, pack
+from model.network.packing import extend, pack
 from model.training.checkpoint import load_checkpoint
 from model.training.tuning import (
     TuningConfig,
