@@ -107,7 +107,8 @@ def tune(
     from model.serving import export  # torch and transformers: seconds that the command line need not wait
     from model.training.checkpoint import load_checkpoint
     from model.training.processes import processes
-    from model.training.tuning import TuningConfig, draw_shots, start_vectors
+    from model.training.shots import draw_shots
+    from model.training.tuning import TuningConfig, start_vectors
     from model.training.tuning import tune as learn
 
     wanted = _scenario(deployment, scenario)

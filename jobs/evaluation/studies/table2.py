@@ -107,7 +107,8 @@ def tuned_vectors(
     read: ProfileKVCache, group: LabelledUsers, start_IH: NDArray[np.float32], salt: str, shots: int | None, seed: int
 ) -> NDArray[np.float32]:
     """An instruction's vectors `[I, H]`, tuned on labelled users of this salt's fit half; `read` has the group's."""
-    from model.training.tuning import draw_shots, tune
+    from model.training.shots import draw_shots
+    from model.training.tuning import tune
 
     half = np.flatnonzero(fit_half(group.user_ids, salt))
     chosen = half[draw_shots(group.label_U[half], shots, seed)]
@@ -120,7 +121,8 @@ def _tuned(study: Study, scenario: Scenario, group: LabelledUsers, shots: int | 
 
     def work() -> list[dict[str, Any]]:
         from model.network.kv_cache import ProfileKVCache
-        from model.training.tuning import TuningError, start_vectors
+        from model.training.shots import TuningError
+        from model.training.tuning import start_vectors
 
         trained = study.trained(study.plan, seed)
         read = ProfileKVCache(trained.network, trained.tokenizers, trained.profiles.take(group.row_U))

@@ -30,7 +30,8 @@ from jobs.training.train import train
 from model.data.config import EventSource
 from model.network.kv_cache import ProfileKVCache
 from model.training.probe import SPLIT_SEEDS, fit_half, nearest_class, probe
-from model.training.tuning import TuningError, start_vectors
+from model.training.shots import TuningError
+from model.training.tuning import start_vectors
 from tests.support.error_page import case, refused, row
 from tests.support.made_up import EVENT
 from tests.support.study_company import FILMS, FOOD, FOOD_TABLE, SCENARIOS, company, means, trainings

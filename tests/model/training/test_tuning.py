@@ -15,15 +15,9 @@ from model.network import inference
 from model.network.kv_cache import ProfileKVCache
 from model.network.packing import extend, pack
 from model.training.checkpoint import load_checkpoint
-from model.training.tuning import (
-    TuningConfig,
-    TuningError,
-    class_prototypes,
-    draw_shots,
-    prototype_loss,
-    start_vectors,
-    tune,
-)
+from model.training.prototypes import class_prototypes, prototype_loss
+from model.training.shots import TuningError, draw_shots
+from model.training.tuning import TuningConfig, start_vectors, tune
 from tests.support.made_up import made_up_profiles
 
 QUESTION = "What does this user like?"
