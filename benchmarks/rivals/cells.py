@@ -79,6 +79,7 @@ class Cell:
     def _head(self) -> dict[str, Any]:
         settings = json.loads(json.dumps(dict(self.contender.settings)))
         return {
+            "format": 2,  # 1 had salts in the place of split seeds
             "name": self.contender.name,
             "trained": self.trained,
             "seed": self.seed,

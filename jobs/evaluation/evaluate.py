@@ -201,7 +201,7 @@ def _tried(
 ) -> ProbeResult | str:
     """The figures, or why there are none: one scenario with too few labels must not cost the others theirs."""
     try:
-        return fit(features, group.label_U, group.user_ids, salts=salts)
+        return fit(features, group.label_U, group.user_ids, split_seeds=salts)
     except ProbeError as error:
         return str(error)
 

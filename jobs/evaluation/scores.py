@@ -83,11 +83,11 @@ def _scored(one: Probe) -> list[dict[str, Any]]:
     head = {"scenario": one.group.scenario, "method": one.method}
     users = one.features, one.group.label_U, one.group.user_ids
     try:
-        fitted, nearest = probe(*users, salts=one.salts), nearest_class(*users, salts=one.salts)
+        fitted, nearest = probe(*users, split_seeds=one.salts), nearest_class(*users, split_seeds=one.salts)
     except ProbeError as error:
         return [head | {"why": str(error)}]
     return [
-        head | {"salt": half.salt, "auc": half.auc, "ks": half.ks, "prototypes": near.auc}
+        head | {"salt": half.split_seed, "auc": half.auc, "ks": half.ks, "prototypes": near.auc}
         for half, near in zip(fitted.scores, nearest.scores, strict=True)
     ]
 

@@ -1,8 +1,9 @@
-"""How much frozen embeddings know: logistic regression fitted on half the users, scored on the other half.
+"""The linear probe of frozen embeddings: a logistic regression fitted on half the users, scored on the other half.
 
-numpy and scikit-learn only. A rival, LightGBM on features of its own, is scored on the same halves.
+A split divides the users into a fit half and a score half; its split seed and the user's id alone decide the half.
+Baselines are scored on the same splits. This module needs numpy and scikit-learn only.
 
-Shapes: U users, D features.
+Shapes: U users, D features, S splits.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.model_selection import StratifiedKFold
@@ -22,29 +24,40 @@ from sklearn.preprocessing import StandardScaler
 from model.errors import InstructUEError
 
 SPLITS = 5
+"""Splits of a probe by default."""
 STRENGTHS = tuple(float(c) for c in np.logspace(-4, 1, 6))
+"""Values of C, from strong to weak regularisation."""
 FOLDS = 3
+"""Folds of the cross-validation within the fit half."""
 
 
-def split_seeds(halves: int) -> tuple[str, ...]:
-    """The salts of so many pairs of halves; the first are the same for any number."""
-    return tuple(f"probe-{number}" for number in range(1, halves + 1))
+def split_seeds(splits: int) -> tuple[str, ...]:
+    """Return the seeds of this many splits; more splits have the seeds of fewer, and others."""
+    return tuple(f"probe-{number}" for number in range(1, splits + 1))
 
 
 SPLIT_SEEDS = split_seeds(SPLITS)
 
 
 class ProbeError(InstructUEError):
-    """Labels or features that a probe cannot be fitted on."""
+    """Labels or features by which no probe can be fitted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One salt's halves: users fitted and scored on, the strength chosen (None: not a regression), AUC and
-    KS.
+    """The result of one split.
+
+    Attributes
+    ----------
+    fitted, scored
+        Users of the fit half and of the score half.
+    strength
+        The C that was selected; None where no regression was fitted.
+    auc, ks
+        Area under the ROC curve and Kolmogorov-Smirnov statistic of the score half.
     """
 
-    salt: str
+    split_seed: str
     fitted: int
     scored: int
     strength: float | None
@@ -54,13 +67,13 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeResult:
-    """The scores of all salts, their mean and standard deviation."""
+    """The scores of all splits, their mean and standard deviation."""
 
     scores: tuple[Score, ...]
 
     @property
     def aucs(self) -> NDArray[np.float64]:
-        """`[S]`, the AUC of each salt."""
+        """The AUC of each split, `[S]`."""
         return np.array([score.auc for score in self.scores])
 
     @property
@@ -70,7 +83,7 @@ class ProbeResult:
 
     @property
     def auc_std(self) -> float:
-        """Standard deviation of the AUC over the salts."""
+        """Standard deviation of the AUC over the splits."""
         return float(self.aucs.std())
 
     @property
@@ -80,68 +93,67 @@ class ProbeResult:
 
     @property
     def ks_std(self) -> float:
-        """Standard deviation of the KS over the salts."""
+        """Standard deviation of the KS over the splits."""
         return float(np.std([score.ks for score in self.scores]))
 
 
 def probe(
-    features: ArrayLike, labels: ArrayLike, user_ids: Sequence[str], *, salts: Sequence[str] = SPLIT_SEEDS
+    features: ArrayLike, labels: ArrayLike, user_ids: Sequence[str], *, split_seeds: Sequence[str] = SPLIT_SEEDS
 ) -> ProbeResult:
-    """Fit and score logistic regressions, their strength C chosen by cross-validation within the fit half.
+    """Fit and score a logistic regression on each split; cross-validation within the fit half selects its C.
 
     Parameters
     ----------
     features
-        `[U, D]`, such as embeddings; standardised by the fit half.
+        `[U, D]`, such as embeddings; they are standardised by the fit half.
     labels
         `[U]` of 0 and 1.
     user_ids
-        `[U]`; they alone decide the halves.
-    salts
-        One pair of halves each.
+        `[U]`; with the split seed they decide the halves.
+    split_seeds
+        The seeds of the splits.
 
     Raises
     ------
     ProbeError
         When sizes differ, a feature is no finite number, a label is neither 0 nor 1, or a half has one class.
     """
-    return _score(_finite(features), labels, user_ids, salts, _fit_regression)
+    return _score(_finite(features), labels, user_ids, split_seeds, _fit_regression)
 
 
 def probe_baseline(
-    features: ArrayLike, labels: ArrayLike, user_ids: Sequence[str], *, salts: Sequence[str] = SPLIT_SEEDS
+    features: ArrayLike, labels: ArrayLike, user_ids: Sequence[str], *, split_seeds: Sequence[str] = SPLIT_SEEDS
 ) -> ProbeResult:
-    """Fit and score LightGBM on the same halves; a NaN among the `[U, D]` features is a missing value.
+    """Fit and score LightGBM on the same splits; a NaN among the `[U, D]` features is a missing value.
 
     Raises
     ------
     ProbeError
         When sizes differ, a label is neither 0 nor 1, or a half has one class.
     """
-    return _score(np.asarray(features, dtype=np.float64), labels, user_ids, salts, _fit_trees)
+    return _score(np.asarray(features, dtype=np.float64), labels, user_ids, split_seeds, _fit_trees)
 
 
 def nearest_class(
-    features: ArrayLike, labels: ArrayLike, user_ids: Sequence[str], *, salts: Sequence[str] = SPLIT_SEEDS
+    features: ArrayLike, labels: ArrayLike, user_ids: Sequence[str], *, split_seeds: Sequence[str] = SPLIT_SEEDS
 ) -> ProbeResult:
     """Score users by how much nearer their `[U, D]` vector is to class 1's prototype than to class 0's (eq. 6).
 
-    A class's prototype is the normalised mean of its vectors in the fit half: nothing is fitted, so what is seen is
-    the space itself, which a regression on many labels may bend as it likes.
+    A class's prototype is the normalised mean of its vectors in the fit half. Nothing else is fitted, so the score
+    shows the geometry of the vectors, which a regression on many labels can distort.
 
     Raises
     ------
     ProbeError
         When sizes differ, a feature is no finite number, a label is neither 0 nor 1, or a half has one class.
     """
-    return _score(_finite(features), labels, user_ids, salts, _fit_prototypes)
+    return _score(_finite(features), labels, user_ids, split_seeds, _fit_prototypes)
 
 
-def fit_half(user_ids: Sequence[str], salt: str) -> NDArray[np.bool_]:
-    """Return `[U]`, True for the users to fit on: those where `sha2(concat(salt, user_id), 256) < '8'` in
-    SQL.
-    """
-    return np.array([hashlib.sha256(f"{salt}{user}".encode()).digest()[0] < 128 for user in user_ids], dtype=bool)
+def fit_half(user_ids: Sequence[str], split_seed: str) -> NDArray[np.bool_]:
+    """Return `[U]`, True for the users of the fit half: `sha2(concat(split_seed, user_id), 256) < '8'` in SQL."""
+    digests = (hashlib.sha256(f"{split_seed}{user}".encode()).digest() for user in user_ids)
+    return np.array([digest[0] < 128 for digest in digests], dtype=bool)
 
 
 def kolmogorov_smirnov(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -163,32 +175,18 @@ def _finite(features: ArrayLike) -> NDArray[np.float64]:
 
 
 def _score(
-    features_UD: NDArray[np.float64], labels: ArrayLike, user_ids: Sequence[str], salts: Sequence[str], fit: Fit
+    features_UD: NDArray[np.float64], labels: ArrayLike, user_ids: Sequence[str], split_seeds: Sequence[str], fit: Fit
 ) -> ProbeResult:
-    labels_U = np.asarray(labels)
-    if features_UD.ndim != 2 or not len(features_UD) == len(labels_U) == len(user_ids):
-        raise ProbeError(
-            f"features of shape {features_UD.shape}, {len(labels_U)} labels and {len(user_ids)} users do not "
-            "belong together: pass one row, one label and one id for each user"
-        )
-    if not np.isin(labels_U, (0, 1)).all():
-        raise ProbeError(f"labels are {sorted(set(labels_U.tolist()), key=str)[:5]}: a probe takes 0 and 1")
-    labels_U = labels_U.astype(np.int64)
+    labels_U = _checked_labels(features_UD, labels, user_ids)
     scores = []
-    for salt in salts:
-        fit_U = fit_half(user_ids, salt)
-        for half, name in ((fit_U, "fit"), (~fit_U, "score")):
-            counts = np.bincount(labels_U[half], minlength=2)
-            if counts.min() < FOLDS:
-                raise ProbeError(
-                    f"the {name} half of salt {salt!r} has {counts[1]} users labelled 1 and {counts[0]} "
-                    f"labelled 0: a probe takes at least {FOLDS} of each; label more users"
-                )
+    for split_seed in split_seeds:
+        fit_U = fit_half(user_ids, split_seed)
+        _check_classes(labels_U, fit_U, split_seed)
         predict, strength = fit(features_UD[fit_U], labels_U[fit_U])
         predicted = predict(features_UD[~fit_U])
         scores.append(
             Score(
-                salt=salt,
+                split_seed=split_seed,
                 fitted=int(fit_U.sum()),
                 scored=int((~fit_U).sum()),
                 strength=strength,
@@ -199,39 +197,65 @@ def _score(
     return ProbeResult(scores=tuple(scores))
 
 
+def _checked_labels(features_UD: NDArray[np.float64], labels: ArrayLike, user_ids: Sequence[str]) -> NDArray[np.int64]:
+    labels_U = np.asarray(labels)
+    if features_UD.ndim != 2 or not len(features_UD) == len(labels_U) == len(user_ids):
+        raise ProbeError(
+            f"features of shape {features_UD.shape}, {len(labels_U)} labels and {len(user_ids)} users do not "
+            "belong together: pass one row, one label and one id for each user"
+        )
+    if not np.isin(labels_U, (0, 1)).all():
+        raise ProbeError(f"labels are {sorted(set(labels_U.tolist()), key=str)[:5]}: a probe takes 0 and 1")
+    return labels_U.astype(np.int64)
+
+
+def _check_classes(labels_U: NDArray[np.int64], fit_U: NDArray[np.bool_], split_seed: str) -> None:
+    for half_U, name in ((fit_U, "fit"), (~fit_U, "score")):
+        counts = np.bincount(labels_U[half_U], minlength=2)
+        if counts.min() < FOLDS:
+            raise ProbeError(
+                f"the {name} half of split {split_seed!r} has {counts[1]} users labelled 1 and {counts[0]} "
+                f"labelled 0: a probe takes at least {FOLDS} of each; label more users"
+            )
+
+
 def _fit_regression(features: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[Predict, float]:
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     aucs = np.zeros(len(STRENGTHS))
     for inner, outer in folds.split(features, labels):
         for number, predict in enumerate(_regressions(features[inner], labels[inner], STRENGTHS)):
             aucs[number] += roc_auc_score(labels[outer], predict(features[outer]))
-    # The first of equals: the grid rises from strong regularisation to weak.
+    # argmax takes the first of equal values, that of the strongest regularisation.
     strength = STRENGTHS[int(np.argmax(aucs))]
     return _regressions(features, labels, [strength])[0], strength
 
 
 def _regressions(features: NDArray[np.float64], labels: NDArray[np.int64], strengths: Sequence[float]) -> list[Predict]:
+    """Return a regression for each strength, each begun with the weights of the one before."""
     scaler = StandardScaler().fit(features)
     standard = scaler.transform(features)
     regression = LogisticRegression(max_iter=300, warm_start=True)
-    fitted: list[Predict] = []
+    predictors: list[Predict] = []
     for strength in strengths:
-        regression.set_params(C=strength).fit(standard, labels)
+        with warnings.catch_warnings():
+            # A weak regularisation need not converge; cross-validation then scores it as it is.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            regression.set_params(C=strength).fit(standard, labels)
         weights, bias = regression.coef_[0].copy(), float(regression.intercept_[0])
-        fitted.append(lambda x, w=weights, b=bias: scaler.transform(x) @ w + b)  # type: ignore[misc]
-    return fitted
+        predictors.append(lambda x, w=weights, b=bias: scaler.transform(x) @ w + b)  # type: ignore[misc]
+    return predictors
 
 
 def _fit_prototypes(features: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[Predict, None]:
     means = [features[labels == label].mean(axis=0) for label in (0, 1)]
-    apart = means[1] / np.linalg.norm(means[1]) - means[0] / np.linalg.norm(means[0])
-    return lambda x: x @ apart, None
+    difference = means[1] / np.linalg.norm(means[1]) - means[0] / np.linalg.norm(means[0])
+    return lambda x: x @ difference, None
 
 
 def _fit_trees(features: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[Predict, None]:
-    from lightgbm import LGBMClassifier  # takes a second to import, and only a comparison needs it
+    from lightgbm import LGBMClassifier  # takes a second to import, and only the baseline needs it
 
-    # One thread: as fast at this size, and the same trees on any machine.
+    # One thread is as fast at this size, and gives the same trees on any machine.
     trees = LGBMClassifier(
         n_estimators=200,
         learning_rate=0.03,

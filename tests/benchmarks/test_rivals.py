@@ -81,7 +81,7 @@ def two_cut_offs(users: int, seed: int, **shape: float) -> pa.Table:
 
 def auc(vectors_UH: np.ndarray, scored: pa.Table) -> float:
     labels_U = (np.array(scored["interest"]) < 2).astype(int)
-    return probe(vectors_UH, labels_U, scored["user_id"].to_pylist(), salts=("probe-1", "probe-2")).auc
+    return probe(vectors_UH, labels_U, scored["user_id"].to_pylist(), split_seeds=("probe-1", "probe-2")).auc
 
 
 def test_a_sequence_holds_the_last_events_of_all_sources_in_the_order_of_time() -> None:

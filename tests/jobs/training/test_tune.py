@@ -73,7 +73,7 @@ def test_a_tuned_scenario_is_judged_by_users_that_tuning_has_not_seen(company):
     assert (whole.tuned, done.tuned) == ({}, {"food": SHOTS})
     for found, salts in ((whole, {*SPLIT_SEEDS}), (done, {"probe-1"})):
         written = json.loads((releases_folder(company) / "evaluations" / f"{found.release}.json").read_text())
-        assert {half["salt"] for half in written["scores"]} == salts
+        assert {half["split_seed"] for half in written["scores"]} == salts
 
 
 def test_one_scenario_is_tuned_and_all_else_stays(company):

@@ -31,11 +31,11 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_halves_are_those_of_sha2() -> None:
-    for salt in SPLIT_SEEDS:
-        expected = [hashlib.sha256((salt + user).encode()).hexdigest() < "8" for user in IDS]
-        assert fit_half(IDS, salt).tolist() == expected
+    for split_seed in SPLIT_SEEDS:
+        expected = [hashlib.sha256((split_seed + user).encode()).hexdigest() < "8" for user in IDS]
+        assert fit_half(IDS, split_seed).tolist() == expected
         assert 0.4 < np.mean(expected) < 0.6
-    assert len({fit_half(IDS, salt).tobytes() for salt in SPLIT_SEEDS}) == len(SPLIT_SEEDS) == 5
+    assert len({fit_half(IDS, split_seed).tobytes() for split_seed in SPLIT_SEEDS}) == len(SPLIT_SEEDS) == 5
 
 
 def test_ks_is_the_largest_distance_over_every_threshold() -> None:
@@ -53,7 +53,7 @@ def test_each_score_is_that_of_a_regression_fitted_on_the_fit_half(data: tuple[n
     features, labels = data
     result = probe(features, labels, IDS)
     for score in result.scores:
-        fit = fit_half(IDS, score.salt)
+        fit = fit_half(IDS, score.split_seed)
         scaler = StandardScaler().fit(features[fit])
         regression = LogisticRegression(C=score.strength, max_iter=1000)
         regression.fit(scaler.transform(features[fit]), labels[fit])
@@ -70,9 +70,9 @@ def test_each_score_is_that_of_a_regression_fitted_on_the_fit_half(data: tuple[n
 def test_the_nearest_class_is_by_the_cosine_to_each_classs_mean(data: tuple[np.ndarray, np.ndarray]) -> None:
     features, labels = data
     vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
-    result = nearest_class(vectors, labels, IDS, salts=SPLIT_SEEDS[:2])
+    result = nearest_class(vectors, labels, IDS, split_seeds=SPLIT_SEEDS[:2])
     for score in result.scores:
-        fit = fit_half(IDS, score.salt)
+        fit = fit_half(IDS, score.split_seed)
         prototypes = [
             np.mean([v for v, one, here in zip(vectors, labels, fit, strict=True) if here and one == c], 0)
             for c in (0, 1)
@@ -95,26 +95,28 @@ def test_noise_scores_like_noise(data: tuple[np.ndarray, np.ndarray]) -> None:
 def test_a_score_does_not_depend_on_the_order_of_users(data: tuple[np.ndarray, np.ndarray]) -> None:
     features, labels = data
     turn = np.random.default_rng(3).permutation(USERS)
-    turned = probe(features[turn], labels[turn], [IDS[row] for row in turn], salts=SPLIT_SEEDS[:1])
-    assert turned.auc == pytest.approx(probe(features, labels, IDS, salts=SPLIT_SEEDS[:1]).auc, abs=0.01)
+    turned = probe(features[turn], labels[turn], [IDS[row] for row in turn], split_seeds=SPLIT_SEEDS[:1])
+    assert turned.auc == pytest.approx(probe(features, labels, IDS, split_seeds=SPLIT_SEEDS[:1]).auc, abs=0.01)
 
 
 def test_the_rival_is_scored_on_the_same_halves_and_takes_missing_values(data: tuple[np.ndarray, np.ndarray]) -> None:
     features, labels = data
     features = features.copy()
     features[::5, 3] = np.nan
-    result = probe_baseline(features, labels, IDS, salts=SPLIT_SEEDS[:2])
-    ours = probe(np.nan_to_num(features), labels, IDS, salts=SPLIT_SEEDS[:2])
-    assert [(s.salt, s.fitted, s.scored) for s in result.scores] == [(s.salt, s.fitted, s.scored) for s in ours.scores]
+    result = probe_baseline(features, labels, IDS, split_seeds=SPLIT_SEEDS[:2])
+    ours = probe(np.nan_to_num(features), labels, IDS, split_seeds=SPLIT_SEEDS[:2])
+    assert [(s.split_seed, s.fitted, s.scored) for s in result.scores] == [
+        (s.split_seed, s.fitted, s.scored) for s in ours.scores
+    ]
     assert result.auc > 0.65
 
 
 def test_what_cannot_be_probed_says_why(data: tuple[np.ndarray, np.ndarray]) -> None:
     features, labels = data
-    with pytest.raises(ProbeError, match="half of salt 'probe-1' has 0 users labelled 1"):
+    with pytest.raises(ProbeError, match="half of split 'probe-1' has 0 users labelled 1"):
         probe(features, np.zeros(USERS), IDS)
     one_sided = fit_half(IDS, "probe-1").astype(int) * labels
-    with pytest.raises(ProbeError, match="the score half of salt 'probe-1'"):
+    with pytest.raises(ProbeError, match="the score half of split 'probe-1'"):
         probe(features, one_sided, IDS)
     with pytest.raises(ProbeError, match="0 and 1"):
         probe(features, labels * 3, IDS)
