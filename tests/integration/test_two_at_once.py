@@ -16,6 +16,8 @@ from tests.support.deployment import deploy
 from tests.support.lake_history import History
 from tests.support.messy import DAY1, DAY2, day_rows
 
+pytestmark = pytest.mark.slow
+
 
 def at_once(history: History, *days: date) -> list[AssembleResult]:
     """Assemble some days at the same time."""

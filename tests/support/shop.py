@@ -22,7 +22,7 @@ from model.data.config import EventSource
 from model.serving.release import Release, read
 from tests.support.deployment import deploy
 from tests.support.made_once import make_once
-from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
+from tests.support.made_up import made_up_pairs, made_up_profiles, shallow_network_config
 
 DAY1, DAY2, DAY3, DAY4 = (date(2025, 3, day) for day in (1, 2, 3, 4))
 SCENARIOS = [
@@ -94,13 +94,8 @@ def make_checkpoint(at: Path, seed: int = 0) -> Path:
     """Write an untrained network of this company, small enough to export in seconds."""
     from model.training.training import initialise
 
-    full = network_config(shared_encoder=True)
-    config = replace(
-        full,
-        encoder=replace(full.encoder, layers=1),
-        backbone=replace(full.backbone, layers=1),
-        sources=(EventSource(name="bill", max_events=24, max_tokens=16), full.sources[1]),
-    )
+    config = shallow_network_config()
+    config = replace(config, sources=(EventSource(name="bill", max_events=24, max_tokens=16), config.sources[1]))
     users = made_up_profiles(60)
     return initialise(users, made_up_pairs(users), config, at, seed=seed)
 

@@ -19,7 +19,7 @@ from model.serving.hashes import hash_file
 from model.serving.release import ReleaseError
 from model.training.checkpoint import load_checkpoint
 from model.training.training import initialise
-from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
+from tests.support.made_up import made_up_pairs, made_up_profiles, network_config, shallow_network_config
 from tests.support.untrained import SCENARIOS, VECTOR_SPEC
 
 
@@ -38,7 +38,9 @@ def test_onnx_gives_the_vectors_of_torch(exported):
 @pytest.mark.parametrize("switch", [{"readout": "mean"}, {"head": 24}], ids=["averaged", "headed"])
 def test_another_readout_is_exported_too(tmp_path, switch):
     profiles = made_up_profiles(24)
-    checkpoint = initialise(profiles, made_up_pairs(profiles), network_config(**switch), tmp_path / "checkpoint")
+    checkpoint = initialise(
+        profiles, made_up_pairs(profiles), shallow_network_config(**switch), tmp_path / "checkpoint"
+    )
     release = export(
         checkpoint,
         tmp_path / "releases",
