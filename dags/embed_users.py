@@ -1,14 +1,14 @@
 """
 ### The day's vectors
 
-`assemble` brings the profiles of the users that changed up to the day, `embed` their vectors, and `publish` the online
-store. A run's day is the end of its data interval: the run for 2026-01-01 to 2026-01-02 holds every event before
+`assemble` writes the profiles of the users that changed, `embed` their vectors, and `publish` updates the online store.
+The day of a run is the end of its data interval: the run for 2026-01-01 to 2026-01-02 holds every event before
 2026-01-02T00:00 UTC.
 
-Any task may be cleared and run again, for today or for a day long past: it replaces that day's rows. Runs go oldest
-first, one at a time; after replacing an old day, clear the later ones too (publish refuses until they are fresh).
+Any task may be cleared and run again, for any day: it replaces the rows of that day. Runs go oldest first, one by one.
+After replacing an old day, clear the later ones too; until then `publish` does not update the online store.
 
-| environment | what it says | default |
+| variable | meaning | default |
 | --- | --- | --- |
 | `INSTRUCTUE_CONFIG` | the deployment file | `conf/demo.yaml` of this checkout |
 | `INSTRUCTUE_START` | the first day; each day since is run, oldest first | when this DAG is turned on |
@@ -16,7 +16,7 @@ first, one at a time; after replacing an old day, clear the later ones too (publ
 | `INSTRUCTUE_DRIVER_MEMORY` | memory of each Spark driver | `2g` |
 | `INSTRUCTUE_APPLICATION` | what spark-submit runs | `jobs/__main__.py` of this checkout |
 
-The Spark connection is `spark_default`. What each run read, wrote and left out stands in the table `job_runs`.
+The Spark connection is `spark_default`. The table `job_runs` has the rows that each run read, wrote and left out.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ ONE_DAY = timedelta(days=1)
 
 
 def day(name: str) -> datetime | None:
-    """A day of the environment as the start of the data interval that ends on it."""
+    """Return the start of the data interval that ends on the day in a variable of the environment; None without one."""
     value = os.environ.get(name)
     if not value:
         return None
     try:
         return datetime.fromisoformat(value).replace(tzinfo=UTC) - ONE_DAY
     except ValueError:
-        raise ValueError(f"{name} = {value!r} is no day; write it as 2026-01-31") from None
+        raise ValueError(f"{name} = {value!r} is not a day; write it as 2026-01-31") from None
 
 
 start = day("INSTRUCTUE_START")
@@ -65,7 +65,7 @@ with DAG(
             None,
             type=["null", "string"],
             format="date",
-            description="The day to run by hand; empty: the end of the run's data interval",
+            description="The day of a manual run; empty: the end of the run's data interval",
         ),
         "driver_memory": Param(os.environ.get("INSTRUCTUE_DRIVER_MEMORY", "2g"), type="string"),
     },

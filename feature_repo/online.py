@@ -34,7 +34,7 @@ class OnlineRow:
     values: dict[str, Value]
 
     def same(self, other: OnlineRow) -> bool:
-        """True where a lookup would answer the same from both."""
+        """Return whether a lookup gives the same result from both rows."""
         return self.values == other.values and (not self.values or self.as_of == other.as_of)
 
 
@@ -48,7 +48,7 @@ class OnlineView:
         self.online = get_online_store_from_config(self.config.online_store)
 
     def read(self, users: Sequence[str]) -> list[OnlineRow]:
-        """The rows of `users`, in their order; without values where there is none."""
+        """Read the rows of `users`, in their order; the row of an unknown user has no values."""
         # The store may add a name of its own to the list of features.
         found = self.online.online_read(self.config, self.view, [_key(user) for user in users], [*self.features])
         return [
@@ -78,7 +78,7 @@ class OnlineView:
 
 
 def online_row(user_id: str, as_of: int, features: Mapping[str, bytes | str | int | None]) -> OnlineRow:
-    """A user's row of its cells in `user_vectors`; times are seconds since 1970, UTC."""
+    """Return a user's row from its cells in `user_vectors`; times are seconds since 1970, UTC."""
     values = {name: _value(cell) for name, cell in features.items() if cell is not None}
     return OnlineRow(user_id=user_id, as_of=datetime.fromtimestamp(as_of, UTC), values=values)
 

@@ -26,12 +26,12 @@ class VectorError(InstructUEError):
 
 
 def tags(width: int) -> dict[str, str]:
-    """The tags of a feature that holds packed vectors of `width` values."""
+    """Return the tags of a feature that holds packed vectors of `width` values."""
     return {**ENCODING, "width": str(width)}
 
 
 def width_in(tags: Mapping[str, str]) -> int:
-    """The width that a feature's tags declare.
+    """Return the width that a feature's tags declare.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def pack(lists: pa.ListArray | pa.LargeListArray) -> pa.BinaryArray:
 
 
 def unpack(packed: Sequence[bytes], width: int) -> npt.NDArray[np.float32]:
-    """The vectors [N, W] of N byte strings.
+    """Return the vectors [N, W] of N byte strings.
 
     Raises
     ------

@@ -41,6 +41,7 @@ class Definitions:
 
     @property
     def objects(self) -> list[Any]:
+        """Every object, in the order in which Feast applies them."""
         return [self.entity, self.source, self.view, *self.services]
 
 

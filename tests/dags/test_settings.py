@@ -32,5 +32,5 @@ def test_a_day_that_does_not_parse_is_named(tmp_path: Path) -> None:
         env={**os.environ, "AIRFLOW_HOME": str(tmp_path)},
         timeout=120,
     )
-    errors = [f"{name} = '1 January' is no day; write it as 2026-01-31" for name in names]
+    errors = [f"{name} = '1 January' is not a day; write it as 2026-01-31" for name in names]
     assert [line for line in done.stdout.splitlines() if line.startswith("INSTRUCTUE")] == errors, done.stderr
