@@ -1,4 +1,4 @@
-"""Each example's loader run once on the publisher's data, where it is: DATA names the folder that holds the sets."""
+"""Fixtures that run the loader of each example once; DATA names the folder of the data sets."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from jobs.config.deployment import Deployment
 
 @pytest.fixture(scope="session")
 def data() -> Callable[[str], Path]:
-    """The folder of a data set; skips the test where it is missing."""
+    """Return the folder of a data set; skip the test where it is missing."""
 
     def of(name: str) -> Path:
         folder = Path(os.environ.get("DATA") or DATA) / name
         if not folder.is_dir():
-            pytest.skip(f"no {name} data in {folder}: name the folder that holds it with DATA=")
+            pytest.skip(f"no {name} data in {folder}: name the folder of the data sets with DATA=")
         return folder
 
     return of
@@ -30,7 +30,7 @@ def data() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def elsewhere(tmp_path_factory) -> Callable[[str], Deployment]:
-    """A deployment file's copy whose lake is a temporary folder."""
+    """Copy a deployment file into a temporary folder, with its lake there."""
 
     def of(name: str) -> Deployment:
         folder = tmp_path_factory.mktemp(name)
@@ -44,7 +44,7 @@ def elsewhere(tmp_path_factory) -> Callable[[str], Deployment]:
 
 @pytest.fixture(scope="session")
 def loaded(data, elsewhere) -> Callable[..., dict[str, pd.DataFrame]]:
-    """The tables that a loader writes for a deployment file."""
+    """Return the tables that a loader writes for a deployment file."""
 
     def of(deployment_name: str, data_name: str, load: Callable[[Deployment, Path], dict[str, int]]):
         folder, deployment = data(data_name), elsewhere(deployment_name)

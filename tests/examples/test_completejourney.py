@@ -1,4 +1,4 @@
-"""The completejourney loader: rows kept, labels counted another way, a missing file named."""
+"""The completejourney loader: every row arrives, labels are counted another way, a missing file is an error."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_coupon_label_counted_household_by_household(tables, files):
     assert tables["labels"].set_index("user_id")["label"].to_dict() == expected
 
 
-def test_income_and_age_are_told_from_their_ranges(files):
+def test_income_and_age_are_labels_of_their_ranges(files):
     incomes = completejourney.LABELS["income"](files).set_index("user_id")["label"]
     ages = completejourney.LABELS["age"](files).set_index("user_id")["label"]
     for row in files["demographics"].astype(str).to_dict("records"):

@@ -1,4 +1,4 @@
-"""The online_retail loader: orders and the label counted from the publisher's lines another way."""
+"""The online_retail loader: orders and labels equal counts over the publisher's lines."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_order_is_the_sum_of_its_lines(tables, lines):
     assert not orders[orders.kind == "order"].index.str.startswith("C").any()
 
 
-def test_an_order_says_how_long_after_the_one_before_it_came(tables):
+def test_since_order_is_the_number_of_days_since_the_previous_order(tables):
     orders = tables["orders"]
     for customer in sorted(set(orders.customer_id))[:40]:
         mine = orders[orders.customer_id == customer].sort_values("ordered_at", kind="stable")

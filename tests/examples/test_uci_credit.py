@@ -1,4 +1,4 @@
-"""The uci_credit loader: statements and labels against the publisher's wide table, client by client."""
+"""The uci_credit loader: statements and labels equal the publisher's wide table, client by client."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_six_statements_of_each_client(tables, wide):
         assert own.unpaid.tolist() == [int(paid == 0) for paid in own.paid]
 
 
-def test_what_a_statement_says_of_the_one_before(tables):
+def test_a_statement_is_compared_with_the_one_before(tables):
     own = tables["statements"][lambda rows: rows.client_id == "3"].sort_values("closed_at")
     september, april = own.iloc[-1], own.iloc[0]
     # Client 3: a limit of 90,000, bills of 14,027 and then 29,239, of which 1,518 was paid.
@@ -49,7 +49,7 @@ def test_what_a_statement_says_of_the_one_before(tables):
     assert april[["repaid", "growth"]].isna().all()
 
 
-def test_no_statement_lies_after_the_label(tables, wide):
+def test_every_statement_is_before_the_label(tables, wide):
     labels = tables["labels"].set_index("user_id")
     assert (tables["statements"].closed_at < labels.as_of.iloc[0]).all()
     assert labels.label.loc[wide.index].tolist() == wide.Default.tolist()
