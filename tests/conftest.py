@@ -1,4 +1,4 @@
-"""One Spark session for every test, and a deployment in a folder of the test's own."""
+"""The order of the tests, and fixtures for all of them: a Spark session, deployments, releases and lakes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """The session that `jobs.lake.session.session` starts for a small deployment."""
+    """Return the session that `get_session` starts for a small deployment."""
     from jobs.lake.session import get_session
 
     started = get_session(deploy(tmp_path_factory.mktemp("session")))
@@ -57,13 +57,13 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Callable[..., Deployment]:
-    """`deployment(key=value, ...)` makes a deployment in the test's own folder."""
+    """Return a function that writes a deployment into the test's folder, with the keys that it is called with."""
     return lambda **changes: deploy(tmp_path, **changes)
 
 
 @pytest.fixture(scope="session")
 def published(request, tmp_path_factory) -> Deployment:
-    """Three days of made-up embeddings, published; a test that changes it takes `embedded.copy`."""
+    """Return a deployment with three published days of made-up embeddings; `embedded.copy` copies it for a change."""
     from tests.support import embedded
 
     def make(folder: Path) -> None:
@@ -74,7 +74,7 @@ def published(request, tmp_path_factory) -> Deployment:
 
 @pytest.fixture(scope="session")
 def shop_releases(tmp_path_factory) -> ReleaseCache:
-    """Checkpoints and releases of the company of `tests.support.shop`, made once for all tests."""
+    """Return the checkpoints and releases of the company of `tests.support.shop`."""
     from tests.support.shop import ReleaseCache
 
     return ReleaseCache(run_folder(tmp_path_factory) / "shop")
@@ -82,7 +82,7 @@ def shop_releases(tmp_path_factory) -> ReleaseCache:
 
 @pytest.fixture
 def history(spark, tmp_path) -> History:
-    """A lake of messy rows, nothing assembled yet."""
+    """Return a lake of messy rows without an assembled day."""
     from tests.support.lake_history import History
 
     return History(spark, tmp_path)
@@ -90,15 +90,15 @@ def history(spark, tmp_path) -> History:
 
 @pytest.fixture(scope="module")
 def made() -> pa.Table:
-    """Profiles of the company that evaluations over seeds are tried on."""
-    from tests.support import study_company  # torch and transformers: not for those who ask for no study
+    """Return profiles of the company for evaluations over seeds."""
+    from tests.support import study_company  # imports torch, which most tests do without
 
     return study_company.profiles()
 
 
 @pytest.fixture(scope="module")
 def shopped(tmp_path_factory, made) -> Deployment:
-    """A company with training tables, profiles and labels of two scenarios, and no release."""
+    """Return a company with training tables, profiles and labels of two scenarios, and no release."""
     from tests.support import study_company
 
     return study_company.make(tmp_path_factory.mktemp("studied"), made)

@@ -1,4 +1,4 @@
-"""A full disk, a real one: a file system of a few megabytes, which is mounted for the test's own process alone."""
+"""Jobs on a full disk: a file system of a few megabytes that is mounted for the process of the test alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 DAY = date(2025, 3, 1)
 USERS = 600
 ALONE = ("unshare", "--user", "--map-root-user", "--mount")
-"""A process that may mount what no other process sees; it needs no rights where Linux grants user namespaces."""
+"""Run a command that may mount file systems that no other process sees, in a user namespace."""
 FILLED = """
 set -e
 mount -t tmpfs -o size=3m none lake
@@ -44,13 +44,15 @@ exit $code
 
 @pytest.fixture(scope="module")
 def alone() -> None:
-    told = subprocess.run([*ALONE, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True, check=False)
-    if told.returncode:
-        pytest.skip(f"no small file system can be mounted here: {told.stderr.strip()}")
+    mount = subprocess.run(
+        [*ALONE, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip(f"no small file system can be mounted here: {mount.stderr.strip()}")
 
 
 def run(folder: Path, room: int, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of ours in `folder`, whose `lake` is a disk with so many bytes left; it is copied to `left`."""
+    """Run a command in `folder`, where `lake` is a disk with so many free bytes, and copy the disk to `left`."""
     for name in ("lake", "prepared"):
         (folder / name).mkdir(exist_ok=True)
     return subprocess.run(
@@ -72,7 +74,7 @@ def test_a_day_that_does_not_fit_is_refused_and_comes_out_when_there_is_room(
     deployment = deploy(tmp_path, lake="prepared")
     rng, at = random.Random(0), pa.array([datetime(2025, 2, 20, tzinfo=UTC)] * USERS, pa.timestamp("us", "UTC"))
     users = [f"u{number}" for number in range(USERS)]
-    # Words that do not pack: the profiles need more than is left, the record of the run less.
+    # The merchants do not compress: the profiles need more space than is free, and the record of the run less.
     merchants = [rng.randbytes(450).hex() for _ in users]
     deltalake.write_deltalake(
         deployment.table("bills"),
@@ -110,7 +112,7 @@ def test_a_company_that_does_not_fit_is_refused(wrong: str, alone: None, tmp_pat
 
 @row("a full disk under the store")
 def test_a_store_that_does_not_fit_is_refused(wrong: str, deployment: Any, tmp_path: Path) -> None:
-    """A device that is always full; the file that is written to it is one of the store's."""
+    """Write a file of the store to a device that is always full."""
     if not Path("/dev/full").exists():
         pytest.skip("this machine has no /dev/full")
     (tmp_path / "store").mkdir()

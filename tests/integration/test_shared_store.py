@@ -1,4 +1,4 @@
-"""What a company shares: vectors in a Redis, the registry in a PostgreSQL. Both are real and run on loopback."""
+"""An online store in Redis and a registry in PostgreSQL, which several deployments share. Both servers run here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def store():
-    """The `store` block of a deployment file."""
+    """Return the `store` section of a deployment file."""
     with ExitStack() as stack:
         try:
             redis, registry = (stack.enter_context(start()) for start in (servers.redis, servers.postgresql))
@@ -28,7 +28,7 @@ def store():
 
 def test_redis_says_what_the_latest_rows_say_also_after_a_day_is_made_again(spark, tmp_path, store):
     deployment = deploy(tmp_path, store=store, **CHANGES)
-    # Made again, a day's rows are no later than those online, which Redis by itself would keep.
+    # A repeated day has the times of the rows online, which Redis by itself would keep.
     for seed in (1, 7):
         embed(spark, deployment, DAY1, some(seed, USERS))
         assert publish(spark, deployment, DAY1).written == len(USERS)

@@ -1,4 +1,4 @@
-"""Two runs at the same time: one waits and says so, and the tables end as if they had run one after the other."""
+"""Two runs at the same time: one waits and logs it, and the tables are those of one run after the other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def at_once(history: History, *days: date) -> list[AssembleResult]:
-    """Assemble some days at the same time."""
+    """Assemble these days at the same time."""
     with ThreadPoolExecutor(len(days)) as pool:
         return [*pool.map(history.run, days)]
 
@@ -33,7 +33,7 @@ def test_one_day_twice(history, caplog):
 
 
 def test_neighbouring_days(history):
-    """Whichever comes first, a day made of what was replaced since says so and is made again."""
+    """In either order, a day that was made from rows that were replaced later is stale, and is made again."""
     at_once(history, DAY2, DAY1)
     if staleness.stale_reason(history.d, "assemble", DAY2):
         history.run(DAY2)

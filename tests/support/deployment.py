@@ -49,11 +49,11 @@ DEPLOYMENT: dict[str, Any] = {
     },
     "store": {"folder": "store"},
 }
-"""Two small event sources; a test changes what it is about."""
+"""Two small event sources; a test changes the keys that it tests."""
 
 
 def deploy(folder: Path, **changes: Any) -> Deployment:
-    """`DEPLOYMENT` with these keys changed, written to `folder` and read back through the front door."""
+    """Write DEPLOYMENT with these keys changed into a folder, and read the file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "deployment.yaml"
     path.write_text(yaml.safe_dump({**DEPLOYMENT, **changes}, sort_keys=False), encoding="utf-8")

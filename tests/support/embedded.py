@@ -1,4 +1,4 @@
-"""A lake of made-up embeddings over three days, and what must follow from it, worked out without Spark."""
+"""A lake of made-up embeddings over three days, and the expected tables and online store, computed without Spark."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ Embeddings = Mapping[tuple[str, str], np.ndarray | None]
 
 
 def some(seed: int, users: tuple[str, ...], scenarios: tuple[str, ...] = SCENARIOS) -> dict:
-    """A random normalised vector for each user and scenario."""
-    made = np.random.default_rng(seed).normal(size=(len(users) * len(scenarios), WIDTH)).astype(np.float32)
-    made /= np.linalg.norm(made, axis=1, keepdims=True)
-    return dict(zip([(user, scenario) for user in users for scenario in scenarios], made, strict=True))
+    """Return a random normalised vector for each user and scenario."""
+    vectors = np.random.default_rng(seed).normal(size=(len(users) * len(scenarios), WIDTH)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return dict(zip([(user, scenario) for user in users for scenario in scenarios], vectors, strict=True))
 
 
 def ended(*users: str, scenarios: tuple[str, ...] = SCENARIOS) -> dict:
+    """Return a null vector for each user and scenario, which ends the user's vectors."""
     return {(user, scenario): None for user in users for scenario in scenarios}
 
 
@@ -50,16 +51,16 @@ DAYS: dict[date, Embeddings] = {
 
 
 def latest(day: date, days: Mapping[date, Embeddings] = DAYS) -> dict[tuple[str, str], tuple[np.ndarray, date]]:
-    """(user, scenario) to the vector that stands on a day and its own day; without those that have ended."""
-    found: dict = {}
+    """Return the latest vector on a day and the day of its row, by user and scenario, without null vectors."""
+    vectors: dict = {}
     for at in sorted(days):
         if at <= day:
-            found |= {key: (vector, at) for key, vector in days[at].items()}
-    return {key: pair for key, pair in found.items() if pair[0] is not None}
+            vectors |= {key: (vector, at) for key, vector in days[at].items()}
+    return {key: pair for key, pair in vectors.items() if pair[0] is not None}
 
 
 def embed(spark, deployment: Deployment, day: date, rows: Embeddings, model_version: str = "m1") -> None:
-    """Write a day of `user_embeddings` as the embed job does, its run recorded."""
+    """Write a day of `user_embeddings` and record its run, as the embed job does."""
     at = [midnight(day)] * len(rows)
     table = pa.table(
         {
@@ -82,7 +83,7 @@ def embed(spark, deployment: Deployment, day: date, rows: Embeddings, model_vers
 
 
 def make(spark, folder: Path) -> Deployment:
-    """A deployment whose three days are embedded and published."""
+    """Make a deployment whose three days are embedded and published."""
     from jobs.serving.publish import publish
 
     deployment = deploy(folder, **CHANGES)
@@ -93,13 +94,13 @@ def make(spark, folder: Path) -> Deployment:
 
 
 def copy(deployment: Deployment, folder: Path) -> Deployment:
-    """The same lake and store elsewhere, for a test that changes them."""
+    """Copy the lake and the store, for a test that changes them."""
     shutil.copytree(deployment.path.parent, folder, dirs_exist_ok=True)
     return Deployment.read(folder / deployment.path.name)
 
 
 def online(deployment: Deployment) -> dict:
-    """(user, scenario) to what a lookup of all users answers."""
+    """Return the vector that a lookup of all users gives, by user and scenario."""
     from jobs.serving.lookup import Lookup
 
     answers = Lookup(deployment, freeze=False)([*USERS, "nobody"])
@@ -108,9 +109,9 @@ def online(deployment: Deployment) -> dict:
 
 
 def assert_online(deployment: Deployment, days: Mapping[date, Embeddings] = DAYS) -> None:
-    """The online store says what the latest rows of these days say, and nothing else."""
-    wanted, found = latest(max(days), days), online(deployment)
-    assert found.keys() == wanted.keys()
-    for key, (vector, day) in wanted.items():
-        assert np.array_equal(found[key].vector, vector.astype(np.float16).astype(np.float32)), key
-        assert (found[key].as_of.date(), found[key].model_version) == (day, "m1"), key
+    """Assert that the online store holds the latest rows of these days and nothing else."""
+    expected, result = latest(max(days), days), online(deployment)
+    assert result.keys() == expected.keys()
+    for key, (vector, day) in expected.items():
+        assert np.array_equal(result[key].vector, vector.astype(np.float16).astype(np.float32)), key
+        assert (result[key].as_of.date(), result[key].model_version) == (day, "m1"), key

@@ -1,4 +1,4 @@
-"""A lake of messy rows that remembers all its versions, and what every day that was assembled from it must hold."""
+"""A lake of messy rows with every version of its tables, and the profiles that each assembled day must hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.messy import CHANGES, as_literal, day_rows, make_lake, write
 
 
 class History:
-    """A lake whose every version is remembered as rows."""
+    """A lake, and the rows of every version of its tables."""
 
     def __init__(self, spark, folder):
         self.spark, self.d, self.lake, self.versions = spark, deploy(folder, **CHANGES), make_lake(), {}
@@ -27,7 +27,7 @@ class History:
             self.versions[table, version] = deepcopy(rows)
 
     def arrive(self, *users, at, query="late"):
-        """Two searches of each of these users, at a moment."""
+        """Add two searches of each of these users, at a time."""
         self.lake["searches"] += [
             {"user_id": user, "searched_at": at.isoformat(), "query": query} for user in users for _ in range(2)
         ]
@@ -37,15 +37,15 @@ class History:
         return assemble(self.spark, self.d, day, **more)
 
     def read_by(self, day) -> dict[str, int]:
-        """The version of each source that a day's run has read."""
+        """Return the version of each source that a day's run read."""
         [run] = [run for run in run_log.read_runs(self.d, "assemble") if run.day == day]
         return {table: run.versions[table] for table in self.lake}
 
     def require_as_recomputed_in_order(self):
-        """Every day that was run holds what a literal reading of the versions that it read gives, day after day."""
-        latest, found = {}, run_log.read_runs(self.d, "assemble")
-        assert not [run.day for run in found if staleness.stale_reason(self.d, "assemble", run.day)]
-        for run in found:
+        """Assert that each day holds what `literal.profiles` gives for the versions that its run read."""
+        latest, runs = {}, run_log.read_runs(self.d, "assemble")
+        assert not [run.day for run in runs if staleness.stale_reason(self.d, "assemble", run.day)]
+        for run in runs:
             lake = {table: self.versions[table, version] for table, version in self.read_by(run.day).items()}
             profiles, _ = literal.profiles(self.d, lake, run.day)
             hashes = {user: profile["profile_hash"] for user, profile in profiles.items()}

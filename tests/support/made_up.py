@@ -48,14 +48,14 @@ def made_up_profiles(users: int, *, seed: int = 0, events: float = 20.0, searche
     for user in range(users):
         interest = int(rng.integers(len(INTERESTS)))
         bills = 0 if user == 0 else int(rng.poisson(events))
-        found = 0 if user in (0, 1) else int(rng.poisson(searches))
+        queries = 0 if user in (0, 1) else int(rng.poisson(searches))
         rows.append(
             {
                 "user_id": f"user-{user:05d}",
                 "as_of": AS_OF,
                 "bill": _events(rng, bills, interest, "paid {band} for {interest} at {place}"),
-                "search": _events(rng, found, interest, "{interest} {place}"),
-                "ages": {"bill": _age(rng, bills), "search": _age(rng, found)},
+                "search": _events(rng, queries, interest, "{interest} {place}"),
+                "ages": {"bill": _age(rng, bills), "search": _age(rng, queries)},
                 "tabular": {
                     "bills": float(bills),
                     "income": None if user % 7 == 6 else float(np.round(rng.lognormal(8, 1), 2)),

@@ -1,4 +1,4 @@
-"""A few users' messy rows in two event sources and a table of attributes, and how tests write and read them."""
+"""Messy rows of a few users in two event sources and a table of attributes, with functions that write and read them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CHANGES: dict[str, Any] = {
 
 
 def make_lake() -> dict[str, list[dict]]:
-    """A few users' messy rows: repeats, ties, gaps of every length, broken users, times and amounts."""
+    """Return rows with repeats, ties, gaps of every length, and malformed users, times and amounts."""
     rng = random.Random(7)
     users = [f"u{number}" for number in range(14)]
     merchants = ["Lu", "Ha  ke", "天雨　面馆", "{Moo}", None, "  ", 'a "b"\n\tc', "x" * 1200]
@@ -138,6 +138,6 @@ def day_rows(d, table, day):
 
 
 def as_literal(row, d):
-    """A stored row in the shape of `literal.profiles`."""
+    """Return a stored row in the form of `literal.profiles`."""
     kept = {s.name: [(e["event_time"], e["text"], e["gap"]) for e in row[s.name]] for s in d.sources}
     return {**kept, "ages": row["ages"], "tabular": row["tabular"], "profile_hash": row["profile_hash"]}

@@ -54,25 +54,26 @@ CHANGES: dict[str, Any] = {
 
 
 def company(at: Path, **changes: Any) -> Deployment:
+    """Write the company's deployment file, with these keys changed."""
     return deploy(at, **CHANGES | changes)
 
 
 def profiles(users: int, seed: int = 0) -> pa.Table:
-    """Rows of `user_profiles` without a day; each has a hash of its own."""
-    made = made_up_profiles(users, seed=seed).drop_columns(["interest", "as_of"])
+    """Return rows of `user_profiles` without a day; each has its own hash."""
+    rows = made_up_profiles(users, seed=seed).drop_columns(["interest", "as_of"])
     hashes = pa.array([f"{seed}-{user}" for user in range(users)])
-    return made.set_column(made.column_names.index("profile_hash"), "profile_hash", hashes)
+    return rows.set_column(rows.column_names.index("profile_hash"), "profile_hash", hashes)
 
 
 def ended(user_ids: list[str]) -> pa.Table:
-    """What assemble leaves of users who fell out."""
+    """Return the rows that assemble writes for users that are no longer eligible."""
     names = profiles(1).schema
     row: Mapping[str, Any] = {"bill": [], "search": [], "ages": {}, "tabular": {}, "profile_hash": None}
     return pa.Table.from_pylist([{"user_id": user, **row} for user in user_ids], names)
 
 
 def assembled(spark: Any, deployment: Deployment, day: date, rows: pa.Table) -> None:
-    """Write a day of `user_profiles` as assemble does, its run recorded."""
+    """Write a day of `user_profiles` and record its run, as assemble does."""
     as_of = pa.array([midnight(day)] * len(rows), pa.timestamp("us", "UTC"))
     with spark_tables.job_run(spark, deployment, "assemble", day) as run:
         run.replace(
@@ -136,6 +137,6 @@ class ReleaseCache:
             self.folder / key, lambda folder: export_release(deployment, self.checkpoint(seed), folder, decoder=decoder)
         )
         [source] = releases.iterdir()
-        made = shutil.copytree(source, releases_folder(deployment) / source.name)
-        promote(deployment, made)
-        return read(made)
+        copy = shutil.copytree(source, releases_folder(deployment) / source.name)
+        promote(deployment, copy)
+        return read(copy)

@@ -1,4 +1,4 @@
-"""A made-up company that evaluations over seeds are tried on: small, and with labels of two scenarios."""
+"""A small made-up company with labels of two scenarios, for evaluations over seeds."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def profiles() -> pa.Table:
     return made_up_profiles(USERS, seed=3, events=8)
 
 
-def make(at: Path, made: pa.Table) -> Deployment:
-    """The company with training tables, these profiles and their labels, and no release."""
+def make(at: Path, users: pa.Table) -> Deployment:
+    """Make the company with training tables, these profiles and their labels, and no release."""
     deployment = company(at)
-    asked = made_up_profiles(36, seed=7, events=8)
-    write_day(deployment, "training_profiles", asked, date(2025, 1, 1))
-    write_day(deployment, "userqa", made_up_pairs(asked), date(2025, 1, 1))
-    write_day(deployment, "user_profiles", made.drop_columns(["as_of"]), date(2025, 3, 2))
+    training_users = made_up_profiles(36, seed=7, events=8)
+    write_day(deployment, "training_profiles", training_users, date(2025, 1, 1))
+    write_day(deployment, "userqa", made_up_pairs(training_users), date(2025, 1, 1))
+    write_day(deployment, "user_profiles", users.drop_columns(["as_of"]), date(2025, 3, 2))
     labels = [
         {"user_id": user["user_id"], "as_of": LABELS_AS_OF, "scenario": scenario, "label": int(value(user))}
-        for user in made.to_pylist()
+        for user in users.to_pylist()
         for scenario, value in (
             ("food", lambda user: user["interest"] < 3),
             ("films", lambda user: user["interest"] % 2),
@@ -59,5 +59,6 @@ def trainings(messages: list[str]) -> list[str]:
     return [message for message in messages if message.startswith("training on")]
 
 
-def means(found, part: str, measure: str = "auc") -> dict[str, dict[str, Figure]]:
-    return {line.name: getattr(line, measure) for line in found.data["lines"] if line.part == part}
+def means(result, part: str, measure: str = "auc") -> dict[str, dict[str, Figure]]:
+    """Return the figures of a measure by line, for one part of a study's result."""
+    return {line.name: getattr(line, measure) for line in result.data["lines"] if line.part == part}
