@@ -28,8 +28,6 @@ COMMAND = re.compile(r"(?:instructue|python -m jobs|-m jobs) ([a-z]+)((?: [^|&\n
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 MODULE = re.compile(r"\b(?:jobs|feature_repo|benchmarks|examples)(?:\.\w+)+\b(?!/)")
 
-pending = pytest.mark.xfail(reason="until the reorganisation has landed", strict=False)
-
 
 def code(page: Path) -> list[str]:
     """Return the spans and the lines of the blocks of code in a page."""

