@@ -11,7 +11,7 @@ from model.network.inference import embed
 from model.network.network import InstructUE
 from model.training.dataset import prepare_dataset
 from model.training.training_config import TrainingConfig
-from model.training.warm_start import FACTORS, SPREAD, warm_start, word_vectors
+from model.training.warm_start import FACTORS, WORD_SCALE, warm_start, word_vectors
 from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
 
 
@@ -25,7 +25,7 @@ def test_word_vectors_are_the_singular_vectors_of_tf_idf():
     idf = np.where((having >= 10) & (having <= 180), np.log(200 / (1 + having)), 0)
     _, size, right = np.linalg.svd(np.log1p(counts) * idf, full_matrices=False)
     expected = (right.T * size) * idf[:, None]
-    scale = SPREAD / np.sqrt((counts.sum(0)[:, None] * expected**2).sum() / (counts.sum() * 12))
+    scale = WORD_SCALE / np.sqrt((counts.sum(0)[:, None] * expected**2).sum() / (counts.sum() * 12))
     # Turned at random: what stays is how words lie to one another.
     np.testing.assert_allclose(found @ found.T, expected @ expected.T * scale**2, rtol=1e-3, atol=1e-4)
     assert np.linalg.matrix_rank(word_vectors(csr_matrix(rng.poisson(0.7, (200, 40))), 64)) == FACTORS
@@ -36,18 +36,18 @@ def test_word_vectors_are_the_singular_vectors_of_tf_idf():
 def test_adapters_see_how_events_differ(switches):
     profiles = made_up_profiles(80)
     training = TrainingConfig(profiles_per_step=60)
-    config, _, examples, _ = prepare_dataset(profiles, made_up_pairs(profiles), network_config(**switches), training)
+    config, _, dataset, _ = prepare_dataset(profiles, made_up_pairs(profiles), network_config(**switches), training)
     torch.manual_seed(0)
     network = InstructUE(config)
     users = np.arange(60)
     before = network.get_parameter("encoders.0.bert.embeddings.word_embeddings.weight").clone()
-    warm_start(network, examples, users)
+    warm_start(network, dataset, users)
     after = network.get_parameter("encoders.0.bert.embeddings.word_embeddings.weight")
     assert (after != before).any(dim=1).sum() >= 5
     if "adapter" in switches:
         return
     with torch.no_grad():
-        profile = network.eval().profile_tensors(examples.profiles.batch(users), examples.event_ids)
+        profile = network.eval().profile_tensors(dataset.profiles.batch(users), dataset.event_ids)
         for number, (events, mask) in enumerate(zip(profile.events_BNE, profile.masks_BN, strict=True)):
             seen = network.get_submodule(f"source_adapters.{number}.0")(events[mask > 0])
             assert seen.mean(0).abs().max() < 1e-3
@@ -56,12 +56,12 @@ def test_adapters_see_how_events_differ(switches):
 
 def test_the_tabular_token_begins_as_principal_components_and_is_looked_at():
     profiles = made_up_profiles(80)
-    config, _, examples, _ = prepare_dataset(profiles, made_up_pairs(profiles), network_config(), TrainingConfig())
+    config, _, dataset, _ = prepare_dataset(profiles, made_up_pairs(profiles), network_config(), TrainingConfig())
     torch.manual_seed(0)
     network, users = InstructUE(config), np.arange(60)
-    warm_start(network, examples, users, tabular_attention=9.0)
+    warm_start(network, dataset, users, tabular_attention=9.0)
     with torch.no_grad():
-        profile = network.eval().profile_tensors(examples.profiles.batch(users), examples.event_ids)
+        profile = network.eval().profile_tensors(dataset.profiles.batch(users), dataset.event_ids)
         features = network.tabular_features(profile).numpy()
         rows = (features - features.mean(1, keepdims=True)) / np.sqrt(features.var(1, keepdims=True) + 1e-5)
         rows = (rows - rows.mean(0)) / rows.std(0, ddof=1).clip(1e-3)
@@ -87,12 +87,12 @@ def test_the_tabular_token_begins_as_principal_components_and_is_looked_at():
 def test_an_untrained_network_hands_on_what_words_say():
     """Users who share an interest lie closer than others before a single step, and do not from random weights."""
     profiles = made_up_profiles(120)
-    config, tokenizers, examples, _ = prepare_dataset(
+    config, tokenizers, dataset, _ = prepare_dataset(
         profiles, made_up_pairs(profiles), network_config(), TrainingConfig(profiles_per_step=100)
     )
     torch.manual_seed(0)
     network = InstructUE(config)
-    users = np.arange(len(examples.profiles))
+    users = np.arange(len(dataset.profiles))
     interest = np.array(profiles["interest"].to_pylist())
     same = (interest[:, None] == interest) & ~np.eye(len(interest), dtype=bool)
 
@@ -104,5 +104,5 @@ def test_an_untrained_network_hands_on_what_words_say():
         return float(np.take_along_axis(same, np.argsort(-close, axis=1)[:, :3], axis=1).mean())
 
     random = nearest_share()
-    warm_start(network, examples, users)
+    warm_start(network, dataset, users)
     assert nearest_share() > random + 0.2
