@@ -27,7 +27,8 @@ from torch.nn import functional
 
 from benchmarks.rivals.errors import RivalError
 from model.data.config import NetworkConfig
-from model.data.profiles import fit_tabular, piecewise_codes, read_profiles
+from model.data.profiles import read_profiles
+from model.data.tabular import fit_tabular, piecewise_codes
 
 Floats = NDArray[np.float32]
 WORD = r"[^\s,;:/.!?()]+"

@@ -8,7 +8,7 @@ in the batch, T distinct texts of the batch, S sources, F numbers, P width of a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from model.data.config import EventSource, NetworkConfig, Tabular
+from model.data.profile_columns import ProfileError, cast_column, column_of, field_of, number_column, string_column
+from model.data.tabular import category_codes, piecewise_codes
 from model.data.text import TokenIds, Tokenizers
 from model.data.time_bands import NO_BAND, band_codes
-from model.errors import InstructUEError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
-
-
-class ProfileError(InstructUEError):
-    """Rows that are no profiles of this network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +129,11 @@ def read_profiles(table: pa.Table, config: NetworkConfig) -> Profiles:
         tabular=config.tabular,
         sources=tuple(_source_events(table, source) for source in config.sources),
         ages_SU=_stacked([_ages(table, source.name) for source in config.sources], len(table), np.int64).T,
-        numbers_UF=_stacked([_numbers(table, number.name) for number in config.tabular.numbers], len(table), float),
+        numbers_UF=_stacked(
+            [number_column(table, number.name) for number in config.tabular.numbers], len(table), float
+        ),
         categories_UC=_stacked(
-            [_codes(_strings(table, column.name), column.values) for column in config.tabular.categories],
+            [category_codes(string_column(table, column.name), column.values) for column in config.tabular.categories],
             len(table),
             np.int64,
         ),
@@ -147,41 +146,6 @@ def text_ids(profiles: Profiles, config: NetworkConfig, tokenizers: Tokenizers) 
     return tuple(
         read(part.texts, source.max_tokens) for source, part in zip(config.sources, profiles.sources, strict=True)
     )
-
-
-def fit_tabular(table: pa.Table, tabular: Tabular, bins: int) -> Tabular:
-    """Return the columns with their statistics over these profiles.
-
-    A number gets the edges of `bins` quantile bins; equal edges fall together, so a skewed count has fewer. A
-    category gets its values in order.
-    """
-    return Tabular(
-        numbers=tuple(
-            replace(number, edges=_quantile_edges(_numbers(table, number.name), bins)) for number in tabular.numbers
-        ),
-        categories=tuple(
-            replace(column, values=tuple(sorted(pc.unique(_strings(table, column.name)).drop_null().to_pylist())))
-            for column in tabular.categories
-        ),
-    )
-
-
-def piecewise_codes(numbers_BF: NDArray[np.float64], tabular: Tabular) -> Floats:
-    """Return `[B, F, P]`: a missing mark, then how far the number has come through each of its quantile bins.
-
-    Bin j of edges e is clip((x - e_j) / (e_j+1 - e_j), 0, 1); a missing number (NaN) is its mark alone; a
-    number with fewer bins than P - 1 is filled up with zeros.
-    """
-    codes_BFP = np.zeros((*numbers_BF.shape, tabular.code_width), dtype=np.float32)
-    for column, number in enumerate(tabular.numbers):
-        value_B = numbers_BF[:, column]
-        missing_B = np.isnan(value_B)
-        codes_BFP[missing_B, column, 0] = 1
-        if len(number.edges) > 1:
-            low, high = np.array(number.edges[:-1]), np.array(number.edges[1:])
-            code = np.clip((value_B[:, None] - low) / (high - low), 0, 1)
-            codes_BFP[:, column, 1 : 1 + len(low)] = np.where(missing_B[:, None], 0, code)
-    return codes_BFP
 
 
 def _source_batch(source: SourceEvents, users_B: Ints, age_B: Ints) -> SourceBatch:
@@ -199,7 +163,7 @@ def _source_batch(source: SourceEvents, users_B: Ints, age_B: Ints) -> SourceBat
 
 
 def _source_events(table: pa.Table, source: EventSource) -> SourceEvents:
-    column = _column(table, source.name, "list<struct<event_time, text, gap>>, for an event source")
+    column = column_of(table, source.name, "list<struct<event_time, text, gap>>, for an event source")
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
         raise ProfileError(
@@ -213,8 +177,8 @@ def _source_events(table: pa.Table, source: EventSource) -> SourceEvents:
                 f"the events of {source.name!r} have no field {part!r}, only {kind.value_type}: assemble them again"
             )
     count_U = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    text = _cast(pc.struct_field(events, "text"), pa.large_string(), f"{source.name}.text")
-    gap = _cast(pc.struct_field(events, "gap"), pa.int64(), f"{source.name}.gap")
+    text = cast_column(pc.struct_field(events, "text"), pa.large_string(), f"{source.name}.text")
+    gap = cast_column(pc.struct_field(events, "gap"), pa.int64(), f"{source.name}.gap")
     if text.null_count:
         row = int(np.repeat(np.arange(len(count_U)), count_U)[pc.index(text.is_null(), True).as_py()])
         raise ProfileError(
@@ -238,59 +202,9 @@ def _source_events(table: pa.Table, source: EventSource) -> SourceEvents:
 
 
 def _ages(table: pa.Table, source: str) -> Ints:
-    band = _cast(_field(table, "ages", source, "int"), pa.int64(), f"ages.{source}")
+    band = cast_column(field_of(table, "ages", source, "int"), pa.int64(), f"ages.{source}")
     return band_codes(pc.fill_null(band, NO_BAND).to_numpy(zero_copy_only=False))
-
-
-def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
-    column = _cast(_field(table, "tabular", name, "double"), pa.float64(), f"tabular.{name}")
-    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
-
-
-def _strings(table: pa.Table, name: str) -> pa.Array:
-    return _cast(_field(table, "tabular", name, "string"), pa.large_string(), f"tabular.{name}")
-
-
-def _codes(column: pa.Array, values: tuple[str, ...]) -> Ints:
-    found = pc.index_in(column, value_set=pa.array(values, pa.large_string()), skip_nulls=True)
-    return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), dtype=np.int64) + 1
-
-
-def _quantile_edges(number_U: NDArray[np.float64], bins: int) -> tuple[float, ...]:
-    finite = number_U[np.isfinite(number_U)]
-    if not len(finite):
-        return ()
-    return tuple(float(edge) for edge in np.unique(np.quantile(finite, np.linspace(0, 1, bins + 1))))
 
 
 def _stacked(columns: list[NDArray[Any]], rows: int, kind: type) -> NDArray[Any]:
     return np.stack(columns, axis=1) if columns else np.zeros((rows, 0), dtype=kind)
-
-
-def _column(table: pa.Table, name: str, kind: str) -> pa.Array:
-    if name not in table.column_names:
-        raise ProfileError(
-            f"the profiles have no column {name!r} ({kind}), only {', '.join(table.column_names)}: "
-            "assemble them with the deployment that the network was trained for"
-        )
-    column = table.column(name).combine_chunks()
-    return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
-
-
-def _field(table: pa.Table, struct: str, name: str, kind: str) -> pa.Array:
-    column = _column(table, struct, f"struct with the field {name}: {kind}")
-    if not pa.types.is_struct(column.type) or column.type.get_field_index(name) < 0:
-        raise ProfileError(
-            f"the column {struct!r} of the profiles is {column.type}, without the field {name!r} ({kind}): "
-            "assemble them with the deployment that the network was trained for"
-        )
-    return pc.struct_field(column, name)
-
-
-def _cast(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
-    try:
-        return column.cast(kind)
-    except pa.ArrowInvalid as error:
-        raise ProfileError(f"{name!r} of the profiles is {column.type}, not {kind} ({error}): correct it") from error
-    except pa.ArrowNotImplementedError as error:
-        raise ProfileError(f"{name!r} of the profiles is {column.type}, not {kind}: correct it") from error

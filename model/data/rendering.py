@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from model.data.config import NetworkConfig
-from model.data.profiles import SourceEvents, fit_tabular, read_profiles
+from model.data.profiles import SourceEvents, read_profiles
+from model.data.tabular import fit_tabular
 from model.data.time_bands import band_days
 
 NONE = "none"

@@ -15,7 +15,8 @@ from torch import Tensor
 from model.data.profiles import Ints, read_profiles, text_ids
 from model.data.text import Tokenizers
 from model.network.kv_cache import ProfileKVCache
-from model.network.network import InstructUE, ProfileTensors
+from model.network.network import InstructUE
+from model.network.tensors import ProfileTensors
 
 
 @torch.inference_mode()

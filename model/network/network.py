@@ -1,9 +1,9 @@
-"""InstructUE: a user's events and attributes, then an instruction, read by a language model; one vector out.
+"""InstructUE: a language model reads a user's events and attributes, then an instruction, and gives one vector.
 
     [pooled] <bill> event ... </bill> ... <tabular> token </tabular> | instruction <USER> | ...
 
-The final hidden state at each `<USER>`, L2-normalised, is the user's embedding under that instruction (`readout` and
-`reading` are the two ablations of the paper's that change this, `head` is the follow-up's).
+The final hidden state at each `<USER>`, L2-normalised, is the user's embedding under that instruction. `readout` and
+`reading` are two ablations of the paper that change this; `head` is an option of the follow-up's.
 
 Shapes: B users, N events of a source, T distinct texts, L tokens of a text or of a user's suffixes, E width
 of an event vector, H width of the backbone (and of an embedding, unless there is a head), P tokens of a profile,
@@ -14,7 +14,6 @@ answers, F numbers, W width of a number's code, C categories, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from model.data.batching import batches_of_size, original_order
-from model.data.config import Adapter, NetworkConfig
+from model.data.config import NetworkConfig
 from model.data.pairs import PairBatch
 from model.data.profiles import Ints, ProfileBatch, SourceBatch
 from model.data.segments import PADDING, PROFILE
@@ -34,62 +33,28 @@ from model.data.time_bands import BAND_CODES
 from model.data.transformer_config import initial_std
 from model.network.backbones import language_model
 from model.network.event_encoder import EventEncoder
+from model.network.layers import adapter, embedding_head, embedding_table
 from model.network.packing import pack
+from model.network.tensors import PairOutputs, ProfileTensors, Texts
 
 CATEGORY_WIDTH = 16
 # The most texts that are encoded together.
 TEXTS_PER_BATCH = 1024
 
-Texts = Sequence[TokenIds | Tensor]
-"""Each source's distinct texts, as tokens or as the vectors of an encoder that no longer changes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProfileTensors:
-    """What the user graph reads of a profile; one tensor for each source where the field is a tuple.
-
-    `events_BNE` are the encoder's vectors, zeros where `masks_BN` is 0; `gaps_BN` and `ages_B` are bands + 1.
-    `numbers_BFW` or `categories_BC` is None where the network has no such column.
-    """
-
-    events_BNE: tuple[Tensor, ...]
-    masks_BN: tuple[Tensor, ...]
-    gaps_BN: tuple[Tensor, ...]
-    ages_B: tuple[Tensor, ...]
-    numbers_BFW: Tensor | None = None
-    categories_BC: Tensor | None = None
-
-    @property
-    def users(self) -> int:
-        """B."""
-        given = (*self.masks_BN, self.numbers_BFW, self.categories_BC)
-        return next(tensor.shape[0] for tensor in given if tensor is not None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairOutputs:
-    """What the losses read: embeddings of each pair's user and answer, and the predicted and true answer
-    tokens.
-    """
-
-    users_QH: Tensor
-    answers_QH: Tensor
-    logits_NV: Tensor
-    tokens_N: Tensor
-
 
 class InstructUE(nn.Module):
-    """The network of `config`.
+    """The network of a configuration.
 
-    `forward` is a training step's; `forward_users` and `encode_events` are the two exported graphs.
+    `forward` computes a training step; `forward_users` and `encode_events` are exported as graphs.
 
     Parameters
     ----------
     config
-        Whole: its vocabularies' true sizes, its tabular columns fitted, its pretrained models' architectures known.
+        A completed one, with the true sizes of its vocabularies, the statistics of its tabular columns and the
+        architectures of its pretrained models.
     pretrained
-        Begin with the weights of the pretrained models that the config names; otherwise all weights are fresh, as a
-        checkpoint that brings its own needs them.
+        Load the weights of the pretrained models that the config names; otherwise all weights are fresh, as a
+        checkpoint with weights of its own needs them.
     """
 
     first_category_C: Tensor
@@ -107,18 +72,20 @@ class InstructUE(nn.Module):
             for name in (config.encoder_names if encodes and config.sources else ())
         )
         self.source_adapters = nn.ModuleList(
-            _adapter(config.adapter, event_width, width) if encodes else nn.Identity() for _ in config.sources
+            adapter(config.adapter, event_width, width) if encodes else nn.Identity() for _ in config.sources
         )
         self.backbone: PreTrainedModel = language_model(config.backbone, pretrained=pretrained)
-        # New vectors are as long as the token table's.
+        # New vectors have the standard deviation of the token table's.
         table: Any = self.backbone.get_input_embeddings()
         embedding = partial(
-            _embedding, width=width, std=table.weight.std().item() if config.backbone.pretrained else initial_std(width)
+            embedding_table,
+            width=width,
+            std=table.weight.std().item() if config.backbone.pretrained else initial_std(width),
         )
-        # Row 2s opens and row 2s + 1 closes source s; the last two stand around the tabular token.
+        # Row 2s opens and row 2s + 1 closes source s; the last two rows enclose the tabular token.
         self.boundaries = embedding(2 * len(config.sources) + 2 * config.has_tabular)
         if config.has_pooled:
-            self.user_adapter = _adapter(config.adapter, event_width, width)
+            self.user_adapter = adapter(config.adapter, event_width, width)
         if config.time_bands:
             self.gap_bands = embedding(BAND_CODES)
             self.age_bands = embedding(BAND_CODES)
@@ -127,15 +94,15 @@ class InstructUE(nn.Module):
             sizes = [1 + len(column.values) for column in tabular.categories]
             first = torch.tensor(np.cumsum([0, *sizes])[:-1], dtype=torch.int64)
             self.register_buffer("first_category_C", first, persistent=False)
-            self.categories = _embedding(max(1, sum(sizes)), CATEGORY_WIDTH, initial_std(CATEGORY_WIDTH))
+            self.categories = embedding_table(max(1, sum(sizes)), CATEGORY_WIDTH, initial_std(CATEGORY_WIDTH))
             features = len(tabular.numbers) * tabular.code_width + len(sizes) * CATEGORY_WIDTH
-            self.tabular_adapter = _adapter(config.adapter, features, width)
-        self.head = nn.Identity() if config.head is None else _head(width, config.head)
+            self.tabular_adapter = adapter(config.adapter, features, width)
+        self.head = nn.Identity() if config.head is None else embedding_head(width, config.head)
         self.train()
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.boundaries.weight.device
 
     @property
@@ -155,8 +122,8 @@ class InstructUE(nn.Module):
     def forward_users(self, profile: ProfileTensors, instructions_KIH: Tensor, mask_KI: Tensor) -> Tensor:
         """Return `embeddings_BKH`, L2-normalised, of every user under every instruction.
 
-        `instructions_KIH` are token vectors (see `token_vectors`), left-aligned; the last real one is
-        `<USER>`.
+        `instructions_KIH` are left-aligned token vectors (see `token_vectors`); the last one that is no padding is
+        that of `<USER>`.
         """
         tokens_BPH, mask_BP = self.read_profile(profile)
         users, (count, length, width) = tokens_BPH.shape[0], instructions_KIH.shape
@@ -173,17 +140,17 @@ class InstructUE(nn.Module):
     # A training step.
 
     def forward(self, batch: PairBatch, texts: Texts, answer_ids: TokenIds) -> PairOutputs:
-        """Read a batch of packed question-answer pairs.
+        """Return the embeddings and logits of a batch of packed question-answer pairs.
 
         Parameters
         ----------
         batch
             Profiles, and their suffixes end to end.
         texts
-            For each source, the tokens of the texts that `batch.profiles` points into, or their vectors (see
+            For each source, the tokens of the texts that `batch.profiles` indexes, or their vectors (see
             `encode_texts`).
         answer_ids
-            The tokens of the answers that `batch.answers_A` points into.
+            The tokens of the answers that `batch.answers_A` indexes.
         """
         tokens_BPH, mask_BP = self.read_profile(self.profile_tensors(batch.profiles, texts))
         suffixes_BLH = self.token_vectors(self._tensor(batch.ids_BL))
@@ -216,7 +183,7 @@ class InstructUE(nn.Module):
     # Their parts.
 
     def embeddings(self, hidden: Tensor) -> Tensor:
-        """Return the L2-normalised embeddings of what was read out; its length says nothing."""
+        """Return the L2-normalised embeddings of the hidden states that were read out."""
         return F.normalize(self.head(hidden), dim=-1)
 
     def token_vectors(self, ids: Tensor) -> Tensor:
@@ -230,32 +197,32 @@ class InstructUE(nn.Module):
         return logits
 
     def encode_texts(self, event_ids: Sequence[TokenIds], some: slice = slice(None)) -> tuple[Tensor, ...]:
-        """Return `vectors_TE` of all texts of each source, or of some: what frozen encoders need to be asked once."""
+        """Return `vectors_TE` of all texts of each source, or of some; frozen encoders encode each text once."""
         return tuple(
             self._by_length(partial(self.encode_events, source.name), ids, np.arange(len(ids))[some])
             for source, ids in zip(self.config.sources, event_ids, strict=True)
         )
 
     def profile_tensors(self, batch: ProfileBatch, texts: Texts) -> ProfileTensors:
-        """Put the vectors of the batch's distinct texts where the events are; tokens are encoded first, once each."""
-        placed, masks = [], []
-        for source, part, given in zip(self.config.sources, batch.sources, texts, strict=True):
+        """Return the tensors of a batch of profiles; each distinct text is encoded once."""
+        events, masks = [], []
+        for source, part, source_texts in zip(self.config.sources, batch.sources, texts, strict=True):
             if self.config.reading == "tokens":
-                assert isinstance(given, TokenIds)
-                events_BNE, mask_BN = self._as_tokens(part, given)
-                placed.append(events_BNE)
+                assert isinstance(source_texts, TokenIds)
+                events_BNE, mask_BN = self._as_tokens(part, source_texts)
+                events.append(events_BNE)
                 masks.append(mask_BN)
                 continue
             vectors_TE = (
-                given[self._tensor(part.texts_T)]
-                if isinstance(given, Tensor)
-                else self._by_length(partial(self.encode_events, source.name), given, part.texts_T)
+                source_texts[self._tensor(part.texts_T)]
+                if isinstance(source_texts, Tensor)
+                else self._by_length(partial(self.encode_events, source.name), source_texts, part.texts_T)
             )
             padding_1E = vectors_TE.new_zeros(1, self.config.encoder.width)
-            placed.append(F.embedding(self._tensor(part.text_BN), torch.cat([vectors_TE, padding_1E])))
+            events.append(F.embedding(self._tensor(part.text_BN), torch.cat([vectors_TE, padding_1E])))
             masks.append(self._tensor(part.mask_BN))
         return ProfileTensors(
-            events_BNE=tuple(placed),
+            events_BNE=tuple(events),
             masks_BN=tuple(masks),
             gaps_BN=tuple(self._tensor(part.gaps_BN) for part in batch.sources),
             ages_B=tuple(self._tensor(part.age_B) for part in batch.sources),
@@ -264,9 +231,7 @@ class InstructUE(nn.Module):
         )
 
     def read_profile(self, profile: ProfileTensors) -> tuple[Tensor, Tensor]:
-        """Return the profile as the backbone reads it, `tokens_BPH`, and `mask_BP`, 1 for tokens and 0 for
-        padding.
-        """
+        """Return the profile's token vectors `tokens_BPH`, and `mask_BP`, 1 for tokens and 0 for padding."""
         tokens, masks = self._pooled(profile) if self.config.has_pooled else ([], [])
         one_B1 = torch.ones(profile.users, 1, dtype=torch.int64, device=self.device)
         for number, (events_BNE, mask_BN) in enumerate(zip(profile.events_BNE, profile.masks_BN, strict=True)):
@@ -302,8 +267,8 @@ class InstructUE(nn.Module):
             return hidden_BSH[row_Q, mask_BP.shape[1] + column_Q]
         segments_QL = segments_BL[row_Q]
         own_QL = segments_QL == segments_QL.gather(1, column_Q[:, None])
-        asked_QL = own_QL & (torch.arange(segments_QL.shape[1], device=column_Q.device) <= column_Q[:, None])
-        read_QS = torch.cat([mask_BP[row_Q] > 0, asked_QL], dim=1)
+        before_QL = own_QL & (torch.arange(segments_QL.shape[1], device=column_Q.device) <= column_Q[:, None])
+        read_QS = torch.cat([mask_BP[row_Q] > 0, before_QL], dim=1)
         share_QS = read_QS.to(hidden_BSH.dtype) / read_QS.sum(1, keepdim=True)
         return (share_QS[:, None] @ hidden_BSH[row_Q])[:, 0]
 
@@ -314,16 +279,14 @@ class InstructUE(nn.Module):
         return hidden_BSH
 
     def _as_tokens(self, part: SourceBatch, ids: TokenIds) -> tuple[Tensor, Tensor]:
-        """The token vectors of each user's one text, and their mask."""
+        """Return the token vectors of each user's one text, and their mask."""
         texts_T = np.append(part.texts_T, -1)[part.text_BN[:, 0]]
         ids_BN, mask_BN = ids.padded(np.maximum(texts_T, 0))
         mask_BN = mask_BN * (texts_T >= 0)[:, None]  # a user without a text
         return self.token_vectors(self._tensor(ids_BN)), self._tensor(mask_BN)
 
     def _pooled(self, profile: ProfileTensors) -> tuple[list[Tensor], list[Tensor]]:
-        """One token for each source, from the mean of its event vectors, and one for the user, from all of
-        them.
-        """
+        """Return a token for each source, of the mean of its event vectors, and one of the mean of all."""
         sums_BE = [events_BNE.sum(1) for events_BNE in profile.events_BNE]
         counts_B1 = [mask_BN.sum(1, keepdim=True) for mask_BN in profile.masks_BN]
         tokens_BH = [
@@ -336,7 +299,7 @@ class InstructUE(nn.Module):
         return [token_BH[:, None] for token_BH in tokens_BH], [one_B1] * len(tokens_BH)
 
     def tabular_features(self, profile: ProfileTensors) -> Tensor:
-        """Return the codes of the numbers and the vectors of the categories end to end, for `tabular_adapter`."""
+        """Return the codes of the numbers and the vectors of the categories, concatenated, for `tabular_adapter`."""
         parts = []
         if profile.numbers_BFW is not None:
             parts.append(profile.numbers_BFW.flatten(1).to(self.boundaries.weight.dtype))
@@ -354,22 +317,3 @@ class InstructUE(nn.Module):
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
-
-
-def _adapter(kind: Adapter, inputs: int, outputs: int) -> nn.Module:
-    if kind == "linear":
-        return nn.Linear(inputs, outputs)
-    return nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs))
-
-
-def _head(inputs: int, outputs: int) -> nn.Linear:
-    """Without a bias, so that an embedding follows from its readout's direction; fresh, it keeps angles as it can."""
-    head = nn.Linear(inputs, outputs, bias=False)
-    nn.init.orthogonal_(head.weight)
-    return head
-
-
-def _embedding(rows: int, width: int, std: float) -> nn.Embedding:
-    table = nn.Embedding(rows, width)
-    nn.init.normal_(table.weight, std=std)
-    return table

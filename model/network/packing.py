@@ -1,10 +1,8 @@
-"""Many suffixes over one profile: the mask and the positions under which each sees the profile and itself
-alone.
+"""Packing: many suffixes behind one profile, under a mask by which each sees the profile and itself alone.
 
-A packed sequence is [profile | suffix 1 | ... | suffix K]. Its segments name what each token belongs to: 0
-the profile, k > 0 suffix k, -1 padding, wherever it stands.
+A packed sequence is [profile | suffix 1 | ... | suffix K]; `model.data.segments` names the segments of its tokens.
 
-Shapes: B sequences, S tokens of a packed sequence.
+Shapes: B sequences, S tokens of a packed sequence, L tokens of a suffix's next piece.
 """
 
 from __future__ import annotations
@@ -18,10 +16,10 @@ from model.data.segments import PADDING, PROFILE
 def pack(segments_BS: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Return the additive mask `[B, 1, S, S]` (0: seen, the dtype's minimum: not) and the positions `[B, S]`.
 
-    A token sees the real profile tokens before it and the tokens before it of its own suffix. Its position is
-    how many tokens it sees besides itself: positions restart after the profile for every suffix, and padding
-    counts nowhere. Hence a vector depends neither on the other suffixes nor on the padding. Padding sees
-    itself, for a softmax over nothing is not a number.
+    A token sees the profile's tokens before it and its own suffix's tokens before it. Its position is the number of
+    tokens that it sees besides itself: every suffix starts at the position after the profile, and padding is not
+    counted. A vector thus depends neither on other suffixes nor on padding. Padding sees itself, since a softmax over
+    nothing is not a number.
     """
     length = segments_BS.shape[1]
     order_S = torch.arange(length, device=segments_BS.device)
@@ -38,8 +36,8 @@ def pack(segments_BS: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tenso
 def extend(read_BS: Tensor, length: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Return the additive mask `[B, 1, L, S + L]` and the positions `[B, L]` of the next `length` tokens of a suffix.
 
-    `read_BS` is 1 for what was read before, of the profile and of this suffix, and 0 for padding. Behind the same
-    tokens they are what `pack` gives them.
+    `read_BS` is 1 for the tokens read before, of the profile and of this suffix, and 0 for padding. The results equal
+    those of `pack` for the same tokens.
     """
     users = read_BS.shape[0]
     order_L = torch.arange(length, device=read_BS.device)

@@ -26,8 +26,9 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, apply_rotary_po
 
 from model.data.segments import PADDING, PROFILE
 from model.network.lora import merge_lora
-from model.network.network import InstructUE, ProfileTensors
+from model.network.network import InstructUE
 from model.network.packing import pack
+from model.network.tensors import ProfileTensors
 from model.serving.release import USER_GRAPH, event_graph
 
 MOST_BYTES = 2**31 - 2**20

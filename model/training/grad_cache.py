@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from model.data.pairs import PairBatch
-from model.network.network import InstructUE, PairOutputs, Texts
+from model.network.network import InstructUE
+from model.network.tensors import PairOutputs, Texts
 from model.training.dataset import SampledBatch, TrainingDataset
 from model.training.losses import Losses, contrastive_loss, joint_loss, language_loss
 from model.training.processes import processes, sum_over_processes

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from model.data.config import EventSource, NetworkConfig
-from model.data.profiles import fit_tabular
+from model.data.tabular import fit_tabular
 from model.errors import ConfigError
 from model.training.training_config import TrainingConfig
 from tests.support.made_up import TABULAR, made_up_profiles, network_config

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 
 from model.data.config import Category, EventSource, NetworkConfig, Number, Tabular
-from model.data.profiles import ProfileError, fit_tabular, piecewise_codes, read_profiles
+from model.data.profile_columns import ProfileError
+from model.data.profiles import read_profiles
+from model.data.tabular import fit_tabular, piecewise_codes
 from tests.support.made_up import TABULAR, made_up_profiles, network_config
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from model.data.config import EventSource
-from model.data.profiles import ProfileError
+from model.data.profile_columns import ProfileError
 from model.data.rendering import render
 from tests.support.made_up import AS_OF, TABULAR, made_up_profiles, network_config
 

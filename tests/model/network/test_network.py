@@ -15,8 +15,9 @@ from model.data.profiles import read_profiles
 from model.data.segments import PADDING
 from model.data.text import Tokenizers
 from model.network.inference import embed, instruction_vectors
-from model.network.network import InstructUE, PairOutputs
+from model.network.network import InstructUE
 from model.network.packing import pack
+from model.network.tensors import PairOutputs
 from model.training.dataset import TrainingDataset, prepare_dataset
 from model.training.losses import Losses, contrastive_loss, joint_loss, language_loss
 from model.training.training_config import TrainingConfig

@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.network.network import InstructUE, PairOutputs
+from model.network.network import InstructUE
+from model.network.tensors import PairOutputs
 from model.training.dataset import Batches, SampledBatch, prepare_dataset
 from model.training.grad_cache import GradCache, frozen_text_vectors
 from model.training.losses import Losses, contrastive_loss, language_loss
