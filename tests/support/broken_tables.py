@@ -21,14 +21,14 @@ Damage = Callable[[Deployment], object]
 
 def bills(users: int = 3, **columns: Any) -> pa.Table:
     """A bill of each user, in one band of days on all days; `columns` take the place of some, None takes one away."""
-    made = {
+    table = {
         "client": [f"u{n}" for n in range(users)],
         "bill_id": [f"b{n}" for n in range(users)],
         "paid_at": pa.array([datetime(2025, 2, 20, 9, n, tzinfo=UTC) for n in range(users)], TIME),
         "merchant": [f"Lu {n}" for n in range(users)],
         "amount": [5.0] * users,
     } | columns
-    return pa.table({name: column for name, column in made.items() if column is not None})
+    return pa.table({name: column for name, column in table.items() if column is not None})
 
 
 def commit(deployment: Deployment, number: int = 1) -> Path:

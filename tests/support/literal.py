@@ -215,7 +215,7 @@ def profiles(
                 count["superseded" if held else "used"] += 1
                 if not held or held[attributes.valid_from] < row[attributes.valid_from]:
                     latest[row[attributes.user]] = row
-    found = {}
+    profiles_by_user = {}
     for user, of in events.items():
         profile: dict[str, Any] = {}
         for source in deployment.sources:
@@ -247,8 +247,8 @@ def profiles(
         profile["tabular"] = tabular
         if sum(len(profile[source.name]) for source in deployment.sources) >= deployment.eligible.min_events:
             profile["profile_hash"] = digest(deployment, profile)
-            found[user] = profile
-    return found, went
+            profiles_by_user[user] = profile
+    return profiles_by_user, went
 
 
 def digest(deployment: Deployment, profile: dict[str, Any]) -> str:

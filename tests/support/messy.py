@@ -50,6 +50,10 @@ def make_lake() -> dict[str, list[dict]]:
     """Return rows with repeats, ties, gaps of every length, and malformed users, times and amounts."""
     rng = random.Random(7)
     users = [f"u{number}" for number in range(14)]
+    return {"bills": _bills(rng, users), "searches": _searches(rng, users), "attributes": _attributes(rng, users)}
+
+
+def _bills(rng: random.Random, users: list[str]) -> list[dict]:
     merchants = ["Lu", "Ha  ke", "天雨　面馆", "{Moo}", None, "  ", 'a "b"\n\tc', "x" * 1200]
     bills = []
     for number in range(160):
@@ -90,6 +94,10 @@ def make_lake() -> dict[str, list[dict]]:
             [{"user_id": None}, {"user_id": ""}, {"user_id": "  "}, {"paid_at": None}, {"user_id": None}]
         )
     ]
+    return bills
+
+
+def _searches(rng: random.Random, users: list[str]) -> list[dict]:
     searches = []
     for _ in range(90):
         time = START - timedelta(days=rng.choice([0, 1, 3, 40, 59, 60, 61]), seconds=rng.randrange(86_400))
@@ -113,6 +121,10 @@ def make_lake() -> dict[str, list[dict]]:
     # Alone in one source, and outside every window but one second.
     searches.append({"user_id": "lonely", "searched_at": "2024-12-31T00:00:01", "query": "one"})
     searches += [{"user_id": "leaving", "searched_at": "2024-12-31T10:00:00Z", "query": q} for q in ("a", "b")]
+    return searches
+
+
+def _attributes(rng: random.Random, users: list[str]) -> list[dict]:
     attributes = [
         {"user_id": user, "valid_from": START + timedelta(days=shift, seconds=1), "age": age, "city": city}
         for user in users
@@ -124,7 +136,7 @@ def make_lake() -> dict[str, list[dict]]:
         {"user_id": None, "valid_from": START, "age": 1, "city": "x"},
         {"user_id": "u3", "valid_from": None, "age": 1, "city": "x"},
     ]
-    return {"bills": bills, "searches": searches, "attributes": attributes}
+    return attributes
 
 
 def write(d, lake) -> None:
