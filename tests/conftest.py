@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs.config.deployment import Deployment
+from jobs.console import logs
 from tests.support.deployment import deploy
 from tests.support.made_once import make_once, run_folder
 
@@ -43,6 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.parent.relative_to(TESTS).as_posix()
         seconds[item.path] += 4 if "spark" in item.fixturenames else folder.startswith(NETWORK_FOLDERS)
     items.sort(key=lambda item: -seconds[item.path])
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """Undo the logging that a test of the command line set up in this process."""
+    yield
+    logs.remove()
 
 
 @pytest.fixture(scope="session")

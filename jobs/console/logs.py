@@ -63,11 +63,14 @@ def configure(level: str = "INFO", *, as_json: bool = False, file: Path | None =
 
 
 def remove() -> None:
-    """Remove what `configure` has added."""
+    """Undo `configure`."""
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Installed)]:
         root.removeHandler(handler)
         handler.close()
+    root.setLevel(logging.WARNING)
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(logging.NOTSET)
     logging.captureWarnings(False)
 
 

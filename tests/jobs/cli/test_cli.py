@@ -21,7 +21,6 @@ from typer.testing import CliRunner
 from jobs.cli.exit_codes import run as main
 from jobs.cli.main import app
 from jobs.config.deployment import Deployment
-from jobs.console import logs
 from model.errors import InstructUEError
 
 ROOT = Path(__file__).parents[3]
@@ -160,7 +159,6 @@ def test_the_log_is_on_stderr_and_the_answer_on_stdout(run: Run, demo: Path):
 def test_the_log_level_may_come_from_the_environment(demo: Path):
     command = ["generate", "-c", str(demo), "--users", "100", "--json"]
     quiet = CliRunner(env={"INSTRUCTUE_LOG_LEVEL": "WARNING"}).invoke(app, command)
-    logs.remove()
     assert (quiet.exit_code, quiet.stderr) == (0, "")
     refused = CliRunner().invoke(app, ["--log-level", "LOUD", *command])
     assert refused.exit_code == 2

@@ -6,19 +6,12 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
 from jobs.console import logs, terminal
-
-
-@pytest.fixture(autouse=True)
-def _removed() -> Iterator[None]:
-    yield
-    logs.remove()
 
 
 def log_everything() -> None:

@@ -5,22 +5,14 @@ from __future__ import annotations
 import io
 import time
 
-import pytest
 from rich.console import Console
 
 from jobs.console import logs, progress, terminal
 
 
-@pytest.fixture
-def configure(monkeypatch):
-    """Set the logging up as a command does; removed after the test."""
-    yield logs.configure
-    logs.remove()
-
-
-def test_a_log_shows_now_and_then_that_a_step_is_running(configure, monkeypatch, capsys):
+def test_a_log_shows_now_and_then_that_a_step_is_running(monkeypatch, capsys):
     monkeypatch.setattr(progress, "INTERVAL", 0.05)
-    configure()
+    logs.configure()
     with progress.step("embed [x]") as report:
         time.sleep(0.2)
         report(3, 7)
@@ -41,10 +33,10 @@ def test_a_log_shows_now_and_then_that_a_step_is_running(configure, monkeypatch,
     assert capsys.readouterr().err == ""
 
 
-def test_on_a_terminal_a_bar_is_drawn_in_place(configure, monkeypatch, capsys):
+def test_on_a_terminal_a_bar_is_drawn_in_place(monkeypatch, capsys):
     screen = io.StringIO()
     monkeypatch.setattr(terminal, "err", Console(file=screen, force_terminal=True, width=100, highlight=False))
-    configure()
+    logs.configure()
     with progress.step("train [tiny]") as report:
         report(3, 7)
         time.sleep(0.3)
