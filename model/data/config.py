@@ -43,9 +43,7 @@ class EventSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Number:
-    """A numeric tabular column and its increasing quantile edges over the training profiles (empty: not
-    fitted).
-    """
+    """A numeric tabular column and its increasing quantile edges over the training profiles; empty until fitted."""
 
     name: str
     edges: tuple[float, ...] = ()

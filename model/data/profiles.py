@@ -28,8 +28,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class SourceEvents:
-    """The events of one source over a table; user u's are `offsets_U1[u]` to `offsets_U1[u + 1]`, oldest
-    first.
+    """The events of one source over a table; user u has `offsets_U1[u]` to `offsets_U1[u + 1]`, oldest first.
 
     `texts` are distinct; `text_E` says which one each event has; `gaps_E` are bands + 1, 0 for the first.
     """

@@ -60,9 +60,7 @@ class TokenIds:
         return np.diff(self.offsets)
 
     def padded(self, texts_T: Ints) -> tuple[Ints, Ints]:
-        """Return `ids_TL` and `mask_TL` (1: a token, 0: padding) of these texts, padded to the longest of
-        them.
-        """
+        """Return `ids_TL` and `mask_TL` (1: a token, 0: padding) of these texts, padded to the longest text."""
         lengths_T = self.offsets[texts_T + 1] - self.offsets[texts_T]
         within_L = np.arange(max(1, int(lengths_T.max(initial=0))))
         mask_TL = within_L < lengths_T[:, None]

@@ -14,7 +14,7 @@ TUNED = "tuned"
 
 
 def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]) -> str:
-    """What this release is, for a person: Markdown."""
+    """Return the description of a release, as Markdown."""
     config = network.config
     weights = sum(weight.numel() for weight in network.parameters())
     columns = [*release.vector_spec.get("numbers", []), *release.vector_spec.get("categories", [])]
@@ -89,7 +89,7 @@ def _switch(on: bool) -> str:
 
 
 def _trained(training: Mapping[str, Any]) -> list[str]:
-    """What a checkpoint's metrics say of its training."""
+    """Return lines about the training of a checkpoint, from its metrics."""
     if not training:
         return []
     settings, step = training["training"], training["checkpoint_step"]
@@ -108,5 +108,5 @@ def _trained(training: Mapping[str, Any]) -> list[str]:
 
 
 def _untold(tuned: Mapping[str, Any] | None) -> str:
-    """What stands for the words of an instruction that has none."""
+    """Return the entry of a scenario without an instruction in words."""
     return f"tuned on {tuned['users']} users, from: {tuned['instruction']}" if tuned else "(none)"

@@ -183,7 +183,7 @@ def _with_vectors(
     metrics: dict[str, Any],
     decoder: Path | None = None,
 ) -> Release:
-    """The release again, beside it, with these vectors instead of or beside its own, and a checkpoint as decoder."""
+    """Write a copy of the release in which these vectors are added or replaced, with a checkpoint as decoder."""
     with new_draft(release.path.parent) as folder:
         shutil.copytree(release.path, folder, dirs_exist_ok=True)
         write_vectors(folder / releases.INSTRUCTIONS, release.vectors() | dict(vectors))
@@ -203,7 +203,7 @@ def _with_vectors(
 
 
 def read_metrics(release: Release) -> dict[str, Any]:
-    """What a release's metrics.json holds: `gates`, `training`, and under `tuned` what each tuned scenario learned."""
+    """Return the content of a release's metrics.json: `gates`, `training`, and `tuned` for each tuned scenario."""
     return dict(json.loads((release.path / METRICS).read_text(encoding="utf-8")))
 
 

@@ -82,6 +82,7 @@ class UserGraph(nn.Module):
         segments_L: Tensor,
         users_K: Tensor,
     ) -> Tensor:
+        """Return `embeddings` [B, K, H]."""
         profile = ProfileTensors(
             events_BNE=tuple(events),
             masks_BN=tuple(masks),
@@ -141,7 +142,7 @@ def _at_rows(
 
 
 def _user_inputs(network: InstructUE) -> tuple[tuple[Any, ...], tuple[Any, ...], list[str]]:
-    """Example inputs of the user graph, their dynamic axes and their names, in one order."""
+    """Return example inputs of the user graph, their dynamic axes and their names, in one order."""
     config, users, tokens = network.config, Dim("users"), Dim("tokens")
     names = [source.name for source in config.sources]
     event_axes = [{0: users, 1: Dim(f"events_{name}")} for name in names]
@@ -199,7 +200,7 @@ def _export(
 
 
 def _bare(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without stack traces and other remarks: the same network gives the same bytes anywhere."""
+    """Remove stack traces and other remarks from a graph, so that the same network gives the same bytes anywhere."""
     for part in (
         proto,
         proto.graph,
@@ -217,7 +218,7 @@ def _bare(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """The exporter's remarks are about operators and axes that nobody here named."""
+    """Silence the exporter's warnings, which are about its own operators and axes."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -111,6 +111,7 @@ class Release:
 
     @property
     def scenarios(self) -> tuple[str, ...]:
+        """The scenarios that the release has vectors for, `universal` among them."""
         return tuple(self.instructions)
 
     def vectors(self) -> dict[str, np.ndarray]:
