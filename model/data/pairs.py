@@ -1,8 +1,7 @@
-"""Question-answer pairs of profiles: read from `userqa`, drawn for a batch, laid end to end behind their
-profiles.
+"""Question-answer pairs: read from `userqa`, sampled for a batch, and packed behind their profiles.
 
-Shapes: U profiles of a split, R pairs of a split, B profiles of a batch, Q pairs of a batch, L tokens of a
-profile's suffixes end to end, A distinct answers of a batch.
+Shapes: U profiles of a split, R pairs of a split, B profiles of a batch, Q pairs of a batch, L tokens of the suffixes
+of a profile, A distinct answers of a batch.
 """
 
 from __future__ import annotations
@@ -41,16 +40,23 @@ class Pairs:
     offsets_U1: Ints
 
     def sample(self, users_B: Ints, *, instructed: int, general: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """Sample up to so many pairs with and without instruction for each profile, none twice.
+        """Sample pairs for each profile without replacement.
 
-        A draw prefers the same instructions for every profile, as far as each has them. Where each profile is asked
-        something else, the negatives of a pair answer other questions: they are told apart by their wording alone,
-        and the vectors learn next to nothing of the users.
+        The same instructions are preferred for every profile, as far as each has them. Otherwise the negatives of a
+        pair would answer other questions. Their wording alone would tell them apart, and the vectors would learn
+        little about the users.
+
+        Parameters
+        ----------
+        users_B
+            The profiles.
+        instructed, general
+            The most pairs of a profile with and without an instruction.
 
         Returns
         -------
         row_Q, pair_Q
-            Which of the B profiles each pair drawn belongs to, in order, and which of the R it is.
+            The position of each pair's profile in `users_B`, ascending, and the position of the pair in the split.
         """
         count_B = self.offsets_U1[users_B + 1] - self.offsets_U1[users_B]
         row = np.repeat(np.arange(len(users_B)), count_B)
@@ -62,8 +68,8 @@ class Pairs:
         row, pair, kind = row[order], pair[order], kind[order]
         group = 2 * row + kind
         rank = np.arange(len(group)) - np.searchsorted(group, group)
-        drawn = rank < np.where(kind, general, instructed)
-        return row[drawn], pair[drawn]
+        is_sampled = rank < np.where(kind, general, instructed)
+        return row[is_sampled], pair[is_sampled]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +79,14 @@ class PairBatch:
     Attributes
     ----------
     ids_BL, segments_BL
-        Instruction, `<USER>` and answer of every pair of a profile, end to end; which suffix (1 to K) a token
-        belongs to, -1 for padding.
+        Instruction, `<USER>` and answer of every pair of a profile, end to end; each token's suffix, 1 to K, or -1
+        for padding.
     targets_BL
-        The answer token, `<end>` at last, that follows; -1 where none does.
+        The answer token that follows, the last one `<end>`; -1 where none follows.
     user_row_Q, user_column_Q
-        Where each pair's `<USER>` stands.
+        Position of each pair's `<USER>`.
     answers_A, answer_Q
-        The batch's distinct answers, as indices into the split's, and which of the A each pair has.
+        The batch's distinct answers, as indices into the split's, and each pair's answer, as an index into `answers_A`.
     """
 
     profiles: ProfileBatch
@@ -96,8 +102,7 @@ class PairBatch:
 def read_pairs(profiles: pa.Table, pairs: pa.Table, split: str) -> tuple[pa.Table, Pairs]:
     """Return the split's profiles that have pairs, in order of user and time, and their pairs.
 
-    Neither depends on the order of the rows: training must go on where it stopped though a table was read
-    anew.
+    Neither depends on the order of the rows, so that a resumed training sees the same batches.
 
     Raises
     ------
@@ -117,10 +122,10 @@ def read_pairs(profiles: pa.Table, pairs: pa.Table, split: str) -> tuple[pa.Tabl
     keyed = _keys(pairs).append_column("pair", pa.array(np.arange(len(pairs))))
     joined = keyed.join(rows, list(KEY), join_type="left outer").sort_by("pair")
     if joined["row"].null_count:
-        lone = joined.filter(joined["row"].is_null()).slice(0, 1).to_pylist()[0]
+        unmatched = joined.filter(joined["row"].is_null()).slice(0, 1).to_pylist()[0]
         raise PairError(
             f"{joined['row'].null_count} of {len(joined)} pairs have no profile, such as user "
-            f"{lone['user_id']!r} as of {lone['as_of']}: pass the profiles that userqa was written with"
+            f"{unmatched['user_id']!r} as of {unmatched['as_of']}: pass the profiles that userqa was written with"
         )
     used = joined.group_by(list(KEY)).aggregate([("row", "min")]).sort_by([(name, "ascending") for name in KEY])
     used_row_U = used["row_min"].to_numpy()
@@ -150,14 +155,14 @@ def pair_batch(
     row_Q: Ints,
     pair_Q: Ints,
 ) -> PairBatch:
-    """Lay the drawn pairs end to end behind their profiles.
+    """Pack the sampled pairs behind their profiles.
 
-    End to end, since padding every suffix to the longest answer would double the tokens read.
+    Suffixes are concatenated, since padding each to the longest answer would double the number of tokens.
     """
     instruction_Q, answer_Q = pairs.instruction_R[pair_Q], pairs.answer_R[pair_Q]
-    asked_Q = instruction_ids.lengths[instruction_Q]
+    prefix_Q = instruction_ids.lengths[instruction_Q]
     # The last answer token, <end>, is predicted and never read: a suffix is one token shorter than its parts.
-    length_Q = asked_Q + answer_ids.lengths[answer_Q] - 1
+    length_Q = prefix_Q + answer_ids.lengths[answer_Q] - 1
     first_of_row = np.searchsorted(row_Q, row_Q)
     start_Q = np.cumsum(length_Q) - length_Q
     column_Q = start_Q - start_Q[first_of_row]
@@ -165,14 +170,14 @@ def pair_batch(
     shape = (len(users_B), max(1, int(tokens_B.max(initial=0))))
     ids_BL, segments_BL, targets_BL = np.full(shape, PAD), np.full(shape, PADDING), np.full(shape, PADDING)
     suffix_Q = np.arange(len(row_Q)) - first_of_row + 1
-    for row, column, asked, length, suffix, instruction, answer in zip(
-        row_Q, column_Q, asked_Q, length_Q, suffix_Q, instruction_Q, answer_Q, strict=True
+    for row, column, prefix, length, suffix, instruction, answer in zip(
+        row_Q, column_Q, prefix_Q, length_Q, suffix_Q, instruction_Q, answer_Q, strict=True
     ):
         tokens = answer_ids[answer]
-        ids_BL[row, column : column + asked] = instruction_ids[instruction]
-        ids_BL[row, column + asked : column + length] = tokens[:-1]
+        ids_BL[row, column : column + prefix] = instruction_ids[instruction]
+        ids_BL[row, column + prefix : column + length] = tokens[:-1]
         segments_BL[row, column : column + length] = suffix
-        targets_BL[row, column + asked - 1 : column + length] = tokens
+        targets_BL[row, column + prefix - 1 : column + length] = tokens
     answers_A, answer_of_Q = np.unique(answer_Q, return_inverse=True)
     return PairBatch(
         profiles=profiles.batch(users_B),
@@ -180,7 +185,7 @@ def pair_batch(
         segments_BL=segments_BL,
         targets_BL=targets_BL,
         user_row_Q=row_Q,
-        user_column_Q=column_Q + asked_Q - 1,
+        user_column_Q=column_Q + prefix_Q - 1,
         answers_A=answers_A,
         answer_Q=answer_of_Q,
     )

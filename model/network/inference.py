@@ -1,5 +1,8 @@
-"""A checkpoint at work in torch: embeddings and generated answers; the runtime's vectors are held against
-these.
+"""Inference in torch: the embeddings and the generated answers of a network.
+
+The vectors of the ONNX runtime are compared with these.
+
+Shapes: K instructions, I tokens of the longest, H width of the backbone.
 """
 
 from __future__ import annotations
@@ -28,13 +31,11 @@ def embed(
     *,
     batch_size: int = 128,
 ) -> NDArray[np.float32]:
-    """Return `[users, instructions, width]`, L2-normalised; None among the instructions is the universal
-    embedding.
-    """
+    """Return `[users, instructions, width]`, L2-normalised; the instruction None gives the universal embedding."""
     vectors_KIH, mask_KI = instruction_vectors(network, tokenizers, instructions)
     parts = [
         network.forward_users(part, vectors_KIH, mask_KI).float().cpu().numpy()
-        for part in _read(network, tokenizers, profiles, batch_size)
+        for part in _batches(network, tokenizers, profiles, batch_size)
     ]
     width = network.config.embedding_width
     return np.concatenate(parts) if parts else np.zeros((0, len(instructions), width), dtype=np.float32)
@@ -50,25 +51,25 @@ def generate(
     max_tokens: int = 64,
     batch_size: int = 128,
 ) -> list[str]:
-    """Return each user's answer to one instruction, the likeliest token at every step.
+    """Return each user's answer to one instruction, by greedy decoding.
 
-    A profile is read once, and each token once behind it.
+    A profile is read once, and then each token of the answer once.
     """
     vectors_1IH, _ = instruction_vectors(network, tokenizers, [instruction])
     answers: list[str] = []
     for start in range(0, len(profiles), batch_size):
-        read = ProfileKVCache(network, tokenizers, profiles.slice(start, batch_size))
-        suffixes = read.behind(np.arange(len(read)))
-        hidden_BLH = suffixes.read(vectors_1IH.expand(len(read), -1, -1))
-        chosen: list[Tensor] = []
-        ended_B = torch.zeros(len(read), dtype=torch.bool, device=network.device)
+        kv_cache = ProfileKVCache(network, tokenizers, profiles.slice(start, batch_size))
+        suffixes = kv_cache.behind(np.arange(len(kv_cache)))
+        hidden_BLH = suffixes.read(vectors_1IH.expand(len(kv_cache), -1, -1))
+        tokens: list[Tensor] = []
+        is_finished_B = torch.zeros(len(kv_cache), dtype=torch.bool, device=network.device)
         for _ in range(max_tokens):
-            chosen.append(network.token_logits(hidden_BLH[:, -1]).argmax(-1))
-            ended_B |= chosen[-1] == tokenizers.end
-            if ended_B.all():
+            tokens.append(network.token_logits(hidden_BLH[:, -1]).argmax(-1))
+            is_finished_B |= tokens[-1] == tokenizers.end
+            if is_finished_B.all():
                 break
-            hidden_BLH = suffixes.read(network.token_vectors(chosen[-1])[:, None])
-        answers += [tokenizers.answer_text(ids) for ids in torch.stack(chosen, dim=1).tolist()]
+            hidden_BLH = suffixes.read(network.token_vectors(tokens[-1])[:, None])
+        answers += [tokenizers.answer_text(ids) for ids in torch.stack(tokens, dim=1).tolist()]
     return answers
 
 
@@ -76,15 +77,13 @@ def generate(
 def instruction_vectors(
     network: InstructUE, tokenizers: Tokenizers, instructions: Sequence[str | None]
 ) -> tuple[Tensor, Tensor]:
-    """Return `vectors_KIH` and `mask_KI` of the instructions, each with its `<USER>` at last; padding is
-    zeros.
-    """
+    """Return `vectors_KIH` and `mask_KI` of the instructions, each followed by `<USER>`; padding is zeros."""
     ids = tokenizers.instruction_ids(instructions)
     ids_KI, mask_KI = (torch.from_numpy(part).to(network.device) for part in ids.padded(np.arange(len(ids))))
     return network.token_vectors(ids_KI) * mask_KI[:, :, None], mask_KI
 
 
-def _read(network: InstructUE, tokenizers: Tokenizers, table: pa.Table, batch_size: int) -> Iterator[ProfileTensors]:
+def _batches(network: InstructUE, tokenizers: Tokenizers, table: pa.Table, batch_size: int) -> Iterator[ProfileTensors]:
     profiles = read_profiles(table, network.config)
     event_ids = text_ids(profiles, network.config, tokenizers)
     users: Ints = np.arange(len(profiles))

@@ -1,7 +1,7 @@
-"""Profiles read once: the language model's keys and values of them, behind which suffixes are then read alone.
+"""A cache of the language model's keys and values of profiles, behind which suffixes are read alone.
 
-Attention is causal and the instruction comes last, so a profile's keys and values are the same whatever follows. What
-changes the suffix alone, tuning an instruction or generating an answer, need not read the profile again.
+Attention is causal and the instruction comes last, so a profile's keys and values do not depend on what follows. To
+tune an instruction or to generate an answer, the profile need not be read again.
 
 Shapes: U users of a table, B users of a batch, P tokens of a profile, S tokens read so far, L tokens of the piece that
 is read next, T tokens of all profiles end to end, G key-value heads, D width of a head, I tokens of an instruction, H
@@ -32,8 +32,8 @@ TOKENS_PER_BATCH = 16_384
 class ProfileKVCache:
     """The keys and values of a table's users, without padding, on the network's device.
 
-    They take 2 x layers x key-value heads x head width numbers a token: 2 kB in fp32 for the preset `tiny`, 24 kB for
-    a backbone of Qwen2.5-0.5B's shape. Read no more users at once than there is memory for.
+    A token takes 2 x layers x key-value heads x head width numbers: 2 kB in fp32 for the preset `tiny`, 24 kB for
+    a backbone of Qwen2.5-0.5B's shape. All users of the table are in memory.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class ProfileKVCache:
     tokenizers
         The network's.
     profiles
-        Rows of `user_profiles`; from here on a user is the number of its row.
+        Rows of `user_profiles`; methods name a user by the number of its row.
 
     Raises
     ------
@@ -54,7 +54,7 @@ class ProfileKVCache:
         self.network = network
         rows = read_profiles(profiles, network.config)
         self._lengths_U, self._starts_U = np.zeros((2, len(rows)), np.int64)
-        # Of the final hidden states: what a network whose readout is their mean needs of a profile.
+        # Sums of the final hidden states: the readout `mean` needs them.
         self._sums_UH = torch.zeros(len(rows), network.config.backbone.width, device=network.device)
         parts: list[list[tuple[Tensor, Tensor]]] = []
         total = 0
@@ -86,7 +86,7 @@ class ProfileKVCache:
         return len(self._lengths_U)
 
     def behind(self, users_B: Ints) -> Suffixes:
-        """Return a fresh suffix behind each of these users' profiles."""
+        """Return an empty suffix behind each of these users' profiles."""
         lengths_B = self._lengths_U[users_B]
         within_P = np.arange(int(lengths_B.max(initial=0)))
         mask_BP = within_P < lengths_B[:, None]
@@ -100,16 +100,19 @@ class ProfileKVCache:
         return Suffixes(self.network, cache, self._tensor(mask_BP.astype(np.int64)))
 
     def read(self, users_B: Ints, vectors_IH: Tensor) -> Tensor:
-        """Return `embeddings_BH`, L2-normalised, of these users under an instruction; `vectors_IH` may learn."""
+        """Return `embeddings_BH`, L2-normalised, of these users under an instruction; gradients reach `vectors_IH`."""
         suffixes_BIH = vectors_IH.to(self.network.device).expand(len(users_B), -1, -1)
         hidden_BIH = self.behind(users_B).read(suffixes_BIH)
         if self.network.config.readout == "user":
             return self.network.embeddings(hidden_BIH[:, -1])
-        return self.network.embeddings(self._sums_UH[self._tensor(users_B)] + hidden_BIH.sum(1))  # a mean's direction
+        return self.network.embeddings(
+            self._sums_UH[self._tensor(users_B)] + hidden_BIH.sum(1)
+        )  # a sum has the direction of the mean
 
     def embed(self, vectors_IH: Floats, users_U: Ints | None = None) -> Floats:
-        """Return float32 `[U, H]`: these users' embeddings under an instruction, as `InstructUE.forward_users` gives
-        them; None: every user's.
+        """Return float32 `[U, H]`, these users' embeddings under an instruction; None: every user's.
+
+        They equal those of `InstructUE.forward_users`.
         """
         users_U = np.arange(len(self)) if users_U is None else np.asarray(users_U, np.int64)
         embeddings_UH = np.zeros((len(users_U), self.network.config.embedding_width), np.float32)
@@ -130,14 +133,14 @@ class Suffixes:
         self._network, self._cache, self._read_BS = network, cache, mask_BP
 
     def read(self, tokens_BLH: Tensor) -> Tensor:
-        """Return the final `hidden_BLH` of the next tokens; those after them will see them."""
+        """Return the final `hidden_BLH` of the next tokens, which later tokens of the suffix see."""
         mask, positions_BL = extend(self._read_BS, tokens_BLH.shape[1], tokens_BLH.dtype)
         self._read_BS = torch.cat([self._read_BS, self._read_BS.new_ones(tokens_BLH.shape[:2])], dim=1)
         return _read(self._network, tokens_BLH, mask, positions_BL, self._cache)
 
 
 def _read(network: InstructUE, tokens_BLH: Tensor, mask: Tensor, positions_BL: Tensor, cache: DynamicCache) -> Tensor:
-    """The final hidden states; the cache then holds the keys and values of these tokens too."""
+    """Return the final hidden states, and add the keys and values of these tokens to the cache."""
     output = network.decoder(
         inputs_embeds=tokens_BLH, attention_mask=mask, position_ids=positions_BL, past_key_values=cache, use_cache=True
     )
@@ -146,7 +149,7 @@ def _read(network: InstructUE, tokens_BLH: Tensor, mask: Tensor, positions_BL: T
 
 
 def _tokens(rows: Profiles, ids: Sequence[TokenIds], config: NetworkConfig) -> Ints:
-    """Tokens of each user's profile, `[U]`."""
+    """Return the number of tokens of each user's profile, `[U]`."""
     if config.reading == "vectors":
         return rows.lengths_U + config.fixed_tokens
     [source], [texts] = rows.sources, ids

@@ -1,7 +1,7 @@
-"""From a checkpoint to a release: its graphs, its instruction vectors and its card, held to the gates.
+"""Export of a checkpoint as a release: graphs, instruction vectors and model card, tested by the gates.
 
-Instructions travel beside the graphs as vectors out of the checkpoint's token table, so that a new scenario needs no
-new graph (`add_instructions`). A release that fails a gate is never seen.
+Instructions are stored beside the graphs, as vectors of the checkpoint's token table, so that a new scenario needs no
+new graph (`add_instructions`). A release that fails a gate is not written.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def add_tuned(
     checkpoint: Path,
     scenario: str,
     vectors: Floats,
-    told: Mapping[str, Any],
+    facts: Mapping[str, Any],
     *,
     deployment: str,
     profiles: pa.Table,
@@ -145,8 +145,8 @@ def add_tuned(
         One that the release serves.
     vectors : numpy.ndarray
         float32 [I, H], see `model.training.tuning`.
-    told : mapping
-        What is to be known of the tuning, kept in the metrics under `tuned`, by scenario.
+    facts : mapping
+        Facts about the tuning, stored in the metrics under `tuned`, by scenario.
 
     The others are those of `export`.
 
@@ -167,7 +167,7 @@ def add_tuned(
         texts | {scenario: None},
         deployment=deployment,
         profiles=profiles,
-        metrics=metrics | {TUNED: metrics.get(TUNED, {}) | {scenario: dict(told)}},
+        metrics=metrics | {TUNED: metrics.get(TUNED, {}) | {scenario: dict(facts)}},
     )
 
 
@@ -215,11 +215,11 @@ def _add_decoder(checkpoint: Path, folder: Path) -> None:
 
 
 def _check_checkpoint(release: Release, checkpoint: Path) -> None:
-    found = checkpoint_hash(checkpoint)
-    if found != release.checkpoint:
+    digest = checkpoint_hash(checkpoint)
+    if digest != release.checkpoint:
         raise ReleaseError(
             f"release {release.path.name} came from checkpoint {release.checkpoint[:12]}, {checkpoint} "
-            f"is {found[:12]}; give the one it came from, or export whole"
+            f"is {digest[:12]}; give the one it came from, or export whole"
         )
 
 

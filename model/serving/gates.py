@@ -1,4 +1,4 @@
-"""What a release must pass before it is accepted: onnxruntime gives torch's vectors, whatever a user's company.
+"""The gates of a release: onnxruntime's vectors equal torch's, and do not depend on the other users of a batch.
 
 Shapes: U users, K scenarios, H width of the backbone (and of an embedding, unless there is a head), T texts, L tokens
 of the longest, E width of an event vector.
@@ -25,19 +25,19 @@ COSINE = {"fp32": 0.9999}
 
 
 def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, profiles: pa.Table) -> dict[str, Any]:
-    """Compare a release with its network, and with itself under other batches.
+    """Compare a release's vectors with its network's, and with its own in other batches.
 
     Returns
     -------
     dict
-        `cosines`, the least found: `event graph of <source>` (event vectors against the network's), `torch in scenario
+        `cosines`, the least ones: `event graph of <source>` (event vectors against the network's), `torch in scenario
         <scenario>` (embeddings against the network's, one scenario at a time), `another batch` (a user alone against
-        the user among others) and `another order` (the users reversed); `profiles`, how many were tried.
+        the user among others) and `another order` (the users reversed); `profiles`, the number of profiles.
 
     Raises
     ------
     ReleaseError
-        A cosine below the precision's least, or no profile to try.
+        A cosine below the precision's least, or no profile to compare.
     model.serving.onnx_runtime.VectorError
         A vector that is zero or not a number.
     """
@@ -50,7 +50,7 @@ def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, p
     few = min(len(profiles), 8)
     alone_UKH = np.concatenate([runtime.embed(profiles.slice(len(profiles) - few + user, 1)) for user in range(few)])
     reversed_UKH = runtime.embed(profiles.take(np.arange(len(profiles))[::-1]))[::-1]
-    found = {f"event graph of {name}": value for name, value in _event_cosines(runtime, network, rows, ids).items()}
+    cosines = {f"event graph of {name}": value for name, value in _event_cosines(runtime, network, rows, ids).items()}
     by_scenario = dict(
         zip(
             runtime.scenarios,
@@ -58,17 +58,17 @@ def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, p
             strict=True,
         )
     )
-    found |= {f"torch in scenario {name}": value for name, value in by_scenario.items()}
-    found["another batch"] = float(_least_cosine(alone_UKH, together_UKH[-few:]).min())
-    found["another order"] = float(_least_cosine(reversed_UKH, together_UKH).min())
+    cosines |= {f"torch in scenario {name}": value for name, value in by_scenario.items()}
+    cosines["another batch"] = float(_least_cosine(alone_UKH, together_UKH[-few:]).min())
+    cosines["another order"] = float(_least_cosine(reversed_UKH, together_UKH).min())
     least = COSINE[runtime.release.precision]
-    failed = [f"{name} {value:.6f}" for name, value in found.items() if not value >= least]
+    failed = [f"{name} {value:.6f}" for name, value in cosines.items() if not value >= least]
     if failed:
         raise ReleaseError(
             f"the release is refused, for its vectors differ (least cosine {least}) from those of "
             f"{'; '.join(failed)}: export from a checkpoint of this version"
         )
-    return {"cosines": found, "profiles": len(profiles)}
+    return {"cosines": cosines, "profiles": len(profiles)}
 
 
 def _event_cosines(runtime: Runtime, network: InstructUE, rows: Profiles, ids: Sequence[TokenIds]) -> dict[str, float]:
@@ -78,13 +78,13 @@ def _event_cosines(runtime: Runtime, network: InstructUE, rows: Profiles, ids: S
             ids_TL, mask_TL = map(torch.from_numpy, tokens.padded(np.arange(len(tokens))))
             with torch.no_grad():
                 expected_TE = network.encode_events(source.name, ids_TL, mask_TL)
-            found_TE = torch.from_numpy(runtime.encode_texts(source.name, events.texts))
-            cosines[source.name] = float(F.cosine_similarity(found_TE, expected_TE).min())
+            onnx_TE = torch.from_numpy(runtime.encode_texts(source.name, events.texts))
+            cosines[source.name] = float(F.cosine_similarity(onnx_TE, expected_TE).min())
     return cosines
 
 
 def _torch_vectors(runtime: Runtime, network: InstructUE, rows: Profiles, ids: Sequence[TokenIds]) -> Floats:
-    """[U, K, H] by the network itself, one scenario a forward."""
+    """Return the network's vectors, `[U, K, H]`, one scenario in each forward pass."""
     instructions = runtime.release.vectors()
     vectors = []
     with torch.no_grad():
@@ -97,7 +97,7 @@ def _torch_vectors(runtime: Runtime, network: InstructUE, rows: Profiles, ids: S
 
 
 def _empty(profiles: pa.Table) -> pa.Table:
-    """One more user, of whom nothing is known: the profile on which a mean or a softmax is most easily no number."""
+    """Return a table of one user without events or attributes, for whom a mean or a softmax may be no number."""
     empty: dict[str, Any] = {}
     for field in profiles.schema:
         several = pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
@@ -108,6 +108,6 @@ def _empty(profiles: pa.Table) -> pa.Table:
 
 
 def _least_cosine(one_UKH: Floats, other_UKH: Floats) -> Floats:
-    """[K]; NaN where a vector is not a number."""
+    """Return the least cosine over the users, `[K]`; NaN where a vector is not a number."""
     cosine_UK: Floats = np.einsum("ukh,ukh->uk", one_UKH, other_UKH)
     return cosine_UK.min(axis=0)

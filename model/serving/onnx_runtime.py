@@ -1,11 +1,10 @@
-"""A release at work: profiles in, one vector per user and scenario out. onnxruntime, and no torch.
+"""The runtime of a release: one vector for each user and scenario, by onnxruntime and without torch.
 
     runtime = load("releases/3f2a...-9c1e...")
     vectors = runtime.embed(profiles, ["universal", "food"])      # float32 [users, 2, H]
 
-What a user costs is kept small in three ways: an event text is encoded once a call, and not at all while the
-runtime's cache of text vectors holds it; users of like length share a batch; and all scenarios of a user come out
-of one forward over one profile.
+Three things save time. An event text is encoded once in a call, and not at all while the cache of text vectors holds
+it. Users of similar length share a batch. One forward pass over a profile gives the vectors of all scenarios.
 
 Shapes: U users, K scenarios, H width of the backbone (and of an embedding, unless there is a head), E width of an event
 vector, T distinct texts, L tokens of the longest of them, B users of a batch.
@@ -33,13 +32,13 @@ from model.serving.release import Release, ReleaseError, event_graph
 from model.serving.text_vectors import TextVectors
 
 CACHED_TEXTS = 65_536
-# What one forward may hold: small enough for a core's caches, large enough that its overhead is nothing.
+# The most tokens of a forward pass: few enough for a core's caches, enough to make its overhead negligible.
 TOKENS_PER_TEXT_BATCH = 2_048
 TOKENS_PER_USER_BATCH = 2_048
 
 
 class VectorError(InstructUEError):
-    """Profiles that have no vector, or a vector that is none."""
+    """Profiles that have no vector, or a vector that is not of length 1."""
 
 
 def load(
@@ -63,19 +62,18 @@ def load(
     ReleaseError
         A changed or missing file, or a provider that this machine cannot use.
     """
-    found = releases.read(path)
-    return Runtime(found, providers=providers, threads=threads, cached_texts=cached_texts)
+    return Runtime(releases.read(path), providers=providers, threads=threads, cached_texts=cached_texts)
 
 
 class Runtime:
-    """An open release; see `load`.
+    """Embed users by an open release; see `load`.
 
     Attributes
     ----------
     release : Release
-        What is open.
+        The open release.
     width : int
-        H.
+        Numbers of an embedding.
     """
 
     def __init__(
@@ -101,14 +99,14 @@ class Runtime:
             for source in self._network.sources
         }
         self._user = session(releases.USER_GRAPH)
-        read = {one.name for one in self._user.get_inputs()}
-        unread = [source.name for source in self._network.sources if f"events_{source.name}" not in read]
+        inputs = {one.name for one in self._user.get_inputs()}
+        unread = [source.name for source in self._network.sources if f"events_{source.name}" not in inputs]
         if unread:
             raise ReleaseError(
                 f"{release.path / releases.USER_GRAPH} does not read {', '.join(unread)}, which "
                 f"{releases.NETWORK} names: they are of two networks; export again"
             )
-        # One for each source: its name stands for the encoder and for how many tokens of a text are read.
+        # A cache for each source, since sources may differ in encoder and in tokens of a text.
         self._caches = {
             source.name: TextVectors(cached_texts, self._network.encoder.width) for source in self._network.sources
         }
@@ -128,9 +126,9 @@ class Runtime:
         profiles : pyarrow.Table
             Rows of `user_profiles`, whose `profile_hash`, if it is there, is not null.
         scenarios : sequence of str, optional
-            Which, in the order of the result; None: all that are served.
+            Scenarios in the order of the result; None: all that are served.
         others : mapping of name to instruction vectors, optional
-            float32 [I, H], `<USER>` last, by names that `scenarios` may hold beside those served.
+            float32 [I, H], `<USER>` last, under further names that `scenarios` may contain.
 
         Returns
         -------
@@ -143,7 +141,7 @@ class Runtime:
         ReleaseError
             A scenario that the release does not serve.
         VectorError
-            A user who has ended, or a vector that is zero or not finite.
+            A deactivated user, or a vector that is zero or not finite.
         model.data.profiles.ProfileError
             Rows that are no profiles of this network.
         """
@@ -183,7 +181,7 @@ class Runtime:
         }
 
     def encode_texts(self, source: str, texts: Sequence[str]) -> Floats:
-        """Return float32 [T, E], the event vectors of a source's texts, all unlike; those in the cache are not read."""
+        """Return float32 [T, E], the event vectors of a source's distinct texts; texts in the cache are not encoded."""
         cache = self._caches[source]
         vectors_TE, missing_M = cache.get(texts)
         if len(missing_M):
@@ -198,7 +196,7 @@ class Runtime:
         return vectors_TE
 
     def _padded_texts(self, source: str, events: SourceEvents) -> Floats:
-        """[T + 1, E]: the vectors of the source's texts, and the row of zeros that pads."""
+        """Return the vectors of the source's texts and a row of zeros for padding, `[T + 1, E]`."""
         return np.concatenate(
             [self.encode_texts(source, events.texts), np.zeros((1, self._network.encoder.width), np.float32)]
         )

@@ -18,7 +18,22 @@ CPU = "CPUExecutionProvider"
 def open_session(
     path: Path, providers: Sequence[str] = (CPU,), threads: int | None = None
 ) -> onnxruntime.InferenceSession:
-    """Open a graph on the first of the providers, or raise ReleaseError: onnxruntime would fall back to CPU."""
+    """Return an open graph on the first of the providers.
+
+    Parameters
+    ----------
+    path : Path
+        The graph's file.
+    providers : sequence of str
+        onnxruntime's execution providers; the first must be the one in use.
+    threads : int, optional
+        Threads of a forward pass; None: one for each core.
+
+    Raises
+    ------
+    ReleaseError
+        The graph cannot be opened, or the first provider cannot be used; onnxruntime itself would use the CPU.
+    """
     available = onnxruntime.get_available_providers()
     unknown = [provider for provider in providers if provider not in available]
     if unknown or not providers:
@@ -26,10 +41,10 @@ def open_session(
             f"model.providers: this onnxruntime has no {', '.join(unknown) or 'provider to use'}; "
             f"use {', '.join(available)}, or install the build that has it"
         )
-    said = io.StringIO()
+    output = io.StringIO()
     if providers[0] == "CUDAExecutionProvider":
-        onnxruntime.set_default_logger_severity(4)  # what it would print is what the error below says
-        with contextlib.redirect_stdout(said):
+        onnxruntime.set_default_logger_severity(4)  # the error below says what it would print
+        with contextlib.redirect_stdout(output):
             onnxruntime.preload_dlls(directory="")  # CUDA's libraries from their wheels, no torch having loaded them
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -48,6 +63,6 @@ def open_session(
     if used != providers[0]:
         raise ReleaseError(
             f"model.providers: asked for {providers[0]}, onnxruntime uses {used}; mend the driver and "
-            f"libraries that {providers[0]} needs, or ask for {used}\n{said.getvalue()}".rstrip()
+            f"libraries that {providers[0]} needs, or ask for {used}\n{output.getvalue()}".rstrip()
         )
     return session

@@ -14,17 +14,17 @@ from model.data.profiles import Floats, Ints
 
 
 class TextVectors:
-    """The vectors of the texts read last, at most `capacity`: one matrix, and which row each text has."""
+    """A least-recently-used cache of at most `capacity` vectors: one matrix, and each text's row in it."""
 
     def __init__(self, capacity: int, width: int) -> None:
         self._rows: OrderedDict[str, int] = OrderedDict()
-        self._matrix = np.zeros((capacity, width), np.float32)  # its pages are taken as they are first written
+        self._matrix = np.zeros((capacity, width), np.float32)  # the system allocates its pages at the first write
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def get(self, texts: Sequence[str]) -> tuple[Floats, Ints]:
-        """Return [T, E] with the vectors known filled in and all else zero, and which texts are missing."""
+        """Return the cached vectors `[T, E]`, zeros where there is none, and the positions of the missing texts."""
         vectors_TE = np.zeros((len(texts), self._matrix.shape[1]), np.float32)
         row_T = np.fromiter((self._rows.get(text, -1) for text in texts), np.int64, len(texts))
         known_T = row_T >= 0
@@ -34,7 +34,7 @@ class TextVectors:
         return vectors_TE, np.flatnonzero(~known_T)
 
     def put(self, texts: Sequence[str], vectors_TE: Floats) -> None:
-        """Keep these, none of which is kept already, in place of those that were not read for longest."""
+        """Store the vectors of texts that are not in the cache, in place of those that were used least recently."""
         capacity = len(self._matrix)
         texts, vectors_TE = texts[:capacity], vectors_TE[:capacity]
         row_T = np.empty(len(texts), np.int64)
