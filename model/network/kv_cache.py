@@ -105,9 +105,8 @@ class ProfileKVCache:
         hidden_BIH = self.behind(users_B).read(suffixes_BIH)
         if self.network.config.readout == "user":
             return self.network.embeddings(hidden_BIH[:, -1])
-        return self.network.embeddings(
-            self._sums_UH[self._tensor(users_B)] + hidden_BIH.sum(1)
-        )  # a sum has the direction of the mean
+        # A sum has the direction of the mean.
+        return self.network.embeddings(self._sums_UH[self._tensor(users_B)] + hidden_BIH.sum(1))
 
     def embed(self, vectors_IH: Floats, users_U: Ints | None = None) -> Floats:
         """Return float32 `[U, H]`, these users' embeddings under an instruction; None: every user's.

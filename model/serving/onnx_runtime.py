@@ -150,7 +150,7 @@ class Runtime:
         if "profile_hash" in profiles.column_names and profiles["profile_hash"].null_count:
             raise VectorError(
                 f"{profiles['profile_hash'].null_count} of {len(profiles)} profiles have no "
-                "profile_hash: these users have ended and have no vector; leave them out"
+                "profile_hash: these users are deactivated and have no vector; leave them out"
             )
         rows = read_profiles(profiles, self._network)
         texts = [
