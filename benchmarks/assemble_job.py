@@ -1,6 +1,6 @@
-"""Assemble against a bare Spark group-by that only collects the same events, at several sizes.
+"""Measure assemble against a Spark group-by that only collects the same events, at several sizes.
 
-python -m benchmarks.assemble_job --millions 1 10 50
+Run `python -m benchmarks.assemble_job --millions 1 10 50`.
 """
 
 from __future__ import annotations
@@ -28,15 +28,18 @@ WINDOW_DAYS = 180
 MERCHANTS = 1_000
 ROWS_PER_PARTITION = 250_000
 MILLION = 1_000_000
-SPARKS_OWN = {"spark.sql.execution.useObjectHashAggregateExec": "true", "spark.sql.codegen.hugeMethodLimit": "65535"}
-"""Spark's defaults where the project sets something else that bears on a grouping."""
+SPARK_DEFAULTS = {
+    "spark.sql.execution.useObjectHashAggregateExec": "true",
+    "spark.sql.codegen.hugeMethodLimit": "65535",
+}
+"""Spark's defaults of the settings that the project changes and that affect a group-by."""
 NAMES = {"bare": "a bare group-by", "plain": "assemble", "ids": "assemble with event ids"}
 MOST_WITH_IDS = 10 * MILLION
 SKEWED_USERS, SKEWED_EVENTS = 100, 200_000
 
 
 def deployment(at: Path, *, ids: bool) -> Deployment:
-    """One source of bills, with or without event ids, and an aggregate over it."""
+    """Write a deployment with one source of bills, with or without event ids, and one aggregate."""
     source: dict[str, Any] = {
         "name": "bill",
         "table": "bills",
@@ -63,36 +66,36 @@ def deployment(at: Path, *, ids: bool) -> Deployment:
 
 
 def bills(spark: SparkSession, path: str, rows: int, users: int) -> None:
-    """Write the source table: each row's user, time, merchant and amount drawn by a hash of its number."""
+    """Write the source table; a hash of the row number decides each row's user, time, merchant and amount."""
 
-    def draw(salt: int, below: int) -> Any:
-        return F.pmod(F.xxhash64("id", F.lit(salt)), F.lit(below))
+    def draw(seed: int, below: int) -> Any:
+        return F.pmod(F.xxhash64("id", F.lit(seed)), F.lit(below))
 
     last = int(midnight(DAY).timestamp()) - 1
-    made = spark.range(0, rows, 1, max(2, rows // MILLION)).select(
+    table = spark.range(0, rows, 1, max(2, rows // MILLION)).select(
         F.format_string("u%08d", draw(1, users)).alias("user_id"),
         F.timestamp_seconds(F.lit(last) - draw(2, WINDOW_DAYS * 86_400)).alias("paid_at"),
         F.format_string("merchant %d", draw(3, MERCHANTS)).alias("merchant"),
         (draw(4, 100_000) / 100).alias("amount"),
         F.format_string("b%012d", "id").alias("bill_id"),
     )
-    made.write.format("delta").mode("overwrite").save(path)
+    table.write.format("delta").mode("overwrite").save(path)
 
 
 def collected(spark: SparkSession, source: str, into: str) -> None:
-    """What any such job must do at least: every user's events together, written as a table, by Spark's defaults."""
-    ours = {key: str(spark.conf.get(key)) for key in SPARKS_OWN}
-    for key, value in SPARKS_OWN.items():
+    """Group the events by user and write them as a table, with Spark's defaults: the minimum of such a job."""
+    settings = {key: str(spark.conf.get(key)) for key in SPARK_DEFAULTS}
+    for key, value in SPARK_DEFAULTS.items():
         spark.conf.set(key, value)
     event = F.struct("paid_at", "merchant", "amount")
     rows = spark.read.format("delta").load(source).groupBy("user_id").agg(F.collect_list(event).alias("bill"))
     rows.write.format("delta").mode("overwrite").save(into)
-    for key, value in ours.items():
+    for key, value in settings.items():
         spark.conf.set(key, value)
 
 
 def measure(spark: SparkSession, at: Path, rows: int) -> dict[str, float]:
-    """Rows per second: `bare`, `plain` (no event ids) and, up to `MOST_WITH_IDS` rows, `ids`."""
+    """Measure rows per second: `bare`, `plain` (no event ids) and, up to `MOST_WITH_IDS` rows, `ids`."""
     spark.conf.set("spark.sql.shuffle.partitions", str(max(4, rows // ROWS_PER_PARTITION)))
     plain, named = deployment(at, ids=False), deployment(at, ids=True)
     bills(spark, plain.table("bills"), rows, rows // EVENTS_PER_USER)
@@ -105,35 +108,35 @@ def measure(spark: SparkSession, at: Path, rows: int) -> dict[str, float]:
 
 
 def skewed(spark: SparkSession, at: Path) -> float:
-    """Rows per second where each of a few users has far more events than a profile takes."""
+    """Measure rows per second for a few users with many more events than a profile takes."""
     rows = SKEWED_USERS * SKEWED_EVENTS
     spark.conf.set("spark.sql.shuffle.partitions", str(rows // ROWS_PER_PARTITION))
-    made = deployment(at, ids=False)
-    bills(spark, made.table("bills"), rows, SKEWED_USERS)
-    return rows / seconds(lambda: assemble(spark, made, DAY))
+    lake = deployment(at, ids=False)
+    bills(spark, lake.table("bills"), rows, SKEWED_USERS)
+    return rows / seconds(lambda: assemble(spark, lake, DAY))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--millions", type=int, nargs="+", default=[1, 10, 50])
     arguments = parser.parse_args()
-    found = {}
+    by_size = {}
     with tempfile.TemporaryDirectory() as folder:
         spark = get_session(deployment(Path(folder), ids=False), named=False)
         try:
             measure(spark, Path(folder) / "warm", MILLION // 10)
             for millions in arguments.millions:
-                found[millions] = measure(spark, Path(folder) / str(millions), millions * MILLION)
+                by_size[millions] = measure(spark, Path(folder) / str(millions), millions * MILLION)
                 shutil.rmtree(Path(folder) / str(millions))
             few = skewed(spark, Path(folder) / "skewed")
         finally:
             spark.stop()
     rows = []
-    for millions, rate in found.items():
+    for millions, rate in by_size.items():
         size = f"{millions} million rows"
         rows += [Row(name=f"{NAMES[name]}, {size}", value=value, unit="rows/s") for name, value in rate.items()]
         rows += [Row(name=f"assemble over bare, {size}", value=rate["plain"] / rate["bare"], goal=">= 0.5")]
-    rates = [rate["plain"] for rate in found.values()]
+    rates = [rate["plain"] for rate in by_size.values()]
     rows += [
         Row(name="assemble: slowest size over the fastest", value=min(rates) / max(rates), goal=">= 0.85"),
         Row(name=f"{SKEWED_USERS} users with {SKEWED_EVENTS:,} events each", value=few, unit="rows/s"),

@@ -143,10 +143,10 @@ def main() -> None:
                 steps.append((name, (begin, time.time())))
         finally:
             spark.stop()
-        found = spark_jobs(logs)
+        spark_jobs_run = spark_jobs(logs)
     rows = []
     for name, (begin, end) in steps:
-        inside = [job for job in found if begin <= job.begin < end]
+        inside = [job for job in spark_jobs_run if begin <= job.begin < end]
         running = covered([(job.begin, job.end) for job in inside])
         delta = covered([(job.begin, job.end) for job in inside if job.of_delta])
         rows += [

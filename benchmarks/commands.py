@@ -1,6 +1,6 @@
-"""What the project's own commands take: minutes from call to return, and the most memory that they held.
+"""Measure the minutes and the peak memory of the project's own commands; `make setup` must have run.
 
-python -m benchmarks.commands demo      # or test, or ci; `make setup` first
+Run `python -m benchmarks.commands demo`, or with `test` or `ci`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COMMANDS = {
 
 
 def measure(words: tuple[str, ...]) -> tuple[float, int]:
-    """Seconds, and the most bytes that the command and all its descendants held at once, shared pages split."""
+    """Return the seconds and the peak bytes of a command and its descendants, with shared pages split among them."""
     begin, most = time.perf_counter(), 0
     process = subprocess.Popen(words, cwd=ROOT)
     while process.poll() is None:
@@ -49,7 +49,7 @@ def measure(words: tuple[str, ...]) -> tuple[float, int]:
 
 
 def held(pid: int) -> int:
-    """Bytes of proportional set size of a process and its descendants."""
+    """Return the proportional set size of a process and its descendants in bytes."""
     total = 0
     try:
         parent = psutil.Process(pid)
@@ -60,7 +60,7 @@ def held(pid: int) -> int:
         try:
             total += process.memory_full_info().pss
         except psutil.NoSuchProcess:
-            continue  # it ended between the listing and the reading
+            continue  # the process ended after it was listed
     return total
 
 
@@ -77,7 +77,7 @@ def main() -> None:
             Row(name="most memory held", value=most / GIB, unit="GiB", goal=f"<= {command.gib}" if command.gib else ""),
         ],
         f"`{' '.join(command.words)}` with its defaults after `make setup`; memory is the sum over all its processes, "
-        "looked at every second, shared pages split among those that share them.",
+        "read every second, with shared pages split among the processes that share them.",
     )
 
 

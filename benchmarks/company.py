@@ -1,6 +1,6 @@
-"""A company in the shape of conf/demo.yaml for measuring speed: its numbers of events, its repeating texts.
+"""A random company with the shape of conf/demo.yaml: the same numbers of events and of repeated texts.
 
-What the texts say is chance, and the network is untrained: neither changes how long a vector takes.
+Texts are random and the network is untrained, which does not change the time of an embedding.
 """
 
 from __future__ import annotations
@@ -19,37 +19,17 @@ from jobs.training.train import network_config
 from model.serving.release import Release
 
 ROOT = Path(__file__).resolve().parents[1]
-# Events a user and distinct texts that `instructue generate` makes of the demo's sources, 4,000 users.
+# Events per user and distinct texts of each source of the demo, for 4,000 users of `instructue generate`.
 EVENTS = {"bill": 36, "mini_program": 20, "page_path": 18, "search": 9}
 TEXTS = {"bill": 1150, "mini_program": 610, "page_path": 680, "search": 680}
 WORDS = [
-    "coffee",
-    "station",
-    "mall",
-    "lunch",
-    "tram",
-    "ticket",
-    "film",
-    "forest",
-    "game",
-    "delivery",
-    "market",
-    "phone",
-    "book",
-    "doctor",
-    "rent",
-    "paid",
-    "opened",
-    "viewed",
-    "wallet",
-    "order",
-    "search",
-    "hotel",
+    *("coffee", "station", "mall", "lunch", "tram", "ticket", "film", "forest", "game", "delivery", "market"),
+    *("phone", "book", "doctor", "rent", "paid", "opened", "viewed", "wallet", "order", "search", "hotel"),
 ]
 
 
 def deployment(at: Path) -> Deployment:
-    """conf/demo.yaml, with its lake and releases in this folder."""
+    """Write conf/demo.yaml with its lake and releases in this folder."""
     content = yaml.safe_load((ROOT / "conf" / "demo.yaml").read_text(encoding="utf-8"))
     content |= {"lake": "lake", "releases": "releases", "store": {"project": "benchmark", "folder": "store"}}
     at.mkdir(parents=True, exist_ok=True)
@@ -58,23 +38,23 @@ def deployment(at: Path) -> Deployment:
     return Deployment.read(path)
 
 
-def changed(made: Deployment, **blocks: Any) -> Deployment:
-    """The same file with these blocks changed in place: a mapping within what stands there, anything else instead."""
-    content = _within(yaml.safe_load(made.path.read_text(encoding="utf-8")), blocks)
-    made.path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return Deployment.read(made.path)
+def changed(base: Deployment, **sections: Any) -> Deployment:
+    """Change these sections of the deployment file: mappings are merged, other values replaced."""
+    content = _merged(yaml.safe_load(base.path.read_text(encoding="utf-8")), sections)
+    base.path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return Deployment.read(base.path)
 
 
-def _within(stands: Any, given: Any) -> Any:
-    if not isinstance(stands, dict) or not isinstance(given, dict):
-        return given
-    return stands | {key: _within(stands.get(key), value) for key, value in given.items()}
+def _merged(old: Any, new: Any) -> Any:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    return old | {key: _merged(old.get(key), value) for key, value in new.items()}
 
 
 def profiles(company: Deployment, users: int, seed: int = 0, times: float = 1) -> pa.Table:
-    """Rows of `user_profiles` without as_of and day, of so many `times` the demo's events up to each source's limit.
+    """Return rows of `user_profiles` without as_of and day; `times` multiplies the demo's number of events.
 
-    The hashes of another seed are others.
+    Profile hashes depend on the seed.
     """
     rng = np.random.default_rng(seed)
     columns: dict[str, pa.Array] = {"user_id": pa.array([f"u{user:07d}" for user in range(users)])}
@@ -121,7 +101,7 @@ def release(company: Deployment, seed: int = 0) -> Release:
         releases_folder(company) / "checkpoints" / "untrained",
         seed=seed,
     )
-    made = export(
+    exported = export(
         checkpoint,
         releases_folder(company),
         scenarios=scenario_instructions(company),
@@ -129,8 +109,8 @@ def release(company: Deployment, seed: int = 0) -> Release:
         deployment=company.path.read_text(encoding="utf-8"),
         profiles=some.slice(0, 40),
     )
-    promote(company, made.path)
-    return made
+    promote(company, exported.path)
+    return exported
 
 
 def _events(rng: np.random.Generator, source: str, count_U: np.ndarray) -> pa.Array:
@@ -138,7 +118,7 @@ def _events(rng: np.random.Generator, source: str, count_U: np.ndarray) -> pa.Ar
         " ".join(rng.choice(WORDS, 8 if source == "bill" else 4)) + f" {number}" for number in range(TEXTS[source])
     ]
     total = int(count_U.sum())
-    chosen = (len(texts) * rng.random(total) ** 2).astype(np.int64)  # some texts far more often than others
+    chosen = (len(texts) * rng.random(total) ** 2).astype(np.int64)  # some texts are much more common than others
     gaps = rng.integers(0, 5, total).astype(np.int32)
     events = _struct(
         {

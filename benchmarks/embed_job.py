@@ -1,6 +1,6 @@
-"""The embed job's function in Spark, against the pandas form of it and a bare loop over onnxruntime.
+"""Measure the embed job's Arrow UDF against a pandas UDF and a plain loop over onnxruntime.
 
-python -m benchmarks.embed_job --users 20000
+Run `python -m benchmarks.embed_job --users 20000`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CPU = ("CPUExecutionProvider",)
 
 
 def bare(path: str, release: str, scenarios: tuple[str, ...], part: int, parts: int) -> int:
-    """Embed one part of the profiles' rows in a process of its own, a thread as each Spark task has."""
+    """Embed a part of the profiles with one thread, as a Spark task does."""
     runtime = open_runtime(release, CPU, 1)
     rows = DeltaTable(path).to_pyarrow_table()
     rows = rows.slice(part * len(rows) // parts, (part + 1) * len(rows) // parts - part * len(rows) // parts)
@@ -45,14 +45,14 @@ def bare(path: str, release: str, scenarios: tuple[str, ...], part: int, parts: 
 
 
 def arrow_form(spark: SparkSession, deployment: Deployment) -> Column:
-    """The vectors as the job computes them."""
+    """Return the vectors as the job computes them."""
     embedder = embedder_of(spark, deployment, open_release(deployment))
     vectors = F.arrow_udf(embedder.function(), RETURNS)  # type: ignore[call-overload]
     return vectors(*map(F.col, embedder.columns))
 
 
 def pandas_form(deployment: Deployment) -> Column:
-    """The same in pandas, with a source's texts and gaps as columns of their own: arrays of structs cost more."""
+    """Return the vectors by a pandas UDF, with texts and gaps as separate columns: arrays of structs are slower."""
     release = str(open_release(deployment).path)
     sources = [source.name for source in deployment.sources]
     columns = [
@@ -73,8 +73,8 @@ def pandas_form(deployment: Deployment) -> Column:
                 {name: _array(given[f"tabular.{name}"], pa.float64()) for name in numbers}
                 | {name: _array(given[f"tabular.{name}"], pa.string()) for name in categories}
             )
-            made = embed_rows(runtime, pa.table(table), given["scenarios"].tolist())
-            yield pd.Series(pd.arrays.ArrowExtensionArray(made))
+            vectors_of_batch = embed_rows(runtime, pa.table(table), given["scenarios"].tolist())
+            yield pd.Series(pd.arrays.ArrowExtensionArray(vectors_of_batch))
 
     return F.pandas_udf(vectors, RETURNS)(*map(F.col, columns))  # type: ignore[call-overload]
 
@@ -95,12 +95,12 @@ def _array(values: Any, dtype: pa.DataType) -> pa.Array:
 
 
 def _struct(fields: Mapping[str, pa.Array]) -> pa.StructArray:
-    # Its twin of `company` cannot be had: workers know the installed packages alone, and this file by its functions.
+    # Not imported from `company`: Spark workers have the installed packages, and this file only by its functions.
     return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
 
 
 def measure(spark: SparkSession, deployment: Deployment, users: int) -> dict[str, float]:
-    """Users per second of the three, the best of their turns; caches of texts are warm in all."""
+    """Measure users per second of the three forms, the best of the repeats, with warm text caches."""
     company.release(deployment)
     path = deployment.table("user_profiles")
     spark_tables.replace_day(spark.createDataFrame(company.profiles(deployment, users)).repartition(2), path, DAY)
@@ -132,17 +132,17 @@ def main() -> None:
         deployment = company.deployment(Path(folder))
         spark = get_session(deployment, named=False)
         try:
-            found = measure(spark, deployment, arguments.users)
+            rates = measure(spark, deployment, arguments.users)
         finally:
             spark.stop()
     write(
         "embed_job",
         [
-            Row(name="bare loop over onnxruntime, two processes", value=found["bare"], unit="users/s"),
-            Row(name="Arrow UDF in Spark, the job's", value=found["arrow"], unit="users/s"),
-            Row(name="pandas UDF in Spark", value=found["pandas"], unit="users/s"),
-            Row(name="Arrow UDF over the bare loop", value=found["arrow"] / found["bare"], goal=">= 0.7"),
-            Row(name="Arrow UDF over pandas UDF", value=found["arrow"] / found["pandas"]),
+            Row(name="bare loop over onnxruntime, two processes", value=rates["bare"], unit="users/s"),
+            Row(name="Arrow UDF in Spark, the job's", value=rates["arrow"], unit="users/s"),
+            Row(name="pandas UDF in Spark", value=rates["pandas"], unit="users/s"),
+            Row(name="Arrow UDF over the bare loop", value=rates["arrow"] / rates["bare"], goal=">= 0.7"),
+            Row(name="Arrow UDF over pandas UDF", value=rates["arrow"] / rates["pandas"]),
         ],
         f"{arguments.users:,} users of the demo's shape in 7 scenarios, the preset tiny on onnxruntime's CPU provider, "
         f"batches of {ROWS} users, two cores each way; the best of {REPEATS} turns after one that warms caches.",

@@ -1,9 +1,7 @@
-"""What a GPU makes of the networks of the preset `paper`: tokens per second, share of its bf16 peak, and memory.
+"""Measure the networks of the preset `paper` on a GPU: tokens per second, share of the bf16 peak, and memory.
 
-    python -m benchmarks.gpu            # on a GPU
-    python -m benchmarks.gpu --small    # two layers on whatever there is, to see that it runs
-
-The shapes are gte-base's (BERT) and Qwen2.5-0.5B's, the weights are drawn at random: neither changes the speed.
+Run `python -m benchmarks.gpu` on a GPU; `--small` runs two layers on any device. The shapes are those of gte-base
+(BERT) and Qwen2.5-0.5B; the weights are random, which does not change the speed.
 """
 
 from __future__ import annotations
@@ -26,12 +24,12 @@ from model.network.packing import pack
 
 REPEATS = 5
 PAIRS, SUFFIX = 5, 24
-"""Question-answer pairs packed behind a profile, and the tokens of each; a third of them are an answer's."""
+"""The number of question-answer pairs packed behind a profile, and the tokens of each, a third of them the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """One point of the sweep: sequences of so many tokens, the suffixes of a language model's among them."""
+    """A point of the sweep: a batch of sequences of `length` tokens, packed suffixes included."""
 
     batch: int
     length: int
@@ -45,16 +43,15 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """What a network does at a shape."""
+    """The speed of a network at a shape; `memory` is the peak in GiB, 0 without a GPU."""
 
     tokens_per_second: float
     flops_per_second: float
     memory: float
-    """GiB at most; 0 without a GPU."""
 
 
 def language_model(small: bool) -> Qwen2ForCausalLM:
-    """Qwen2.5-0.5B."""
+    """Return a network with the shape of Qwen2.5-0.5B."""
     return Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=1000 if small else 151936,
@@ -70,14 +67,14 @@ def language_model(small: bool) -> Qwen2ForCausalLM:
 
 
 def encoder(small: bool) -> BertModel:
-    """gte-base."""
+    """Return a network with the shape of gte-base."""
     return BertModel(
         BertConfig(num_hidden_layers=2 if small else 12, vocab_size=1000 if small else 30522), add_pooling_layer=False
     )
 
 
 def read_pairs(network: PreTrainedModel, shape: Shape) -> Tensor:
-    """A loss over packed profiles: at each `<USER>`, and the next tokens of the answers where it trains."""
+    """Return a loss over packed profiles: at each `<USER>`, and for training at the answers' next tokens."""
     device = network.device
     ids_BS = torch.randint(3, network.config.vocab_size, (shape.batch, shape.length), device=device)
     segment_S = torch.full((shape.length,), PROFILE, device=device)
@@ -99,19 +96,19 @@ def read_pairs(network: PreTrainedModel, shape: Shape) -> Tensor:
 
 
 def read_texts(network: PreTrainedModel, shape: Shape) -> Tensor:
-    """A loss over the first hidden state of event texts."""
+    """Return a loss over the first hidden state of event texts."""
     ids_TL = torch.randint(3, network.config.vocab_size, (shape.batch, shape.length), device=network.device)
     vectors_TE: Tensor = network(input_ids=ids_TL).last_hidden_state[:, 0]
     return vectors_TE.float().square().mean()
 
 
 def _answers(length: int) -> list[int]:
-    """Where the answers of the packed suffixes stand."""
+    """Return the positions of the answers of the packed suffixes."""
     return [place for place in range(length - PAIRS * SUFFIX, length) if (length - place - 1) % SUFFIX < SUFFIX // 3]
 
 
 def flops(network: PreTrainedModel, shape: Shape) -> float:
-    """Of one step: two for each weight of a matrix and token, attention over the whole square, backward twice that."""
+    """Return the operations of a step: two for each matrix weight and token, full attention, backward twice forward."""
     tokens, sizes = shape.batch * shape.length, network.config
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     weights = sum(weight.numel() for weight in network.parameters() if weight.dim() == 2 and id(weight) not in tables)
@@ -122,7 +119,7 @@ def flops(network: PreTrainedModel, shape: Shape) -> float:
 
 
 def measure(network: PreTrainedModel, read: Callable[[PreTrainedModel, Shape], Tensor], shape: Shape) -> Speed:
-    """Run a shape a few times; the weights are fp32 and read in bf16, as in training (`precision: bf16`)."""
+    """Run a shape a few times, with fp32 weights in bf16 autocast, as in training (`precision: bf16`)."""
     device = network.device
     network.train(shape.training)
     if shape.checkpointing:
@@ -149,7 +146,7 @@ def measure(network: PreTrainedModel, read: Callable[[PreTrainedModel, Shape], T
 
 
 def peak(device: torch.device, size: int) -> float:
-    """Operations per second of one large bf16 matrix product, the best of some."""
+    """Return operations per second of a large bf16 matrix product, the best of some."""
     left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     best = float("inf")
     for _ in range(4 * REPEATS):
@@ -160,7 +157,7 @@ def peak(device: torch.device, size: int) -> float:
 
 
 def sweep(small: bool) -> Iterator[tuple[str, Any, Callable[[PreTrainedModel, Shape], Tensor], list[Shape]]]:
-    """The networks and the shapes of each: profiles of up to the paper's 560 events, texts of up to its 50 tokens."""
+    """Yield each network with its shapes: profiles of up to the paper's 560 events, texts of up to its 50 tokens."""
     for name, make, read, lengths, batches in (
         ("Qwen2.5-0.5B", language_model, read_pairs, (256, 768, 1536), (8, 32, 128)),
         ("gte-base", encoder, read_texts, (16, 32, 50), (256, 1024, 4096)),
@@ -184,9 +181,9 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="Two layers and little batches; writes no results.")
     arguments = parser.parse_args()
     if not torch.cuda.is_available() and not arguments.small:
-        raise SystemExit("there is no GPU here: run it with --small to see that it works, on the CPU")
+        raise SystemExit("this machine has no GPU: --small runs on the CPU")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    where = torch.cuda.get_device_name() if device.type == "cuda" else "the CPU, since there is no GPU here"
+    where = torch.cuda.get_device_name() if device.type == "cuda" else "the CPU, without a GPU"
     torch.manual_seed(0)
     most = peak(device, 1024 if arguments.small else 8192)
     rows = [Row(name="one large bf16 matrix product", value=most / 1e12, unit="TFLOP/s")]
@@ -194,15 +191,15 @@ def main() -> None:
         network = make(arguments.small).to(device)
         for shape in shapes:
             try:
-                found = measure(network, read, shape)
+                speed = measure(network, read, shape)
             except torch.OutOfMemoryError:
                 rows.append(Row(name=f"{name}, {shape}: out of memory", value=0.0, unit="tokens/s"))
             else:
                 rows += [
-                    Row(name=f"{name}, {shape}", value=found.tokens_per_second, unit="tokens/s"),
-                    Row(name="its share of the peak", value=found.flops_per_second / most),
+                    Row(name=f"{name}, {shape}", value=speed.tokens_per_second, unit="tokens/s"),
+                    Row(name="its share of the peak", value=speed.flops_per_second / most),
                 ]
-                rows += [Row(name="its memory", value=found.memory, unit="GiB")] if device.type == "cuda" else []
+                rows += [Row(name="its memory", value=speed.memory, unit="GiB")] if device.type == "cuda" else []
             network.zero_grad()
             if device.type == "cuda":
                 torch.cuda.empty_cache()

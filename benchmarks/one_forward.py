@@ -1,6 +1,6 @@
-"""Six scenarios of a user in one forward, against six forwards of the same graph.
+"""Measure six scenarios of a user in one forward, against six forwards of the same graph.
 
-python -m benchmarks.one_forward --users 1000
+Run `python -m benchmarks.one_forward --users 1000`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ REPEATS = 3
 
 
 def measure(runtime: Runtime, deployment: Deployment, users: int) -> tuple[float, float, float, dict[str, float]]:
-    """Return users per second in one forward and in six, the least cosine between the two, and the shapes."""
+    """Return users per second in one forward and in six, the smallest cosine between both, and the shapes."""
     rows = company.profiles(deployment, users, seed=1)
     scenarios = [scenario.name for scenario in deployment.scenarios]
-    runtime.embed(rows, scenarios[:1])  # texts are encoded once in either case, so neither is charged for them
+    runtime.embed(rows, scenarios[:1])  # so that neither measurement encodes texts
     one, six = [], []
     for _ in range(REPEATS):
         begin = time.perf_counter()

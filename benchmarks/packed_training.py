@@ -1,6 +1,6 @@
-"""Training on several question-answer pairs packed behind each profile, against a copy of the profile for each pair.
+"""Measure training on several pairs packed behind each profile, against a copy of the profile for each pair.
 
-python -m benchmarks.packed_training --profiles 16
+Run `python -m benchmarks.packed_training --profiles 16`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from model.training.grad_cache import GradCache
 from model.training.training_config import TrainingConfig
 
 STEPS = 4
-"""Of each kind, in turn; the first warms up."""
+"""The number of steps of each kind, in turn; the first warms up."""
 QUESTIONS = (
     "How many coffees will this user buy within the next month?",
     "Does this user travel by train?",
@@ -38,29 +38,30 @@ QUESTIONS = (
 LEVELS = ("never", "once or twice", "every week", "nearly every day")
 AT = datetime(2025, 1, 1, tzinfo=UTC)
 LONG = 7
-"""Times the demo's events: about as many as the paper's limits allow, 560."""
+"""The factor of the demo's events for about as many as the paper's limits allow, 560."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Pairs per second packed and apart, and how far their losses lie apart."""
+    """Pairs per second packed and apart, and the largest difference of their losses.
+
+    `profile` and `suffix` are the mean tokens of a profile, and of an instruction and its answer, without padding.
+    """
 
     packed: float
     apart: float
     difference: float
     profile: float
-    """Tokens of a profile, without padding."""
     suffix: float
-    """Tokens of an instruction and its answer."""
 
 
 def apart(drawn: SampledBatch) -> SampledBatch:
-    """The same pairs, each behind a copy of its profile."""
+    """Return the same pairs, each behind a copy of its profile."""
     return SampledBatch(users_B=drawn.users_B[drawn.row_Q], row_Q=np.arange(len(drawn.row_Q)), pair_Q=drawn.pair_Q)
 
 
 def measure(deployment: Deployment, training: TrainingConfig, times: float) -> Measured:
-    """Train a few steps each way from the same weights on the same pairs, every distinct event text once in both."""
+    """Train a few steps each way from the same weights on the same pairs; both encode each distinct text once."""
     table = company.profiles(deployment, training.profiles_per_step * 2, times=times)
     table = table.append_column("as_of", pa.array([AT] * len(table), pa.timestamp("us", "UTC")))
     config, _, examples, _ = prepare_dataset(table, pairs(table), network_config(deployment), training)
@@ -95,7 +96,7 @@ def measure(deployment: Deployment, training: TrainingConfig, times: float) -> M
 
 
 def pairs(profiles: pa.Table) -> pa.Table:
-    """Four questions of each profile with an answer by chance, and one description."""
+    """Return four questions of each profile with random answers, and one description."""
     rng = np.random.default_rng(0)
     rows = [
         {
@@ -127,18 +128,20 @@ def main() -> None:
             longer = company.changed(company.deployment(Path(folder) / name), sources=limits)
             for rate, encoders in ((0.0, "frozen"), (1.0, "trained")):
                 training = TrainingConfig(profiles_per_step=arguments.profiles, encoder_rate=rate)
-                found = measure(longer, training, times)
+                measured = measure(longer, training, times)
                 rows += [
-                    Row(name=f"{name}, encoders {encoders}, packed", value=found.packed, unit="pairs/s"),
-                    Row(name=f"{name}, encoders {encoders}, apart", value=found.apart, unit="pairs/s"),
-                    Row(name=f"{name}, encoders {encoders}, ratio", value=found.packed / found.apart, goal=">= 3"),
+                    Row(name=f"{name}, encoders {encoders}, packed", value=measured.packed, unit="pairs/s"),
+                    Row(name=f"{name}, encoders {encoders}, apart", value=measured.apart, unit="pairs/s"),
+                    Row(
+                        name=f"{name}, encoders {encoders}, ratio", value=measured.packed / measured.apart, goal=">= 3"
+                    ),
                     Row(
                         name=f"{name}, encoders {encoders}, largest difference of a step's loss",
-                        value=found.difference,
+                        value=measured.difference,
                         goal="<= 0.0001",
                     ),
                 ]
-            shapes.append(f"{name} have {found.profile:.0f} tokens and a pair {found.suffix:.0f}")
+            shapes.append(f"{name} have {measured.profile:.0f} tokens and a pair {measured.suffix:.0f}")
     write(
         "packed_training",
         rows,

@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: a printed table, and the same rows as Markdown and JSON under results/."""
+"""The report of a benchmark: a printed table, and the same rows as Markdown and JSON under results/."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A measured value. `goal` is written as it reads: `>= 3`, `<= 0.25`; empty where there is none."""
+    """A measured value. `goal` is a comparison, for example `>= 3` or `<= 0.25`, or empty."""
 
     name: str
     value: float
@@ -27,7 +27,7 @@ class Row:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is reached; None without one."""
+        """Return whether the goal is reached; None without a goal."""
         if not self.goal:
             return None
         sign, bound = self.goal.split()
@@ -35,14 +35,14 @@ class Row:
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """Return the seconds of a call."""
     begin = time.perf_counter()
     run()
     return time.perf_counter() - begin
 
 
 def machine() -> str:
-    """What the numbers were measured on."""
+    """Describe this machine."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     model = next(
@@ -61,13 +61,13 @@ def write(name: str, rows: Sequence[Row], text: str, folder: Path = RESULTS) -> 
     Parameters
     ----------
     name : str
-        The benchmark's, and its files'.
+        The name of the benchmark and of its files.
     rows : sequence of Row
-        In the order of reading.
+        The rows in order.
     text : str
-        What was measured, on what shapes: one paragraph above the table.
+        A paragraph above the table: what was measured, and on which shapes.
     folder : Path
-        Where the files go.
+        The folder of the files.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""The line at several numbers of users: rate and most memory of generate, assemble, embed and publish.
+"""Measure rate and peak memory of generate, assemble, embed and publish at several numbers of users.
 
-python -m benchmarks.scale --users 10000 100000 1000000
+Run `python -m benchmarks.scale --users 10000 100000 1000000`.
 """
 
 from __future__ import annotations
@@ -35,15 +35,14 @@ USERS_PER_PARTITION = 25_000
 
 @dataclass(kw_only=True)
 class Measured:
-    """One job at one size."""
+    """A job at one size; `gib` is the peak memory of this process, its JVM and its Python workers together."""
 
     seconds: float
     gib: float
-    """The most that this process, its JVM and its Python workers held at once."""
 
 
 def deployment(at: Path) -> Deployment:
-    """A small shape: bills alone, one scenario beside universal, the preset tiny."""
+    """Write a small deployment: one source of bills, one scenario beside universal, the preset tiny."""
     food = {"name": "food", "instruction": "Predict whether this user will order food."}
     return company.changed(
         assemble_job.deployment(at, ids=False), scenarios=[food], spark={"conf": {"spark.driver.memory": "4g"}}
@@ -51,65 +50,65 @@ def deployment(at: Path) -> Deployment:
 
 
 @contextmanager
-def most() -> Iterator[list[int]]:
-    """The most bytes held while the block runs, as the one item of the list."""
-    found, over = [0], Event()
+def memory() -> Iterator[list[int]]:
+    """Measure the peak memory in bytes while the block runs; it is the only item of the list."""
+    most_bytes, stopped = [0], Event()
 
-    def look() -> None:
-        while not over.wait(EVERY_SECONDS):
-            found[0] = max(found[0], held(os.getpid()))
+    def poll() -> None:
+        while not stopped.wait(EVERY_SECONDS):
+            most_bytes[0] = max(most_bytes[0], held(os.getpid()))
 
-    thread = Thread(target=look, daemon=True)
+    thread = Thread(target=poll, daemon=True)
     thread.start()
     try:
-        yield found
+        yield most_bytes
     finally:
-        over.set()
+        stopped.set()
         thread.join()
 
 
 def measure(spark: SparkSession, at: Path, users: int) -> dict[str, Measured]:
-    """The jobs on a lake of their own, one after the other."""
-    made = deployment(at)
+    """Run the jobs one after the other on a new lake."""
+    lake = deployment(at)
     spark.conf.set("spark.sql.shuffle.partitions", str(max(4, users // USERS_PER_PARTITION)))
-    company.release(made)
+    company.release(lake)
     jobs: dict[str, Callable[[], object]] = {
-        "generate": lambda: assemble_job.bills(spark, made.table("bills"), users * EVENTS_PER_USER, users),
-        "assemble": lambda: assemble(spark, made, DAY),
-        "embed": lambda: embed(spark, made, DAY),
-        "publish": lambda: publish(spark, made, DAY),
+        "generate": lambda: assemble_job.bills(spark, lake.table("bills"), users * EVENTS_PER_USER, users),
+        "assemble": lambda: assemble(spark, lake, DAY),
+        "embed": lambda: embed(spark, lake, DAY),
+        "publish": lambda: publish(spark, lake, DAY),
     }
-    found = {}
+    results = {}
     for name, job in jobs.items():
-        with most() as bytes_held:
+        with memory() as bytes_held:
             took = seconds(job)
-        found[name] = Measured(seconds=took, gib=bytes_held[0] / GIB)
-        print(f"{users:,} users, {name}: {found[name].seconds:.1f} s, {found[name].gib:.2f} GiB", flush=True)
-    return found
+        results[name] = Measured(seconds=took, gib=bytes_held[0] / GIB)
+        print(f"{users:,} users, {name}: {results[name].seconds:.1f} s, {results[name].gib:.2f} GiB", flush=True)
+    return results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     arguments = parser.parse_args()
-    found = {}
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         spark = get_session(deployment(Path(folder)), named=False)
         try:
             measure(spark, Path(folder) / "warm", 1_000)
             for users in arguments.users:
-                found[users] = measure(spark, Path(folder) / str(users), users)
+                results[users] = measure(spark, Path(folder) / str(users), users)
                 shutil.rmtree(Path(folder) / str(users))
         finally:
             spark.stop()
     rows = []
     for name in JOBS:
-        for users, measured in found.items():
+        for users, measured in results.items():
             rows += [
                 Row(name=f"{name}, {users:,} users", value=users / measured[name].seconds, unit="users/s"),
                 Row(name=f"{name}, {users:,} users, most memory", value=measured[name].gib, unit="GiB"),
             ]
-        rates = [users / measured[name].seconds for users, measured in found.items()]
+        rates = [users / measured[name].seconds for users, measured in results.items()]
         rows += [
             Row(name=f"{name}: slowest size over the fastest", value=min(rates) / max(rates), goal=">= 0.85"),
             Row(name=f"{name}: the largest size over the fastest", value=rates[-1] / max(rates), goal=">= 0.85"),
@@ -118,8 +117,8 @@ def main() -> None:
         "scale",
         rows,
         f"{EVENTS_PER_USER} events a user in one source, two scenarios, the preset tiny; local Spark "
-        "on two cores with 4 GiB for the driver. Each job's rate holds all that it does: starting tasks, reading, "
-        "writing, recording the run. Memory is the driver's, the JVM's and the Python workers' together.",
+        "on two cores with 4 GiB for the driver. Each job's rate includes starting tasks, reading, "
+        "writing and recording the run. Memory is the driver's, the JVM's and the Python workers' together.",
     )
 
 

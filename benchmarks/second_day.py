@@ -1,6 +1,6 @@
-"""The first day of embedding everybody, against a second day on which one user in twenty has changed.
+"""Measure embedding all users on a first day, against a second day on which one user in twenty has changed.
 
-python -m benchmarks.second_day --users 20000
+Run `python -m benchmarks.second_day --users 20000`.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ WARM, FIRST, SECOND = date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)
 
 
 def assemble(spark: SparkSession, deployment: Deployment, day: date, rows: pa.Table, users: int) -> None:
-    """Write a day of `user_profiles`, its run recorded, as the job does; `users` have a profile by then."""
+    """Write a day of `user_profiles` and record its run, as the job does; `users` is the number with a profile."""
     at = pa.array([midnight(day)] * len(rows), pa.timestamp("us", "UTC"))
     with spark_tables.job_run(spark, deployment, "assemble", day) as run:
-        made = spark.createDataFrame(rows.append_column("as_of", at))
-        run.replace(made, "user_profiles", ["user_id", "profile_hash"])
+        frame = spark.createDataFrame(rows.append_column("as_of", at))
+        run.replace(frame, "user_profiles", ["user_id", "profile_hash"])
         run.handoff = AssembleHandoff(vector_spec=deployment.vector_spec(), users=users)
 
 
 def timed(spark: SparkSession, deployment: Deployment, day: date) -> tuple[EmbedResult, float]:
-    """Embed a day; its seconds from the call to its return."""
+    """Embed a day and measure its seconds."""
     begin = time.perf_counter()
     return embed(spark, deployment, day), time.perf_counter() - begin
 
 
 def measure(spark: SparkSession, folder: Path, users: int) -> list[tuple[EmbedResult, float]]:
-    """Embed two days, and the second again, in a lake of their own; the session has embedded before."""
+    """Embed two days, and the second again, in a new lake, after a warm-up of the session."""
     warm = company.deployment(folder / "warm")
     company.release(warm)
     assemble(spark, warm, WARM, company.profiles(warm, 50, seed=7), 50)

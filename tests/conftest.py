@@ -97,7 +97,7 @@ def history(spark, tmp_path) -> History:
 
 
 @pytest.fixture(scope="module")
-def made() -> pa.Table:
+def study_profiles() -> pa.Table:
     """Return profiles of the company for evaluations over seeds."""
     from tests.support import study_company  # imports torch, which most tests do without
 
@@ -105,8 +105,8 @@ def made() -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def shopped(tmp_path_factory, made) -> Deployment:
+def study_lake(tmp_path_factory, study_profiles) -> Deployment:
     """Return a company with training tables, profiles and labels of two scenarios, and no release."""
     from tests.support import study_company
 
-    return study_company.make(tmp_path_factory.mktemp("studied"), made)
+    return study_company.make(tmp_path_factory.mktemp("studied"), study_profiles)

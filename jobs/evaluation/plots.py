@@ -1,4 +1,4 @@
-"""The studies' pictures: drawn without a display, and written whole or not at all."""
+"""Draw the plots of studies without a display, and write them atomically."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DPI = 130
 
 
 def axes(count: int, title: str) -> tuple[Figure, list[Axes]]:
-    """An empty figure of so many plots side by side."""
+    """Return an empty figure with this number of plots side by side."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,7 +1,7 @@
-"""Cells: pieces of a long evaluation, each kept in a file once it is done, so that a killed run goes on there.
+"""Cells: pieces of a long evaluation. The result of each is kept in a file, so that a killed run continues.
 
-A cell's file is named after a hash of everything that decides what is in it. What decides another cell leaves it alone,
-and the same cell is never computed twice, whichever command asked for it first.
+The file of a cell is named after a hash of the cell's inputs. A change of one cell's inputs leaves the other results
+valid, and a cell that several commands share is computed once.
 """
 
 from __future__ import annotations
@@ -17,57 +17,57 @@ from typing import Any
 from model.atomic_write import atomic_write_text
 from model.progress import Progress
 
-logger = logging.getLogger(__name__)
+FORMAT = 3
+"""Raise it when the meaning of a result changes."""
 
-FORMAT = 2
-"""Raised when what a cell holds comes to mean something else."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A piece of work: what it is called, everything that decides what it finds (JSON), and the work."""
+    """A piece of work: its name, all inputs that decide its result (as JSON), and the function that computes it."""
 
     name: str
-    decides: Mapping[str, Any]
+    inputs: Mapping[str, Any]
     work: Callable[[], Any]
 
     @property
     def digest(self) -> str:
-        """What its file is named after."""
-        return hashlib.sha256(self._head().encode()).hexdigest()[:16]
+        """Return the hash that names the file."""
+        return hashlib.sha256(self._key().encode()).hexdigest()[:16]
 
     def read(self, folder: Path) -> Any | None:
-        """What was found when it was done before; None where it was not."""
+        """Return the kept result; None when there is none or its file is damaged."""
         try:
-            return json.loads(self._path(folder).read_text(encoding="utf-8"))["found"]
-        except (OSError, ValueError, KeyError):  # lost, or cut off by a full disk: it is done again
+            return json.loads(self._path(folder).read_text(encoding="utf-8"))["result"]
+        except (OSError, ValueError, KeyError):  # a missing or truncated file: the cell runs again
             return None
 
-    def do(self, folder: Path) -> Any:
-        """Do the work and keep what it found."""
-        found = self.work()
-        content = {"name": self.name, "decides": json.loads(self._head()), "found": found}
+    def compute(self, folder: Path) -> Any:
+        """Compute the result and keep it."""
+        result = self.work()
+        content = {"name": self.name, "inputs": json.loads(self._key()), "result": result}
         atomic_write_text(self._path(folder), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        return found
+        return result
 
-    def _head(self) -> str:
-        return json.dumps({"format": FORMAT, **self.decides}, sort_keys=True, ensure_ascii=False)
+    def _key(self) -> str:
+        return json.dumps({"format": FORMAT, **self.inputs}, sort_keys=True, ensure_ascii=False)
 
     def _path(self, folder: Path) -> Path:
         return folder / f"{self.digest}.json"
 
 
 def run(cells: Sequence[Cell], folder: Path, *, progress: Progress) -> list[Any]:
-    """What every cell found, in their order; those that were done before are read, the others done one by one."""
-    found = [cell.read(folder) for cell in cells]
-    done = sum(one is not None for one in found)
+    """Return the results of the cells in order; kept results are read, the others are computed one by one."""
+    results = [cell.read(folder) for cell in cells]
+    done = sum(result is not None for result in results)
     if done:
         logger.info(f"{done} of {len(cells)} cells were done before")
     progress(done, len(cells))
     for number, cell in enumerate(cells):
-        if found[number] is None:
+        if results[number] is None:
             logger.info(f"cell {done + 1} of {len(cells)}: {cell.name}")
-            found[number] = cell.do(folder)
+            results[number] = cell.compute(folder)
             done += 1
             progress(done, len(cells))
-    return found
+    return results

@@ -1,4 +1,4 @@
-"""What an evaluation found: tables, notes and pictures, printed for a person and kept as JSON and Markdown."""
+"""The result of a study: tables, notes and plots, shown in a terminal and kept as JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model.atomic_write import atomic_write_text
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table as people read it: every cell in words."""
+    """A table of formatted cells."""
 
     title: str
     columns: tuple[str, ...]
@@ -25,18 +25,18 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What one evaluation found.
+    """The result of one study.
 
     Attributes
     ----------
     name
-        The stem of its files.
+        The stem of the file names.
     notes
-        What a reader must know of it: settings, and what was left out.
+        Settings, and what was left out.
     data
-        The figures, for a program.
-    pictures
-        Files that were drawn.
+        The figures as plain data.
+    plots
+        The files of the plots.
     """
 
     name: str
@@ -44,29 +44,26 @@ class Result:
     tables: tuple[Table, ...]
     notes: tuple[str, ...] = ()
     data: Any = None
-    pictures: tuple[Path, ...] = ()
+    plots: tuple[Path, ...] = ()
 
     def save(self, folder: Path) -> None:
-        """Write `<name>.json` and `<name>.md`, over those of the last run."""
+        """Write `<name>.json` and `<name>.md`; they replace those of the last run."""
         data = json.dumps(output.to_json_value(self), indent=1, ensure_ascii=False) + "\n"
         for end, text in ((".json", data), (".md", self.markdown())):
             atomic_write_text(folder / f"{self.name}{end}", text)
 
     def markdown(self) -> str:
-        """The page of it."""
+        """Return the result as Markdown."""
         parts = [f"# {self.title}", *(f"- {note}" for note in self.notes)]
         for table in self.tables:
             rows = [table.columns, ("---", *("---:" for _ in table.columns[1:])), *table.rows]
             parts += ["", f"## {table.title}", "", *("| " + " | ".join(map(_escaped, row)) + " |" for row in rows)]
-        parts += ["", *(f"![{picture.stem}]({picture.name})" for picture in self.pictures if picture.suffix == ".png")]
+        parts += ["", *(f"![{plot.stem}]({plot.name})" for plot in self.plots if plot.suffix == ".png")]
         return "\n".join(parts).rstrip() + "\n"
 
     def shown(self, folder: Path) -> RenderableType:
-        """What a person sees in a terminal."""
-        files = [
-            *(str(picture) for picture in self.pictures),
-            *(str(folder / f"{self.name}{end}") for end in (".md", ".json")),
-        ]
+        """Return the result as a terminal shows it."""
+        files = [*(str(plot) for plot in self.plots), *(str(folder / f"{self.name}{end}") for end in (".md", ".json"))]
         return Group(
             Text(self.title, style="bold"),
             *(Text(note, style="dim") for note in self.notes),

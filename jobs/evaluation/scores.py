@@ -1,15 +1,11 @@
-"""Scores of frozen vectors over scenarios, salted halves and seeds, and their means and spreads.
+"""Fit probes on frozen vectors or features, one score for each scenario, method and split of the users.
 
-AUC and KS are of a linear probe; `prototypes` is the AUC of the nearer of two class prototypes, nothing fitted.
-
-A seed's figure is the mean over the probe's salts; what is shown is the mean over seeds and their standard deviation.
-
-Shapes: U users, D features, N seeds.
+Shapes: U users, D features, S splits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,148 +13,113 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from jobs.evaluation.results import Table
 from jobs.training.labels import LabelledUsers
-from model.training.probe import SPLIT_SEEDS, ProbeError, nearest_class, probe
+from model.progress import Progress, no_progress
+from model.training.probe import MAX_ITERATIONS, SPLIT_SEEDS, ProbeError, nearest_class, probe, probe_baseline
 
 Score = Mapping[str, Any]
-"""`scenario`, `method`, and `salt`, `auc`, `ks`, `prototypes`, or `why` there are none: what a cell keeps."""
+"""`scenario`, `method` and either `why` there is no score, or `split_seed`, the fields of the probe's score and, for
+vectors, `prototypes`."""
 Measure = Literal["auc", "ks", "prototypes"]
-TITLES: Mapping[Measure, str] = {"auc": "AUC", "ks": "KS", "prototypes": "AUC by class prototypes"}
-PROTOTYPES = "by class prototypes: nothing is fitted but each class's mean vector in the fit half (eq. 6's classifier)"
-DIFFERENCES = "differences, seed by seed"
-"""The part of lines that hold one method against another."""
-ALL = "all"
-"""In place of a scenario: the mean over scenarios."""
+CLASSIFIERS = {"regression": probe, "LightGBM": probe_baseline}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A probe to be fitted: `features` are [U, D] of the group's users."""
+    """A probe to fit.
+
+    Attributes
+    ----------
+    features
+        `[U, D]` of the group's users.
+    split_seeds
+        One split of the users into a fit half and a score half for each.
+    classifier
+        A key of `CLASSIFIERS`; LightGBM takes NaN for a missing feature.
+    prototypes
+        Whether to score the nearer class prototype too.
+    """
 
     group: LabelledUsers
     method: str
     features: NDArray[np.floating[Any]]
-    salts: Sequence[str] = SPLIT_SEEDS
+    split_seeds: Sequence[str] = SPLIT_SEEDS
+    classifier: str = "regression"
+    prototypes: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A mean over seeds, and their standard deviation (sample's); None with one seed."""
+def score(probes: Sequence[Probe], progress: Progress = no_progress) -> list[dict[str, Any]]:
+    """Fit the probes in parallel and return their scores in order.
 
-    mean: float
-    spread: float | None
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f}" + ("" if self.spread is None else f" ±{self.spread:.3f}")
-
-    @classmethod
-    def of(cls, values_N: Sequence[float]) -> Figure:
-        """The figure of so many seeds."""
-        spread = float(np.std(values_N, ddof=1)) if len(values_N) > 1 else None
-        return cls(mean=float(np.mean(values_N)), spread=spread)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """A row of a table: its figures by scenario, `ALL` for the mean over them; a part is a table of its own."""
-
-    part: str
-    name: str
-    auc: dict[str, Figure]
-    ks: dict[str, Figure]
-    prototypes: dict[str, Figure]
-
-
-def score(probes: Sequence[Probe]) -> list[dict[str, Any]]:
-    """Fit these probes, each on a core of its own.
-
-    A scenario with too few labels has one score without figures, which says why: it must not cost the others theirs.
+    A probe that cannot be fitted has one score with the reason as `why`; the other probes keep theirs.
     """
-    fitted = Parallel(n_jobs=-1, max_nbytes="1M")(delayed(_scored)(one) for one in probes)
-    return [found for scores in fitted for found in scores]
-
-
-def _scored(one: Probe) -> list[dict[str, Any]]:
-    head = {"scenario": one.group.scenario, "method": one.method}
-    users = one.features, one.group.label_U, one.group.user_ids
-    try:
-        fitted, nearest = probe(*users, split_seeds=one.salts), nearest_class(*users, split_seeds=one.salts)
-    except ProbeError as error:
-        return [head | {"why": str(error)}]
-    return [
-        head | {"salt": half.split_seed, "auc": half.auc, "ks": half.ks, "prototypes": near.auc}
-        for half, near in zip(fitted.scores, nearest.scores, strict=True)
-    ]
-
-
-def line(name: str, seeds_N: Sequence[Sequence[Score]], method: str, *, part: str = "") -> Line:
-    """A method's figures over the scores of each seed."""
-    return _line(part, name, lambda measure: [_means(scores, method, measure) for scores in seeds_N])
-
-
-def difference(
-    name: str,
-    more: tuple[Sequence[Sequence[Score]], str],
-    less: tuple[Sequence[Sequence[Score]], str],
-    *,
-    part: str = "",
-) -> Line:
-    """How much more one method's figures are than another's, seed by seed: what all methods share falls out."""
-
-    def differences(measure: Measure) -> list[dict[str, float]]:
-        (more_N, more_method), (less_N, less_method) = more, less
-        pairs = [
-            (_means(high, more_method, measure), _means(low, less_method, measure))
-            for high, low in zip(more_N, less_N, strict=True)
-        ]
-        return [{key: high[key] - low[key] for key in high.keys() & low.keys()} for high, low in pairs]
-
-    return _line(part, name, differences)
+    fitted = Parallel(n_jobs=-1, return_as="generator", max_nbytes="1M")(delayed(_score)(one) for one in probes)
+    progress(0, len(probes))
+    scores: list[dict[str, Any]] = []
+    for done, some in enumerate(fitted, start=1):
+        scores += some
+        progress(done, len(probes))
+    return scores
 
 
 def not_probed(scores: Iterable[Score]) -> dict[str, str]:
-    """Why, by scenario; it has no figures then."""
-    return {found["scenario"]: found["why"] for found in scores if "why" in found}
+    """Return the scenarios without scores and the reason for each."""
+    reasons: dict[str, str] = {}
+    for one in scores:
+        if "why" in one:
+            reasons.setdefault(one["scenario"], one["why"])
+    return reasons
+
+
+def unconverged(scores: Iterable[Score]) -> str | None:
+    """Return a note on the logistic regressions that reached the iteration limit; None when there is none."""
+    fits = [(one["unconverged"], one["fits"]) for one in scores if "fits" in one]
+    slow, total = sum(count for count, _ in fits), sum(count for _, count in fits)
+    if not slow:
+        return None
+    return f"{slow:,} of {total:,} logistic regressions reached the limit of {MAX_ITERATIONS} iterations"
 
 
 def comparable(scores_N: Sequence[Sequence[Score]]) -> list[list[Score]]:
-    """The scores without figures of a scenario that some method lacks: means over other scenarios do not compare."""
-    failed = not_probed(found for scores in scores_N for found in scores)
-    return [[found for found in scores if "why" in found or found["scenario"] not in failed] for scores in scores_N]
+    """Drop the scores of each scenario for which some method has none: means over other scenarios do not compare."""
+    failed = not_probed(one for scores in scores_N for one in scores)
+    return [[one for one in scores if "why" in one or one["scenario"] not in failed] for scores in scores_N]
 
 
-def tables(
-    lines: Sequence[Line], scenarios: Sequence[str], first: str, measures: Sequence[Measure] = ("auc", "ks")
-) -> tuple[Table, ...]:
-    """For each part and measure: lines down, scenarios across, and their mean."""
-    made = []
-    names = [name for name in scenarios if any(name in line.auc for line in lines)]
-    for part in dict.fromkeys(line.part for line in lines):
-        for measure in measures:
-            rows = [
-                (line.name, *(str(getattr(line, measure).get(name, "")) for name in (*names, ALL)))
-                for line in lines
-                if line.part == part
-            ]
-            title = ", ".join(words for words in (TITLES[measure], part) if words)
-            made.append(Table(title=title, columns=(first, *names, "mean"), rows=tuple(rows)))
-    return tuple(made)
+def split_values(scores: Iterable[Score], measure: Measure) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Return a measure by scenario and method: an array `[S]` of each split's value."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for one in scores:
+        if measure in one:
+            values.setdefault(one["scenario"], {}).setdefault(one["method"], []).append(one[measure])
+    return {
+        scenario: {method: np.array(values_S) for method, values_S in methods.items()}
+        for scenario, methods in values.items()
+    }
 
 
-def _line(part: str, name: str, means_N: Callable[[Measure], Sequence[Mapping[str, float]]]) -> Line:
-    return Line(part=part, name=name, **{measure: _figures(means_N(measure)) for measure in TITLES})
-
-
-def _means(scores: Sequence[Score], method: str, measure: Measure) -> dict[str, float]:
-    """Each scenario's mean over salts, and the mean of those."""
-    values: dict[str, list[float]] = {}
-    for found in scores:
-        if found["method"] == method and measure in found:
-            values.setdefault(found["scenario"], []).append(found[measure])
-    means = {scenario: float(np.mean(some)) for scenario, some in values.items()}
-    return means | ({ALL: float(np.mean([*means.values()]))} if means else {})
-
-
-def _figures(means_N: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
-    return {name: Figure.of([means[name] for means in means_N]) for name in means_N[0]}
+def _score(one: Probe) -> list[dict[str, Any]]:
+    head = {"scenario": one.group.scenario, "method": one.method}
+    users = one.features, one.group.label_U, one.group.user_ids
+    try:
+        fitted = CLASSIFIERS[one.classifier](*users, split_seeds=one.split_seeds)
+        nearest = nearest_class(*users, split_seeds=one.split_seeds) if one.prototypes else None
+    except ProbeError as error:
+        return [head | {"why": str(error)}]
+    scores: list[dict[str, Any]] = [
+        head
+        | {
+            "split_seed": split.split_seed,
+            "fitted": split.fitted,
+            "scored": split.scored,
+            "strength": split.strength,
+            "auc": split.auc,
+            "ks": split.ks,
+            "fits": split.fits,
+            "unconverged": split.unconverged,
+        }
+        for split in fitted.scores
+    ]
+    if nearest is not None:
+        scores = [row | {"prototypes": near.auc} for row, near in zip(scores, nearest.scores, strict=True)]
+    return scores

@@ -12,6 +12,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +30,8 @@ STRENGTHS = tuple(float(c) for c in np.logspace(-4, 1, 6))
 """Values of C, from strong to weak regularisation."""
 FOLDS = 3
 """Folds of the cross-validation within the fit half."""
+MAX_ITERATIONS = 300
+"""Iteration limit of a logistic regression."""
 
 
 def split_seeds(splits: int) -> tuple[str, ...]:
@@ -55,6 +58,8 @@ class Score:
         The C that was selected; None where no regression was fitted.
     auc, ks
         Area under the ROC curve and Kolmogorov-Smirnov statistic of the score half.
+    fits, unconverged
+        Logistic regressions that were fitted, and those that stopped at `MAX_ITERATIONS`.
     """
 
     split_seed: str
@@ -63,6 +68,8 @@ class Score:
     strength: float | None
     auc: float
     ks: float
+    fits: int = 0
+    unconverged: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +170,18 @@ def kolmogorov_smirnov(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 Predict = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-Fit = Callable[[NDArray[np.float64], NDArray[np.int64]], tuple[Predict, float | None]]
+
+
+class Classifier(NamedTuple):
+    """A fitted classifier; `Score` explains its fields."""
+
+    predict: Predict
+    strength: float | None = None
+    fits: int = 0
+    unconverged: int = 0
+
+
+Fit = Callable[[NDArray[np.float64], NDArray[np.int64]], Classifier]
 
 
 def _finite(features: ArrayLike) -> NDArray[np.float64]:
@@ -182,16 +200,18 @@ def _score(
     for split_seed in split_seeds:
         fit_U = fit_half(user_ids, split_seed)
         _check_classes(labels_U, fit_U, split_seed)
-        predict, strength = fit(features_UD[fit_U], labels_U[fit_U])
-        predicted = predict(features_UD[~fit_U])
+        classifier = fit(features_UD[fit_U], labels_U[fit_U])
+        predicted = classifier.predict(features_UD[~fit_U])
         scores.append(
             Score(
                 split_seed=split_seed,
                 fitted=int(fit_U.sum()),
                 scored=int((~fit_U).sum()),
-                strength=strength,
+                strength=classifier.strength,
                 auc=float(roc_auc_score(labels_U[~fit_U], predicted)),
                 ks=kolmogorov_smirnov(labels_U[~fit_U], predicted),
+                fits=classifier.fits,
+                unconverged=classifier.unconverged,
             )
         )
     return ProbeResult(scores=tuple(scores))
@@ -219,40 +239,51 @@ def _check_classes(labels_U: NDArray[np.int64], fit_U: NDArray[np.bool_], split_
             )
 
 
-def _fit_regression(features: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[Predict, float]:
+def _fit_regression(features: NDArray[np.float64], labels: NDArray[np.int64]) -> Classifier:
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     aucs = np.zeros(len(STRENGTHS))
+    unconverged = 0
     for inner, outer in folds.split(features, labels):
-        for number, predict in enumerate(_regressions(features[inner], labels[inner], STRENGTHS)):
+        predictors, slow = _regressions(features[inner], labels[inner], STRENGTHS)
+        unconverged += slow
+        for number, predict in enumerate(predictors):
             aucs[number] += roc_auc_score(labels[outer], predict(features[outer]))
     # argmax takes the first of equal values, that of the strongest regularisation.
     strength = STRENGTHS[int(np.argmax(aucs))]
-    return _regressions(features, labels, [strength])[0], strength
+    [predict], slow = _regressions(features, labels, [strength])
+    return Classifier(predict, strength, fits=FOLDS * len(STRENGTHS) + 1, unconverged=unconverged + slow)
 
 
-def _regressions(features: NDArray[np.float64], labels: NDArray[np.int64], strengths: Sequence[float]) -> list[Predict]:
-    """Return a regression for each strength, each begun with the weights of the one before."""
+def _regressions(
+    features: NDArray[np.float64], labels: NDArray[np.int64], strengths: Sequence[float]
+) -> tuple[list[Predict], int]:
+    """Return a regression for each strength, each begun with the weights of the one before, and how many stopped early.
+
+    A weak regularisation converges slowly on nearly collinear features; one that stops at `MAX_ITERATIONS` is scored as
+    it is, and counted.
+    """
     scaler = StandardScaler().fit(features)
     standard = scaler.transform(features)
-    regression = LogisticRegression(max_iter=300, warm_start=True)
+    regression = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
     predictors: list[Predict] = []
+    unconverged = 0
     for strength in strengths:
         with warnings.catch_warnings():
-            # A weak regularisation need not converge; cross-validation then scores it as it is.
             warnings.simplefilter("ignore", ConvergenceWarning)
             regression.set_params(C=strength).fit(standard, labels)
+        unconverged += int(regression.n_iter_[0] >= MAX_ITERATIONS)
         weights, bias = regression.coef_[0].copy(), float(regression.intercept_[0])
         predictors.append(lambda x, w=weights, b=bias: scaler.transform(x) @ w + b)  # type: ignore[misc]
-    return predictors
+    return predictors, unconverged
 
 
-def _fit_prototypes(features: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[Predict, None]:
+def _fit_prototypes(features: NDArray[np.float64], labels: NDArray[np.int64]) -> Classifier:
     means = [features[labels == label].mean(axis=0) for label in (0, 1)]
     difference = means[1] / np.linalg.norm(means[1]) - means[0] / np.linalg.norm(means[0])
-    return lambda x: x @ difference, None
+    return Classifier(lambda x: x @ difference)
 
 
-def _fit_trees(features: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[Predict, None]:
+def _fit_trees(features: NDArray[np.float64], labels: NDArray[np.int64]) -> Classifier:
     from lightgbm import LGBMClassifier  # takes a second to import, and only the baseline needs it
 
     # One thread is as fast at this size, and gives the same trees on any machine.
@@ -274,4 +305,4 @@ def _fit_trees(features: NDArray[np.float64], labels: NDArray[np.int64]) -> tupl
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
             return np.asarray(trees.predict_proba(x))[:, 1]
 
-    return predict, None
+    return Classifier(predict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ TABLES_WRITTEN = {
     "train": (),
     "export": (),
 }
+MIN_LOG_BYTES = 50_000
+"""More than the write-ahead log of the online store has before users are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +35,10 @@ def kill_points(deployment: Deployment, job: str) -> list[KillPoint]:
     if job in ("assemble", "embed", "publish"):
         points.insert(0, _committed(Path(deployment.table("job_runs")), "job_runs says that it replaces rows"))
     if job == "publish":
-        store = Path(deployment.resolve(deployment.store.folder)) / "online.db"
-        before = _online_cells(store)
+        log = Path(deployment.resolve(deployment.store.folder)) / "online.db-wal"
+        before = _log_writes(log)
         points.append(
-            KillPoint(name="a part of the online store written", reached=lambda: _online_cells(store) > before)
+            KillPoint(name="a part of the online store written", reached=lambda: _log_writes(log) not in (0, before))
         )
     if job == "train":
         points += list(_training_points(checkpoints_folder(deployment)))
@@ -81,14 +82,13 @@ def _export_points(releases: Path) -> Iterator[KillPoint]:
     )
 
 
-def _online_cells(store: Path) -> int:
-    """Return the number of cells in the SQLite store."""
-    if not store.exists():
+def _log_writes(log: Path) -> int:
+    """Return a number that changes with every write to a log of at least `MIN_LOG_BYTES`; 0 before.
+
+    SQLite itself must not read the store here: a read-only connection maps a file that the job truncates.
+    """
+    try:
+        status = log.stat()
+    except FileNotFoundError:
         return 0
-    with sqlite3.connect(f"file:{store}?mode=ro", uri=True, timeout=5) as connection:
-        try:
-            [(name,)] = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' LIMIT 1")
-            [(count,)] = connection.execute(f'SELECT count(*) FROM "{name}"')
-        except (ValueError, sqlite3.OperationalError):
-            return 0  # the table is being created
-        return int(count)
+    return status.st_mtime_ns if status.st_size >= MIN_LOG_BYTES else 0

@@ -9,7 +9,8 @@ import deltalake
 import pyarrow as pa
 
 from jobs.config.deployment import Deployment
-from jobs.evaluation.scores import Figure
+from jobs.evaluation.figures import Figure
+from jobs.evaluation.studies.registry import StudyOptions
 from tests.support import shop
 from tests.support.made_up import made_up_pairs, made_up_profiles
 from tests.support.training_tables import LABELS_AS_OF, LABELS_SCHEMA, SMALL_MODEL, write_day
@@ -20,7 +21,7 @@ SCENARIOS = [
     {"name": "food", "instruction": FOOD, "labels": "labels"},
     {"name": "films", "instruction": FILMS, "labels": "labels"},
 ]
-FOOD_TABLE = {"seeds": 2, "shots": [16], "scenarios": ["food"]}
+FOOD_TABLE = {"seeds": 2, "options": StudyOptions(shots=[16]), "scenarios": ["food"]}
 NETWORK = SMALL_MODEL["network"] | {
     "backbone": {"layers": 1, "width": 32, "heads": 2, "kv_heads": 2, "feedforward": 32}
 }

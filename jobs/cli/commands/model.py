@@ -37,21 +37,25 @@ def train(
 
 
 Promote = Annotated[bool, typer.Option("--promote", help="Promote the release at once, without an evaluation.")]
-SEEDS, CHOICE = "Over seeds", "Narrowing it"
+SEEDS, CHOICE, MODELS = "Over seeds", "Narrowing it", "Models of the baselines"
 
 
 def evaluate(
     config: Config = DEFAULT_CONFIG,
     release: Annotated[
-        Path | None,
-        typer.Option(help="A release's name or folder; by default the newest candidate, or else the current release."),
-    ] = None,
-    rivals: Annotated[bool, typer.Option(help="Fit the rivals on hand-made features too; most of the time.")] = True,
-    halves: Annotated[
-        int | None,
+        list[Path] | None,
         typer.Option(
-            min=1, show_default="5", help="How often users are halved, to fit on one half and score on the other."
+            "--release",
+            show_default="the newest candidate, or else the current release",
+            help="The name or folder of a release; with --baselines one for each seed, may be repeated.",
         ),
+    ] = None,
+    hand_made: Annotated[
+        bool, typer.Option(help="Fit the baselines on hand-made features too, which takes most of the time.")
+    ] = True,
+    splits: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="5", help="Splits of the users into a half to fit on and a half to score."),
     ] = None,
     seeds: Annotated[
         int | None,
@@ -80,6 +84,12 @@ def evaluate(
     unseen: Annotated[
         bool, typer.Option("--unseen", rich_help_panel=SEEDS, help="Train without the questions nearest each scenario.")
     ] = False,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines", rich_help_panel=SEEDS, help="The release beside other ways to make vectors of the profiles."
+        ),
+    ] = False,
     scenarios: Annotated[
         list[str] | None,
         typer.Option("--scenarios", rich_help_panel=CHOICE, help="Only this scenario; may be repeated."),
@@ -98,45 +108,77 @@ def evaluate(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", rich_help_panel=CHOICE, help="Table 3: only this variant; may be repeated."),
+        typer.Option(
+            "--only",
+            rich_help_panel=CHOICE,
+            help="Table 3: only this variant; baselines: only names with this word; may be repeated.",
+        ),
+    ] = None,
+    language_model: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=MODELS, help="Add a pretrained causal language model: a folder or a hub id."),
+    ] = None,
+    text_embedder: Annotated[
+        str | None, typer.Option(rich_help_panel=MODELS, help="The folder of a text embedder, in place of MiniLM.")
+    ] = None,
+    lifestream: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=MODELS,
+            show_default="build/lifestream/bin/python",
+            help="The interpreter of an environment with pytorch-lifestream.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Probe what vectors know of each scenario's labels: a release's beside rivals, or many trainings' over seeds.
+    """Probe how well vectors predict each scenario's labels: those of a release, or of many trainings over seeds.
 
-    With none of the options over seeds: the newest candidate, or else the current release. With one or more of them:
-    networks of their own, kept under checkpoints, while jobs go on with the release. A run that was killed goes on
-    where it stopped; tables are written to the releases folder's evaluations/. docs/evaluation.md explains every
-    number.
+    Without an option over seeds: the newest candidate, or else the current release, beside baselines on hand-made
+    features. With one or more of them: networks trained for the study, kept under checkpoints; the current release
+    does not change. A killed run continues at the next result. Tables are written to evaluations/ of the releases
+    folder; docs/evaluation.md explains them.
 
-    [dim]instructue evaluate --halves 40[/]
+    [dim]instructue evaluate --splits 40[/]
 
     [dim]instructue evaluate --seeds 3 --shots 16 --shots all[/]
 
     [dim]instructue evaluate --ablations --only full --only text-only --scenarios food --steps 50[/]
     """
-    asked = {"ablations": ablations, "figure": figure, "precision": precision, "noise": noise, "unseen": unseen}
-    kinds = [name for name, wanted in asked.items() if wanted] or (["table"] if seeds else [])
-    narrowed = {"--scenarios": scenarios, "--steps": steps, "--shots": shots, "--only": only}
+    flags = {"ablations": ablations, "figure": figure, "precision": precision, "noise": noise, "unseen": unseen}
+    flags["baselines"] = baselines
+    kinds = [name for name, chosen in flags.items() if chosen] or (["table"] if seeds else [])
+    models = {"--language-model": language_model, "--text-embedder": text_embedder, "--lifestream": lifestream}
+    narrowed = {"--scenarios": scenarios, "--steps": steps, "--shots": shots, "--only": only} | models
     tunings = _shots(shots or ["all"])
-    _refuse_unread(kinds, narrowed, {"--release": release, "--no-rivals": not rivals, "--halves": halves})
+    of_release = {"--no-hand-made": not hand_made, "--splits": splits}
+    _refuse_unread(kinds, narrowed, of_release if baselines else of_release | {"--release": release})
+    if not kinds and len(release or ()) > 1:
+        raise typer.BadParameter("only --baselines compares several releases: name one", param_hint="--release")
     if kinds == ["figure"] and seeds:
         raise typer.BadParameter("the figure is of seed 0: leave it out", param_hint="--seeds")
     deployment = read(config)
     if kinds:
         from jobs.console.terminal import out
-        from jobs.evaluation.studies.registry import study
+        from jobs.evaluation.baselines.inputs import LIFESTREAM_PYTHON, BaselineOptions
+        from jobs.evaluation.studies.registry import StudyOptions, run_study
 
+        options = StudyOptions(
+            shots=tunings,
+            only=only or (),
+            releases=release or (),
+            baselines=BaselineOptions(
+                language_model=language_model, text_embedder=text_embedder, lifestream=lifestream or LIFESTREAM_PYTHON
+            ),
+        )
         for kind in kinds:
             with step(f"evaluate: {kind}") as progress:
-                found, folder = study(
+                found, folder = run_study(
                     deployment,
                     kind,
                     seeds=seeds or 3,
                     steps=steps,
                     scenarios=scenarios or (),
-                    shots=tunings,
-                    only=only or (),
+                    options=options,
                     progress=progress,
                 )
             if json:
@@ -148,7 +190,13 @@ def evaluate(
         from jobs.evaluation.evaluate import evaluate as job
         from model.training.probe import SPLITS
 
-        summary = job(deployment, release=release, rivals=rivals, halves=halves or SPLITS, progress=progress)
+        summary = job(
+            deployment,
+            release=release[0] if release else None,
+            baselines=hand_made,
+            splits=splits or SPLITS,
+            progress=progress,
+        )
     if json:
         show("evaluate", summary, json)
         return
@@ -255,7 +303,7 @@ def _shots(given: list[str]) -> list[int | None]:
 
 
 def _refuse_unread(kinds: list[str], narrowed: dict[str, Any], of_release: dict[str, Any]) -> None:
-    """Refuse an option that what is evaluated would not read: nobody should wait hours for what he did not ask."""
+    """Refuse an option that the chosen evaluations do not read, before they take hours."""
     unread = {
         name: "a release is evaluated as it is: add --seeds or another option over seeds"
         for name, value in narrowed.items()
@@ -270,9 +318,13 @@ def _refuse_unread(kinds: list[str], narrowed: dict[str, Any], of_release: dict[
         name: f"only {of} reads it"
         for name, kind, of in (
             ("--shots", "table", "the table (--seeds alone)"),
-            ("--only", "ablations", "--ablations"),
+            ("--language-model", "baselines", "--baselines"),
+            ("--text-embedder", "baselines", "--baselines"),
+            ("--lifestream", "baselines", "--baselines"),
         )
         if narrowed[name] and kinds and kind not in kinds
     }
+    if narrowed["--only"] and kinds and not {"ablations", "baselines"} & {*kinds}:
+        unread["--only"] = "only --ablations and --baselines read it"
     for name, why in unread.items():
         raise typer.BadParameter(why, param_hint=name)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def evaluation_page(result: EvaluationResult) -> RenderableType:
     """Return AUC and KS of vectors and baselines per scenario, and the vectors' AUC less the best baseline's."""
     parts = [_scores(result)]
-    if result.over:
+    if result.difference:
         parts.append(_differences(result))
     return Group(
         *parts,
@@ -27,6 +27,7 @@ def evaluation_page(result: EvaluationResult) -> RenderableType:
             Text(f"{scenario} was tuned on {count(users, 'user')}: probed on the one split that scores none of them")
             for scenario, users in result.tuned.items()
         ),
+        *([Text(result.unconverged)] if result.unconverged else []),
     )
 
 
@@ -44,19 +45,19 @@ def _scores(result: EvaluationResult) -> RenderableType:
         for scenario, scores in result.auc.items()
     ]
     means = ("mean", None, *(f"{mean(scores[method] for scores in result.auc.values()):.3f}" for method in methods))
-    title = f"Probe of release {result.release}: AUC / KS, means over {count(result.halves, 'split')}"
+    title = f"Probe of release {result.release}: AUC / KS, means over {count(result.splits, 'split')}"
     return table(title, ("scenario", "users", *methods), [*rows, means])
 
 
 def _differences(result: EvaluationResult) -> RenderableType:
-    vectors = next(iter(result.over.values()))
+    vectors = next(iter(result.difference.values()))
     rows = [
         (
             scenario,
-            result.best_by_hand[scenario],
+            result.best_baseline[scenario],
             *(f"{over[vector]:+z.3f}" + _deviation(result, scenario, vector) for vector in vectors),
         )
-        for scenario, over in result.over.items()
+        for scenario, over in result.difference.items()
     ]
     title = "AUC of the vectors less AUC of the best baseline, on the same splits"
     return table(title, ("scenario", "best baseline", *vectors), rows)
@@ -64,5 +65,5 @@ def _differences(result: EvaluationResult) -> RenderableType:
 
 def _deviation(result: EvaluationResult, scenario: str, vector: str) -> str:
     """Return the standard deviation over splits; empty where there is one split."""
-    single = result.halves == 1 or scenario in result.tuned
-    return "" if single else f" ± {result.over_std[scenario][vector]:.3f}"
+    single = result.splits == 1 or scenario in result.tuned
+    return "" if single else f" ± {result.difference_std[scenario][vector]:.3f}"

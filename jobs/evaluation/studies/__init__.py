@@ -1,1 +1,1 @@
-"""Comparisons over seeds, a training for each: what `instructue evaluate` makes beside that of a release (`kinds`)."""
+"""Studies: comparisons over seeds that `instructue evaluate` makes (`registry` lists them)."""

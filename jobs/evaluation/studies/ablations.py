@@ -1,35 +1,35 @@
-"""The paper's Table 3, and the same of our own switches: what is lost without a part of the model.
+"""Ablations: the paper's Table 3 and our own switches, each a training without a part of the model.
 
-The paper's full row is its universal row of Table 2, so its ablations are probed on universal vectors; here both, and
-the order is that of the manual ones.
+The full row of the paper's table is the universal row of its Table 2, so its ablations are probed on universal vectors.
+This study probes universal and manual vectors; rows are ordered by the manual ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jobs.evaluation.figures import ALL, line, tables
 from jobs.evaluation.results import Result
-from jobs.evaluation.scores import ALL, line, tables
 from jobs.evaluation.studies.study import Study, StudyError
 from jobs.evaluation.studies.table2 import MANUAL, MODES, UNIVERSAL, modes
 from jobs.evaluation.studies.variants import VARIANTS, Plan
 from model.errors import ConfigError
 
 PAPER = (
-    "the paper's Table 3 (rows marked *) is of universal vectors: its full row is Table 2's universal row",
-    "rows by the mean AUC of manual vectors, the best first",
+    "rows marked * are the paper's Table 3, which has universal vectors: its full row is Table 2's universal row",
+    "rows are ordered by the mean AUC of manual vectors, the best first",
 )
 
 
 def ablations(study: Study, only: Sequence[str] = ()) -> Result:
-    """Train and probe every variant that leaves something of the deployment, or only those named.
+    """Train and probe every variant that this deployment allows, or only the named ones.
 
     Raises
     ------
     StudyError
-        No such variant, or a named one leaves nothing.
+        A variant is unknown, or a named one leaves nothing to train.
     """
-    chosen, left_out = plans(study, only)
+    chosen, left_out = variant_plans(study, only)
     planned = {(name, seed): modes(study, name, plan, seed) for name, plan in chosen.items() for seed in study.seeds}
     scores = dict(zip(planned, study.run_cells([*planned.values()]), strict=True))
     notes = study.notes([*scores.values()])
@@ -43,20 +43,20 @@ def ablations(study: Study, only: Sequence[str] = ()) -> Result:
     lines.sort(key=lambda row: ((MANUAL, UNIVERSAL).index(row.part), order[row.name]))
     return Result(
         name="ablations",
-        title="What is lost without a part",
+        title="Ablations",
         tables=tables(lines, study.names, "variant"),
         notes=(
             *PAPER,
             *notes,
-            *(f"{name}: {VARIANTS[name].says}" for name in chosen),
+            *(f"{name}: {VARIANTS[name].description}" for name in chosen),
             *(f"{name} was left out: {why}" for name, why in left_out.items()),
         ),
         data={"lines": lines, "scores": {f"{name}, seed {seed}": some for (name, seed), some in scores.items()}},
     )
 
 
-def plans(study: Study, only: Sequence[str]) -> tuple[dict[str, Plan], dict[str, str]]:
-    """The plan of each variant, or of those named; and why there is none, for each that leaves nothing.
+def variant_plans(study: Study, only: Sequence[str]) -> tuple[dict[str, Plan], dict[str, str]]:
+    """Return the plan of each variant, or of the named ones, and the reason for each variant that leaves nothing.
 
     Raises
     ------
@@ -66,17 +66,17 @@ def plans(study: Study, only: Sequence[str]) -> tuple[dict[str, Plan], dict[str,
     for name in only:
         if name not in VARIANTS:
             raise StudyError(f"there is no variant {name!r}; use some of {', '.join(VARIANTS)}")
-    made: dict[str, Plan] = {}
+    plans: dict[str, Plan] = {}
     left_out: dict[str, str] = {}
     for name, variant in VARIANTS.items():
         if only and name not in only:
             continue
         try:
-            made[name] = variant.of(study.plan, study.deployment)
+            plans[name] = variant.of(study.plan, study.deployment)
         except ConfigError as error:
             if name in only:
                 raise StudyError(
                     f"the variant {name!r} leaves nothing to train ({error}): leave --only {name} out"
                 ) from error
             left_out[name] = str(error)
-    return made, left_out
+    return plans, left_out

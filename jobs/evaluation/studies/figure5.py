@@ -1,8 +1,8 @@
-"""The paper's figure 5: a sample of users, embedded without an instruction and in the scenarios, on a plane (t-SNE).
+"""The paper's figure 5: vectors of a sample of users, without and with an instruction, in two dimensions (t-SNE).
 
-Each user of the sample stands for one scenario, as in the paper, whose scenarios have users of their own. Universal
-vectors cannot know it; the instructed ones gather by it as far as instructions move vectors. How far is told by the
-silhouette of the vectors themselves (cosine distance), not of the picture.
+Each user of the sample is assigned to one scenario, as in the paper, whose scenarios have different users. Universal
+vectors do not depend on the assignment. Manual vectors cluster by it as far as instructions change vectors; the
+silhouette of the vectors (cosine distance) measures how far.
 
 Shapes: Z users of the sample, H width of a vector.
 """
@@ -18,47 +18,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluation import plots as pictures
+from jobs.evaluation import plots
 from jobs.evaluation.result_cache import Cell
 from jobs.evaluation.results import Result, Table
 from jobs.evaluation.studies.study import Study, StudyError
-from jobs.evaluation.studies.table2 import MANUAL, UNIVERSAL
+from jobs.evaluation.studies.table2 import MANUAL, MODES, UNIVERSAL
 from jobs.training.labels import LabelledUsers
 from model.atomic_write import atomic_write_text
 
 SAMPLE = 150
-"""Users of each scenario, where there are as many."""
+"""The maximum number of users of each scenario."""
 PERPLEXITY = 30
-FEWEST = 5
-"""Users of a scenario below which nothing can be seen."""
-TITLES = {UNIVERSAL: "universal", MANUAL: "instructed"}
+MIN_USERS = 5
+"""The minimum number of users of each scenario."""
 
 
 def figure_5(study: Study) -> Result:
-    """Draw the sample's vectors of the first seed's network, and tell their silhouettes by scenario.
+    """Draw the vectors of the first seed's network, and compute their silhouettes by scenario.
 
     Raises
     ------
     StudyError
-        One scenario only, or too few users of one.
+        There is one scenario, or a scenario has too few users.
     """
     if len(study.groups) < 2:
-        raise StudyError("the figure tells scenarios apart, and there is one with labels: name labels of another")
+        raise StudyError("the figure compares scenarios, and one alone has labels: name labels of another")
     seed = study.seeds[0]
-    [found] = study.run_cells([_cell(study, seed)])
-    names, scenario_Z = found["scenarios"], np.array(found["scenario"])
+    [result] = study.run_cells([_cell(study, seed)])
+    names, scenario_Z = result["scenarios"], np.array(result["scenario"])
     picture, page = study.folder / "figure_5.png", study.folder / "figure_5.html"
-    _draw({mode: np.array(found["plane"][mode]) for mode in TITLES}, names, scenario_Z, found["silhouette"], picture)
+    _draw({mode: np.array(result["plane"][mode]) for mode in MODES}, names, scenario_Z, result["silhouette"], picture)
     rows = tuple(
-        (title, *(f"{found['by_scenario'][mode][name]:+.3f}" for name in names), f"{found['silhouette'][mode]:+.3f}")
-        for mode, title in TITLES.items()
+        (mode, *(f"{result['by_scenario'][mode][name]:+.3f}" for name in names), f"{result['silhouette'][mode]:+.3f}")
+        for mode in MODES
     )
     table = Table(title="Silhouette by scenario", columns=("vectors", *names, "all"), rows=rows)
     counts = ", ".join(f"{name} {int((scenario_Z == number).sum())}" for number, name in enumerate(names))
-    title = "Universal and instructed vectors on a plane"
+    title = "Universal and manual vectors in two dimensions"
     notes = (
         f"users, each in one scenario: {counts}; seed {seed}, {study.plan.training.steps:,} steps of training",
-        "silhouette: of the vectors, by cosine; 1 is a cluster of its own, 0 no difference, below 0 among others",
+        "silhouette of the vectors, by cosine: 1 is a separate cluster, 0 no difference, below 0 inside other clusters",
         f"t-SNE by cosine, perplexity {_perplexity(len(scenario_Z))}: distances between clusters mean nothing",
     )
     _page(page, title, notes, table, picture)
@@ -67,18 +66,18 @@ def figure_5(study: Study) -> Result:
         title=title,
         tables=(table,),
         notes=notes,
-        pictures=(picture, page),
-        data={name: found[name] for name in ("silhouette", "by_scenario")},
+        plots=(picture, page),
+        data={name: result[name] for name in ("silhouette", "by_scenario")},
     )
 
 
 def sample(groups: Sequence[LabelledUsers], most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of the profiles, and the number of the scenario that each stands for; no row stands for two.
+    """Return rows of the profiles and the number of the scenario to which each is assigned; each row has one.
 
     Raises
     ------
     StudyError
-        A scenario with too few users that no other has.
+        A scenario has too few users that no other scenario has.
     """
     rng = np.random.default_rng([seed, 5])
     waiting = [rng.permutation(group.row_U).tolist() for group in groups]
@@ -91,10 +90,10 @@ def sample(groups: Sequence[LabelledUsers], most: int, seed: int) -> tuple[NDArr
                 chosen[rows.pop()] = number
     scenario_Z = np.array([*chosen.values()], np.int64)
     for number, group in enumerate(groups):
-        if (scenario_Z == number).sum() < FEWEST:
+        if (scenario_Z == number).sum() < MIN_USERS:
             raise StudyError(
-                f"the figure needs {FEWEST} users of scenario {group.scenario!r} that stand for no other "
-                f"scenario, and there are {(scenario_Z == number).sum()}: label more users"
+                f"the figure needs {MIN_USERS} users of scenario {group.scenario!r} that no other scenario "
+                f"has, and there are {(scenario_Z == number).sum()}: label more users"
             )
     return np.array([*chosen], np.int64), scenario_Z
 
@@ -110,7 +109,7 @@ def _cell(study: Study, seed: int) -> Cell:
         trained = study.trained(study.plan, seed)
         vectors_ZKH = trained.embed([None, *instructions], trained.profiles.take(row_Z))
         chosen = {UNIVERSAL: vectors_ZKH[:, 0], MANUAL: vectors_ZKH[np.arange(len(row_Z)), 1 + scenario_Z]}
-        found: dict[str, Any] = {
+        result: dict[str, Any] = {
             "scenarios": [*study.names],
             "scenario": scenario_Z.tolist(),
             "plane": {},
@@ -119,15 +118,15 @@ def _cell(study: Study, seed: int) -> Cell:
         }
         for mode, vectors_ZH in chosen.items():
             plane = TSNE(perplexity=_perplexity(len(row_Z)), metric="cosine", init="random", random_state=seed)
-            found["plane"][mode] = np.round(plane.fit_transform(vectors_ZH), 3).tolist()
+            result["plane"][mode] = np.round(plane.fit_transform(vectors_ZH), 3).tolist()
             value_Z = silhouette_samples(vectors_ZH, scenario_Z, metric="cosine")
-            found["silhouette"][mode] = float(value_Z.mean())
-            found["by_scenario"][mode] = {
+            result["silhouette"][mode] = float(value_Z.mean())
+            result["by_scenario"][mode] = {
                 name: float(value_Z[scenario_Z == number].mean()) for number, name in enumerate(study.names)
             }
-        return found
+        return result
 
-    return study.cell(
+    return study.network_cell(
         "t-SNE",
         study.plan,
         seed,
@@ -150,23 +149,23 @@ def _draw(
     silhouettes: dict[str, float],
     path: Path,
 ) -> None:
-    figure, plots = pictures.axes(len(planes), "One vector a user, coloured by the scenario that the user stands for")
-    for plot, (mode, plane_Z2) in zip(plots, planes.items(), strict=True):
+    figure, subplots = plots.axes(len(planes), "One vector for each user, coloured by scenario")
+    for plot, (mode, plane_Z2) in zip(subplots, planes.items(), strict=True):
         for number, name in enumerate(names):
             x, y = plane_Z2[scenario_Z == number].T
             plot.scatter(x, y, s=9, alpha=0.75, linewidths=0, label=name, color=f"C{number % 10}")
-        plot.set_title(f"{TITLES[mode]} (silhouette {silhouettes[mode]:+.3f})", fontsize=10)
+        plot.set_title(f"{mode} (silhouette {silhouettes[mode]:+.3f})", fontsize=10)
         plot.set_xticks([])
         plot.set_yticks([])
-    handles, labels = plots[0].get_legend_handles_labels()
+    handles, labels = subplots[0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=len(names), frameon=False, markerscale=2, fontsize=9
     )
-    pictures.save(figure, path)
+    plots.save(figure, path)
 
 
 def _page(path: Path, title: str, notes: Sequence[str], table: Table, picture: Path) -> None:
-    """One HTML page that needs no other file."""
+    """Write an HTML page that needs no other file."""
 
     def row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"

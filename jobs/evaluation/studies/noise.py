@@ -1,6 +1,6 @@
-"""Denoising: how the vectors hold out against events that are not the user's own.
+"""Noise: the quality of vectors when a profile contains events of other users.
 
-Events of other labelled users are mixed into every source of a profile. The network is trained on clean profiles; the
+Events of other labelled users are added to every source of a profile. The network is trained on clean profiles; the
 probe is fitted and scored on noisy ones.
 
 Shapes: U users, E events of a source before, F after.
@@ -18,23 +18,24 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.evaluation import plots
+from jobs.evaluation.figures import ALL, Line, line, tables
 from jobs.evaluation.result_cache import Cell
 from jobs.evaluation.results import Result
-from jobs.evaluation.scores import ALL, Line, line, score, tables
+from jobs.evaluation.scores import score
 from jobs.evaluation.studies.study import Study
 from jobs.evaluation.studies.table2 import MODES, mode_probes, modes
 from model.data.config import EventSource
 from model.data.time_bands import NO_BAND, time_bands
 
 SHARES = (0.0, 0.2, 0.4, 0.6)
-"""Of the events that the model then reads."""
+"""The share of noise among the events that the model reads."""
 DAY = 86_400_000_000
 """Microseconds."""
 Ints = NDArray[np.int64]
 
 
 def noise(study: Study) -> Result:
-    """The mean AUC over scenarios against the share of injected events."""
+    """Probe vectors of profiles with increasing shares of noise."""
     cells = {(share, seed): _cell(study, share, seed) for seed in study.seeds for share in SHARES}
     scores = dict(zip(cells, study.run_cells([*cells.values()]), strict=True))
     notes = study.notes([*scores.values()])
@@ -47,13 +48,13 @@ def noise(study: Study) -> Result:
     _draw(lines, picture)
     return Result(
         name="noise",
-        title="Quality against injected noise",
-        pictures=(picture,),
+        title="Noise",
+        plots=(picture,),
         tables=tables(lines, study.names, "noise"),
         notes=(
             *notes,
-            "noise: the share of events that are other users', by source; training is clean, "
-            "tabular columns keep their values",
+            "noise: the share of events of other users in each source; training profiles have none, and tabular "
+            "columns keep their values",
         ),
         data={"lines": lines, "scores": {f"{share}, seed {seed}": some for (share, seed), some in scores.items()}},
     )
@@ -69,18 +70,18 @@ def _cell(study: Study, share: float, seed: int) -> Cell:
         vectors_UKH = study.trained(study.plan, seed).embed([None, *instructions], noisy)
         return score(mode_probes(study.groups, vectors_UKH))
 
-    return study.cell(
+    return study.network_cell(
         f"noise {share:.0%}", study.plan, seed, work, kind="noise", share=share, instructions=instructions
     )
 
 
 def with_noise(profiles: pa.Table, sources: Sequence[EventSource], share: float, seed: int = 0) -> pa.Table:
-    """Profiles with events of others mixed in.
+    """Return profiles with added events of other users.
 
     A user with n events of a source gets n * share / (1 - share) more, rounded, drawn with replacement from the other
-    users' events of that source. An event comes as long before `as_of` as it was in its own profile, so what is drawn
-    lies in the source's window; order is by time (ties: the user's own first), the last `max_events` are kept, and
-    gaps and ages are computed anew as `assemble` does. A user without events of a source stays without.
+    users' events of that source. An added event is as long before `as_of` as in its own profile, so it is in the
+    source's window. Events are ordered by time (ties: the user's own first), the last `max_events` are kept, and gaps
+    and ages are computed again as in `assemble`. A user without events of a source gets none.
     """
     rng = np.random.default_rng([seed, 3])
     as_of_U = _micros(profiles["as_of"].combine_chunks())
@@ -92,14 +93,14 @@ def with_noise(profiles: pa.Table, sources: Sequence[EventSource], share: float,
         events, age = _mixed(_whole(profiles[source.name]), ages[source.name], as_of_U, source.max_events, share, rng)
         profiles = profiles.set_column(profiles.column_names.index(source.name), source.name, events)
         ages[source.name] = age
-    made = pa.StructArray.from_arrays([*ages.values()], names=[*ages])
-    return profiles.set_column(profiles.column_names.index("ages"), "ages", made)
+    column = pa.StructArray.from_arrays([*ages.values()], names=[*ages])
+    return profiles.set_column(profiles.column_names.index("ages"), "ages", column)
 
 
 def _mixed(
     events: pa.Array, age: pa.Array, as_of_U: Ints, max_events: int, share: float, rng: np.random.Generator
 ) -> tuple[pa.Array, pa.Array]:
-    """A source's events and ages with noise among them."""
+    """Return a source's events with noise, and the ages of their last event."""
     count_U = pc.fill_null(pc.list_value_length(events), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = pc.list_flatten(events)
     start_U, user_E = np.cumsum(count_U) - count_U, np.repeat(np.arange(len(count_U)), count_U)
@@ -112,7 +113,7 @@ def _mixed(
     drawn_F += np.where(drawn_F >= start_U[to_F], count_U[to_F], 0)  # past the user's own
     user_F, event_F = np.concatenate([user_E, to_F]), np.concatenate([np.arange(len(user_E)), drawn_F])
     time_F = as_of_U[user_F] - before_E[event_F]
-    order_F = np.lexsort((time_F, user_F))  # stable: own events stand first
+    order_F = np.lexsort((time_F, user_F))  # stable: the user's own events come first
     user_F, event_F, time_F = user_F[order_F], event_F[order_F], time_F[order_F]
     total_U = np.bincount(user_F, minlength=len(count_U))
     from_end_F = np.cumsum(total_U)[user_F] - np.arange(len(user_F))
@@ -128,8 +129,8 @@ def _mixed(
         "text": pc.struct_field(flat, "text").take(pa.array(event_F)),
         "gap": pa.array(gap_F).cast(kind.field("gap").type),
     }
-    made = pa.StructArray.from_arrays([parts[field.name] for field in kind], fields=[*kind])
-    lists = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], end_U]), pa.int32()), made)
+    events_F = pa.StructArray.from_arrays([parts[field.name] for field in kind], fields=[*kind])
+    lists = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], end_U]), pa.int32()), events_F)
     some_U = total_U > 0
     last_U = np.where(some_U, time_F[np.maximum(end_U - 1, 0)] if len(time_F) else 0, 0)
     return lists, pa.array(time_bands((as_of_U - last_U) // DAY), mask=~some_U).cast(age.type)
@@ -145,7 +146,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _draw(lines: Sequence[Line], path: Path) -> None:
-    figure, [plot] = plots.axes(1, "Mean AUC over scenarios against injected noise")
+    figure, [plot] = plots.axes(1, "Mean AUC over scenarios by share of noise")
     for mode in MODES:
         figures = [row.auc[ALL] for row in lines if row.part == mode]
         plot.errorbar(
@@ -156,7 +157,7 @@ def _draw(lines: Sequence[Line], path: Path) -> None:
             capsize=3,
             label=mode,
         )
-    plot.set_xlabel("events that are other users', %")
+    plot.set_xlabel("events of other users, %")
     plot.set_ylabel("AUC of a linear probe")
     plot.legend(frameon=False)
     plots.save(figure, path)

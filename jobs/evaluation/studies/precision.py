@@ -1,22 +1,23 @@
-"""Instruction precision (paper, section 3.3.3): what an exact instruction is worth beside a vague and a wrong one."""
+"""Instruction precision (paper, section 3.3.3): exact instructions compared with vague and wrong ones."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from jobs.evaluation.figures import DIFFERENCES, PROTOTYPES, TITLES, difference, line, tables
 from jobs.evaluation.result_cache import Cell
 from jobs.evaluation.results import Result
-from jobs.evaluation.scores import DIFFERENCES, PROTOTYPES, TITLES, Probe, difference, line, score, tables
+from jobs.evaluation.scores import Probe, score
 from jobs.evaluation.studies.study import Study
 from jobs.evaluation.studies.table2 import UNIVERSAL
 
 VAGUE = ("Tell something about this user.", "Describe the user.", "What can be said about this user?")
-"""Instructions that ask for nothing; a scenario's figure is the mean over them."""
+"""Instructions without a subject; a scenario's figure is the mean over them."""
 EXACT, VAGUE_NAME, WRONG = "exact", "vague", "wrong"
 
 
 def precision(study: Study) -> Result:
-    """AUC and KS with the scenario's own instruction, with vague ones, with the other scenarios', and with none."""
+    """Probe vectors with the scenario's own instruction, vague ones, the other scenarios' and none."""
     cells = [_cell(study, seed) for seed in study.seeds]
     scores_N = study.run_cells(cells)
     notes = study.notes(scores_N)
@@ -28,7 +29,7 @@ def precision(study: Study) -> Result:
     ]
     return Result(
         name="precision",
-        title="How precise an instruction must be",
+        title="Instruction precision",
         tables=tables(lines, study.names, "instruction", tuple(TITLES)),
         notes=(
             *notes,
@@ -54,11 +55,11 @@ def _cell(study: Study, seed: int) -> Cell:
             columns += [(VAGUE_NAME, 1 + number) for number in range(len(VAGUE))]
             columns += [(WRONG, other) for name, other in column.items() if name != group.scenario]
             probes += [
-                Probe(group=group, method=method, features=vectors_UKH[group.row_U, number])
+                Probe(group=group, method=method, features=vectors_UKH[group.row_U, number], prototypes=True)
                 for method, number in columns
             ]
         return score(probes)
 
-    return study.cell(
+    return study.network_cell(
         "exact, vague and wrong", study.plan, seed, work, kind="precision", instructions=exact, vague=list(VAGUE)
     )

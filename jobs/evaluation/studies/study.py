@@ -1,8 +1,8 @@
-"""A study: what every comparison over seeds stands on, labels and their profiles, and networks trained for it alone.
+"""A study: labelled users and their profiles, networks trained for the study alone, and cached results over seeds.
 
 A network is trained as the deployment file says, or as a plan that changes it, under `checkpoints` of the releases'
-folder: a finished one is not repeated, a killed one goes on. It embeds in torch, so that what cannot be exported can be
-compared too. The checkpoint and the release that jobs use stay as they are.
+folder. A finished training is not repeated and a killed one continues. Networks embed in torch, so that variants that
+cannot be exported can be compared too. The current checkpoint and release do not change.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,16 +23,17 @@ from numpy.typing import NDArray
 from jobs.config.deployment import Deployment
 from jobs.config.sections import Scenario
 from jobs.evaluation import result_cache
+from jobs.evaluation.labelled_data import EvaluationError, LabelledData, open_labelled_data
 from jobs.evaluation.result_cache import Cell
-from jobs.evaluation.scores import Score, not_probed
+from jobs.evaluation.scores import Score, not_probed, unconverged
 from jobs.evaluation.studies.variants import Plan
 from jobs.lake import delta
 from jobs.lake.run_log import RunRecord
-from jobs.training.labels import LabelledUsers, labelled_profiles, read_labels
+from jobs.training.labels import LabelledUsers
 from jobs.training.registry import releases_folder
 from jobs.training.train import TABLES, check_training, checkpoint_folder
-from model.errors import InstructUEError
 from model.progress import Progress, no_progress
+from model.training.probe import SPLITS
 
 if TYPE_CHECKING:
     from model.data.text import Tokenizers
@@ -41,16 +41,16 @@ if TYPE_CHECKING:
 
 EVALUATIONS = "evaluations"
 CELLS = "cells"
-KEY = ("user_id", "as_of", "profile_hash")
+PROFILE_KEY = ("user_id", "as_of", "profile_hash")
 
 
-class StudyError(InstructUEError):
-    """A comparison that cannot be made of this deployment."""
+class StudyError(EvaluationError):
+    """A comparison that cannot be made for this deployment."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trained:
-    """A trained network and the labelled users' profiles as it reads them."""
+class TrainedNetwork:
+    """A trained network, and the labelled users' profiles in the form that it reads."""
 
     network: InstructUE
     tokenizers: Tokenizers
@@ -58,7 +58,7 @@ class Trained:
     batch_size: int
 
     def embed(self, instructions: Sequence[str | None], profiles: pa.Table | None = None) -> NDArray[np.float32]:
-        """Vectors `[U, K, H]` of the labelled users, or of other profiles, under these instructions."""
+        """Return vectors `[U, K, H]` of the labelled users, or of other profiles, under these instructions."""
         from model.network.inference import embed
 
         return embed(
@@ -72,25 +72,21 @@ class Trained:
 
 @dataclass(kw_only=True)
 class Study:
-    """Labelled users, their profiles, and the seeds over which something is compared.
+    """Labelled users, the tables that are read beside them, and the seeds of a comparison.
 
-    `groups` has the labelled users of each of the `scenarios`; rows of `profiles` are theirs.
+    `table_ids` are the ids of the Delta tables that were opened: a table that is created again starts at version 0.
     """
 
-    run: RunRecord
-    tables: dict[str, str]
-    """Ids of the Delta tables that training reads: a table made anew begins at version 0 again."""
-    scenarios: tuple[Scenario, ...]
-    groups: tuple[LabelledUsers, ...]
-    profiles: pa.Table
+    data: LabelledData
+    table_ids: dict[str, str]
     seeds: tuple[int, ...]
     steps: int | None
     progress: Progress
-    _last: tuple[Path, Trained] | None = field(default=None, init=False)
+    _last: tuple[Path, TrainedNetwork] | None = field(default=None, init=False)
 
     @classmethod
     @contextmanager
-    def opened(
+    def open(
         cls,
         deployment: Deployment,
         name: str,
@@ -98,64 +94,82 @@ class Study:
         seeds: int,
         steps: int | None = None,
         scenarios: Sequence[str] = (),
+        reads: Sequence[str] = TABLES,
         progress: Progress = no_progress,
     ) -> Iterator[Study]:
-        """Open the labels, their profiles and what training reads; the run stands in `job_runs` under this name.
+        """Read the labels and their profiles, and open the tables in `reads`; the block is a run in `job_runs`.
 
         Raises
         ------
-        StudyError
-            No such scenario, or none that has labels.
+        EvaluationError
+            No scenario has labels, or a named one has none.
         LabelError
-            A table of labels is not what it must be, or no labelled user has a profile.
+            A table of labels is malformed, or no labelled user has a profile.
         ReleaseError
-            The profiles were made as another file says.
+            Another deployment file made the profiles.
         TableError
-            A table is missing, or was left half replaced.
+            A table is missing, or a day of it is half replaced.
         """
-        judged = _judged(deployment, scenarios)
-        labels = read_labels(deployment, judged)
-        as_of: date = max(pc.max(table["as_of"]).as_py() for table in labels.values()).date()
-        with RunRecord.kept(deployment, name, as_of) as run:
+        with open_labelled_data(deployment, name, scenarios) as data:
             check_training(deployment)
-            profiles, groups = labelled_profiles(deployment, run.open("user_profiles"), labels)
-            tables = {name: str(run.open(name).metadata().id) for name in TABLES}
-            run.rows_in = sum(len(table) for table in labels.values())
-            missing = {group.scenario: len(labels[group.scenario]) - len(group.user_ids) for group in groups}
-            run.left_out = {f"{scenario}: no profile": count for scenario, count in missing.items() if count}
-            run.details = {"seeds": seeds, "steps": steps}
-            yield cls(
-                run=run,
-                tables=tables,
-                scenarios=judged,
-                groups=tuple(groups),
-                profiles=profiles,
-                seeds=tuple(range(seeds)),
-                steps=steps,
-                progress=progress,
-            )
+            table_ids = {table: str(data.run.open(table).metadata().id) for table in reads}
+            data.run.details = {"seeds": seeds, "steps": steps}
+            yield cls(data=data, table_ids=table_ids, seeds=tuple(range(seeds)), steps=steps, progress=progress)
+
+    @property
+    def run(self) -> RunRecord:
+        """Return the record of this study in `job_runs`."""
+        return self.data.run
 
     @property
     def deployment(self) -> Deployment:
-        """The deployment that is studied."""
+        """Return the deployment that is studied."""
         return self.run.deployment
 
     @property
     def folder(self) -> Path:
-        """Where its results are written."""
+        """Return the folder of the results."""
         return releases_folder(self.deployment) / EVALUATIONS
 
     @property
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """Return the scenarios that are studied."""
+        return self.data.scenarios
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """The scenarios' names."""
+        """Return the names of the scenarios."""
         return tuple(scenario.name for scenario in self.scenarios)
+
+    @property
+    def groups(self) -> tuple[LabelledUsers, ...]:
+        """Return the labelled users of each scenario."""
+        return self.data.groups
+
+    @property
+    def profiles(self) -> pa.Table:
+        """Return the labelled users' profiles."""
+        return self.data.profiles
 
     @cached_property
     def plan(self) -> Plan:
-        """The network and training of the deployment file."""
+        """Return the network and training of the deployment file."""
         return Plan.of(self.deployment, self.steps)
 
-    def cell(
+    def cell(self, name: str, work: Callable[[], Any], *, groups: Sequence[LabelledUsers] = (), **inputs: Any) -> Cell:
+        """Return a cacheable piece of work; its inputs are these, the tables, the profiles and the groups' labels."""
+        return Cell(
+            name=name,
+            inputs={
+                "tables": self.table_ids,
+                "profiles": self._profiles_hash,
+                "labels": {group.scenario: self._labels_hash(group) for group in groups or self.groups},
+                **inputs,
+            },
+            work=work,
+        )
+
+    def network_cell(
         self,
         name: str,
         plan: Plan,
@@ -163,40 +177,39 @@ class Study:
         work: Callable[[], Any],
         *,
         groups: Sequence[LabelledUsers] = (),
-        **more: Any,
+        **inputs: Any,
     ) -> Cell:
-        """A piece of work with one network; `more` is what else decides it beside that and the labels."""
-        groups = groups or self.groups
-        decides = {
-            "trained": plan.inputs(self.deployment, self.run.versions, seed),
-            "tables": self.tables,
-            "profiles": self._profiles_hash,
-            "labels": {group.scenario: self._labels_hash(group) for group in groups},
-            **more,
-        }
-        return Cell(name=f"{name}, seed {seed}", decides=decides, work=work)
+        """Return a cacheable piece of work with the network of this plan and seed."""
+        trained = plan.inputs(self.deployment, self.run.versions, seed)
+        return self.cell(f"{name}, seed {seed}", work, groups=groups, trained=trained, **inputs)
 
-    def run_cells(self, wanted: Sequence[Cell]) -> list[Any]:
-        """What every cell found; each is kept in a file of its own once it is done."""
-        return result_cache.run(wanted, self.folder / CELLS, progress=self.progress)
+    def run_cells(self, cells: Sequence[Cell], *, before: int = 0, total: int | None = None) -> list[Any]:
+        """Return the result of every cell, and keep each in a file; `before` of `total` cells are done already."""
+        count = len(cells) if total is None else total
+        return result_cache.run(
+            cells, self.folder / CELLS, progress=lambda done, _: self.progress(before + done, count)
+        )
 
-    def trained(self, plan: Plan, seed: int) -> Trained:
-        """The network of a plan and seed, trained now if it was not before."""
+    def read_cells(self, cells: Sequence[Cell]) -> list[Any] | None:
+        """Return the kept result of every cell; None when one is missing."""
+        results = [cell.read(self.folder / CELLS) for cell in cells]
+        return None if any(result is None for result in results) else results
+
+    def trained(self, plan: Plan, seed: int) -> TrainedNetwork:
+        """Return the network of a plan and seed; train it when it was not trained before."""
         from model.training.checkpoint import load_checkpoint
         from model.training.processes import processes
         from model.training.training import train as fit
 
         path = checkpoint_folder(self.deployment, plan.inputs(self.deployment, self.run.versions, seed))
         if self._last is None or self._last[0] != path:
-            profiles, pairs = self._examples
+            profiles, pairs = self.read_table("training_profiles"), _without(self.pairs, plan.left_out)
             with delta.job_lock(self.deployment, "train"):
-                fit(
-                    plan.profiles(profiles), _without(pairs, plan.left_out), plan.config, plan.training, path, seed=seed
-                )
+                fit(plan.profiles(profiles), pairs, plan.config, plan.training, path, seed=seed)
             network, tokenizers, _ = load_checkpoint(path)
             self._last = (
                 path,
-                Trained(
+                TrainedNetwork(
                     network=network.to(processes().device),
                     tokenizers=tokenizers,
                     profiles=plan.profiles(self.profiles),
@@ -205,48 +218,49 @@ class Study:
             )
         return self._last[1]
 
-    def notes(self, scores: Sequence[Sequence[Score]]) -> tuple[str, ...]:
-        """What a reader must know of any table of it.
+    def notes(self, scores: Sequence[Sequence[Score]], *, trained: bool = True) -> tuple[str, ...]:
+        """Return the notes that every table has: splits, seeds, users, and scenarios without scores.
 
         Raises
         ------
-        StudyError
+        EvaluationError
             No scenario could be probed.
         """
-        failed = not_probed(score for some in scores for score in some)
-        if len(failed) == len(self.groups):
-            raise StudyError(
-                "no scenario could be probed:\n" + "\n".join(f"  {name}: {why}" for name, why in failed.items())
-            )
-        self.run.details["not_probed"] = failed
+        failed = not_probed(one for some in scores for one in some)
+        self.data.record_failures(failed)
         users = ", ".join(f"{group.scenario} {len(group.user_ids):,}" for group in self.groups)
         count = len(self.seeds)
+        seeds = f"linear probe on {SPLITS} splits of the users; mean over {count} seed{'s' * (count > 1)}"
+        if trained:
+            seeds += ", ± standard deviation over them" * (count > 1)
+            seeds += f"; {self.plan.training.steps:,} steps of training each"
         return (
-            f"linear probe on five salted halves; mean over {count} seed{'s' * (count > 1)}"
-            + (", ± standard deviation over them" if count > 1 else "")
-            + f"; {self.plan.training.steps:,} steps of training each",
+            seeds,
             f"labelled users: {users}",
             *(f"{name} was not probed: {why}" for name, why in failed.items()),
+            *filter(None, [unconverged(one for some in scores for one in some)]),
         )
 
     @cached_property
     def pairs(self) -> pa.Table:
-        """What is asked in training, at the version that was opened."""
-        return self._examples[1]
+        """Return the question-answer pairs of training."""
+        return self.read_table("userqa")
+
+    def read_table(self, name: str) -> pa.Table:
+        """Read a table at the version that was opened; each is read once."""
+        if name not in self._tables:
+            table = delta.open_table(self.deployment, name)
+            table.load_as_version(self.run.versions[name])
+            self._tables[name] = delta.read_rows(table)
+        return self._tables[name]
 
     @cached_property
-    def _examples(self) -> tuple[pa.Table, pa.Table]:
-        profiles, pairs = (delta.read_rows(self._at(name)) for name in TABLES)
-        return profiles, pairs
-
-    def _at(self, name: str) -> Any:
-        table = delta.open_table(self.deployment, name)
-        table.load_as_version(self.run.versions[name])
-        return table
+    def _tables(self) -> dict[str, pa.Table]:
+        return {}
 
     @cached_property
     def _profiles_hash(self) -> str:
-        rows = sorted(zip(*(map(str, self.profiles[name].to_pylist()) for name in KEY), strict=True))
+        rows = sorted(zip(*(map(str, self.profiles[name].to_pylist()) for name in PROFILE_KEY), strict=True))
         return hashlib.sha256(repr(rows).encode()).hexdigest()
 
     def _labels_hash(self, group: LabelledUsers) -> str:
@@ -255,21 +269,9 @@ class Study:
         return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
-def _judged(deployment: Deployment, wanted: Sequence[str]) -> tuple[Scenario, ...]:
-    known = {scenario.name: scenario for scenario in deployment.scenarios if scenario.labels}
-    if not known:
-        raise StudyError(f"{deployment.path}: no scenario has labels; name a table under scenarios.*.labels")
-    for name in wanted:
-        if name not in known:
-            raise StudyError(
-                f"{deployment.path}: there is no scenario {name!r} with labels; use some of " + ", ".join(known)
-            )
-    return tuple(scenario for name, scenario in known.items() if not wanted or name in wanted)
-
-
 def _without(pairs: pa.Table, instructions: Sequence[str]) -> pa.Table:
-    """The pairs that ask something else."""
+    """Return the pairs with other instructions."""
     if not instructions:
         return pairs
-    asked = pc.is_in(pairs["instruction"], value_set=pa.array(instructions, pa.string()))
-    return pairs.filter(pc.invert(asked))
+    selected = pc.is_in(pairs["instruction"], value_set=pa.array(instructions, pa.string()))
+    return pairs.filter(pc.invert(selected))

@@ -1,7 +1,6 @@
-"""The paper's Table 2: vectors without an instruction, with the one somebody wrote, and with one tuned on labels.
+"""The paper's Table 2: vectors without an instruction, with the scenario's own, and with one tuned on labels.
 
-Tuning (eq. 6) sees the fit half of each of the probe's salts and nothing of the half that is scored: every salt has a
-tuning of its own.
+Tuning (eq. 6) reads only the fit half of a split. Each split has its own tuning.
 """
 
 from __future__ import annotations
@@ -14,20 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.config.sections import Scenario
+from jobs.evaluation.figures import DIFFERENCES, PROTOTYPES, TITLES, difference, line, tables
 from jobs.evaluation.result_cache import Cell
 from jobs.evaluation.results import Result
-from jobs.evaluation.scores import (
-    DIFFERENCES,
-    PROTOTYPES,
-    TITLES,
-    Probe,
-    Score,
-    comparable,
-    difference,
-    line,
-    score,
-    tables,
-)
+from jobs.evaluation.scores import Probe, Score, comparable, score
 from jobs.evaluation.studies.study import Study
 from jobs.evaluation.studies.variants import Plan
 from jobs.training.labels import LabelledUsers
@@ -42,12 +31,12 @@ PAPER = "the paper's Table 2: AUC and KS of a linear probe over scenarios"
 
 
 def table_2(study: Study, shots: Sequence[int | None] = (None,)) -> Result:
-    """AUC and KS of the universal, manual and tuned vectors, a training for each seed.
+    """Probe universal, manual and tuned vectors, with a training for each seed.
 
     Parameters
     ----------
     shots
-        Labelled users that an instruction is tuned on, a row each; None: all of the fit half.
+        The numbers of labelled users that an instruction is tuned on, a row each; None: all of the fit half.
     """
     plain = [modes(study, "universal and manual", study.plan, seed) for seed in study.seeds]
     tuned = [
@@ -56,12 +45,12 @@ def table_2(study: Study, shots: Sequence[int | None] = (None,)) -> Result:
         for some in shots
         for scenario, group in zip(study.scenarios, study.groups, strict=True)
     ]
-    # Those of one network side by side.
-    order = sorted([*plain, *tuned], key=lambda cell: cell.decides["trained"]["seed"])
-    found = dict(zip((cell.digest for cell in order), study.run_cells(order), strict=True))
-    scores_N: list[list[Score]] = [[*found[cell.digest]] for cell in plain]
+    # Cells of one network follow each other, so that it is loaded once.
+    order = sorted([*plain, *tuned], key=lambda cell: cell.inputs["trained"]["seed"])
+    results = dict(zip((cell.digest for cell in order), study.run_cells(order), strict=True))
+    scores_N: list[list[Score]] = [[*results[cell.digest]] for cell in plain]
     for cell in tuned:
-        scores_N[study.seeds.index(cell.decides["trained"]["seed"])] += found[cell.digest]
+        scores_N[study.seeds.index(cell.inputs["trained"]["seed"])] += results[cell.digest]
     notes, scores_N = study.notes(scores_N), comparable(scores_N)
     names = [*MODES, *(_name(some) for some in shots)]
     lines = [line(name, scores_N, name) for name in names]
@@ -74,49 +63,54 @@ def table_2(study: Study, shots: Sequence[int | None] = (None,)) -> Result:
         name="table_2",
         title="Universal, manual and tuned instructions",
         tables=tables(lines, study.names, "vectors", tuple(TITLES)),
-        notes=(PAPER, *notes, PROTOTYPES, "tuned (n): on n labelled users of the half that the probe fits on"),
+        notes=(PAPER, *notes, PROTOTYPES, "tuned (n): tuned on n labelled users of the fit half"),
         data={"lines": lines, "scores": scores_N},
     )
 
 
 def modes(study: Study, name: str, plan: Plan, seed: int, only: str | None = None) -> Cell:
-    """The universal and manual vectors' scores of one network, in all scenarios or in one."""
-    judged = [
+    """Return the cell with the scores of one network's universal and manual vectors, in all scenarios or in one."""
+    selected = [
         (scenario, group)
         for scenario, group in zip(study.scenarios, study.groups, strict=True)
         if only in (None, scenario.name)
     ]
-    instructions, groups = [scenario.instruction for scenario, _ in judged], [group for _, group in judged]
+    instructions, groups = [scenario.instruction for scenario, _ in selected], [group for _, group in selected]
 
     def work() -> list[dict[str, Any]]:
         return score(mode_probes(groups, study.trained(plan, seed).embed([None, *instructions])))
 
-    return study.cell(name, plan, seed, work, groups=groups, kind="modes", instructions=instructions)
+    return study.network_cell(name, plan, seed, work, groups=groups, kind="modes", instructions=instructions)
 
 
 def mode_probes(groups: Sequence[LabelledUsers], vectors_UKH: NDArray[np.float32]) -> list[Probe]:
-    """Probes of the universal vectors, the first of the K, and of each scenario's own."""
+    """Return probes of the universal vectors, the first of the K, and of each scenario's manual vectors."""
     return [
-        Probe(group=group, method=mode, features=vectors_UKH[group.row_U, column])
+        Probe(group=group, method=mode, features=vectors_UKH[group.row_U, column], prototypes=True)
         for number, group in enumerate(groups, start=1)
         for mode, column in ((UNIVERSAL, 0), (MANUAL, number))
     ]
 
 
 def tuned_vectors(
-    read: ProfileKVCache, group: LabelledUsers, start_IH: NDArray[np.float32], salt: str, shots: int | None, seed: int
+    read: ProfileKVCache,
+    group: LabelledUsers,
+    start_IH: NDArray[np.float32],
+    split_seed: str,
+    shots: int | None,
+    seed: int,
 ) -> NDArray[np.float32]:
-    """An instruction's vectors `[I, H]`, tuned on labelled users of this salt's fit half; `read` has the group's."""
+    """Tune an instruction's vectors `[I, H]` on users of the split's fit half; `read` has the group's profiles."""
     from model.training.shots import draw_shots
     from model.training.tuning import tune
 
-    half = np.flatnonzero(fit_half(group.user_ids, salt))
+    half = np.flatnonzero(fit_half(group.user_ids, split_seed))
     chosen = half[draw_shots(group.label_U[half], shots, seed)]
     return tune(read, chosen, group.label_U[chosen], start_IH, seed=seed).vectors
 
 
 def _tuned(study: Study, scenario: Scenario, group: LabelledUsers, shots: int | None, seed: int) -> Cell:
-    """A scenario's scores with instructions tuned on so many shots."""
+    """Return the cell with a scenario's scores for an instruction tuned on this number of shots."""
     from model.training.tuning import TuningConfig
 
     def work() -> list[dict[str, Any]]:
@@ -133,16 +127,17 @@ def _tuned(study: Study, scenario: Scenario, group: LabelledUsers, shots: int | 
                     Probe(
                         group=group,
                         method=_name(shots),
-                        salts=(salt,),
-                        features=read.embed(tuned_vectors(read, group, start_IH, salt, shots, seed)),
+                        split_seeds=(split_seed,),
+                        prototypes=True,
+                        features=read.embed(tuned_vectors(read, group, start_IH, split_seed, shots, seed)),
                     )
-                    for salt in SPLIT_SEEDS
+                    for split_seed in SPLIT_SEEDS
                 ]
             )
-        except TuningError as error:  # it must not cost the other scenarios theirs
+        except TuningError as error:  # the other scenarios keep their scores
             return [{"scenario": scenario.name, "method": _name(shots), "why": str(error)}]
 
-    return study.cell(
+    return study.network_cell(
         f"{scenario.name}, {_name(shots)}",
         study.plan,
         seed,

@@ -1,8 +1,7 @@
-"""Unseen instructions: what a scenario loses whose nearest questions training has never asked.
+"""Unseen instructions: the loss of quality when training omits the questions most similar to a scenario.
 
-For each scenario the questions whose wording is nearest its instruction are left out, and a network is trained without
-them. What is near is told by the cosine of tf-idf vectors of words. The general descriptions, which answer no question,
-stay.
+For each scenario a network is trained without the questions whose wording is nearest the scenario's instruction, by the
+cosine of tf-idf vectors of their words. The general descriptions, which answer no question, stay.
 """
 
 from __future__ import annotations
@@ -13,47 +12,48 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.compute as pc
 
+from jobs.evaluation.figures import difference, line, tables
 from jobs.evaluation.results import Result, Table
-from jobs.evaluation.scores import Score, difference, line, tables
+from jobs.evaluation.scores import Score
 from jobs.evaluation.studies.study import Study, StudyError
 from jobs.evaluation.studies.table2 import MODES, modes
 
 NEAREST = 3
-"""Wordings of questions that are left out for a scenario."""
+"""The number of questions that are left out for a scenario."""
 FULL, LESS, LOST = "trained on all questions", f"without the nearest {NEAREST}", "lost"
 
 
 def unseen(study: Study) -> Result:
-    """Train without each scenario's nearest questions, and hold its scores against those of full training.
+    """Train without each scenario's nearest questions, and compare its scores with those of full training.
 
     Raises
     ------
     StudyError
         Training asks too few questions to leave some out.
     """
-    asked = pc.unique(study.pairs["instruction"]).drop_null().to_pylist()
-    left_out = {scenario.name: nearest(scenario.instruction, asked, NEAREST) for scenario in study.scenarios}
+    questions = pc.unique(study.pairs["instruction"]).drop_null().to_pylist()
+    left_out = {scenario.name: nearest(scenario.instruction, questions, NEAREST) for scenario in study.scenarios}
     full = [modes(study, "all questions", study.plan, seed) for seed in study.seeds]
     less = [
         modes(study, f"without {name}'s questions", replace(study.plan, left_out=tuple(texts)), seed, only=name)
         for seed in study.seeds
         for name, texts in left_out.items()
     ]
-    found = study.run_cells([*full, *less])
-    full_N: list[list[Score]] = found[: len(full)]
-    of_seeds = np.array_split(np.arange(len(full), len(found)), len(full))
-    less_N: list[list[Score]] = [[one for number in numbers for one in found[number]] for numbers in of_seeds]
+    results = study.run_cells([*full, *less])
+    full_N: list[list[Score]] = results[: len(full)]
+    by_seed = np.array_split(np.arange(len(full), len(results)), len(full))
+    less_N: list[list[Score]] = [[one for number in numbers for one in results[number]] for numbers in by_seed]
     notes = study.notes([*full_N, *less_N])
     lines = [
-        made
+        row
         for mode in MODES
-        for made in (
+        for row in (
             line(FULL, full_N, mode, part=mode),
             line(LESS, less_N, mode, part=mode),
             difference(LOST, (full_N, mode), (less_N, mode), part=mode),
         )
     ]
-    questions = Table(
+    left_out_table = Table(
         title="Left out",
         columns=("scenario", "question", "cosine"),
         rows=tuple((name, text, f"{cosine:.2f}") for name, texts in left_out.items() for text, cosine in texts.items()),
@@ -61,7 +61,7 @@ def unseen(study: Study) -> Result:
     return Result(
         name="unseen",
         title="Instructions that training has not seen",
-        tables=(*tables(lines, study.names, "training"), questions),
+        tables=(*tables(lines, study.names, "training"), left_out_table),
         notes=(
             *notes,
             f"for each scenario the {NEAREST} questions nearest its instruction (cosine of tf-idf "
@@ -72,12 +72,12 @@ def unseen(study: Study) -> Result:
 
 
 def nearest(instruction: str, questions: Sequence[str], most: int) -> dict[str, float]:
-    """The questions whose wording is nearest, and their cosines.
+    """Return the questions whose wording is nearest, with their cosines.
 
     Raises
     ------
     StudyError
-        There are not more questions than that.
+        There are at most this many questions.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -74,22 +74,22 @@ from tests.support.error_page import case, says
             ),
         ),
         case(
-            "no halves",
-            "evaluate --halves 0",
-            said="Invalid value for '--halves': Input should be greater than or equal to 1",
+            "no split",
+            "evaluate --splits 0",
+            said="Invalid value for '--splits': Input should be greater than or equal to 1",
         ),
         case(
-            "halves for an evaluation over seeds",
-            "evaluate --noise --halves 9",
+            "splits for an evaluation over seeds",
+            "evaluate --noise --splits 9",
             said=(
-                "Invalid value for --halves: only the evaluation of a release reads it: leave "
+                "Invalid value for --splits: only the evaluation of a release reads it: leave "
                 "the options over seeds out"
             ),
         ),
         case(
             "variants for the table of instructions",
             "evaluate --seeds 1 --only full",
-            said="Invalid value for --only: only --ablations reads it",
+            said="Invalid value for --only: only --ablations and --baselines read it",
         ),
         case(
             "shots for the ablations",

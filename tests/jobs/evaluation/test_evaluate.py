@@ -1,4 +1,4 @@
-"""Evaluate: the probe sees the profile as of the label and nothing later, the rivals the same profiles."""
+"""Evaluate: probes and baselines read the profile as of the label and nothing later."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from rich.console import Console
 
 from jobs.cli.pages.evaluate import evaluation_page
 from jobs.config.deployment import Deployment
-from jobs.evaluation.baselines import hand_made_features
-from jobs.evaluation.evaluate import BY_HAND, METHODS, VECTORS, EvaluationError, EvaluationResult, evaluate
+from jobs.evaluation.baselines.hand_made import hand_made_features
+from jobs.evaluation.evaluate import BASELINES, METHODS, VECTORS, EvaluationResult, evaluate
+from jobs.evaluation.labelled_data import EvaluationError
 from jobs.lake.delta import TableError
 from jobs.lake.handoff import AssembleHandoff
 from jobs.lake.run_log import RunRecord
@@ -37,99 +38,104 @@ def labelled(tmp_path_factory, shop_releases) -> tuple[Deployment, pa.Table]:
     """A company with a release, profiles on two days, and labels that follow from the later ones."""
     deployment = shop.company(tmp_path_factory.mktemp("labelled"))
     shop_releases.install(deployment)
-    made = made_up_profiles(USERS, seed=3)
+    day_profiles = made_up_profiles(USERS, seed=3)
     stale = made_up_profiles(USERS, seed=4)
     write_day(deployment, "user_profiles", stale, date(2025, 3, 1))
-    write_day(deployment, "user_profiles", made, date(2025, 3, 2))
+    write_day(deployment, "user_profiles", day_profiles, date(2025, 3, 2))
     write_day(deployment, "user_profiles", stale, date(2025, 3, 4))
-    labels = [label_row(row["user_id"], int(row["interest"] < 3)) for row in made.to_pylist()]
+    labels = [label_row(row["user_id"], int(row["interest"] < 3)) for row in day_profiles.to_pylist()]
     write_labels(deployment, "labels", [*labels, label_row("nobody")])
-    return deployment, made
+    return deployment, day_profiles
 
 
 def test_figures_are_those_of_the_profiles_as_of_the_label(labelled, shop_releases):
     from model.network.inference import embed
     from model.serving.export import checkpoint_hash
 
-    deployment, made = labelled
-    done = evaluate(deployment, rivals=False)
+    deployment, day_profiles = labelled
+    result = evaluate(deployment, baselines=False)
     checkpoint = shop_releases.checkpoint()
     assert checkpoint_hash(checkpoint) == open_release(deployment).checkpoint
     network, tokenizers, _ = load_checkpoint(checkpoint)
     texts = scenario_instructions(deployment)
-    vectors = embed(network, tokenizers, made, [texts["universal"], texts["food"]])
-    label, ids = (np.array(made["interest"]) < 3).astype(int), made["user_id"].to_pylist()
+    vectors = embed(network, tokenizers, day_profiles, [texts["universal"], texts["food"]])
+    label, ids = (np.array(day_profiles["interest"]) < 3).astype(int), day_profiles["user_id"].to_pylist()
     expected = {
         "universal": vectors[:, 0],
-        "instructed": vectors[:, 1],
-        "universal and instructed": np.hstack([vectors[:, 0], vectors[:, 1]]),
+        "manual": vectors[:, 1],
+        "universal and manual": np.hstack([vectors[:, 0], vectors[:, 1]]),
     }
-    assert set(done.auc["food"]) == set(expected)
+    assert set(result.auc["food"]) == set(expected)
     for method, values in expected.items():
-        result = probe(values, label, ids)
-        assert done.auc["food"][method] == pytest.approx(result.auc, abs=0.01)
-        assert done.ks_std["food"][method] == pytest.approx(result.ks_std, abs=0.02)
-    assert (done.users, done.left_out, done.as_of) == ({"food": USERS}, {"food": 1}, LABEL_DAY)
-    assert (done.over, done.best_by_hand) == ({}, {}), "no rival, nothing to be above"
+        probed = probe(values, label, ids)
+        assert result.auc["food"][method] == pytest.approx(probed.auc, abs=0.01)
+        assert result.ks_std["food"][method] == pytest.approx(probed.ks_std, abs=0.02)
+    assert (result.users, result.left_out, result.as_of) == ({"food": USERS}, {"food": 1}, LABEL_DAY)
+    assert (result.difference, result.best_baseline) == ({}, {})
 
 
-def test_the_rivals_are_scored_on_the_same_users_and_all_is_written(labelled):
+def test_the_baselines_are_scored_on_the_same_users_and_all_is_written(labelled):
     deployment, _ = labelled
     seen = []
-    done = evaluate(deployment, progress=lambda done, total: seen.append((done, total)))
-    assert tuple(done.auc["food"]) == METHODS
-    assert done.auc["food"]["by hand, regression"] > 0.9, "the interest stands in the texts"
+    result = evaluate(deployment, progress=lambda result, total: seen.append((result, total)))
+    assert tuple(result.auc["food"]) == METHODS
+    assert result.auc["food"]["hand-made features, regression"] > 0.9, "the texts contain the interest"
     assert seen == [(number, 5) for number in range(6)]
-    written = json.loads((releases_folder(deployment) / "evaluations" / f"{done.release}.json").read_text())
-    assert written["auc"] == done.auc
+    written = json.loads((releases_folder(deployment) / "evaluations" / f"{result.release}.json").read_text())
+    assert written["auc"] == result.auc
     assert len(written["scores"]) == 5 * 5
-    assert {half["fitted"] + half["scored"] for half in written["scores"]} == {USERS}
+    assert {score["fitted"] + score["scored"] for score in written["scores"]} == {USERS}
     run = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate")])
     assert run.to_pylist()[0]["left_out"] == [("food: no profile", 1)]
 
 
-def test_vectors_are_held_against_the_better_rival_half_by_half(labelled):
+def test_vectors_are_compared_with_the_best_baseline_split_by_split(labelled):
     deployment, _ = labelled
-    done = evaluate(deployment, halves=3)
-    written = json.loads((releases_folder(deployment) / "evaluations" / f"{done.release}.json").read_text())
+    result = evaluate(deployment, splits=3)
+    written = json.loads((releases_folder(deployment) / "evaluations" / f"{result.release}.json").read_text())
     aucs = {
-        method: np.array([half["auc"] for half in written["scores"] if half["method"] == method]) for method in METHODS
+        method: np.array([score["auc"] for score in written["scores"] if score["method"] == method])
+        for method in METHODS
     }
-    assert {len(auc_S) for auc_S in aucs.values()} == {done.halves} == {3}
-    assert done.best_by_hand == {"food": max(BY_HAND, key=lambda method: aucs[method].mean())}
+    assert {len(auc_S) for auc_S in aucs.values()} == {result.splits} == {3}
+    assert result.best_baseline == {"food": max(BASELINES, key=lambda method: aucs[method].mean())}
     for vector in VECTORS:
-        less_S = aucs[vector] - aucs[done.best_by_hand["food"]]
-        assert done.over["food"][vector] == round(float(np.mean(less_S)), 4)
-        assert done.over_std["food"][vector] == round(float(np.std(less_S)), 4)
-    above, spread = f"{done.over['food']['universal']:+z.3f}", f" ± {done.over_std['food']['universal']:.3f}"
-    assert f"{above}{spread} " in line_of_food(done)
-    for alone in (replace(done, halves=1), replace(done, tuned={"food": 16})):
+        less_S = aucs[vector] - aucs[result.best_baseline["food"]]
+        assert result.difference["food"][vector] == round(float(np.mean(less_S)), 4)
+        assert result.difference_std["food"][vector] == round(float(np.std(less_S)), 4)
+    above, spread = (
+        f"{result.difference['food']['universal']:+z.3f}",
+        f" ± {result.difference_std['food']['universal']:.3f}",
+    )
+    assert f"{above}{spread} " in line_of_food(result)
+    for alone in (replace(result, splits=1), replace(result, tuned={"food": 16})):
         assert f"{above} " in line_of_food(alone)
-        assert "±" not in line_of_food(alone), "one pair of halves has no spread"
+        assert "±" not in line_of_food(alone), "one split has no spread"
 
 
-def line_of_food(done: EvaluationResult) -> str:
-    """What is shown of `food` beside its better rival."""
+def line_of_food(result: EvaluationResult) -> str:
+    """Return the shown line of `food` with its best baseline."""
     console = Console(width=200)
     with console.capture() as shown:
-        console.print(evaluation_page(done))
-    begin = f" food       {done.best_by_hand['food']}"
+        console.print(evaluation_page(result))
+    begin = f" food       {result.best_baseline['food']}"
     return next(line for line in shown.get().splitlines() if line.startswith(begin))
 
 
 def test_a_scenario_that_cannot_be_probed_costs_the_others_nothing(labelled):
-    deployment, made = labelled
-    write_labels(deployment, "film_labels", [label_row(row["user_id"], scenario="films") for row in made.to_pylist()])
+    deployment, day_profiles = labelled
+    users = day_profiles["user_id"].to_pylist()
+    write_labels(deployment, "film_labels", [label_row(user, scenario="films") for user in users])
     films = shop.SCENARIOS[1] | {"labels": "film_labels"}
-    done = evaluate(shop.company(deployment.path.parent, scenarios=[shop.SCENARIOS[0], films]), rivals=False)
-    assert done.auc.keys() == done.ks.keys() == {"food"}
-    assert list(done.not_probed) == ["films"]
-    assert "users labelled 1 and 0 labelled 0" in done.not_probed["films"]
+    result = evaluate(shop.company(deployment.path.parent, scenarios=[shop.SCENARIOS[0], films]), baselines=False)
+    assert result.auc.keys() == result.ks.keys() == {"food"}
+    assert list(result.not_probed) == ["films"]
+    assert "users labelled 1 and 0 labelled 0" in result.not_probed["films"]
     run = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate")])
     assert dict(run.to_pylist()[0]["left_out"]) == {"food: no profile": 1, "films: not probed": USERS}
     alone = shop.company(deployment.path.parent, scenarios=[films])
     with pytest.raises(EvaluationError, match=r"no scenario could be probed:\n  films: .*label more users"):
-        evaluate(alone, rivals=False)
+        evaluate(alone, baselines=False)
     shop.company(deployment.path.parent)
 
 
@@ -167,15 +173,15 @@ def test_a_day_of_profiles_that_was_left_half_replaced_is_not_judged_on(labelled
         with pytest.raises(KeyError), RunRecord.kept(deployment, "assemble", day):
             raise KeyError("killed")
     with pytest.raises(TableError, match=r"assemble for 2025-03-02 .*run `instructue assemble --as-of 2025-03-02`"):
-        evaluate(deployment, rivals=False)
+        evaluate(deployment, baselines=False)
     with RunRecord.kept(deployment, "assemble", date(2025, 3, 2)) as run:
         run.handoff = AssembleHandoff(vector_spec=deployment.vector_spec() | {"categories": []}, users=USERS)
     with pytest.raises(ReleaseError, match=r"categories: \['city'\] in the deployment, \[\] in the profiles"):
-        evaluate(deployment, rivals=False)
+        evaluate(deployment, baselines=False)
     with RunRecord.kept(deployment, "assemble", date(2025, 3, 2)) as run:
         run.handoff = AssembleHandoff(vector_spec=deployment.vector_spec(), users=USERS)
     # The day that failed and is not done again lies after the labels.
-    assert evaluate(deployment, rivals=False).users == {"food": USERS}
+    assert evaluate(deployment, baselines=False).users == {"food": USERS}
 
 
 def test_without_labels_there_is_nothing_to_measure(labelled, tmp_path):
@@ -186,7 +192,7 @@ def test_without_labels_there_is_nothing_to_measure(labelled, tmp_path):
     assert deployment.scenarios
 
 
-def test_features_by_hand():
+def test_hand_made_features():
     """Ten of eleven users bought coffee, as often as their number; a rare word is no feature."""
     rows = [
         {
@@ -206,8 +212,8 @@ def test_features_by_hand():
             }
         ),
     )
-    made = hand_made_features(profiles, ["bill"], ["income"], ["city"])
-    assert made.names == (
+    day_profiles = hand_made_features(profiles, ["bill"], ["income"], ["city"])
+    assert day_profiles.names == (
         "bill: events",
         "bill: days since, band",
         "bill: coffee",
@@ -216,10 +222,10 @@ def test_features_by_hand():
         "city: a",
     )
     users = np.arange(11)
-    np.testing.assert_allclose(made.values[:, 0], np.log1p(users + 1))
-    np.testing.assert_allclose(made.values[:, 2], np.log1p(users))
-    np.testing.assert_allclose(made.values[:, 5], users % 2)
-    assert np.isnan(made.values[4, 4])
-    assert made.filled.shape == (11, 7)
-    assert made.filled[4, 4] == 5.5
-    np.testing.assert_array_equal(made.filled[:, 6], users == 4)
+    np.testing.assert_allclose(day_profiles.values[:, 0], np.log1p(users + 1))
+    np.testing.assert_allclose(day_profiles.values[:, 2], np.log1p(users))
+    np.testing.assert_allclose(day_profiles.values[:, 5], users % 2)
+    assert np.isnan(day_profiles.values[4, 4])
+    assert day_profiles.filled.shape == (11, 7)
+    assert day_profiles.filled[4, 4] == 5.5
+    np.testing.assert_array_equal(day_profiles.filled[:, 6], users == 4)

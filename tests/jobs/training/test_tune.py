@@ -67,9 +67,9 @@ def test_a_tuned_scenario_is_judged_by_users_that_tuning_has_not_seen(company):
     made = made_up_profiles(USERS, seed=3).to_pylist()
     shutil.rmtree(company.table("labels"))
     write_labels(company, "labels", [label_row(row["user_id"], int(row["interest"] % 2)) for row in made])
-    whole = evaluate(company, rivals=False)
+    whole = evaluate(company, baselines=False)
     tuned_once(company)
-    done = evaluate(company, rivals=False)
+    done = evaluate(company, baselines=False)
     assert (whole.tuned, done.tuned) == ({}, {"food": SHOTS})
     for found, salts in ((whole, {*SPLIT_SEEDS}), (done, {"probe-1"})):
         written = json.loads((releases_folder(company) / "evaluations" / f"{found.release}.json").read_text())

@@ -1,6 +1,7 @@
 """The probe against brute force, and against leaks between its halves."""
 
 import hashlib
+import warnings
 
 import numpy as np
 import pytest
@@ -65,6 +66,16 @@ def test_each_score_is_that_of_a_regression_fitted_on_the_fit_half(data: tuple[n
     assert result.auc == pytest.approx(np.mean([score.auc for score in result.scores]))
     assert result.ks_std == pytest.approx(np.std([score.ks for score in result.scores]))
     assert result.auc > 0.7
+
+
+def test_fits_at_the_iteration_limit_are_counted_without_a_warning(
+    data: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {(score.fits, score.unconverged) for score in probe(*data, IDS).scores} == {(3 * 6 + 1, 0)}
+    monkeypatch.setattr("model.training.probe.MAX_ITERATIONS", 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert all(0 < score.unconverged <= score.fits for score in probe(*data, IDS).scores)
 
 
 def test_the_nearest_class_is_by_the_cosine_to_each_classs_mean(data: tuple[np.ndarray, np.ndarray]) -> None:

@@ -1,10 +1,8 @@
-"""Train CPC or CoLES of pytorch-lifestream on event sequences and encode others; run by an environment of its own.
+"""Train CPC or CoLES of pytorch-lifestream on event sequences, and encode others, in a separate environment.
 
-    python benchmarks/lifestream/encode.py FOLDER
-
-reads training.npz, profiles.npz and settings.json of the folder, as benchmarks/rivals/sequences.py writes them, and
-leaves vectors.npy there. The modules, datasets, losses and samplers are the library's, with its defaults where the
-settings name nothing; it imports nothing of this project.
+`python encode.py FOLDER` reads training.npz, profiles.npz and settings.json of the folder, which `event_sequences`
+writes, and writes vectors.npy there. Modules, datasets, losses and samplers are the library's, with its defaults where
+the settings name no value. The script imports nothing of this project.
 """
 
 import json
@@ -29,7 +27,7 @@ NEGATIVES, FORWARD_STEPS = 40, 6
 
 
 def read(path: Path) -> list[dict[str, torch.Tensor]]:
-    """Each user's events as the library takes them: a tensor for each column."""
+    """Read each user's events in the library's form: a tensor for each column."""
     with np.load(path) as arrays:
         codes, gap, age, offsets = (
             torch.from_numpy(arrays[name]) for name in ("codes_EC", "gap_E", "age_E", "offsets_U1")
@@ -40,7 +38,7 @@ def read(path: Path) -> list[dict[str, torch.Tensor]]:
 
 
 def encoder(parts: int, settings: dict[str, Any]) -> RnnSeqEncoder:
-    """The library's encoder: embedded codes and two numbers, then a GRU."""
+    """Return the library's encoder: embedded codes and two numbers, then a GRU."""
     embeddings = {
         "source": {"in": settings["sources"] + 1, "out": 8},
         "text": {"in": settings["buckets"], "out": settings["text_width"]},
@@ -56,7 +54,7 @@ def encoder(parts: int, settings: dict[str, Any]) -> RnnSeqEncoder:
 
 
 def train(network: RnnSeqEncoder, users: list[dict[str, torch.Tensor]], settings: dict[str, Any]) -> None:
-    """Train the encoder in place, as the library's module does."""
+    """Train the encoder in place with the library's module."""
     rates = {
         "optimizer_partial": partial(torch.optim.Adam, lr=settings["learning_rate"]),
         "lr_scheduler_partial": partial(torch.optim.lr_scheduler.StepLR, step_size=3, gamma=0.7),
@@ -88,7 +86,7 @@ def train(network: RnnSeqEncoder, users: list[dict[str, torch.Tensor]], settings
 
 @torch.inference_mode()
 def encode(network: RnnSeqEncoder, users: list[dict[str, torch.Tensor]], batch_size: int = 256) -> np.ndarray:
-    """One vector a user: the encoder's state after the last event."""
+    """Return a vector for each user: the state of the encoder after the last event."""
     network.eval()
     network.is_reduce_sequence = True
     parts = [

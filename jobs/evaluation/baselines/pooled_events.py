@@ -1,16 +1,17 @@
-"""A multi-layer perceptron over mean-pooled event vectors (after U-MLP One4all), trained to predict the next events.
+"""A multi-layer perceptron on mean-pooled event vectors (after U-MLP One4all), trained to predict the next events.
 
-An event's vector is the TF-IDF of its words, reduced to a few factors over the training profiles' distinct texts; a
-user's input is the mean of them for each source, the logarithm of each source's count, and the tabular columns coded
-as InstructUE's are. The network reads a user at one cut-off and predicts which words the events have that follow
-until the next cut-off: the cross-entropy with their distribution. Its last hidden layer is the user's vector.
+An event's vector is the TF-IDF of its words, reduced to a few factors over the distinct texts of the training profiles.
+A user's input is the mean event vector and the logarithm of the count of each source, and the tabular columns with
+InstructUE's codes. The network reads a user at one cut-off and predicts the words of the events up to the next cut-off;
+the loss is the cross-entropy with their distribution. The last hidden layer is the user's vector.
 
 Shapes: U users, E events, T distinct texts, V words, F factors, D inputs, B users of a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -25,7 +26,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.rivals.errors import RivalError
+from jobs.evaluation.baselines.inputs import BaselineError
 from model.data.config import NetworkConfig
 from model.data.profiles import read_profiles
 from model.data.tabular import fit_tabular, piecewise_codes
@@ -33,17 +34,21 @@ from model.data.tabular import fit_tabular, piecewise_codes
 Floats = NDArray[np.float32]
 WORD = r"[^\s,;:/.!?()]+"
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PooledSettings:
-    """The network and its training."""
+    """Sizes of the network, and its training.
+
+    A word of fewer than `min_texts` texts is not predicted.
+    """
 
     factors: int = 64
     bins: int = 10
     width: int = 256
     vector: int = 128
-    fewest_texts: int = 2
-    """A word of fewer texts is no target."""
+    min_texts: int = 2
     steps: int = 600
     users_per_step: int = 128
     learning_rate: float = 1e-3
@@ -51,20 +56,13 @@ class PooledSettings:
 
 
 def vectors(
-    training: pa.Table,
-    profiles: pa.Table,
-    config: NetworkConfig,
-    settings: PooledSettings,
-    *,
-    seed: int,
-    trained: bool,
-    log: Callable[[str], None] = lambda line: None,
+    training: pa.Table, profiles: pa.Table, config: NetworkConfig, settings: PooledSettings, *, seed: int, trained: bool
 ) -> Floats:
-    """Return `[U, vector]` of the profiles by a network trained on the training profiles, or by its first weights.
+    """Return `[U, vector]` of the profiles by a network trained on the training profiles, or by its fresh weights.
 
     Raises
     ------
-    RivalError
+    BaselineError
         No user has profiles at two cut-offs with an event between them.
     """
     read = Inputs.fit(training, config, settings, seed)
@@ -74,15 +72,15 @@ def vectors(
         nn.Linear(first_UD.shape[1], settings.width), nn.GELU(), nn.Linear(settings.width, settings.vector), nn.GELU()
     )
     if trained:
-        row_P, next_PV = following(training, [source.name for source in config.sources], settings.fewest_texts)
-        _train(body, first_UD[torch.from_numpy(row_P)], next_PV, settings, seed, log)
+        row_P, next_PV = following(training, [source.name for source in config.sources], settings.min_texts)
+        _train(body, first_UD[torch.from_numpy(row_P)], next_PV, settings, seed)
     with torch.inference_mode():
         return np.asarray(body(torch.from_numpy(read(profiles))).numpy(), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What turns profiles into `[U, D]`, standardised; fitted on the training profiles alone."""
+    """A transformation of profiles into standardised inputs `[U, D]`, fitted on the training profiles."""
 
     config: NetworkConfig
     words: TfidfVectorizer
@@ -121,14 +119,14 @@ class Inputs:
         return np.asarray((raw_UD - self.mean_D) / self.scale_D, dtype=np.float32)
 
 
-def following(training: pa.Table, sources: Sequence[str], fewest_texts: int) -> tuple[NDArray[np.int64], csr_matrix]:
-    """Return `row_P`, the rows of profiles that events follow, and `next_PV`, those events' words, each row's sum 1.
+def following(training: pa.Table, sources: Sequence[str], min_texts: int) -> tuple[NDArray[np.int64], csr_matrix]:
+    """Return `row_P`, the profiles that events follow, and `next_PV`, the words of those events; each row sums to 1.
 
-    The events that follow a profile are those of the same user's next cut-off that are not before this one.
+    The events that follow a profile are those at or after its cut-off in the same user's next profile.
 
     Raises
     ------
-    RivalError
+    BaselineError
         There is no such row.
     """
     keys = zip(training["user_id"].to_pylist(), training["as_of"].to_pylist(), strict=True)
@@ -149,11 +147,11 @@ def following(training: pa.Table, sources: Sequence[str], fewest_texts: int) -> 
             if row in after and time >= after[row][1]:
                 texts.setdefault(after[row][0], []).append(text)
     if not texts:
-        raise RivalError(
+        raise BaselineError(
             "no user has profiles at two cut-offs with an event between them: give userqa.as_of two days or more"
         )
     row_P = np.array(sorted(texts), dtype=np.int64)
-    words = CountVectorizer(token_pattern=WORD, min_df=fewest_texts)
+    words = CountVectorizer(token_pattern=WORD, min_df=min_texts)
     counts_PV = words.fit_transform([" ".join(texts[row]) for row in row_P.tolist()]).astype(np.float32)
     some_P = np.asarray(counts_PV.sum(1)).ravel() > 0
     counts_PV = counts_PV[some_P]
@@ -161,13 +159,9 @@ def following(training: pa.Table, sources: Sequence[str], fewest_texts: int) -> 
 
 
 def _train(
-    body: nn.Sequential,
-    input_PD: torch.Tensor,
-    next_PV: csr_matrix,
-    settings: PooledSettings,
-    seed: int,
-    log: Callable[[str], None],
+    body: nn.Sequential, input_PD: torch.Tensor, next_PV: csr_matrix, settings: PooledSettings, seed: int
 ) -> None:
+    """Train the network in place."""
     rng = np.random.default_rng(seed)
     head = nn.Linear(settings.vector, next_PV.shape[1])
     optimizer = torch.optim.AdamW(
@@ -183,4 +177,4 @@ def _train(
         optimizer.step()
         schedule.step()
         if step % 100 == 0 or step == settings.steps - 1:
-            log(f"pooled: step {step}, loss {loss.item():.3f}")
+            logger.info(f"pooled events: step {step}, loss {loss.item():.3f}")

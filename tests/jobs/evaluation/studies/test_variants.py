@@ -1,13 +1,13 @@
-"""Variants of a network and of its training: what each changes, and that all train."""
+"""Variants of a network and its training: what each changes, and that all train."""
 
 from __future__ import annotations
 
 import yaml
 
 from jobs.config.deployment import Deployment
-from jobs.evaluation.scores import ALL
-from jobs.evaluation.studies.ablations import plans
-from jobs.evaluation.studies.registry import study
+from jobs.evaluation.figures import ALL
+from jobs.evaluation.studies.ablations import variant_plans
+from jobs.evaluation.studies.registry import run_study
 from jobs.evaluation.studies.study import Study
 from jobs.evaluation.studies.variants import VARIANTS, Plan, as_text
 from jobs.training.registry import checkpoints_folder
@@ -16,24 +16,24 @@ from tests.support.error_page import refused, row
 from tests.support.study_company import company, means
 
 
-def test_every_variant_trains_and_embeds(shopped):
-    found, at = study(shopped, "ablations", seeds=1, scenarios=["food"])
+def test_every_variant_trains_and_embeds(study_lake):
+    result, at = run_study(study_lake, "ablations", seeds=1, scenarios=["food"])
     names = {name + " *" * variant.paper for name, variant in VARIANTS.items()}
     for part in ("manual", "universal"):
-        assert means(found, part).keys() == names
-        assert all(0 <= figures["food"].mean <= 1 for figures in means(found, part).values())
-    manual = [figures[ALL].mean for figures in means(found, "manual").values()]
+        assert means(result, part).keys() == names
+        assert all(0 <= figures["food"].mean <= 1 for figures in means(result, part).values())
+    manual = [figures[ALL].mean for figures in means(result, "manual").values()]
     assert manual == sorted(manual, reverse=True)
-    assert len({tuple(sorted(line.auc.items(), key=str)) for line in found.data["lines"]}) > len(VARIANTS)
+    assert len({tuple(sorted(line.auc.items(), key=str)) for line in result.data["lines"]}) > len(VARIANTS)
     # shop's network has a shared encoder as it is, so that variant is the full one, trained once.
-    assert len([*checkpoints_folder(shopped).glob("*/inputs.json")]) >= len(VARIANTS) - 1
-    assert means(found, "manual")["shared-encoder"] == means(found, "manual")["full *"]
+    assert len([*checkpoints_folder(study_lake).glob("*/inputs.json")]) >= len(VARIANTS) - 1
+    assert means(result, "manual")["shared-encoder"] == means(result, "manual")["full *"]
     assert (at / "ablations.md").exists()
 
 
-def test_what_a_variant_changes(shopped):
+def test_what_a_variant_changes(study_lake):
     aggregates = [{"name": "spent", "source": "bill", "function": "count", "window_days": 9}]
-    counted = company(shopped.path.parent / "counted", aggregates=aggregates)
+    counted = company(study_lake.path.parent / "counted", aggregates=aggregates)
     plan = Plan.of(counted)
     changed = {name: variant.of(plan, counted) for name, variant in VARIANTS.items()}
     assert changed["full"] == plan
@@ -61,10 +61,10 @@ def test_a_text_too_long_keeps_the_same_share_of_every_source(tmp_path):
     assert [source.max_events for source in rendered.sources] == [int(240 * 1024 / 4640), int(100 * 1024 / 4640)]
 
 
-def test_profiles_as_one_text(made, shopped):
-    plan = Plan.of(shopped)
-    table = as_text(made.slice(5, 1), plan.config)
-    [user] = made.slice(5, 1).to_pylist()
+def test_profiles_as_one_text(study_profiles, study_lake):
+    plan = Plan.of(study_lake)
+    table = as_text(study_profiles.slice(5, 1), plan.config)
+    [user] = study_profiles.slice(5, 1).to_pylist()
     [[event]] = table["text"].to_pylist()
     assert all(bill["text"] in event["text"] for bill in user["bill"])
     assert f"income: {user['tabular']['income']:g}"[:12] in event["text"]
@@ -78,13 +78,13 @@ def test_profiles_as_one_text(made, shopped):
         "without-sequences out"
     ),
 )
-def test_a_variant_that_leaves_nothing_is_refused_where_it_is_named_and_left_out_elsewhere(wrong, shopped):
-    path = shopped.path.parent / "bare.yaml"
-    content = yaml.safe_load(shopped.path.read_text())
+def test_a_variant_that_leaves_nothing_is_refused_where_it_is_named_and_left_out_elsewhere(wrong, study_lake):
+    path = study_lake.path.parent / "bare.yaml"
+    content = yaml.safe_load(study_lake.path.read_text())
     path.write_text(yaml.safe_dump({name: value for name, value in content.items() if name != "attributes"}))
-    with Study.opened(Deployment.read(path), "evaluate_bare", seeds=1) as bare:
+    with Study.open(Deployment.read(path), "evaluate_bare", seeds=1) as bare:
         with refused(wrong):
-            plans(bare, ["without-sequences"])
-        made, left_out = plans(bare, [])
+            variant_plans(bare, ["without-sequences"])
+        study_profiles, left_out = variant_plans(bare, [])
     assert [*left_out] == ["without-sequences"]
-    assert made.keys() | left_out.keys() == VARIANTS.keys()
+    assert study_profiles.keys() | left_out.keys() == VARIANTS.keys()

@@ -1,36 +1,39 @@
-"""The bare language model: the final hidden state of a rendered profile's last token, or the mean over all its tokens.
+"""A plain language model on profiles rendered as text: the last token's final hidden state, or the mean over tokens.
 
-Either any causal language model of transformers, as it comes, or one of our own: a small Qwen2-shaped network trained
-on the rendered training profiles to predict the next token, and nothing else.
+The model is any pretrained causal language model of transformers, or a small Qwen2-shaped network that is trained on
+the rendered training profiles to predict the next token.
 
 Shapes: U texts, B texts of a batch, L tokens of the longest of them, H the model's width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen2Config
+from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 
-from benchmarks.rivals.errors import RivalError
+from jobs.evaluation.baselines.pretrained import load_pretrained
 from model.data.batching import batches_of_size
 from model.data.text import TokenIds, train_language_tokenizer
 
 Floats = NDArray[np.float32]
 PRETRAINED = "Qwen/Qwen2.5-0.5B-Instruct"
-"""The paper's backbone, for those who can fetch it."""
+"""The paper's backbone."""
 LONGEST = 4096
-"""Tokens of a text that a pretrained model reads: its last ones."""
+"""The number of tokens that a pretrained model reads, from the end of a text."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageSettings:
-    """Our own language model and its training; sizes as the preset `tiny`'s backbone."""
+    """Sizes of our own language model, those of the preset `tiny`'s backbone, and its training."""
 
     width: int = 128
     layers: int = 2
@@ -44,20 +47,14 @@ class LanguageSettings:
 
 
 def own_vectors(
-    training: Sequence[str],
-    texts: Sequence[str],
-    settings: LanguageSettings,
-    *,
-    seed: int,
-    trained: bool,
-    log: Callable[[str], None] = lambda line: None,
+    training: Sequence[str], texts: Sequence[str], settings: LanguageSettings, *, seed: int, trained: bool
 ) -> Floats:
-    """Return the texts' `hidden_states` by a language model trained on the training texts, or by its first weights."""
+    """Return `hidden_states` of the texts by a model trained on the training texts, or by its fresh weights."""
     tokenizer = train_language_tokenizer(training, settings.vocabulary)
     end = tokenizer.encode("").ids
 
     def tokens(some: Sequence[str]) -> TokenIds:
-        # An empty text is its end alone.
+        # An empty text becomes the end token.
         return TokenIds.of(
             [
                 text.ids[-settings.longest :] or end
@@ -80,40 +77,32 @@ def own_vectors(
         )
     )
     if trained:
-        _train(model, tokens(training), end, settings, seed, log)
+        _train(model, tokens(training), end, settings, seed)
     return hidden_states(model, tokens(texts))
 
 
 def pretrained_vectors(texts: Sequence[str], name: str, *, seed: int, trained: bool) -> Floats:
-    """Return the texts' `hidden_states` by the model in a folder or of a hub, or by its untrained weights.
+    """Return `hidden_states` of the texts by a model of a folder or hub, or by the same network with fresh weights.
 
     Raises
     ------
-    RivalError
+    BaselineError
         There is no such model.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        if trained:
-            model = AutoModelForCausalLM.from_pretrained(name)
-        else:
-            torch.manual_seed(seed)
-            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(name))
-    except (OSError, ValueError) as error:
-        raise RivalError(
-            f"there is no causal language model {name!r} ({str(error).splitlines()[0]}): fetch one such "
-            f"as {PRETRAINED} into a folder, and name the folder with --lm"
-        ) from error
+    hint = (
+        f"download a causal language model, for example {PRETRAINED}, into a folder, and name it with --language-model"
+    )
+    tokenizer, model = load_pretrained(AutoModelForCausalLM, name, seed=seed, trained=trained, hint=hint)
     limit = min(LONGEST, getattr(model.config, "max_position_embeddings", LONGEST))
     return hidden_states(model, TokenIds.of([tokenizer(text)["input_ids"][-limit:] for text in texts]))
 
 
 @torch.inference_mode()
 def hidden_states(model: PreTrainedModel, ids: TokenIds, batch_size: int = 16) -> Floats:
-    """Return `[U, 2, H]`: of each text the final hidden state of its last token, and the mean over all its tokens."""
+    """Return `[U, 2, H]`: for each text the final hidden state of its last token, and the mean over its tokens."""
     model.eval()
     vectors_U2H = np.zeros((len(ids), 2, model.config.hidden_size), dtype=np.float32)
-    # By length, so that little is padded; what pads comes last, where a causal model's tokens do not look.
+    # Sorted by length for little padding; padding comes last, where a causal model does not attend to it.
     for texts_B in batches_of_size(ids.lengths, batch_size):
         ids_BL, mask_BL = (torch.from_numpy(part) for part in ids.padded(texts_B))
         hidden_BLH = model.base_model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=False).last_hidden_state
@@ -123,15 +112,8 @@ def hidden_states(model: PreTrainedModel, ids: TokenIds, batch_size: int = 16) -
     return vectors_U2H
 
 
-def _train(
-    model: PreTrainedModel,
-    ids: TokenIds,
-    end: list[int],
-    settings: LanguageSettings,
-    seed: int,
-    log: Callable[[str], None],
-) -> None:
-    """Next-token prediction, each text followed by its end; batches of texts of like length, in random order."""
+def _train(model: PreTrainedModel, ids: TokenIds, end: list[int], settings: LanguageSettings, seed: int) -> None:
+    """Train to predict the next token of each text and its end token, in batches of similar length in random order."""
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -156,4 +138,4 @@ def _train(
         optimizer.step()
         schedule.step()
         if step % 50 == 0 or step == settings.steps - 1:
-            log(f"language model: step {step}, loss {loss.item():.3f}")
+            logger.info(f"language model: step {step}, loss {loss.item():.3f}")

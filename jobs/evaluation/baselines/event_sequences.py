@@ -1,8 +1,8 @@
-"""CPC and CoLES of pytorch-lifestream on a user's events, in an environment of the library's own.
+"""CPC and CoLES of pytorch-lifestream on the events of a user, run in a separate Python environment.
 
-What the library takes of an event is codes and numbers: its source, the hash of its text, the hashes of the parts of
-its text (between commas, colons, semicolons and slashes), the days since the user's event before and the days to the
-profile's as_of. All sources are one sequence in the order of time. Tabular columns are no part of it.
+An event has codes and numbers: its source, the hash of its text, the hashes of the parts of its text (between commas,
+colons, semicolons and slashes), the days since the previous event and the days to the profile's as_of. The events of
+all sources form one sequence in time order. Tabular columns are not used.
 
 Shapes: U users, E events of all users, C columns of codes.
 """
@@ -23,14 +23,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from benchmarks.rivals.errors import RivalError
+from jobs.evaluation.baselines.inputs import LIFESTREAM_PYTHON, BaselineError
 from model.data.config import NetworkConfig
 
-FOLDER = Path(__file__).resolve().parents[1] / "lifestream"
-DEFAULT_PYTHON = FOLDER.parents[1] / "build" / "lifestream" / "bin" / "python"
+LIFESTREAM = Path(__file__).resolve().parent / "lifestream"
 BUCKETS = 4096
-"""Codes of a column of hashes; 0 is none."""
+"""The number of codes of a hashed column; 0 means no value."""
 PARTS = 6
+"""The number of parts of a text that get a code."""
 PART = re.compile(r"\s*[,:;/]+\s*")
 DAY = 86_400_000_000
 """Microseconds."""
@@ -38,7 +38,7 @@ DAY = 86_400_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceSettings:
-    """The library's encoder, a GRU, and its training."""
+    """Sizes of the library's GRU encoder, and its training."""
 
     hidden: int = 128
     text_width: int = 32
@@ -50,11 +50,11 @@ class SequenceSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Sequences:
-    """Events of users, end to end: user u's are `offsets_U1[u]` to `offsets_U1[u + 1]`, the oldest first.
+    """Concatenated events of users: those of user u are `offsets_U1[u]` to `offsets_U1[u + 1]`, the oldest first.
 
     `codes_EC` holds the source's number from 1, the text's hash and its parts' hashes; `gap_E` the days since the
-    event before (0 for a first), `age_E` the days from the event to as_of. A user without events has one of zeros,
-    for the library reads no empty sequence.
+    previous event (0 for the first), `age_E` the days from the event to as_of. A user without events has one event of
+    zeros, because the library does not accept an empty sequence.
     """
 
     codes_EC: NDArray[np.int64]
@@ -64,7 +64,7 @@ class Sequences:
 
     @classmethod
     def of(cls, profiles: pa.Table, config: NetworkConfig) -> Sequences:
-        """Read the last `max_events` events of each source of the profiles."""
+        """Read the last `max_events` events of each source."""
         users, codes, times, order = [], [], [], []
         for number, source in enumerate(config.sources):
             column = profiles[source.name].combine_chunks()
@@ -120,38 +120,38 @@ def vectors(
 
     Raises
     ------
-    RivalError
-        There is no such interpreter, or the library failed; its last words are told.
+    BaselineError
+        There is no such interpreter, or the library failed; the message ends with its last lines.
     """
     if not Path(python).exists():
-        raise RivalError(
-            f"there is no {python}, the interpreter of an environment with pytorch-lifestream: make it by "
-            f"`uv venv --python 3.11 {DEFAULT_PYTHON.parents[1]}` and `uv pip install --python "
-            f"{DEFAULT_PYTHON} -r {FOLDER / 'requirements.txt'}`, or name one with --lifestream"
+        raise BaselineError(
+            f"there is no {python}, the interpreter of an environment with pytorch-lifestream: create it with "
+            f"`uv venv --python 3.11 {LIFESTREAM_PYTHON.parents[1]}` and `uv pip install --python "
+            f"{LIFESTREAM_PYTHON} -r {LIFESTREAM / 'requirements.txt'}`, or name one with --lifestream"
         )
     with tempfile.TemporaryDirectory() as folder:
         for name, table in (("training", training), ("profiles", profiles)):
             np.savez(Path(folder) / f"{name}.npz", **vars(Sequences.of(table, config)))
-        asked = asdict(settings) | {
+        content = asdict(settings) | {
             "method": method,
             "seed": seed,
             "trained": trained,
             "buckets": BUCKETS,
             "sources": len(config.sources),
         }
-        (Path(folder) / "settings.json").write_text(json.dumps(asked), encoding="utf-8")
-        # Its own packages only: what this process was started with belongs to another environment.
+        (Path(folder) / "settings.json").write_text(json.dumps(content), encoding="utf-8")
+        # PYTHONPATH of this process belongs to another environment.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        done = subprocess.run(
-            [str(python), "-W", "ignore", str(FOLDER / "encode.py"), folder],
+        process = subprocess.run(
+            [str(python), "-W", "ignore", str(LIFESTREAM / "encode.py"), folder],
             env=environment,
             capture_output=True,
             text=True,
         )
-        if done.returncode:
-            raise RivalError(
+        if process.returncode:
+            raise BaselineError(
                 f"{method} of pytorch-lifestream failed under {python}: "
-                + " / ".join(done.stderr.strip().splitlines()[-3:])
+                + " / ".join(process.stderr.strip().splitlines()[-3:])
             )
         return np.asarray(np.load(Path(folder) / "vectors.npy"), dtype=np.float32)
 
