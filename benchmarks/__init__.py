@@ -1,0 +1,1 @@
+"""Benchmarks: each measures speed or quality and writes a table to results/."""

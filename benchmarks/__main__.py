@@ -16,6 +16,7 @@ PROGRAMS = ("one_forward", "packed_training", "embed_job", "second_day", "breakd
 
 
 def main() -> None:
+    """Run every benchmark and exit with an error when one fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--redis", metavar="HOST:PORT", help="an empty Redis")
     redis = parser.parse_args().redis

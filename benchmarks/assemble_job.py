@@ -117,6 +117,7 @@ def skewed(spark: SparkSession, at: Path) -> float:
 
 
 def main() -> None:
+    """Measure every size and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--millions", type=int, nargs="+", default=[1, 10, 50])
     arguments = parser.parse_args()

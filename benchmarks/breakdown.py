@@ -127,6 +127,7 @@ def two_days(spark: SparkSession, deployment: Deployment, users: int) -> Iterato
 
 
 def main() -> None:
+    """Run two days and write the times of each job."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=2_000)
     arguments = parser.parse_args()

@@ -65,6 +65,7 @@ def held(pid: int) -> int:
 
 
 def main() -> None:
+    """Run a command and write its time and memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=sorted(COMMANDS))
     name = parser.parse_args().command

@@ -125,6 +125,7 @@ def measure(spark: SparkSession, deployment: Deployment, users: int) -> dict[str
 
 
 def main() -> None:
+    """Measure the three forms and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=20000)
     arguments = parser.parse_args()

@@ -177,6 +177,7 @@ def _now(device: torch.device) -> float:
 
 
 def main() -> None:
+    """Measure every shape and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="Two layers and little batches; writes no results.")
     arguments = parser.parse_args()

@@ -42,6 +42,7 @@ def measure(runtime: Runtime, deployment: Deployment, users: int) -> tuple[float
 
 
 def main() -> None:
+    """Measure both ways and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, default=1000)
     arguments = parser.parse_args()

@@ -116,6 +116,7 @@ def pairs(profiles: pa.Table) -> pa.Table:
 
 
 def main() -> None:
+    """Measure short and long profiles and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profiles", type=int, default=16, help="In a batch.")
     arguments = parser.parse_args()

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
+    """Read the evaluation of the current release and write its means."""
     deployment = Deployment.read(ROOT / "conf" / "demo.yaml")
     path = releases_folder(deployment) / "evaluations" / f"{open_release(deployment).path.name}.json"
     if not path.exists():

@@ -88,6 +88,7 @@ def measure(spark: SparkSession, at: Path, users: int) -> dict[str, Measured]:
 
 
 def main() -> None:
+    """Measure every size and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     arguments = parser.parse_args()

@@ -57,6 +57,7 @@ def measure(spark: SparkSession, folder: Path, users: int) -> list[tuple[EmbedRe
 
 
 def main() -> None:
+    """Measure both days and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, default=20000)
     arguments = parser.parse_args()

@@ -122,6 +122,7 @@ def measure(spark: SparkSession, at: Path, online: dict[str, Any], users: int) -
 
 
 def main() -> None:
+    """Measure every store and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--redis", metavar="HOST:PORT", help="an empty Redis to measure too; it keeps what is written")

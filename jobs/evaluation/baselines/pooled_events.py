@@ -102,6 +102,7 @@ class Inputs:
         return replace(blank, mean_D=raw_UD.mean(0), scale_D=np.maximum(raw_UD.std(0), 1e-3))
 
     def __call__(self, profiles: pa.Table) -> Floats:
+        """Return the inputs `[U, D]` of these profiles."""
         read = read_profiles(profiles, self.config)
         parts = []
         for events in read.sources:

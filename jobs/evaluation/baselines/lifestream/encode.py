@@ -97,6 +97,7 @@ def encode(network: RnnSeqEncoder, users: list[dict[str, torch.Tensor]], batch_s
 
 
 def main() -> None:
+    """Read the folder, train the encoder if the settings say so, and write the vectors."""
     folder = Path(sys.argv[1])
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
