@@ -1,7 +1,7 @@
-"""Check: what a deployment file finds in its tables, and what each day will cost. It reads, and changes nothing.
+"""Check: the rows of the source tables and the cost of each day, without writing anything.
 
-Rows are judged and counted as assemble would have it as of a day, for the check runs the same profiles; it runs them
-as of the day before too, and what differs is what a day costs (`jobs.operations.cost_estimate`).
+The check builds the profiles as of a day, so rows are validated and counted as assemble would do it. It also builds
+them as of the day before, and the difference is the cost of a day (`jobs.operations.cost_estimate`).
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from jobs.profiles.source_tables import ATTRIBUTES, open_sources
 from jobs.profiles.validation import validate_sources
 
 SAMPLES = 3
-"""Rejected rows shown of a reason."""
+"""Sample rows per reason."""
 SAMPLE_CHARACTERS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """The refused rows of a source for one reason."""
+    """The rejected rows of a source for one reason."""
 
     rows: int
     samples: list[str]
-    """Some of them as JSON, cut where they are long."""
+    """Some of the rows as JSON, truncated where they are long."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a source's table holds, and where its rows go as of the day."""
+    """The rows of a source's table, and their account as of the day."""
 
     table: str
     version: int
-    """Of the table, as it was read."""
+    """Delta version of the table that was read."""
     users: int
-    """Distinct users of its good rows, whenever these are."""
+    """Distinct users of the good rows of any time."""
     first: datetime | None
     """Time of the first good row; None without one, and where attributes carry no time."""
     last: datetime | None
@@ -55,7 +55,7 @@ class Source:
     rejected: dict[str, Rejected]
     """By reason."""
     refused: bool
-    """Whether assemble would fail: more than `max_reject_share` of the rows are rejected."""
+    """Whether assemble would fail, because more than `max_reject_share` of the rows are rejected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,26 +65,26 @@ class Event:
     event_time: datetime
     text: str
     gap: int
-    """Band of days since the event before; -1 for the first."""
+    """Band of days since the event before; -1 for the first event."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileSample:
-    """The profile of an eligible user: the median by number of events, the first by user id among those."""
+    """The profile of the eligible user with the median number of events; of several, the first by user id."""
 
     user_id: str
     events: dict[str, list[Event]]
-    """By source, the oldest first."""
+    """Per source, the oldest event first."""
     ages: dict[str, int | None]
-    """By source, the band of days since its last event; None without events."""
+    """Per source, the band of days since its last event; None without events."""
     tabular: dict[str, Any]
     banded: list[str]
-    """Tabular columns that hold a band of days, as gaps and ages do."""
+    """Tabular columns that hold a time band, as gaps and ages do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What one check found."""
+    """The result of one check."""
 
     as_of: date
     sources: dict[str, Source]
@@ -100,7 +100,7 @@ class CheckResult:
 def check(
     spark: SparkSession, deployment: Deployment, as_of: date | None = None, now: datetime | None = None
 ) -> CheckResult:
-    """Find out what assemble and embed would make of the tables as of a day, and write nothing.
+    """Return what assemble and embed would do with the tables as of a day, without writing anything.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def check(
     Raises
     ------
     SourceError
-        Source tables or columns are missing or of the wrong type; all such mistakes at once.
+        Source tables or columns are missing or of the wrong type; all such errors at once.
     TokenizerError
         The release's or checkpoint's tokenizer cannot be read.
     """
@@ -125,53 +125,57 @@ def check(
     spans = _spans(validate_sources(deployment, open_sources(deployment, read)), now.date())
     as_of = as_of or _day_after(spans, deployment, now.date())
     before = as_of - timedelta(days=1)
-    found = build_profiles(spark, deployment, [before, as_of], read, now)
-    accounts = found.totals[as_of].accounts
+    profiles = build_profiles(spark, deployment, [before, as_of], read, now)
     try:
-        expected = estimate_costs(found.rows, deployment, before, as_of)
-        rejected = _rejected(found, accounts)
-        sample = _sample(found.rows.where(F.col("as_of") == midnight_column(as_of)), deployment)
+        costs = estimate_costs(profiles.rows, deployment, before, as_of)
+        rejected = _rejected(profiles, as_of)
+        sample = _sample(profiles.rows.where(F.col("as_of") == midnight_column(as_of)), deployment)
     finally:
-        found.release()
-
-    def source(name: str, table: str) -> Source:
-        account, span = accounts[name], spans[name]
-        return Source(
-            table=table,
-            version=versions[table],
-            users=span["users"],
-            first=span["first"],
-            last=span["last"],
-            account=account,
-            rejected=rejected.get(name, {}),
-            refused=account.too_many_rejected(deployment.max_reject_share),
-        )
-
-    named = [(events.name, events.table) for events in deployment.sources]
+        profiles.release()
     attributes = deployment.attributes
-    if attributes:
-        named.append((ATTRIBUTES, attributes.table))
     return CheckResult(
         as_of=as_of,
-        sources={name: source(name, table) for name, table in named},
+        sources=_sources(deployment, versions, spans, profiles.totals[as_of].accounts, rejected),
         static=attributes is not None and attributes.static,
-        costs=expected,
+        costs=costs,
         profile=sample,
         seconds=time.monotonic() - started,
     )
 
 
-def _spans(judged: Mapping[str, DataFrame], today: date) -> dict[str, dict[str, Any]]:
-    """By source: distinct users of the good rows, and the times of the first, the last and the last before today."""
+def _sources(
+    deployment: Deployment,
+    versions: Mapping[str, int],
+    spans: Mapping[str, Mapping[str, Any]],
+    accounts: Mapping[str, RowAccount],
+    rejected: Mapping[str, dict[str, Rejected]],
+) -> dict[str, Source]:
+    tables = {source.name: source.table for source in deployment.sources}
+    if deployment.attributes:
+        tables[ATTRIBUTES] = deployment.attributes.table
+    return {
+        name: Source(
+            table=table,
+            version=versions[table],
+            users=spans[name]["users"],
+            first=spans[name]["first"],
+            last=spans[name]["last"],
+            account=accounts[name],
+            rejected=rejected.get(name, {}),
+            refused=accounts[name].too_many_rejected(deployment.max_reject_share),
+        )
+        for name, table in tables.items()
+    }
+
+
+def _spans(validated: Mapping[str, DataFrame], today: date) -> dict[str, dict[str, Any]]:
+    """Return per source the distinct `users` of the good rows, and their times: `first`, `last`, last before today."""
 
     def good(name: str) -> DataFrame:
-        rows = judged[name].where(F.col("__rejected").isNull())
+        rows = validated[name].where(F.col("__rejected").isNull())
         return rows.select(F.lit(name).alias("source"), F.col("__user").alias("user"), F.col("__time").alias("time"))
 
-    first, *others = map(good, judged)
-    rows = first
-    for other in others:
-        rows = rows.unionByName(other)
+    rows = spark_tables.union([good(name) for name in validated])
     past = F.when(F.col("time") < midnight_column(today), F.col("time"))
     counts = rows.groupBy("source").agg(
         F.count_distinct("user").alias("users"),
@@ -179,38 +183,38 @@ def _spans(judged: Mapping[str, DataFrame], today: date) -> dict[str, dict[str, 
         F.max("time").alias("last"),
         F.max(past).alias("past"),
     )
-    # By Arrow, for collect() would tell times in this machine's time zone.
-    found = {row["source"]: row for row in counts.toArrow().to_pylist()}
-    nothing: dict[str, Any] = {"users": 0, "first": None, "last": None, "past": None}
-    return {name: found.get(name, nothing) for name in judged}
+    # Arrow keeps UTC, where collect() converts to the time zone of this machine.
+    result = {row["source"]: row for row in counts.toArrow().to_pylist()}
+    empty: dict[str, Any] = {"users": 0, "first": None, "last": None, "past": None}
+    return {name: result.get(name, empty) for name in validated}
 
 
 def _day_after(spans: Mapping[str, Mapping[str, Any]], deployment: Deployment, today: date) -> date:
-    """The day after the newest good event before today: the last day that is over, where rows arrive every day."""
+    """Return the day after the newest good event before today; where rows arrive every day, the last complete day."""
     past = [spans[source.name]["past"] for source in deployment.sources]
     return max((time.date() + timedelta(days=1) for time in past if time), default=today)
 
 
-def _rejected(found: Profiles, accounts: Mapping[str, RowAccount]) -> dict[str, dict[str, Rejected]]:
-    """Refused rows by source and reason, with the first few of them in the order of their JSON."""
-    if not any(account.rejected for account in accounts.values()):
+def _rejected(profiles: Profiles, as_of: date) -> dict[str, dict[str, Rejected]]:
+    """Return the rejected rows per source and reason, with the first few in the order of their JSON."""
+    if not any(account.rejected for account in profiles.totals[as_of].accounts.values()):
         return {}
     rows = (
-        found.rejected()
+        profiles.rejected()
         .groupBy("source", "reason")
         .agg(F.count(F.lit(1)).alias("rows"), F.sort_array(F.min_by("row", "row", SAMPLES)).alias("samples"))
     )
-    told: dict[str, dict[str, Rejected]] = {}
+    result: dict[str, dict[str, Rejected]] = {}
     for row in rows.orderBy(F.desc("rows"), "reason").collect():
         samples = [
             text if len(text) <= SAMPLE_CHARACTERS else text[:SAMPLE_CHARACTERS] + " ..." for text in row["samples"]
         ]
-        told.setdefault(row["source"], {})[row["reason"]] = Rejected(rows=row["rows"], samples=samples)
-    return told
+        result.setdefault(row["source"], {})[row["reason"]] = Rejected(rows=row["rows"], samples=samples)
+    return result
 
 
 def _sample(rows: DataFrame, deployment: Deployment) -> ProfileSample | None:
-    """The profile in the middle, of a day's."""
+    """Return the profile with the median number of events of a day's profiles; None without profiles."""
     names = [source.name for source in deployment.sources]
     counted = rows.withColumn("__events", sum((F.size(name) for name in names), F.lit(0)))
     middle = counted.agg(F.expr("percentile_disc(0.5) WITHIN GROUP (ORDER BY __events)").alias("events")).first()

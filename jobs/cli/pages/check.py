@@ -12,6 +12,7 @@ from rich.text import Text
 from jobs.console.progress import elapsed
 from jobs.console.tables import table
 from jobs.console.text import count
+from model.data.time_bands import band_days
 
 if TYPE_CHECKING:
     from jobs.operations.check import CheckResult, ProfileSample
@@ -142,7 +143,7 @@ def _costs(result: CheckResult) -> RenderableType:
     rows: list[tuple[Any, ...]] = [
         ("users embedded", *(side.users for side in sides)),
         ("of them new", None, costs.new),
-        ("users removed", None, costs.ended),
+        ("users removed", None, costs.deactivated),
         ("vectors", *(side.vectors for side in sides)),
         ("distinct texts encoded", *(side.texts for side in sides)),
         ("of them new since the day before", None, costs.new_texts),
@@ -212,8 +213,10 @@ def _notes(result: CheckResult) -> Iterator[str]:
 
 def _days(band: int) -> str:
     """Return the days of a time band, floor(log2(1 + days)), as text."""
-    low, high = 2**band - 1, 2 ** (band + 1) - 2
-    return "less than a day" if high == 0 else f"{low:,} to {high:,} days"
+    fewest, most = band_days(band)
+    if most is None:
+        return f"{fewest:,} days or more"
+    return "less than a day" if most == 0 else f"{fewest:,} to {most:,} days"
 
 
 def _value(value: float | str | None, banded: bool) -> int | float | str:

@@ -180,7 +180,7 @@ def test_a_day_costs_the_users_whom_it_changes(lived):
             user for user, profile in now.items() if then.get(user, {}).get("profile_hash") != profile["profile_hash"]
         }
         told = found.costs
-        assert (told.users, told.changed, told.new, told.ended) == (
+        assert (told.users, told.changed, told.new, told.deactivated) == (
             len(now),
             len(changed),
             len(now.keys() - then.keys()),
@@ -208,7 +208,7 @@ def test_a_day_costs_the_users_whom_it_changes(lived):
             fixed = network_config(lived.d).fixed_tokens + sum(told.tokens.instructions.values())
             assert side.language_model == len(users) * fixed + events
     assert 0 < lived.first.costs.changed < lived.first.costs.users
-    assert lived.second.costs.ended > 0
+    assert lived.second.costs.deactivated > 0
     limit = {source.name: source.max_tokens for source in lived.d.sources}
     assert lived.second.costs.day.encoder == sum(
         len(lived.tokenizers.event_ids([text], limit[name])[0]) for name, text in wanted
