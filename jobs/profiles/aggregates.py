@@ -13,7 +13,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from jobs.config.sections import Aggregate
-from jobs.profiles.time_bands import DAY_MICROS, log2_band, whole_days
+from jobs.profiles.time_bands import DAY_MICROS, time_band, whole_days
 
 EXACT = "decimal(28,8)"
 """Type of the values of an exact sum; larger values are null."""
@@ -110,7 +110,7 @@ AGGREGATES = {
         collect=lambda event: event.time,
         group=F.max,
         # In bands, because the number of days changes every day for every user.
-        finish=lambda user: log2_band(whole_days(user.value, user.as_of)),
+        finish=lambda user: time_band(whole_days(user.value, user.as_of)),
         banded=True,
     ),
     "trend": AggregateFunction(collect=_point, group=_sums_of_points, finish=_slope),

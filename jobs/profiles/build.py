@@ -23,7 +23,7 @@ from jobs.profiles.aggregates import Grouped, aggregate_function
 from jobs.profiles.event_history import event_histories, grouped_column, window_count_column, without_negative_zero
 from jobs.profiles.row_account import Totals, count_totals
 from jobs.profiles.source_tables import open_sources
-from jobs.profiles.time_bands import log2_band, whole_days
+from jobs.profiles.time_bands import time_band, whole_days
 from jobs.profiles.validation import rejected_rows, validate_sources
 
 
@@ -69,7 +69,7 @@ def build_profiles(
     Raises
     ------
     SourceError
-        Source tables or columns are missing or of the wrong type; all such mistakes at once.
+        Source tables or columns are missing or of the wrong type; all such errors at once.
     """
     opened = open_sources(deployment, read or (lambda table: spark_tables.read_table(spark, deployment, table)))
     clock = clock or datetime.now(UTC)
@@ -122,7 +122,7 @@ def _with_profile_columns(users: DataFrame, deployment: Deployment) -> DataFrame
 def _age(name: str) -> Column:
     """Return the band of days since a source's last event."""
     last = F.try_element_at(F.col(name), F.lit(-1))["event_time"]
-    return log2_band(whole_days(last, F.col("__as_of")))
+    return time_band(whole_days(last, F.col("__as_of")))
 
 
 def _tabular(deployment: Deployment) -> list[Column]:

@@ -19,8 +19,9 @@ from jobs.lake.spark_tables import midnight_column, union
 from jobs.profiles import aggregates, templates
 from jobs.profiles.source_tables import ATTRIBUTES
 from jobs.profiles.templates import named
-from jobs.profiles.time_bands import DAY_MICROS, log2_band, whole_days
+from jobs.profiles.time_bands import DAY_MICROS, time_band, whole_days
 from jobs.profiles.validation import event_rows
+from model.data.time_bands import NO_BAND
 
 KEYS = ("__user", "__spread", "__as_of")
 """`__spread` is null but for rows without a user, which would otherwise all meet in one task."""
@@ -144,7 +145,7 @@ def _rank(rows: DataFrame) -> DataFrame:
     rows = rows.withColumn("__when", F.when(F.col("__within"), F.col("__time")))
     rows = rows.withColumns({"__rank": F.row_number().over(order), "__earlier": F.lead("__when").over(order)})
     first = F.col("__earlier").isNull() | (F.col("__rank") == F.col("__limit"))
-    gap = F.when(first, F.lit(-1)).otherwise(log2_band(whole_days(F.col("__earlier"), F.col("__time"))))
+    gap = F.when(first, F.lit(NO_BAND)).otherwise(time_band(whole_days(F.col("__earlier"), F.col("__time"))))
     return rows.withColumns({"__used": F.col("__within") & (F.col("__rank") <= F.col("__limit")), "__gap": gap})
 
 

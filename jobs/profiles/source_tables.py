@@ -40,17 +40,17 @@ def open_sources(deployment: Deployment, read: Callable[[str], DataFrame]) -> di
     SourceError
         Tables or columns are missing or of the wrong type: all of them, each with its key and what to do.
     """
-    tables, mistakes = {}, []
+    tables, errors = {}, []
     for name, (key, table, required) in _required_columns(deployment).items():
         try:
             tables[name] = read(table)
         except TableError as error:
             reason = absent_message(deployment.table(table)) if isinstance(error, MissingTableError) else str(error)
-            mistakes.append(f"  {key}.table = {table}: {reason}")
+            errors.append(f"  {key}.table = {table}: {reason}")
             continue
-        mistakes += _column_errors(tables[name].schema, table, required)
-    if mistakes:
-        raise SourceError(list_errors(deployment.path, mistakes))
+        errors += _column_errors(tables[name].schema, table, required)
+    if errors:
+        raise SourceError(list_errors(deployment.path, errors))
     return tables
 
 

@@ -1,4 +1,4 @@
-"""Days and time bands as Spark columns; a band is floor(log2(1 + days)), as in `model.data.time_bands`."""
+"""Days and time bands as Spark columns; `model.data.time_bands` defines the bands."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ DAY_MICROS = 86_400_000_000
 """Microseconds of a day."""
 
 
-def log2_band(days: Column) -> Column:
-    """Return floor(log2(1 + days)) exactly, for whole days of at least 0."""
+def time_band(days: Column) -> Column:
+    """Return the time band of whole days of at least 0, floor(log2(1 + days)); null for null.
+
+    Valid times are from 1970 to 2099, so no band is above `LAST_BAND`.
+    """
+    # The number of binary digits is exact, where the logarithm of a double may not be.
     return (F.length(F.bin(days + 1)) - 1).cast("int")
 
 
