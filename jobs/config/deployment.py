@@ -1,8 +1,8 @@
 """The deployment file: one YAML file names a company's tables, scenarios, model, Spark and store.
 
-`Deployment.read(path)` gives a frozen, validated `Deployment`, or raises `DeploymentError` with every
-mistake at once: the key, the value found and what to write instead. Relative paths in the file are
-relative to the file, so that a job may be started from anywhere.
+`Deployment.read(path)` returns a frozen, validated `Deployment`, or raises `DeploymentError` with all errors at once:
+the key, its value and what to write instead. Relative paths in the file are relative to the file, so that a job may be
+started from any folder.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from model.training.training_config import TrainingConfig
 
 UNIVERSAL = "universal"
 JOBS_NAMES = frozenset({"attributes", "scenarios", "wanted"})
-"""What jobs put beside the sources under a name of their own."""
+"""Names that the jobs use beside those of the sources."""
 
 
 class DeploymentError(InstructUEError):
-    """A deployment file that cannot be used; the message lists every mistake in it."""
+    """A deployment file that cannot be used; the message lists all errors in it."""
 
 
 class Deployment(Section):
@@ -51,7 +51,7 @@ class Deployment(Section):
     store: Store
     retention: Retention = Retention()
     path: Path = Field(exclude=True)
-    """The file this came from."""
+    """The file that it was read from."""
 
     @classmethod
     def read(cls, path: str | Path) -> Deployment:
@@ -60,57 +60,58 @@ class Deployment(Section):
         Raises
         ------
         DeploymentError
-            No such file, not YAML, or mistakes in it; all of them in one message.
+            No such file, not YAML, or errors in it; all of them in one message.
         """
         path = Path(path).resolve()
         content = yaml_file.read_yaml(path, "deployment file", "name one with --config", DeploymentError)
         if not isinstance(content, dict):
             raise DeploymentError(f"deployment file {path} must be a mapping of keys, see conf/demo.yaml")
-        deployment, mistakes = None, _name_mistakes(content)
+        deployment, errors = None, _name_errors(content)
         try:
             deployment = cls.model_validate({**content, "path": path})
         except ValidationError as error:
-            mistakes = [format_error(detail, KEYS) for detail in error.errors()] + mistakes
-        if deployment is None or mistakes:
-            raise DeploymentError(list_errors(path, [f"  {words}" for words in mistakes]))
+            errors = [format_error(detail, KEYS) for detail in error.errors()] + errors
+        if deployment is None or errors:
+            raise DeploymentError(list_errors(path, [f"  {line}" for line in errors]))
         return deployment
 
     def resolve(self, location: str) -> str:
-        """A location of the file as a URI or an absolute path (relative ones start at the file's folder)."""
+        """Return a location of the file as a URI or an absolute path; a relative one starts at the file's folder."""
         return location if scheme(location) else str((self.path.parent / location).resolve())
 
     def table(self, name: str) -> str:
-        """Path or URI of a Delta table: `name` in the lake, unless it is itself a path or URI."""
+        """Return the path or URI of a Delta table: `name` in the lake, unless it is itself a path or URI."""
         if is_path(name):
             return self.resolve(name)
         return f"{self.resolve(self.lake).rstrip('/')}/{name}"
 
     @property
     def scenario_names(self) -> tuple[str, ...]:
-        """Every embedded scenario: `universal` first, then the file's."""
+        """All embedded scenarios: `universal`, then those of the file."""
         return (UNIVERSAL, *(scenario.name for scenario in self.scenarios))
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """Numeric tabular columns in order: the attributes', then the aggregates."""
+        """The numeric tabular columns: those of the attributes, then the aggregates."""
         declared = self.attributes.numbers if self.attributes else ()
         return (*(column.name for column in declared), *(aggregate.name for aggregate in self.aggregates))
 
     @property
     def categories(self) -> tuple[str, ...]:
-        return tuple(block.name for block in self.attributes.categories) if self.attributes else ()
+        """The tabular columns of categories."""
+        return tuple(column.name for column in self.attributes.categories) if self.attributes else ()
 
     @property
     def source_tables(self) -> tuple[str, ...]:
-        """The company's own tables that profiles are made of."""
+        """The company's own tables that profiles are built from."""
         return (*(source.table for source in self.sources), *([self.attributes.table] if self.attributes else []))
 
     def source(self, name: str) -> EventSource:
-        """The event source of that name."""
+        """Return the event source of that name."""
         return next(source for source in self.sources if source.name == name)
 
     def vector_spec(self) -> dict[str, Any]:
-        """The parts that shape a vector whatever the instruction: hashed into `model_version`."""
+        """Return the settings that affect a vector whatever the instruction; `model_version` hashes them."""
         dump = self.model_dump(mode="json")
         sources = [
             {k: s[k] for k in ("name", "template", "max_events", "max_tokens", "window_days")} for s in dump["sources"]
@@ -124,46 +125,46 @@ class Deployment(Section):
         }
 
 
-def _name_mistakes(content: dict[str, Any]) -> list[str]:
-    """Mistakes between blocks: read off the raw file, so that they are told beside those inside a block."""
+def _name_errors(content: dict[str, Any]) -> list[str]:
+    """Return the errors between sections, read from the raw file so that they join those inside the sections."""
     sources, scenarios = _names(content.get("sources")), _names(content.get("scenarios"))
-    attributes: dict[str, Any] = block if isinstance(block := content.get("attributes"), dict) else {}
-    aggregates = [block for block in _list(content.get("aggregates")) if isinstance(block, dict)]
+    attributes: dict[str, Any] = section if isinstance(section := content.get("attributes"), dict) else {}
+    aggregates = [section for section in _list(content.get("aggregates")) if isinstance(section, dict)]
     columns = _names([*_list(attributes.get("numbers")), *_list(attributes.get("categories")), *aggregates])
     groups = {"sources": sources, "scenarios": [UNIVERSAL, *scenarios], "tabular columns": columns}
-    mistakes = [
+    errors = [
         f"{group}: {name!r} is named twice; rename one"
         for group, names in groups.items()
         for name in dict.fromkeys(names)
         if names.count(name) > 1
     ]
-    mistakes += ["path: unknown key; remove it"] if "path" in content else []
-    mistakes += [
+    errors += ["path: unknown key; remove it"] if "path" in content else []
+    errors += [
         f"sources: {name!r} is a column of every profile; rename the source"
         for name in sources
         if name in RESERVED_NAMES
     ]
-    mistakes += [
+    errors += [
         f"sources: {name!r} is a name that the jobs give to something else; rename the source"
         for name in sources
         if name in JOBS_NAMES
     ]
-    mistakes += [
+    errors += [
         f"scenarios: {name!r} would name two columns of user_vectors; rename the scenario"
         for name in scenarios
-        if name in _taken([UNIVERSAL, *scenarios])
+        if name in _other_columns([UNIVERSAL, *scenarios])
     ]
-    mistakes += [
-        f"aggregates[{index}].source = {block.get('source')!r}: no such source; "
+    errors += [
+        f"aggregates[{index}].source = {section.get('source')!r}: no such source; "
         f"use one of {', '.join(map(str, sources))}"
-        for index, block in enumerate(aggregates)
-        if sources and "source" in block and block["source"] not in sources
+        for index, section in enumerate(aggregates)
+        if sources and "source" in section and section["source"] not in sources
     ]
-    return mistakes
+    return errors
 
 
-def _taken(scenarios: list[str]) -> set[str]:
-    """Columns of `user_vectors` beside the vectors."""
+def _other_columns(scenarios: list[str]) -> set[str]:
+    """Return the columns of `user_vectors` beside the vectors."""
     return {"user_id", "as_of", "day", *(column for name in scenarios for column in scenario_columns(name)[1:])}
 
 
@@ -171,13 +172,13 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _names(blocks: Any) -> list[str]:
-    """The names of blocks, plain ones among them; what is no text is told by its own block."""
-    names = [block.get("name") if isinstance(block, dict) else block for block in _list(blocks)]
+def _names(sections: Any) -> list[str]:
+    """Return the names of sections or plain names; a name that is no text is an error of its own section."""
+    names = [section.get("name") if isinstance(section, dict) else section for section in _list(sections)]
     return [name for name in names if isinstance(name, str)]
 
 
 KEYS = sorted(
-    {key for block in Section.__subclasses__() for key in block.model_fields}
+    {key for section in Section.__subclasses__() for key in section.model_fields}
     | {field.name for part in (EncoderConfig, BackboneConfig, TrainingConfig) for field in fields(part)}
 )

@@ -10,13 +10,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from jobs.config.location import scheme
 
 FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
-"""First and last valid day; a day or an event's time outside is a mistake."""
+"""First and last valid day; a day or an event's time outside is an error."""
 NAME = r"^[a-z][a-z0-9_]{0,40}$"
 TRUE_OR_FALSE = "write a number; YAML reads yes and on as true, no and off as false"
 
 
 class Section(BaseModel):
-    """A section of the deployment file; it is frozen, and unknown keys are mistakes."""
+    """A section of the deployment file; it is frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
 

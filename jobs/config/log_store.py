@@ -1,8 +1,8 @@
-"""The LogStore of a lake: what makes Delta's commits to a store safe while several jobs write to it.
+"""The LogStore of a lake, which makes Delta's commits to a store safe while several jobs write to it.
 
-A commit is safe where only one of two writers can create the same file of a table's log. Delta 4 picks a LogStore by
-the scheme of a path; for S3 it picks one that is safe among the writes of a single Spark driver only, and here every
-job is a driver of its own.
+A commit is safe where only one of two writers can create the same file of a table's log. Delta 4 selects a LogStore by
+the scheme of a path. The one for S3 is safe only among the writes of a single Spark driver, and here each job is a
+driver of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jobs.console.text import list_errors
 from model.errors import InstructUEError
 
 SAFE = frozenset({"", "file", "hdfs", "abfs", "abfss", "adl", "wasb", "wasbs", "gs"})
-"""Schemes that Delta itself picks a safe LogStore for. On a local disk the lock of each job keeps writers apart."""
+"""Schemes for which Delta itself selects a safe LogStore. On a local disk the lock of each job keeps writers apart."""
 S3 = "io.delta.storage.S3DynamoDBLogStore"
 LOG_STORES = {
     "s3": S3,
@@ -22,16 +22,16 @@ LOG_STORES = {
     "oci": "io.delta.storage.OracleCloudLogStore",
     "cos": "io.delta.storage.IBMCOSLogStore",
 }
-"""Delta's own LogStore for a scheme that needs to be told."""
+"""Delta's LogStore for each scheme for which the file must name one."""
 EVERY_SCHEME = "spark.delta.logStore.class"
 
 
 class LogStoreError(InstructUEError):
-    """A lake on a store to which two jobs could commit the same version of a table."""
+    """A lake on a store where two jobs could commit the same version of a table."""
 
 
 def log_store_errors(deployment: Deployment) -> list[str]:
-    """Why commits to the lake are not safe, each with the key of `spark.conf` and the value to write."""
+    """Return why commits to the lake are not safe, with the key and value of `spark.conf` to write."""
     scheme, conf = location.scheme(deployment.lake), deployment.spark.conf
     key = f"spark.delta.logStore.{scheme}.impl"
     if scheme in SAFE or conf.get(key) or conf.get(EVERY_SCHEME):
@@ -54,16 +54,16 @@ def log_store_errors(deployment: Deployment) -> list[str]:
 
 
 def require_safe_log_store(deployment: Deployment) -> None:
-    """Refuse a lake whose store could lose a commit.
+    """Raise LogStoreError for a lake whose store could lose a commit.
 
     Raises
     ------
     LogStoreError
-        `spark.conf` names no LogStore for the lake's scheme, and Delta picks none that is safe.
+        `spark.conf` names no LogStore for the lake's scheme, and Delta selects none that is safe.
     """
-    found = log_store_errors(deployment)
-    if found:
-        lines = [f"  {words}" for words in found]
+    errors = log_store_errors(deployment)
+    if errors:
+        lines = [f"  {line}" for line in errors]
         raise LogStoreError(
             f"{list_errors(deployment.path, lines)}\ndocs/deployment.md says more under `Object stores`"
         )

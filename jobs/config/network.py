@@ -17,7 +17,7 @@ from model.training.training_config import TrainingConfig
 
 
 def _validate_dataclass(value: Any, validate: Callable[[Any], Any]) -> Any:
-    """Return the dataclass, with its own ConfigError and a bool for a number as mistakes of this value."""
+    """Return the dataclass, with its own ConfigError and a bool for a number as errors of this value."""
     try:
         result = validate(value)
     except ConfigError as error:
@@ -36,7 +36,7 @@ def _require_untrained(part: EncoderConfig | BackboneConfig) -> EncoderConfig | 
 
 Setting = TypeVar("Setting")
 Checked = Annotated[Setting, WrapValidator(_validate_dataclass)]
-"""A dataclass of `model`, whose own checks become mistakes of the file."""
+"""A dataclass of `model`, whose own checks become errors of the file."""
 
 
 class Network(Section):
@@ -65,7 +65,7 @@ class Model(Section):
     def _complete_from_preset(cls, given: Any, info: ValidationInfo) -> Any:
         if not isinstance(given, dict):
             return given
-        preset = PRESETS[info.data.get("preset", "tiny")]  # an unknown preset is a mistake of its own
+        preset = PRESETS[info.data.get("preset", "tiny")]  # an unknown preset is an error of its own
         sizes = {part: asdict(getattr(preset, part)) for part in ("encoder", "backbone")}
         return given | {
             part: size | given.get(part, {}) for part, size in sizes.items() if isinstance(given.get(part, {}), dict)

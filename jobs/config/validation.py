@@ -1,4 +1,4 @@
-"""A mistake that pydantic found in a file, as a person needs it: the key, the value found and what to write instead."""
+"""The message for an error that pydantic found in a file: the key, its value and what to write instead."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 
 def format_error(detail: Any, keys: Sequence[str]) -> str:
-    """One of pydantic's errors as `key = value: fix`; `keys` are those that an unknown one may have meant."""
+    """Return one of pydantic's errors as `key = value: fix`; `keys` are the candidates for an unknown key."""
     steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in detail["loc"]]
     key = "".join(steps).removeprefix(".") or "(file)"
-    found = "" if detail["type"] == "missing" else f" = {_short(detail['input'])}"
-    return f"{key}{found}: {suggest_fix(detail, keys)}"
+    value = "" if detail["type"] == "missing" else f" = {_short(detail['input'])}"
+    return f"{key}{value}: {suggest_fix(detail, keys)}"
 
 
 def suggest_fix(detail: Any, keys: Sequence[str]) -> str:
-    """What to write instead."""
+    """Return what to write instead."""
     if detail["type"] == "missing":
         return "add this key"
     if detail["type"] == "string_pattern_mismatch":

@@ -1,4 +1,4 @@
-"""A YAML file that a person writes: its content, or what keeps it from being read."""
+"""Read a YAML file strictly: no repeated keys and no invalid dates."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from model.errors import InstructUEError
 
 
 def read_yaml(path: Path, name: str, fix: str, error: type[InstructUEError]) -> Any:
-    """What a file holds.
+    """Return the content of a file.
 
     Parameters
     ----------
     name
-        What the file is to a person, such as `deployment file`.
+        The kind of the file in messages, such as `deployment file`.
     fix
-        What to do where there is none.
+        What to do where the file does not exist.
     error
-        What is raised where there is no such file, no text, no YAML, or a key that is written twice.
+        The class to raise where the file does not exist, is no text, is no YAML, or has a key twice.
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Strict)
@@ -41,14 +41,14 @@ def read_yaml(path: Path, name: str, fix: str, error: type[InstructUEError]) -> 
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML without the two things that it says nothing about: equal keys, and dates that are none."""
+    """A safe loader that raises ConstructorError for repeated keys and for invalid dates."""
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
         own = [
             key
             for key, _ in node.value
             if isinstance(key, ScalarNode) and node.start_mark.index <= key.start_mark.index < node.end_mark.index
-        ]  # the others are merged
+        ]  # the other keys are merged
         for number, key in enumerate(own):
             if key.value in [earlier.value for earlier in own[:number]]:
                 raise ConstructorError(

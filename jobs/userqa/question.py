@@ -34,7 +34,7 @@ def _as_list(given: Any) -> Any:
 
 
 class Part(BaseModel):
-    """A part of the questions file; it is frozen, and unknown keys are mistakes."""
+    """A part of the questions file; it is frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -115,11 +115,11 @@ class Question(Part):
 
     @model_validator(mode="after")
     def _validate(self) -> Self:
-        if mistakes := "; ".join(self._mistakes()):
-            raise ValueError(mistakes)
+        if errors := "; ".join(self._errors()):
+            raise ValueError(errors)
         return self
 
-    def _mistakes(self) -> Iterator[str]:
+    def _errors(self) -> Iterator[str]:
         measure, tabular = self.kind, self.source == TABULAR
         if tabular != measure.tabular:
             # What else the question needs depends on which of the two is meant.

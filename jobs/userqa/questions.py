@@ -59,7 +59,7 @@ FIELD_KEYS = sorted(
 
 
 class QuestionError(InstructUEError):
-    """A questions file that cannot be used; the message lists every mistake in it."""
+    """A questions file that cannot be used; the message lists all errors in it."""
 
 
 class Questions(Part):
@@ -77,7 +77,7 @@ class Questions(Part):
         Raises
         ------
         QuestionError
-            No such file, not YAML, or mistakes in it; all of them in one message.
+            No such file, not YAML, or errors in it; all of them in one message.
         """
         path = Path(path)
         content = yaml_file.read_yaml(path, "questions file", "mend userqa.questions", QuestionError)
@@ -85,9 +85,9 @@ class Questions(Part):
             raise QuestionError(f"questions file {path} must hold a list `questions`; see conf/questions/demo.yaml")
         file = _File(content=content)
         interests, questions, general = file.interests(), file.questions(), file.general()
-        file.mistakes += [f"  {key}: unknown key; use {', '.join(KEYS)}" for key in content if key not in KEYS]
-        if file.mistakes:
-            raise QuestionError(list_errors(path, file.mistakes))
+        file.errors += [f"  {key}: unknown key; use {', '.join(KEYS)}" for key in content if key not in KEYS]
+        if file.errors:
+            raise QuestionError(list_errors(path, file.errors))
         return cls(questions=tuple(questions), interests=interests, general=general)
 
 
@@ -95,12 +95,12 @@ class Questions(Part):
 class _File:
     """The content of a questions file while it is validated.
 
-    A mistake is reported once: where a name refers to a question or theme that is itself invalid, the reference is no
-    second mistake.
+    An error is reported once: where a name refers to a question or theme that is itself invalid, the reference is no
+    second error.
     """
 
     content: dict[str, Any]
-    mistakes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     """Names of all questions, the invalid ones included."""
     name_patterns: list[str] = field(default_factory=list)
@@ -110,9 +110,9 @@ class _File:
     def interests(self) -> dict[str, str]:
         interests = self.content.get("interests", {})
         if not isinstance(interests, dict):
-            self.mistakes.append("  interests: write a name and a pattern for each, such as `games: gems|skin`")
+            self.errors.append("  interests: write a name and a pattern for each, such as `games: gems|skin`")
             return {}
-        self.mistakes += [
+        self.errors += [
             f"  interests.{name} = {pattern!r}: name and pattern must be texts; put them between quotes"
             for name, pattern in interests.items()
             if not all(isinstance(text, str) and text.strip() for text in (name, pattern))
@@ -127,24 +127,24 @@ class _File:
             try:
                 question = Question.model_validate(entry)
             except ValidationError as error:
-                self.mistakes += _format_errors(entry, error)
+                self.errors += _format_errors(entry, error)
                 continue
             questions.append(question)
             if question.future:
                 self.future_names.add(question.name)
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
-        self.mistakes += [f"  {name}: named twice; rename one" for name in twice]
+        self.errors += [f"  {name}: named twice; rename one" for name in twice]
         reserved = sorted(RESERVED & {*self.names})
-        self.mistakes += [f"  {name}: a reserved name; rename the question" for name in reserved]
+        self.errors += [f"  {name}: a reserved name; rename the question" for name in reserved]
         return questions
 
     def general(self) -> tuple[tuple[str, ...], ...]:
         general = self.content.get("general", [])
         if not isinstance(general, list) or not all(isinstance(entry, list) for entry in general):
-            self.mistakes.append("  general: write a list of lists of question names")
+            self.errors.append("  general: write a list of lists of question names")
             return ()
         past = [name for name in self.names if name not in self.future_names]
-        self.mistakes += [
+        self.errors += [
             f"  general: {name!r} is no question about the past; use one of {', '.join(past)}"
             for entry in general
             for name in entry
@@ -163,7 +163,7 @@ class _File:
             rest = {key: value for key, value in entry.items() if key != "each"}
             name = str(rest.get("name"))
             if not isinstance(entry["each"], list):
-                self.mistakes.append(f"  {name}.each = {entry['each']!r}: write a list of themes")
+                self.errors.append(f"  {name}.each = {entry['each']!r}: write a list of themes")
                 self.name_patterns.append(re.escape(name).replace(re.escape("{theme}"), ".*"))
                 continue
             for key in entry["each"]:
@@ -172,21 +172,21 @@ class _File:
                     continue
                 self.name_patterns.append(re.escape(name.replace("{theme}", str(key))))
                 if theme_names is not None and key not in theme_names:
-                    self.mistakes.append(f"  {name}.each: {key!r} is no theme; use one of {', '.join(theme_names)}")
+                    self.errors.append(f"  {name}.each: {key!r} is no theme; use one of {', '.join(theme_names)}")
         return entries
 
     def _themes(self) -> tuple[dict[str, Theme], list[str] | None]:
         """Return the valid themes, and the names of all themes; None where they cannot be read."""
         given = self.content.get("themes") or {}
         if not isinstance(given, dict):
-            self.mistakes.append("  themes: write a name for each, with its words and its where")
+            self.errors.append("  themes: write a name for each, with its words and its where")
             return {}, None
         themes: dict[str, Theme] = {}
         for name, theme in given.items():
             try:
                 themes[name] = Theme.model_validate(theme)
             except ValidationError as error:
-                self.mistakes += [f"  themes.{line.strip()}" for line in _format_errors({"name": name}, error)]
+                self.errors += [f"  themes.{line.strip()}" for line in _format_errors({"name": name}, error)]
         return themes, [*map(str, given)]
 
     def _add_name(self, entry: Any) -> None:

@@ -138,9 +138,9 @@ def _remove_other_days(run: JobRun, table: str, cut_offs: Sequence[date]) -> Non
 
 
 def _check(run: JobRun, questions: Questions, opened: Mapping[str, DataFrame], cut_offs: Sequence[date]) -> date:
-    """Return the day before which a question reads events; raise QuestionError with all mistakes at once."""
+    """Return the day before which a question reads events; raise QuestionError with all errors at once."""
     deployment = run.deployment
-    mistakes = question_errors(run.spark, deployment, questions, opened)
+    errors = question_errors(run.spark, deployment, questions, opened)
     first_label = _first_label(run)
     ends = [*cut_offs]
     for question in questions.questions:
@@ -149,19 +149,19 @@ def _check(run: JobRun, questions: Questions, opened: Mapping[str, DataFrame], c
                 continue
             end = cut_off + timedelta(days=question.span)
             ends.append(end)
-            # A cut-off after the label is a mistake of its own, below.
+            # A cut-off after the label is an error of its own, below.
             if first_label and cut_off <= first_label < end:
-                mistakes.append(
+                errors.append(
                     f"  {question.name}.days = {question.span}: asked as of {cut_off}, its "
                     f"window ends on {end}, after the earliest label's as_of {first_label}; "
                     f"shorten it, or name an earlier `last_as_of`"
                 )
     if first_label and cut_offs[-1] > first_label:
-        mistakes.append(
+        errors.append(
             f"  userqa.as_of = {cut_offs[-1]}: after the earliest label's as_of {first_label}; name earlier cut-offs"
         )
-    if mistakes:
-        raise QuestionError(list_errors(deployment.resolve(deployment.userqa.questions), mistakes))
+    if errors:
+        raise QuestionError(list_errors(deployment.resolve(deployment.userqa.questions), errors))
     return max(ends)
 
 
