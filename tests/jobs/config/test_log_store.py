@@ -35,9 +35,9 @@ def test_where_delta_picks_a_safe_logstore_nothing_is_asked(deployment, lake):
     ],
 )
 def test_elsewhere_the_key_and_its_value_are_named(deployment, lake, key, value):
-    [told] = log_store_errors(deployment(lake=lake))
-    assert told.startswith(f"lake = {lake}: ")
-    assert f"write under spark.conf `{key}: {value}`" in told
+    [error] = log_store_errors(deployment(lake=lake))
+    assert error.startswith(f"lake = {lake}: ")
+    assert f"write under spark.conf `{key}: {value}`" in error
     for conf in ({key: "some.LogStore"}, {"spark.delta.logStore.class": "some.LogStore"}):
         assert log_store_errors(deployment(lake=lake, spark={"conf": conf})) == []
     assert log_store_errors(deployment(lake=lake, spark={"conf": {key.replace("logStore", "logstore"): value}}))

@@ -48,12 +48,12 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def tokenizers(folder: Path, texts: list[str], vocabulary: int) -> Tokenizers:
-    made = Tokenizers(
+    tokenizers = Tokenizers(
         event=train_event_tokenizer(texts, vocabulary), language=train_language_tokenizer([FOOD], vocabulary)
     )
     folder.mkdir(parents=True)
-    made.save(folder)
-    return made
+    tokenizers.save(folder)
+    return tokenizers
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,9 @@ def lived(spark, tmp_path_factory) -> SimpleNamespace:
 
 def texts(d: Deployment, lake: dict, day: date) -> dict[str, Counter]:
     """How often each text stands in the profiles of a day, by source."""
-    found, _ = literal.profiles(d, lake, day)
+    profiles, _ = literal.profiles(d, lake, day)
     return {
-        source.name: Counter(text for profile in found.values() for _, text, _ in profile[source.name])
+        source.name: Counter(text for profile in profiles.values() for _, text, _ in profile[source.name])
         for source in d.sources
     }
 
@@ -113,18 +113,26 @@ def test_each_source_is_told_with_its_users_and_times(lived):
     for source in lived.d.sources:
         good = [row for row in lived.lake[source.table] if literal.judge(source, row) is None]
         times = [literal.when(row[source.time]) for row in good]
-        told = lived.first.sources[source.name]
-        assert (told.table, told.version, told.users) == (source.table, 0, len({row["user_id"] for row in good}))
-        assert (told.first, told.last) == (min(times), max(times))
+        source_result = lived.first.sources[source.name]
+        assert (source_result.table, source_result.version, source_result.users) == (
+            source.table,
+            0,
+            len({row["user_id"] for row in good}),
+        )
+        assert (source_result.first, source_result.last) == (min(times), max(times))
     good = [row for row in lived.lake["attributes"] if row["user_id"] and row["valid_from"]]
-    told, times = lived.first.sources["attributes"], [row["valid_from"] for row in good]
-    assert (told.users, told.first, told.last) == (len({row["user_id"] for row in good}), min(times), max(times))
+    source_result, times = lived.first.sources["attributes"], [row["valid_from"] for row in good]
+    assert (source_result.users, source_result.first, source_result.last) == (
+        len({row["user_id"] for row in good}),
+        min(times),
+        max(times),
+    )
 
 
 def test_every_row_is_accounted_for_as_assemble_would(lived):
-    for found, day in each(lived):
+    for result, day in each(lived):
         _, went = literal.profiles(lived.d, lived.lake, day)
-        for name, source in found.sources.items():
+        for name, source in result.sources.items():
             assert {key: getattr(source.account, key) for key in COUNTS} == {key: went[name][key] for key in COUNTS}, (
                 day,
                 name,
@@ -134,18 +142,19 @@ def test_every_row_is_accounted_for_as_assemble_would(lived):
 def test_rejected_rows_are_told_by_reason_with_a_few_of_them(lived):
     _, went = literal.profiles(lived.d, lived.lake, DAY1)
     for source in lived.d.sources:
-        told = lived.first.sources[source.name].rejected
+        reasons = lived.first.sources[source.name].rejected
         broken = {
-            reason: [row for row in lived.lake[source.table] if literal.judge(source, row) == reason] for reason in told
+            reason: [row for row in lived.lake[source.table] if literal.judge(source, row) == reason]
+            for reason in reasons
         }
         assert (
-            {reason: found.rows for reason, found in told.items()}
+            {reason: rejected.rows for reason, rejected in reasons.items()}
             == {reason: len(rows) for reason, rows in broken.items()}
             == {reason: n for reason, n in went[source.name].items() if reason not in COUNTS}
         )
-        assert all(len(found.samples) == min(3, found.rows) for found in told.values())
-    told = lived.first.sources["search"].rejected["time does not parse"]
-    assert [json.loads(sample)["searched_at"] for sample in told.samples] == ["", "12:30", "2025-13-40"]
+        assert all(len(rejected.samples) == min(3, rejected.rows) for rejected in reasons.values())
+    unreadable = lived.first.sources["search"].rejected["time does not parse"]
+    assert [json.loads(sample)["searched_at"] for sample in unreadable.samples] == ["", "12:30", "2025-13-40"]
     cut = lived.first.sources["bill"].rejected["no user id"].samples[-1]
     assert cut.startswith('{"bill_id":"long"')
     assert (len(cut), cut[-5:]) == (204, "x ...")
@@ -158,35 +167,35 @@ def test_texts_are_counted_in_words_and_then_in_tokens(lived):
     def tokens(text: str) -> int:
         return 1 + len(lived.tokenizers.event.encode(text, add_special_tokens=False).ids)
 
-    for (found, day), length, rest in zip(each(lived), (words, tokens), (1, 0), strict=True):
+    for (result, day), length, rest in zip(each(lived), (words, tokens), (1, 0), strict=True):
         for name, counted in texts(lived.d, lived.lake, day).items():
             most = lived.d.source(name).max_tokens
             read = {text: min(length(text), most) if length is tokens else length(text) for text in counted}
-            told = found.costs.texts[name]
-            assert (told.used, told.distinct) == (counted.total(), len(counted))
-            assert told.read == sum(n * read[text] for text, n in counted.items())
-            assert told.encoded == sum(read.values())
-            assert told.saved == pytest.approx(1 - told.encoded / told.read)
-            assert told.longest == max(map(length, counted))
-            assert told.cut == sum(length(text) + rest > most for text in counted)
+            counts = result.costs.texts[name]
+            assert (counts.used, counts.distinct) == (counted.total(), len(counted))
+            assert counts.read == sum(n * read[text] for text, n in counted.items())
+            assert counts.encoded == sum(read.values())
+            assert counts.saved == pytest.approx(1 - counts.encoded / counts.read)
+            assert counts.longest == max(map(length, counted))
+            assert counts.cut == sum(length(text) + rest > most for text in counted)
     assert min(texts.cut for texts in (lived.first.costs.texts["bill"], lived.second.costs.texts["bill"])) > 0
 
 
 def test_a_day_costs_the_users_whom_it_changes(lived):
-    for found, day in each(lived):
+    for result, day in each(lived):
         now, _ = literal.profiles(lived.d, lived.lake, day)
         then, _ = literal.profiles(lived.d, lived.lake, day - timedelta(days=1))
         changed = {
             user for user, profile in now.items() if then.get(user, {}).get("profile_hash") != profile["profile_hash"]
         }
-        told = found.costs
-        assert (told.users, told.changed, told.new, told.deactivated) == (
+        costs = result.costs
+        assert (costs.users, costs.changed, costs.new, costs.deactivated) == (
             len(now),
             len(changed),
             len(now.keys() - then.keys()),
             len(then.keys() - now.keys()),
         )
-        wanted = {
+        changed_texts = {
             (source.name, text)
             for user in changed
             for source in lived.d.sources
@@ -198,39 +207,39 @@ def test_a_day_costs_the_users_whom_it_changes(lived):
             for source in lived.d.sources
             for _, text, _ in profile[source.name]
         }
-        assert (told.day.texts, told.new_texts) == (len(wanted), len(wanted - before))
-        for side, users in ((told.everyone, now.keys()), (told.day, changed)):
+        assert (costs.day.texts, costs.new_texts) == (len(changed_texts), len(changed_texts - before))
+        for side, users in ((costs.everyone, now.keys()), (costs.day, changed)):
             vectors = 2 * len(users)
             assert (side.users, side.vectors) == (len(users), vectors)
             assert side.user_embeddings_bytes == vectors * 96 * 4
             assert side.user_vectors_bytes == side.online_bytes == vectors * 96 * 2
             events = sum(len(now[user][source.name]) for user in users for source in lived.d.sources)
-            fixed = network_config(lived.d).fixed_tokens + sum(told.tokens.instructions.values())
+            fixed = network_config(lived.d).fixed_tokens + sum(costs.tokens.instructions.values())
             assert side.language_model == len(users) * fixed + events
     assert 0 < lived.first.costs.changed < lived.first.costs.users
     assert lived.second.costs.deactivated > 0
     limit = {source.name: source.max_tokens for source in lived.d.sources}
     assert lived.second.costs.day.encoder == sum(
-        len(lived.tokenizers.event_ids([text], limit[name])[0]) for name, text in wanted
+        len(lived.tokenizers.event_ids([text], limit[name])[0]) for name, text in changed_texts
     )
 
 
 def test_the_tokens_of_a_user_are_spread_as_the_events_are(lived):
     # How long a sequence of so many events is, tests/model/test_network.py asks the network itself.
-    for (found, day), asked in zip(
+    for (result, day), instructions in zip(
         each(lived),
         ({"universal": 1, "food": 8}, {"universal": 1, "food": len(lived.tokenizers.instruction_ids([FOOD])[0])}),
         strict=True,
     ):
         now, _ = literal.profiles(lived.d, lived.lake, day)
         events = [sum(len(profile[source.name]) for source in lived.d.sources) for profile in now.values()]
-        assert found.costs.tokens.instructions == asked
-        for told, more in ((found.costs.tokens.profile, 0), (found.costs.tokens.whole, sum(asked.values()))):
+        assert result.costs.tokens.instructions == instructions
+        for spread, more in ((result.costs.tokens.profile, 0), (result.costs.tokens.whole, sum(instructions.values()))):
             fixed = network_config(lived.d).fixed_tokens + more
-            assert [told.mean, told.median, told.high, told.most] == pytest.approx(
+            assert [spread.mean, spread.median, spread.high, spread.most] == pytest.approx(
                 [fixed + np.mean(events), *(fixed + np.percentile(events, [50, 95])), fixed + max(events)]
             )
-            assert told.possible == fixed + 3 + 4
+            assert spread.possible == fixed + 3 + 4
 
 
 def test_lengths_are_those_of_the_release_or_else_of_the_checkpoint(lived, deployment):
@@ -261,14 +270,14 @@ def test_seconds_come_from_the_ok_run_of_embed_whose_users_are_nearest(lived):
 
 
 def test_the_sample_is_the_median_by_events(lived):
-    for found, day in each(lived):
+    for result, day in each(lived):
         now, _ = literal.profiles(lived.d, lived.lake, day)
         ranked = sorted(
             (sum(len(profile[source.name]) for source in lived.d.sources), user) for user, profile in now.items()
         )
         middle = ranked[(len(ranked) - 1) // 2][0]
         user = next(user for events, user in ranked if events == middle)
-        profile, sample = now[user], found.profile
+        profile, sample = now[user], result.profile
         assert sample.user_id == user
         assert {
             name: [(event.event_time, event.text, event.gap) for event in events]
@@ -279,7 +288,7 @@ def test_the_sample_is_the_median_by_events(lived):
 
 def test_a_person_reads_tables_and_a_program_one_object(lived, capsys):
     terminal.out.print(check_page(lived.second))
-    told = " ".join(capsys.readouterr().out.split())
+    page = " ".join(capsys.readouterr().out.split())
     profile = lived.second.profile
     shown = [event.text for events in profile.events.values() for event in events if len(event.text) < 40]
     costs = lived.second.costs
@@ -294,21 +303,25 @@ def test_a_person_reads_tables_and_a_program_one_object(lived, capsys):
         "Tokens are those of the tokenizers in r1",
         "Seconds are as in embed for 2025-02-02: 4 users in",
     ):
-        assert words in told, words
-    told = json.loads(output.to_json_line(lived.second))
-    assert told["sources"]["bill"]["account"]["rows_in"] == len(lived.lake["bills"])
-    assert told["costs"]["tokens"]["whole"]["possible"] == costs.tokens.whole.possible
-    assert told["profile"]["user_id"] == profile.user_id
+        assert words in page, words
+    written = json.loads(output.to_json_line(lived.second))
+    assert written["sources"]["bill"]["account"]["rows_in"] == len(lived.lake["bills"])
+    assert written["costs"]["tokens"]["whole"]["possible"] == costs.tokens.whole.possible
+    assert written["profile"]["user_id"] == profile.user_id
 
 
 def test_empty_tables_are_told_as_such(spark, deployment, capsys):
     d = deployment(sources=DEPLOYMENT["sources"][:1])
     write(d, {"bills": []})
-    found = check(spark, d, now=NOON)
-    assert (found.as_of, found.costs.users, found.profile) == (DAY1, 0, None)
-    assert found.costs.tokens.whole == Distribution(mean=None, median=None, high=None, most=None, possible=8)
-    assert (found.sources["bill"].first, found.costs.texts["bill"].saved, found.costs.day.seconds) == (None, 0.0, None)
-    terminal.out.print(check_page(found))
+    result = check(spark, d, now=NOON)
+    assert (result.as_of, result.costs.users, result.profile) == (DAY1, 0, None)
+    assert result.costs.tokens.whole == Distribution(mean=None, median=None, high=None, most=None, possible=8)
+    assert (result.sources["bill"].first, result.costs.texts["bill"].saved, result.costs.day.seconds) == (
+        None,
+        0.0,
+        None,
+    )
+    terminal.out.print(check_page(result))
     assert "bill: no row is used as of 2025-03-01" in capsys.readouterr().out
 
 
@@ -347,15 +360,15 @@ def test_the_command_leaves_the_metastore_alone(lived, deployment, monkeypatch):
     monkeypatch.setattr("jobs.cli.commands.data.spark_session", session)
     monkeypatch.setattr("jobs.operations.check.check", lambda spark, d, as_of: days.append(as_of) or lived.first)
     path = deployment(spark={**DEPLOYMENT["spark"], "metastore": "metastore"}).path
-    told = CliRunner().invoke(main.app, ["check", "-c", str(path), "--as-of", "2025-03-02", "--json"])
-    assert json.loads(told.stdout) == json.loads(output.to_json_line(lived.first))
+    finished = CliRunner().invoke(main.app, ["check", "-c", str(path), "--as-of", "2025-03-02", "--json"])
+    assert json.loads(finished.stdout) == json.loads(output.to_json_line(lived.first))
     assert (days, started[0].spark.metastore) == ([DAY2], None)
 
 
 def test_an_unsafe_lake_is_refused_before_spark_starts(deployment: Callable[..., Deployment], tmp_path: Path):
     path = deployment(lake="s3a://bucket/lake").path
     env = {**os.environ, "PATH": str(tmp_path), "JAVA_HOME": str(tmp_path), "PYTHONPATH": os.getcwd()}
-    told = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-m", "jobs", "check", "-c", str(path)],
         env=env,
         text=True,
@@ -363,7 +376,7 @@ def test_an_unsafe_lake_is_refused_before_spark_starts(deployment: Callable[...,
         timeout=60,
         cwd=tmp_path,
     )
-    assert told.returncode == 2
-    assert told.stderr.startswith("error: ")
-    assert "spark.delta.logStore.s3a.impl: io.delta.storage.S3DynamoDBLogStore" in told.stderr
-    assert "Java" not in told.stderr
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: ")
+    assert "spark.delta.logStore.s3a.impl: io.delta.storage.S3DynamoDBLogStore" in finished.stderr
+    assert "Java" not in finished.stderr

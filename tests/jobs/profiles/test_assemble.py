@@ -170,14 +170,14 @@ def test_the_next_day_holds_who_changed_and_who_ended(lived):
     changed = {
         user for user, profile in after.items() if before.get(user, {}).get("profile_hash") != profile["profile_hash"]
     }
-    gone = set(before) - set(after)
-    assert "leaving" in gone
+    deactivated = set(before) - set(after)
+    assert "leaving" in deactivated
     assert "fresh" in changed
-    assert set(lived.rows2) == changed | gone
-    assert (lived.second.changed, lived.second.deactivated) == (len(changed), len(gone))
+    assert set(lived.rows2) == changed | deactivated
+    assert (lived.second.changed, lived.second.deactivated) == (len(changed), len(deactivated))
     for user in changed:
         assert as_literal(lived.rows2[user], lived.d) == after[user]
-    for user in gone:
+    for user in deactivated:
         row = lived.rows2[user]
         assert (row["profile_hash"], row["bill"], row["search"]) == (None, [], [])
 
@@ -263,18 +263,18 @@ def test_another_source_needs_configuration_alone(spark, deployment):
     clients = [{"customer": 12, "Age": 41, "cityTier": "1st"}, {"customer": 13, "Age": 52, "cityTier": None}]
     deltalake.write_deltalake(d.table("clients"), pa.Table.from_pylist(clients))
     done = assemble(spark, d, DAY1)
-    found = day_rows(d, "user_profiles", DAY1)
+    profiles = day_rows(d, "user_profiles", DAY1)
     expected, _ = literal.profiles(d.model_copy(update={"attributes": None}), {"installs": rows, "searches": []}, DAY1)
-    assert {user: row["app"] for user, row in found.items()} == {
+    assert {user: row["app"] for user, row in profiles.items()} == {
         user: [{"event_time": t, "text": words, "gap": gap} for t, words, gap in profile["app"]]
         for user, profile in expected.items()
     }
     # Number 10 comes after number 9 of the same moment, as a number does and a text would not.
-    assert [event["text"] for event in found["12"]["app"]] == [
+    assert [event["text"] for event in profiles["12"]["app"]] == [
         "Maps (2 to 5) on Thursday at 08:00 in February",
         "Chess (unknown amount) on Thursday at 08:00 in February",
     ]
-    assert list(found) == ["12"]
-    assert found["12"]["tabular"] == {"age": 41.0, "city_tier": "1st"}
+    assert list(profiles) == ["12"]
+    assert profiles["12"]["tabular"] == {"age": 41.0, "city_tier": "1st"}
     assert (done.accounts["search"].rows_in, done.accounts["search"].balanced) == (0, True)
     assert done.accounts["app"].outside == 2

@@ -171,8 +171,8 @@ def array(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 
 def read(deployment: Deployment, table: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = deltalake.DeltaTable(deployment.table(table)).to_pyarrow_table().to_pylist()
-    return found
+    rows: list[dict[str, Any]] = deltalake.DeltaTable(deployment.table(table)).to_pyarrow_table().to_pylist()
+    return rows
 
 
 def became(lived: Lived, table: str, wrong: str, changes: dict[str, Any]) -> tuple[str, str]:
@@ -193,8 +193,8 @@ def became(lived: Lived, table: str, wrong: str, changes: dict[str, Any]) -> tup
     if table == "attributes":
         return "used", "age {age}, city {city}".format(**profile["tabular"])
     texts = [event["text"] for event in profile[SOURCES[table]] if not event["text"].startswith("good")]
-    told = f"{texts[0] if texts else 'nothing'}, spent {profile['tabular']['spent']}"
-    return ("used", told) if texts else ("left out", "")
+    said = f"{texts[0] if texts else 'nothing'}, spent {profile['tabular']['spent']}"
+    return ("used", said) if texts else ("left out", "")
 
 
 @pytest.mark.parametrize(("wrong", "changes"), BILLS)
@@ -218,10 +218,10 @@ def test_a_bad_row_of_attributes(wrong: str, changes: dict[str, Any], lived: Liv
 
 
 def check(lived: Lived, table: str, wrong: str, changes: dict[str, Any]) -> None:
-    happened, told = became(lived, table, wrong, changes)
+    happened, said = became(lived, table, wrong, changes)
     if happened == "left out":  # of one reason of many: the counts of all reasons are held against the page below
-        told = EXPECTED[wrong].said
-    says(wrong, happened, told)
+        said = EXPECTED[wrong].said
+    says(wrong, happened, said)
 
 
 def test_a_bad_row_costs_itself_alone(lived: Lived) -> None:
@@ -268,16 +268,16 @@ def test_an_event_id_that_came_before(wrong: str, lived: Lived) -> None:
 
 
 def test_a_check_finds_what_assemble_did(lived: Lived, spark: Any) -> None:
-    found = run_check(spark, lived.deployment, DAY)
-    assert {name: source.account for name, source in found.sources.items()} == lived.done.accounts
+    result = run_check(spark, lived.deployment, DAY)
+    assert {name: source.account for name, source in result.sources.items()} == lived.done.accounts
     refused = Counter((one["source"], one["reason"]) for one in lived.rejected)
     assert refused == {
-        (name, reason): some.rows for name, source in found.sources.items() for reason, some in source.rejected.items()
+        (name, reason): some.rows for name, source in result.sources.items() for reason, some in source.rejected.items()
     }
-    told = StringIO()
-    Console(file=told, width=120).print(check_page(found))
-    assert "user id is not UTF-8" in told.getvalue()
-    assert "\x1b" not in told.getvalue()
+    page = StringIO()
+    Console(file=page, width=120).print(check_page(result))
+    assert "user id is not UTF-8" in page.getvalue()
+    assert "\x1b" not in page.getvalue()
 
 
 def test_every_user_who_is_left_is_embedded_and_found_online(lived: Lived, spark: Any) -> None:
@@ -302,7 +302,7 @@ def released(deployment: Deployment) -> None:
     }
     pairs = pa.table({name: profiles[name] for name in ("user_id", "as_of")} | answers)
     checkpoint = initialise(profiles, pairs, network_config(deployment), releases_folder(deployment) / "checkpoint")
-    made = export(
+    release = export(
         checkpoint,
         releases_folder(deployment),
         scenarios=scenario_instructions(deployment),
@@ -310,4 +310,4 @@ def released(deployment: Deployment) -> None:
         deployment=deployment.path.read_text(),
         profiles=profiles,
     )
-    promote(deployment, made.path)
+    promote(deployment, release.path)

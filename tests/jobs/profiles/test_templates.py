@@ -45,10 +45,10 @@ def rendered(spark, template: str, rows: list[tuple], schema: str) -> list[str]:
 
 
 def test_amount_bands(spark):
-    found = rendered(spark, "{amount:amount_band}", [(amount,) for amount in AMOUNTS], "amount double")
-    assert found == [literal.amount_band(amount) for amount in AMOUNTS]
-    assert found[:4] == ["under 1", "under 1", "under 1", "1 to 2"]
-    assert found[-4:] == ["refund under 1", "refund 10 to 20", "unknown amount", "unknown amount"]
+    texts = rendered(spark, "{amount:amount_band}", [(amount,) for amount in AMOUNTS], "amount double")
+    assert texts == [literal.amount_band(amount) for amount in AMOUNTS]
+    assert texts[:4] == ["under 1", "under 1", "under 1", "1 to 2"]
+    assert texts[-4:] == ["refund under 1", "refund 10 to 20", "unknown amount", "unknown amount"]
 
 
 def test_amounts_that_are_texts(spark):
@@ -81,8 +81,8 @@ NUMBERS = [
 
 def test_numbers_of_two_digits(spark):
     values, expected = zip(*NUMBERS, strict=True)
-    found = rendered(spark, "{amount:number}", [(value,) for value in values], "amount double")
-    assert found == [*expected] == [literal.two_digits(value) for value in values]
+    texts = rendered(spark, "{amount:number}", [(value,) for value in values], "amount double")
+    assert texts == [*expected] == [literal.two_digits(value) for value in values]
     cells = ["12.5", " 1999 ", "1.2e30", "", "free", None]
     texts = rendered(spark, "{amount:number}", [(cell,) for cell in cells], "amount string")
     assert texts == ["13", "2000", "1.2e+30", "unknown", "unknown", "unknown"]
@@ -101,10 +101,10 @@ def test_times_as_weekday_hour_daypart_and_month(spark):
         datetime(2025, 7, 4, 23, 59, tzinfo=UTC),
         None,
     ]
-    found = rendered(
+    texts = rendered(
         spark, "{at:weekday}|{at:hour}|{at:daypart}|{at:month}", [(cell,) for cell in cells], "at timestamp"
     )
-    assert found == [
+    assert texts == [
         "Sunday|00:00|night|January",
         "Friday|05:00|night|February",
         "Tuesday|12:00|afternoon|December",
@@ -143,10 +143,10 @@ def test_texts_are_cleaned_filled_and_cut(spark):
         ("z" * 2000, 1, True),
         ("y" * 999 + " tail", 1, True),
     ]
-    found = rendered(spark, "{{{name}}} {count} {flag}", rows, "name string, count int, flag boolean")
-    assert found[:4] == ["{ a b } 3 true", "{unknown} unknown unknown", "{unknown} 0 false", "{面 馆 x y} 7 true"]
-    assert found[4] == "{" + "z" * 999
-    assert found[5] == "{" + "y" * 999
+    texts = rendered(spark, "{{{name}}} {count} {flag}", rows, "name string, count int, flag boolean")
+    assert texts[:4] == ["{ a b } 3 true", "{unknown} unknown unknown", "{unknown} 0 false", "{面 馆 x y} 7 true"]
+    assert texts[4] == "{" + "z" * 999
+    assert texts[5] == "{" + "y" * 999
 
 
 def test_a_column_named_with_an_odd_case_or_a_dot_free_name(spark):

@@ -163,30 +163,30 @@ def test_quiet_ages_follow_the_deployment() -> None:
 
 def test_broken_rows_are_there_as_reported(first: Lake) -> None:
     _, report, tables = first
-    found = {}
+    broken = {}
     for source in SOURCES:
         rows = tables[source]
         user, written = rows["user_id"], rows[TIMES[source]]
         time = event_times(rows, source)
-        found[f"{source}: no user"] = user.isna().sum()
-        found[f"{source}: empty user"] = (user.fillna("u").str.strip() == "").sum()
-        found[f"{source}: no time"] = written.isna().sum()
-        found[f"{source}: far future"] = (time > pd.Timestamp("2090-01-01", tz="UTC")).sum()
+        broken[f"{source}: no user"] = user.isna().sum()
+        broken[f"{source}: empty user"] = (user.fillna("u").str.strip() == "").sum()
+        broken[f"{source}: no time"] = written.isna().sum()
+        broken[f"{source}: far future"] = (time > pd.Timestamp("2090-01-01", tz="UTC")).sum()
         if source in IDS:
-            found[f"{source}: repeated"] = rows[IDS[source]].duplicated().sum()
+            broken[f"{source}: repeated"] = rows[IDS[source]].duplicated().sum()
     searches = tables["searches"]
-    found["searches: unreadable time"] = (
+    broken["searches: unreadable time"] = (
         searches["searched_at"].notna() & event_times(searches, "searches").isna()
     ).sum()
     amount = tables["bills"]["amount"]
-    found["bills: amount not a number"] = amount.isna().sum()
-    found["bills: amount negative"] = (amount < 0).sum()
-    found["bills: amount huge"] = (amount > 1e9).sum()
-    assert found == report.broken
-    assert all(n > 0 for n in found.values())
+    broken["bills: amount not a number"] = amount.isna().sum()
+    broken["bills: amount negative"] = (amount < 0).sum()
+    broken["bills: amount huge"] = (amount > 1e9).sum()
+    assert broken == report.broken
+    assert all(n > 0 for n in broken.values())
     rows = sum(report.rows[source] for source in SOURCES)
-    assert sum(found.values()) / rows == pytest.approx(0.005, abs=0.002)
-    assert len({kind for name in found for kind in [name.split(": ")[1]]}) == len(BROKEN)
+    assert sum(broken.values()) / rows == pytest.approx(0.005, abs=0.002)
+    assert len({kind for name in broken for kind in [name.split(": ")[1]]}) == len(BROKEN)
 
 
 def test_late_rows_are_there_as_reported(first: Lake) -> None:
@@ -281,9 +281,9 @@ def test_future_labels_are_what_the_tables_later_show(first: Lake, tmp_path: Pat
         mine = month[[tuple(row) in own for row in month[list(catalogue.columns)].to_numpy()]]
         did = mine.groupby("user_id").size()
         label = labels[labels["scenario"] == name].set_index("user_id")["label"]
-        told = (did.reindex(label.index, fill_value=0) >= least).astype(int)
+        future = (did.reindex(label.index, fill_value=0) >= least).astype(int)
         # A broken copy of a row with its user and time whole may count once too often.
-        assert (told == label).mean() > 0.99
+        assert (future == label).mean() > 0.99
         assert 0.1 < label.mean() < 0.5
 
 

@@ -170,15 +170,15 @@ def test_a_wrong_block_beside_the_questions_is_refused(wrong: str, rest: dict[st
 
 
 @pytest.mark.parametrize(
-    ("wrong", "asked"),
+    ("wrong", "questions"),
     [
         case("two questions of one name", [GOOD, GOOD]),
         case("a question that is a text", ["bills"], said="'bills': Input should be a valid dictionary"),
     ],
 )
-def test_a_wrong_list_of_questions_is_refused(wrong: str, asked: list[Any], tmp_path: Path) -> None:
+def test_a_wrong_list_of_questions_is_refused(wrong: str, questions: list[Any], tmp_path: Path) -> None:
     with refused(wrong) as caught:
-        read({"questions": asked}, tmp_path)
+        read({"questions": questions}, tmp_path)
     assert ": 1 error\n" in str(caught.value)
 
 
@@ -212,16 +212,16 @@ def test_a_question_that_does_not_fit_the_tables_is_refused(
     wrong: str, changes: dict[str, Any], spark: Any, shop: Any, opened: dict[str, Any], tmp_path: Path
 ) -> None:
     """`userqa` raises these lines, all at once, before it reads a row."""
-    found = question_errors(spark, shop, read({"questions": [question(changes)]}, tmp_path), opened)
-    assert len(found) == 1
-    says(wrong, "refused", found[0])
+    errors = question_errors(spark, shop, read({"questions": [question(changes)]}, tmp_path), opened)
+    assert len(errors) == 1
+    says(wrong, "refused", errors[0])
 
 
 @row("an interest that is no pattern", said="interests.tea = hot (tea: no regular expression (Unclosed group")
 def test_an_interest_that_is_no_pattern_is_refused(
     wrong: str, spark: Any, shop: Any, opened: dict[str, Any], tmp_path: Path
 ) -> None:
-    asked = read({"questions": [GOOD], "interests": {"tea": "hot (tea", "han": r"\p{IsHan}"}}, tmp_path)
-    found = question_errors(spark, shop, asked, opened)
-    assert len(found) == 1
-    says(wrong, "refused", found[0])
+    questions = read({"questions": [GOOD], "interests": {"tea": "hot (tea", "han": r"\p{IsHan}"}}, tmp_path)
+    errors = question_errors(spark, shop, questions, opened)
+    assert len(errors) == 1
+    says(wrong, "refused", errors[0])

@@ -28,19 +28,19 @@ def read(tmp_path, *questions, **more):
 
 
 def test_the_demo_asks_what_it_must():
-    asked = Questions.read("conf/questions/demo.yaml")
-    axes = [question.axis for question in asked.questions]
+    questions = Questions.read("conf/questions/demo.yaml")
+    axes = [question.axis for question in questions.questions]
     assert axes.count("attribute") >= 12
     assert axes.count("future") >= 12
     assert axes.count("diagnostic") >= 4
-    assert {question.source for question in asked.questions} == {
+    assert {question.source for question in questions.questions} == {
         "bill",
         "mini_program",
         "page_path",
         "search",
         "tabular",
     }
-    assert len(asked.general) >= 1
+    assert len(questions.general) >= 1
 
 
 def test_each_is_written_out_per_theme(tmp_path):
@@ -51,7 +51,7 @@ def test_each_is_written_out_per_theme(tmp_path):
         "where": "amount > 5",
         "instruction": ["How often {theme}?", "{theme}?"],
     }
-    asked = read(
+    questions = read(
         tmp_path,
         question,
         themes={
@@ -59,9 +59,9 @@ def test_each_is_written_out_per_theme(tmp_path):
             "film": {"words": "films", "where": "item = 'film'"},
         },
     )
-    assert [q.name for q in asked.questions] == ["often_tea", "often_film"]
-    assert asked.questions[0].phrasings == ("How often hot tea?", "hot tea?")
-    assert asked.questions[1].where == "(item = 'film') AND (amount > 5)"
+    assert [q.name for q in questions.questions] == ["often_tea", "often_film"]
+    assert questions.questions[0].phrasings == ("How often hot tea?", "hot tea?")
+    assert questions.questions[1].where == "(item = 'film') AND (amount > 5)"
 
 
 def test_every_mistake_is_told_at_once(tmp_path):

@@ -69,15 +69,15 @@ def lived(spark, tmp_path_factory) -> SimpleNamespace:
 
 
 def test_answers_are_true_of_each_user_at_each_cut_off(lived):
-    asked = {}
+    answers = {}
     for pair in lived.pairs:
         if pair["question"] not in ("general", "spent", "far"):
-            asked.setdefault((pair["user_id"], pair["day"]), {})[pair["question"]] = pair["answer"]
+            answers.setdefault((pair["user_id"], pair["day"]), {})[pair["question"]] = pair["answer"]
     people = {(row["user_id"], row["day"]) for row in lived.profiles}
     assert len(people) > 15
-    assert set(asked) == people
+    assert set(answers) == people
     for user, cut_off in people:
-        assert asked[user, cut_off] == expected(lived, user, cut_off), (user, cut_off)
+        assert answers[user, cut_off] == expected(lived, user, cut_off), (user, cut_off)
 
 
 def test_levels_part_the_training_users_evenly_and_hold_the_value(lived):
@@ -119,12 +119,12 @@ def test_every_row_is_accounted_for_at_each_cut_off(lived):
 
 
 def test_descriptions_have_no_question(lived):
-    found = Counter()
+    count = Counter()
     for pair in lived.pairs:
         if pair["question"] == "general":
             assert (pair["instruction"], pair["axis"]) == (None, None)
-            found[pair["user_id"], pair["day"]] += 1
-    assert set(found.values()) == {2}
+            count[pair["user_id"], pair["day"]] += 1
+    assert set(count.values()) == {2}
     u1 = [
         p["answer"]
         for p in lived.pairs
