@@ -170,7 +170,8 @@ def _first_label(run: JobRun) -> date | None:
     tables = {scenario.labels: scenario.name for scenario in run.deployment.scenarios if scenario.labels}
     missing = [
         f"  scenarios.{scenario}.labels = {table}: there is no Delta table at {run.deployment.table(table)}; "
-        "write it first, for no question may see what it is judged on, or remove the key until there are labels"
+        "write it first, because no question may read events after a label's as_of, "
+        "or remove the key until there are labels"
         for table, scenario in tables.items()
         if not spark_tables.delta_exists(run.spark, run.deployment.table(table))
     ]
