@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobs.cli.commands import answers, daily, data, model
+from jobs.cli.commands import answers, daily, data, evaluation, model
 from jobs.cli.exit_codes import run
 
 
@@ -59,7 +59,7 @@ def configure_logging(
 
 for panel, commands in (
     ("Data", (data.generate, data.check, data.userqa)),
-    ("The model", (model.train, model.export, model.tune, model.evaluate, model.promote)),
+    ("The model", (model.train, model.export, model.tune, evaluation.evaluate, model.promote)),
     ("Every day", (daily.assemble, daily.embed, daily.publish, daily.maintain)),
     ("Answers", (answers.lookup, answers.ask, answers.sql)),
 ):
