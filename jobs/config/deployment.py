@@ -36,6 +36,8 @@ class DeploymentError(InstructUEError):
 
 
 class Deployment(Section):
+    """A deployment file, validated; docs/deployment.md describes its keys."""
+
     name: Name
     lake: Location
     releases: Location

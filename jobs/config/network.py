@@ -53,6 +53,8 @@ class Network(Section):
 
 
 class Model(Section):
+    """The section `model`: the network, its training and its runtime."""
+
     preset: Literal["tiny", "paper"] = "tiny"
     network: Network = Field(default={}, validate_default=True)
     """The file holds only what differs from the preset."""

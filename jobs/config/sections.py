@@ -163,10 +163,14 @@ class UserQA(Section):
 
 
 class Eligible(Section):
+    """The section `eligible`: the users that get a vector."""
+
     min_events: Integer = Field(default=1, ge=1)
 
 
 class Spark(Section):
+    """The section `spark`: the session of the jobs."""
+
     master: Text | None = "local[2]"
     """None: the master that spark-submit sets."""
     metastore: Location | None = None

@@ -74,6 +74,8 @@ class Answer(Part):
 
 
 class Question(Part):
+    """A question of the file, validated."""
+
     name: Name
     axis: Literal["attribute", "diagnostic", "future"]
     phrasings: Annotated[tuple[Text, ...], BeforeValidator(_as_list), AfterValidator(require_items)] = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from model.data.config import NetworkConfig
 from model.data.transformer_config import BackboneConfig, EncoderConfig
 from model.network.network import InstructUE
 from model.serving.release import Release
@@ -15,14 +16,13 @@ TUNED = "tuned"
 
 def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]) -> str:
     """Return the description of a release, as Markdown."""
-    config = network.config
     weights = sum(weight.numel() for weight in network.parameters())
     columns = [*release.vector_spec.get("numbers", []), *release.vector_spec.get("categories", [])]
     lines = [
         f"# InstructUE release {release.name}",
         "",
         "Turns a user's profile and an instruction into one unit vector "
-        f"of {config.embedding_width} numbers, to be compared by cosine.",
+        f"of {network.config.embedding_width} numbers, to be compared by cosine.",
         "",
         f"- model_version `{release.model_version}`",
         f"- checkpoint `{release.checkpoint}`",
@@ -31,13 +31,7 @@ def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]
         "",
         "## What it is made of",
         "",
-        f"- encoder{'' if config.shared_encoder else ' of each source'}: {_transformer(config.encoder)}; an event's "
-        f"vector is {'its first state' if config.encoder.pooling == 'cls' else 'the mean of its states'}",
-        f"- backbone: {_transformer(config.backbone)}; the embedding is "
-        f"{'the state at <USER>' if config.readout == 'user' else 'the mean of all states'}"
-        f"{'' if config.head is None else f', through a Linear to {config.head} numbers'}",
-        f"- pooled tokens {_switch(config.pooled_tokens)}, bands of time {_switch(config.time_bands)}, "
-        f"adapter {config.adapter}",
+        *_parts(network.config),
         *_trained(metrics.get("training", {})),
         "",
         "## What it reads",
@@ -76,6 +70,19 @@ def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]
         "",
     ]
     return "\n".join(lines)
+
+
+def _parts(config: NetworkConfig) -> list[str]:
+    """Return lines about the parts of a network."""
+    return [
+        f"- encoder{'' if config.shared_encoder else ' of each source'}: {_transformer(config.encoder)}; an event's "
+        f"vector is {'its first state' if config.encoder.pooling == 'cls' else 'the mean of its states'}",
+        f"- backbone: {_transformer(config.backbone)}; the embedding is "
+        f"{'the state at <USER>' if config.readout == 'user' else 'the mean of all states'}"
+        f"{'' if config.head is None else f', through a Linear to {config.head} numbers'}",
+        f"- pooled tokens {_switch(config.pooled_tokens)}, bands of time {_switch(config.time_bands)}, "
+        f"adapter {config.adapter}",
+    ]
 
 
 def _transformer(part: EncoderConfig | BackboneConfig) -> str:
