@@ -73,7 +73,7 @@ def render(profiles: pa.Table, config: NetworkConfig) -> list[str]:
 
 
 def _events(events: SourceEvents, bands: bool) -> list[list[str]]:
-    """Each user's events as lines, with the time since the event before where there is one."""
+    """Return each user's events as lines, with the time since the event before where there is one."""
     line_E = [
         f"{_days(gap - 1)} later: {events.texts[text]}" if bands and gap else events.texts[text]
         for text, gap in zip(events.text_E.tolist(), events.gaps_E.tolist(), strict=True)

@@ -234,7 +234,7 @@ def instruction_vectors(
 
 
 def checkpoint_hash(folder: Path) -> str:
-    """SHA-256 over what a checkpoint's vectors depend on: network, weights, tokenizers."""
+    """Return the SHA-256 of the files that decide a checkpoint's vectors: network, weights, tokenizers."""
     try:
         hashes = [hash_file(folder / name) for name in CHECKPOINT_FILES]
     except OSError as error:
@@ -249,7 +249,7 @@ def _pass_gates(
     profiles: pa.Table,
     metrics: dict[str, Any],
 ) -> None:
-    """Try a draft as it will be used, and write what was found into it."""
+    """Check a draft by the gates, and write metrics and model card into it."""
     sealed = seal()
     metrics = metrics | {"gates": check_gates(Runtime(sealed, threads=1), network, tokenizers, profiles)}
     (sealed.path / METRICS).write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

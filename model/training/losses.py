@@ -24,15 +24,16 @@ class Losses:
 
 
 def joint_loss(language: Tensor, contrastive: Tensor, *, weight_lm: float, weight_cl: float) -> Losses:
-    """Eq. 5: L = a_lm L_lm + a_cl L_cl."""
+    """Return the weighted sum of eq. 5, L = a_lm L_lm + a_cl L_cl, and its terms."""
     total = weight_lm * language + weight_cl * contrastive
     return Losses(total=total, language=language, contrastive=contrastive)
 
 
 def language_loss(logits_NV: Tensor, tokens_N: Tensor, tokens: int | None = None) -> Tensor:
-    """Eq. 1, as the mean over the batch's answer tokens: -log p(y_t | y_<t, user, instruction).
+    """Return eq. 1, the mean over the batch's answer tokens of -log p(y_t | y_<t, user, instruction).
 
-    Of a part of a batch, `tokens` says how many the batch has: the losses of its parts then add up to the batch's.
+    For a sub-batch, `tokens` is the number of answer tokens of the whole batch; the losses of its sub-batches then
+    add up to the batch's.
     """
     return F.cross_entropy(logits_NV.float(), tokens_N, reduction="sum") / (tokens or len(tokens_N))
 
@@ -47,16 +48,16 @@ def contrastive_loss(
     mask_same_answers: bool = True,
     answer_negatives: AnswerNegatives = "answers",
 ) -> Tensor:
-    """Eqs 2 to 4: InfoNCE from user to answer with user-answer, user-user and answer-answer negatives.
+    """Return eqs 2 to 4: InfoNCE from user to answer, with user-answer, user-user and answer-answer negatives.
 
     Parameters
     ----------
     users_QH, answers_QH
         L2-normalised embeddings of the pairs' users and answers.
     answer_Q
-        Which answer text each pair has: equal numbers, equal texts.
+        The number of each pair's answer text; equal texts have equal numbers.
     temperature, margin
-        tau of eqs 2 and 3; the margin of eq. 4 above which a negative is taken for a false one.
+        tau of eqs 2 and 3; the margin of eq. 4, above which a negative counts as a false one.
     mask_same_answers
         Also drop the user-answer and answer-answer negatives of pairs with the same answer text. Eq. 4 never
         drops them, since their similarity equals the positive's or 1; templated answers make them many.

@@ -92,7 +92,7 @@ def test_a_batch_asks_each_user_several_things_and_many_users_each_of_them() -> 
     for seed in range(40):
         row, pair = pairs.sample(np.arange(6), instructed=3, general=1, rng=np.random.default_rng(seed))
         drawn = [sorted(instruction[pair[row == user]]) for user in range(6)]
-        assert [len({*asked}) for asked in drawn] == [4] * 6  # several questions of one user
+        assert [len({*instruction_text}) for instruction_text in drawn] == [4] * 6  # several questions of one user
         assert drawn[:5] == [drawn[0]] * 5  # and each over many users
         assert {*drawn[0]} & {0, *few} <= {*drawn[5]} <= {0, *few}
         used.update(drawn[0])
@@ -106,17 +106,17 @@ def test_suffixes_lie_end_to_end_and_predict_the_answer(profiles: pa.Table) -> N
     tokenizers = Tokenizers(
         event=train_event_tokenizer(["x"], 260), language=train_language_tokenizer(pairs.answers, 300)
     )
-    asked, answered = tokenizers.instruction_ids(pairs.instructions), tokenizers.answer_ids(pairs.answers)
+    instruction_text, answered = tokenizers.instruction_ids(pairs.instructions), tokenizers.answer_ids(pairs.answers)
     users = np.array([3, 0, 9])
     row, pair = pairs.sample(users, instructed=2, general=1, rng=np.random.default_rng(0))
-    batch = pair_batch(profiles_read, pairs, asked, answered, users, row, pair)
+    batch = pair_batch(profiles_read, pairs, instruction_text, answered, users, row, pair)
 
     column, suffix, before = 0, 0, -1
     for q, (at, number) in enumerate(zip(row, pair, strict=True)):
         if at != before:
             column, suffix, before = 0, 0, at
         suffix += 1
-        question = asked[pairs.instruction_R[number]].tolist()
+        question = instruction_text[pairs.instruction_R[number]].tolist()
         answer = answered[pairs.answer_R[number]].tolist()
         read = question + answer[:-1]
         assert batch.ids_BL[at, column : column + len(read)].tolist() == read

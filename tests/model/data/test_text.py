@@ -14,13 +14,13 @@ LANGUAGE = ["What does this user like?", "The user likes coffee.", "这个用户
 CLS, END, USER = 1, 1, 2
 
 
-def made(events: list[str], language: list[str]) -> Tokenizers:
+def example(events: list[str], language: list[str]) -> Tokenizers:
     return Tokenizers(event=train_event_tokenizer(events, 320), language=train_language_tokenizer(language, 320))
 
 
 @pytest.fixture(scope="module")
 def tokenizers() -> Tokenizers:
-    return made(EVENTS, LANGUAGE)
+    return example(EVENTS, LANGUAGE)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_files_give_the_same_tokens(tokenizers: Tokenizers, tmp_path: Path) -> N
 
 
 def test_training_does_not_depend_on_the_order_of_texts(tokenizers: Tokenizers) -> None:
-    turned = made(EVENTS[::-1], LANGUAGE[::-1])
+    turned = example(EVENTS[::-1], LANGUAGE[::-1])
     assert turned.event.to_str() == tokenizers.event.to_str()
     assert turned.language.to_str() == tokenizers.language.to_str()
 

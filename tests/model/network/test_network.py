@@ -25,7 +25,7 @@ from tests.support.made_up import TABULAR, made_up_pairs, made_up_profiles, netw
 
 TOLERANCE = 1e-5
 USER = 2
-ASKED = ["What does this user like?", None, "How many bills does this user have?"]
+INSTRUCTIONS = ["What does this user like?", None, "How many bills does this user have?"]
 SWITCHES = {
     "whole": {},
     "shared": {"shared_encoder": True},
@@ -36,18 +36,18 @@ SWITCHES = {
 
 
 @dataclass(frozen=True)
-class Made:
+class Example:
     network: InstructUE
     tokenizers: Tokenizers
-    examples: TrainingDataset
+    dataset: TrainingDataset
     profiles: pa.Table
 
     def batch(self, *users: int, seed: int = 0) -> PairBatch:
-        drawn = self.examples.sample(np.array(users), TrainingConfig(), np.random.default_rng(seed))
-        return self.examples.collate(drawn)
+        drawn = self.dataset.sample(np.array(users), TrainingConfig(), np.random.default_rng(seed))
+        return self.dataset.collate(drawn)
 
     def forward(self, batch: PairBatch) -> PairOutputs:
-        return self.network(batch, self.examples.event_ids, self.examples.answer_ids)
+        return self.network(batch, self.dataset.event_ids, self.dataset.answer_ids)
 
     def losses(self, batch: PairBatch) -> Losses:
         output = self.forward(batch)
@@ -59,9 +59,9 @@ class Made:
         )
 
 
-def make(**switches: object) -> Made:
+def make(**switches: object) -> Example:
     profiles = made_up_profiles(24)
-    config, tokenizers, examples, _ = prepare_dataset(
+    config, tokenizers, dataset, _ = prepare_dataset(
         profiles, made_up_pairs(profiles, validation=0), network_config(**switches), TrainingConfig()
     )
     torch.manual_seed(0)
@@ -71,44 +71,44 @@ def make(**switches: object) -> Made:
         for name, weight in network.named_parameters():
             if weight.dim() == 2:
                 weight.normal_(std=1.0 if "embed" in name else weight.shape[1] ** -0.5)
-    return Made(network, tokenizers, examples, profiles)
+    return Example(network, tokenizers, dataset, profiles)
 
 
 @pytest.fixture(scope="module", params=list(SWITCHES))
-def made(request: pytest.FixtureRequest) -> Made:
+def example(request: pytest.FixtureRequest) -> Example:
     return make(**SWITCHES[request.param])
 
 
-def embeddings(made: Made, profiles: pa.Table, instructions: list[str | None]) -> np.ndarray:
-    return embed(made.network, made.tokenizers, profiles, instructions)
+def embeddings(example: Example, profiles: pa.Table, instructions: list[str | None]) -> np.ndarray:
+    return embed(example.network, example.tokenizers, profiles, instructions)
 
 
 # What reaches a vector.
 
 
-def test_packed_is_one_by_one(made: Made) -> None:
-    together = embeddings(made, made.profiles, ASKED)
+def test_packed_is_one_by_one(example: Example) -> None:
+    together = embeddings(example, example.profiles, INSTRUCTIONS)
     assert np.linalg.norm(together, axis=-1) == pytest.approx(1.0, abs=1e-5)
     alone = [
-        np.concatenate([embeddings(made, made.profiles.slice(user, 1), [text]) for text in ASKED], axis=1)
+        np.concatenate([embeddings(example, example.profiles.slice(user, 1), [text]) for text in INSTRUCTIONS], axis=1)
         for user in range(8)
     ]
     assert np.abs(together[:8] - np.concatenate(alone)).max() < TOLERANCE
     assert np.abs(together[:, 0] - together[:, 2]).max() > 0.01
 
 
-def test_a_vector_is_that_of_a_plain_causal_sequence(made: Made) -> None:
+def test_a_vector_is_that_of_a_plain_causal_sequence(example: Example) -> None:
     """Without masks, padding or positions of ours: Qwen2 on [profile, instruction, <USER>] by its own
     defaults.
     """
-    together = embeddings(made, made.profiles, ASKED)
-    network = made.network
+    together = embeddings(example, example.profiles, INSTRUCTIONS)
+    network = example.network
     with torch.no_grad():
         for user in (0, 1, 5):
-            read = made.examples.profiles.batch(np.array([user]))
-            tokens_BPH, mask_BP = network.read_profile(network.profile_tensors(read, made.examples.event_ids))
-            for k, text in enumerate(ASKED):
-                asked_H, _ = instruction_vectors(network, made.tokenizers, [text])
+            read = example.dataset.profiles.batch(np.array([user]))
+            tokens_BPH, mask_BP = network.read_profile(network.profile_tensors(read, example.dataset.event_ids))
+            for k, text in enumerate(INSTRUCTIONS):
+                asked_H, _ = instruction_vectors(network, example.tokenizers, [text])
                 sequence = torch.cat([tokens_BPH[:, mask_BP[0] == 1], asked_H], dim=1)
                 states = network.decoder(inputs_embeds=sequence).last_hidden_state[0]
                 hidden = states.mean(0) if network.config.readout == "mean" else states[-1]
@@ -117,25 +117,25 @@ def test_a_vector_is_that_of_a_plain_causal_sequence(made: Made) -> None:
                 assert np.abs(F.normalize(hidden, dim=-1).numpy() - together[user, k]).max() < TOLERANCE
 
 
-def test_an_answer_is_read_alone_up_to_its_end(made: Made) -> None:
-    ids = made.examples.answer_ids
+def test_an_answer_is_read_alone_up_to_its_end(example: Example) -> None:
+    ids = example.dataset.answer_ids
     with torch.no_grad():
-        vectors = made.network.encode_answers(ids, np.arange(len(ids)))
+        vectors = example.network.encode_answers(ids, np.arange(len(ids)))
         for answer in range(len(ids)):
-            hidden = made.network.decoder(torch.from_numpy(ids[answer])[None]).last_hidden_state[0, -1]
-            if made.network.config.head:
-                hidden = made.network.head.weight @ hidden
+            hidden = example.network.decoder(torch.from_numpy(ids[answer])[None]).last_hidden_state[0, -1]
+            if example.network.config.head:
+                hidden = example.network.head.weight @ hidden
             assert (F.normalize(hidden, dim=-1) - vectors[answer]).abs().max() < TOLERANCE
 
 
 def test_a_profile_has_its_tokens_in_the_deployments_order() -> None:
-    made = make()
-    batch = made.examples.profiles.batch(np.arange(6))
-    tensors = made.network.profile_tensors(batch, made.examples.event_ids)
+    example = make()
+    batch = example.dataset.profiles.batch(np.arange(6))
+    tensors = example.network.profile_tensors(batch, example.dataset.event_ids)
     with torch.no_grad():
-        tokens, mask = made.network.read_profile(tensors)
+        tokens, mask = example.network.read_profile(tensors)
     bills, searches = (source.mask_BN for source in batch.sources)
-    boundaries = made.network.boundaries.weight
+    boundaries = example.network.boundaries.weight
     pooled = 3
     assert mask.sum(1).tolist() == (pooled + 2 + bills.sum(1) + 2 + searches.sum(1) + 3).tolist()
     close_bill = pooled + 1 + bills.shape[1]
@@ -143,12 +143,12 @@ def test_a_profile_has_its_tokens_in_the_deployments_order() -> None:
     assert torch.equal(tokens[0, close_bill + 2 + searches.shape[1]], boundaries[3])
     assert torch.equal(tokens[0, -3], boundaries[4])
     assert torch.equal(tokens[0, -1], boundaries[5])
-    ages = made.network.age_bands.weight[torch.from_numpy(batch.sources[0].age_B)]
+    ages = example.network.age_bands.weight[torch.from_numpy(batch.sources[0].age_B)]
     assert torch.equal(tokens[:, pooled], boundaries[0] + ages)
     # A pooled token is its source's adapter on the mean of the user's event vectors.
     real = torch.from_numpy(bills[3] == 1)
     mean = tensors.events_BNE[0][3][real].mean(0)
-    assert torch.allclose(tokens[3, 0], made.network.source_adapters[0](mean), atol=1e-5)
+    assert torch.allclose(tokens[3, 0], example.network.source_adapters[0](mean), atol=1e-5)
 
 
 @pytest.mark.parametrize("tabular", [TABULAR, Tabular()], ids=["tabular", "none"])
@@ -188,8 +188,8 @@ def test_a_switch_takes_its_part_away(switches: dict[str, bool], absent: str) ->
 
 @pytest.mark.parametrize("change", ["text", "gap", "age", "number", "category", "order"])
 def test_every_part_of_a_profile_reaches_the_vector(change: str) -> None:
-    made = make()
-    rows = made.profiles.slice(5, 1).to_pylist()
+    example = make()
+    rows = example.profiles.slice(5, 1).to_pylist()
     row = rows[0]
     if change == "text":
         row["bill"][3]["text"] = "paid ~64 for books at app"
@@ -203,24 +203,24 @@ def test_every_part_of_a_profile_reaches_the_vector(change: str) -> None:
         row["tabular"]["city"] = None if row["tabular"]["city"] else "city-1"
     else:
         row["bill"][2]["text"], row["bill"][7]["text"] = row["bill"][7]["text"], row["bill"][2]["text"]
-    changed = pa.Table.from_pylist(rows, schema=made.profiles.schema)
-    moved = embeddings(made, changed, ASKED) - embeddings(made, made.profiles.slice(5, 1), ASKED)
+    changed = pa.Table.from_pylist(rows, schema=example.profiles.schema)
+    moved = embeddings(example, changed, INSTRUCTIONS) - embeddings(example, example.profiles.slice(5, 1), INSTRUCTIONS)
     assert (np.abs(moved).max(axis=-1) > 1e-4).all()
 
 
-def test_a_training_step_reads_the_vectors_that_are_served(made: Made) -> None:
+def test_a_training_step_reads_the_vectors_that_are_served(example: Example) -> None:
     """Whatever follows `<USER>`: the answer is in the same suffix."""
-    batch = made.batch(3, 7, 2)
+    batch = example.batch(3, 7, 2)
     with torch.no_grad():
-        users_QH = made.forward(batch).users_QH.numpy()
-    texts = [made.tokenizers.language.decode(ids.tolist()) for ids in made.examples.instruction_ids]
-    rows = made.profiles.take([3, 7, 2])
+        users_QH = example.forward(batch).users_QH.numpy()
+    texts = [example.tokenizers.language.decode(ids.tolist()) for ids in example.dataset.instruction_ids]
+    rows = example.profiles.take([3, 7, 2])
     for q, (row, column) in enumerate(zip(batch.user_row_Q, batch.user_column_Q, strict=True)):
         suffix = batch.segments_BL[row] == batch.segments_BL[row, column]
-        asked = batch.ids_BL[row, suffix & (np.arange(suffix.size) < column)]
-        text = made.tokenizers.language.decode(asked.tolist()) if asked.size else None
+        question = batch.ids_BL[row, suffix & (np.arange(suffix.size) < column)]
+        text = example.tokenizers.language.decode(question.tolist()) if question.size else None
         assert text is None or text in texts
-        assert np.abs(embeddings(made, rows.slice(row, 1), [text])[0, 0] - users_QH[q]).max() < TOLERANCE
+        assert np.abs(embeddings(example, rows.slice(row, 1), [text])[0, 0] - users_QH[q]).max() < TOLERANCE
 
 
 def test_a_profile_as_plain_text_is_read_as_the_language_model_reads_text() -> None:
@@ -242,7 +242,7 @@ def test_a_profile_as_plain_text_is_read_as_the_language_model_reads_text() -> N
     torch.manual_seed(0)
     network = InstructUE(config).eval()
     assert not len(network.encoders)
-    found = embed(network, tokenizers, profiles, [None, "Likes?"])
+    result = embed(network, tokenizers, profiles, [None, "Likes?"])
     ids = tokenizers.language.encode("bill: coffee 5; search: mall", add_special_tokens=False).ids
     assert len(ids) > 5
     with torch.no_grad():
@@ -251,18 +251,18 @@ def test_a_profile_as_plain_text_is_read_as_the_language_model_reads_text() -> N
         around = network.boundaries.weight
         sequence = torch.cat([around[:1], words_NH, around[1:], asked_IH[0]])[None]
         expected = F.normalize(network.decoder(inputs_embeds=sequence).last_hidden_state[0, -1], dim=-1)
-    assert np.abs(expected.numpy() - found[5, 1]).max() < TOLERANCE
+    assert np.abs(expected.numpy() - result[5, 1]).max() < TOLERANCE
 
 
 def test_a_network_without_sources_reads_the_tabular_token_alone() -> None:
     profiles = made_up_profiles(24)
     config = NetworkConfig.from_preset("tiny", sources=(), tabular=TABULAR)
-    config, tokenizers, examples, _ = prepare_dataset(
+    config, tokenizers, dataset, _ = prepare_dataset(
         profiles, made_up_pairs(profiles, validation=0), config, TrainingConfig()
     )
     network = InstructUE(config).eval()
     with torch.no_grad():
-        tokens, mask = network.read_profile(network.profile_tensors(examples.profiles.batch(np.arange(4)), ()))
+        tokens, mask = network.read_profile(network.profile_tensors(dataset.profiles.batch(np.arange(4)), ()))
     assert tokens.shape[1] == config.fixed_tokens == 3
     assert mask.all()
     before = embed(network, tokenizers, profiles, [None])
@@ -274,7 +274,7 @@ def test_a_network_without_sources_reads_the_tabular_token_alone() -> None:
 # What must not reach a vector.
 
 
-def change_suffix(batch: PairBatch, q: int, made: Made, part: str) -> PairBatch:
+def change_suffix(batch: PairBatch, q: int, example: Example, part: str) -> PairBatch:
     """Replace every instruction or answer token of one pair by another token."""
     ids = batch.ids_BL.copy()
     row, column = batch.user_row_Q[q], batch.user_column_Q[q]
@@ -282,21 +282,21 @@ def change_suffix(batch: PairBatch, q: int, made: Made, part: str) -> PairBatch:
     at = np.arange(len(mine))
     chosen = mine & ((at < column) if part == "instruction" else (at > column))
     assert chosen.any()
-    vocabulary = made.network.config.backbone.vocabulary
-    specials = made.tokenizers.user + 1
+    vocabulary = example.network.config.backbone.vocabulary
+    specials = example.tokenizers.user + 1
     ids[row, chosen] = specials + (ids[row, chosen] + 7) % (vocabulary - specials)
     return replace(batch, ids_BL=ids)
 
 
 @pytest.mark.parametrize("part", ["instruction", "answer"])
-def test_another_suffix_changes_nothing(made: Made, part: str) -> None:
-    batch = made.batch(5, 2, 9)
+def test_another_suffix_changes_nothing(example: Example, part: str) -> None:
+    batch = example.batch(5, 2, 9)
     segment_Q = batch.segments_BL[batch.user_row_Q, batch.user_column_Q]
     asked_Q = batch.segments_BL[batch.user_row_Q, batch.user_column_Q - 1] == segment_Q
     q = int(np.flatnonzero(asked_Q & (segment_Q == 2))[0])  # one with an instruction, between two others
     with torch.no_grad():
-        before = made.forward(batch)
-        after = made.forward(change_suffix(batch, q, made, part))
+        before = example.forward(batch)
+        after = example.forward(change_suffix(batch, q, example, part))
     moved_Q = (after.users_QH - before.users_QH).abs().amax(-1)
     others = torch.arange(len(moved_Q)) != q
     assert moved_Q[others].max() < TOLERANCE
@@ -306,13 +306,13 @@ def test_another_suffix_changes_nothing(made: Made, part: str) -> None:
     assert (after.logits_NV - before.logits_NV).abs().amax(-1)[torch.from_numpy(~own_N)].max() < 1e-4
 
 
-def test_the_batchs_other_users_and_padding_change_nothing(made: Made) -> None:
-    longest = int(np.argmax(made.examples.profiles.lengths_U))
+def test_the_batchs_other_users_and_padding_change_nothing(example: Example) -> None:
+    longest = int(np.argmax(example.dataset.profiles.lengths_U))
     with torch.no_grad():
-        alone = made.forward(made.batch(0)).users_QH, made.forward(made.batch(3)).users_QH
+        alone = example.forward(example.batch(0)).users_QH, example.forward(example.batch(3)).users_QH
         for mates in ((0, 3), (0, 3, longest), (0, 3, 1, longest, 7, 8)):
-            output = made.forward(made.batch(*mates))
-            rows = made.batch(*mates).user_row_Q
+            output = example.forward(example.batch(*mates))
+            rows = example.batch(*mates).user_row_Q
             for row, expected in enumerate(alone):
                 mine = output.users_QH[torch.from_numpy(rows == row)]
                 assert sorted_distance(mine, expected) < TOLERANCE
@@ -330,22 +330,22 @@ def sorted_distance(one: torch.Tensor, other: torch.Tensor) -> float:
 def parts(network: InstructUE) -> dict[str, Callable[[], torch.Tensor]]:
     """Everything that must have a gradient, as the gradient's norm for each row or module."""
     config: NetworkConfig = network.config
-    found: dict[str, Callable[[], torch.Tensor]] = {}
+    result: dict[str, Callable[[], torch.Tensor]] = {}
     for number, name in enumerate(config.encoder_names):
-        found[f"encoder {name}"] = lambda m=network.encoders[number]: norm(m)
+        result[f"encoder {name}"] = lambda m=network.encoders[number]: norm(m)
     for number, source in enumerate(config.sources):
-        found[f"adapter {source.name}"] = lambda m=network.source_adapters[number]: norm(m)
+        result[f"adapter {source.name}"] = lambda m=network.source_adapters[number]: norm(m)
     for row in range(len(network.boundaries.weight)):
-        found[f"boundary {row}"] = lambda r=row: network.boundaries.weight.grad[r].norm()
-    found["<USER>"] = lambda: network.backbone.get_input_embeddings().weight.grad[USER].norm()
-    found["tabular adapter"] = lambda: norm(network.tabular_adapter)
-    found["categories"] = lambda: norm(network.categories)
+        result[f"boundary {row}"] = lambda r=row: network.boundaries.weight.grad[r].norm()
+    result["<USER>"] = lambda: network.backbone.get_input_embeddings().weight.grad[USER].norm()
+    result["tabular adapter"] = lambda: norm(network.tabular_adapter)
+    result["categories"] = lambda: norm(network.categories)
     if config.pooled_tokens:
-        found["user adapter"] = lambda: norm(network.user_adapter)
+        result["user adapter"] = lambda: norm(network.user_adapter)
     if config.time_bands:
-        found["gap bands"] = lambda: norm(network.gap_bands)
-        found["age bands"] = lambda: norm(network.age_bands)
-    return found
+        result["gap bands"] = lambda: norm(network.gap_bands)
+        result["age bands"] = lambda: norm(network.age_bands)
+    return result
 
 
 def norm(module: torch.nn.Module) -> torch.Tensor:
@@ -354,10 +354,10 @@ def norm(module: torch.nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("loss", ["language", "contrastive"])
-def test_each_loss_alone_reaches_every_part(made: Made, loss: str) -> None:
-    made.network.zero_grad()
-    losses = made.losses(made.batch(*range(2, 12)))
+def test_each_loss_alone_reaches_every_part(example: Example, loss: str) -> None:
+    example.network.zero_grad()
+    losses = example.losses(example.batch(*range(2, 12)))
     getattr(losses, loss).backward()
-    still = [name for name, gradient in parts(made.network).items() if not gradient() > 1e-7]
-    made.network.zero_grad()
+    still = [name for name, gradient in parts(example.network).items() if not gradient() > 1e-7]
+    example.network.zero_grad()
     assert still == []

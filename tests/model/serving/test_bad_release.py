@@ -103,17 +103,17 @@ DAMAGE = [
 
 @pytest.mark.parametrize(("wrong", "damage"), DAMAGE)
 def test_a_damaged_release_is_refused(wrong: str, damage: Change, tmp_path: Path) -> None:
-    made = build(tmp_path)
-    damage(made.path)
+    example = build(tmp_path)
+    damage(example.path)
     with refused(wrong):
-        release.read(made.path)
+        release.read(example.path)
 
 
 @row("a file that the manifest does not list", happens="used", said="nothing")
 def test_what_the_manifest_does_not_list_is_not_read(wrong: str, tmp_path: Path) -> None:
-    made = build(tmp_path)
-    (made.path / "event_evil.onnx").write_bytes(b"not in the manifest")
-    assert release.read(made.path) == made
+    example = build(tmp_path)
+    (example.path / "event_evil.onnx").write_bytes(b"not in the manifest")
+    assert release.read(example.path) == example
     says(wrong, "used", "nothing")
 
 

@@ -116,32 +116,32 @@ def test_the_same_network_exports_to_the_same_bytes_without_traces(plain, tmp_pa
 
 
 def test_an_instruction_is_added_without_a_new_graph(exported, capfd):
-    wanted = SCENARIOS | {"games": "Will this user top up a game?"}
-    made = add_instructions(
-        exported.release, exported.checkpoint, wanted, deployment="name: other\n", profiles=exported.profiles
+    required = SCENARIOS | {"games": "Will this user top up a game?"}
+    example = add_instructions(
+        exported.release, exported.checkpoint, required, deployment="name: other\n", profiles=exported.profiles
     )
     assert capfd.readouterr() == ("", "")
-    assert made.model_version == exported.release.model_version
-    assert made.path != exported.release.path
-    assert {name for name in made.files if made.files[name] != exported.release.files[name]} == {
+    assert example.model_version == exported.release.model_version
+    assert example.path != exported.release.path
+    assert {name for name in example.files if example.files[name] != exported.release.files[name]} == {
         "instructions.safetensors",
         "deployment.yaml",
         "metrics.json",
         "MODEL_CARD.md",
     }
-    assert {name: made.instructions[name] for name in SCENARIOS} == exported.release.instructions
+    assert {name: example.instructions[name] for name in SCENARIOS} == exported.release.instructions
     network, tokenizers, _ = load_checkpoint(exported.checkpoint)
-    expected = inference.embed(network, tokenizers, exported.profiles, list(wanted.values()))
-    assert cosines(load(made.path).embed(exported.profiles, list(wanted)), expected).min() > 0.9999
+    expected = inference.embed(network, tokenizers, exported.profiles, list(required.values()))
+    assert cosines(load(example.path).embed(exported.profiles, list(required)), expected).min() > 0.9999
 
 
 def test_a_reworded_instruction_changes_its_own_hash_alone(exported):
-    made = add_instructions(
+    example = add_instructions(
         exported.release, exported.checkpoint, {"food": "Food?"}, deployment="", profiles=exported.profiles
     )
-    changed = {name for name in SCENARIOS if made.instructions[name] != exported.release.instructions[name]}
+    changed = {name for name in SCENARIOS if example.instructions[name] != exported.release.instructions[name]}
     assert changed == {"food"}
-    assert made.scenarios == exported.release.scenarios
+    assert example.scenarios == exported.release.scenarios
 
 
 def test_another_checkpoint_cannot_add_an_instruction(exported, tmp_path):

@@ -17,13 +17,13 @@ from tests.support.release_files import INSTRUCTIONS, VECTOR_SPEC, build, fill, 
 
 
 def test_an_accepted_release_reads_back_whole(tmp_path):
-    made = build(tmp_path)
-    found = release.read(tmp_path / made.name)
-    assert found == made
-    assert found.scenarios == ("universal", "food")
-    assert found.instructions["food"].text == "Predict food."
-    np.testing.assert_array_equal(found.vectors()["food"], instruction_vectors()["food"])
-    assert [entry.name for entry in tmp_path.iterdir()] == [made.name]
+    built = build(tmp_path)
+    result = release.read(tmp_path / built.name)
+    assert result == built
+    assert result.scenarios == ("universal", "food")
+    assert result.instructions["food"].text == "Predict food."
+    np.testing.assert_array_equal(result.vectors()["food"], instruction_vectors()["food"])
+    assert [entry.name for entry in tmp_path.iterdir()] == [built.name]
 
 
 def test_the_same_export_again_is_the_same_release(tmp_path):
@@ -70,34 +70,34 @@ def test_instruction_vectors_change_their_hash_and_the_name_but_not_the_model_ve
 
 
 def test_any_changed_byte_is_found(tmp_path):
-    made = build(tmp_path)
-    for file in sorted(made.path.iterdir()):
+    built = build(tmp_path)
+    for file in sorted(built.path.iterdir()):
         whole = file.read_bytes()
         for position in {0, len(whole) // 2, len(whole) - 2}:
             file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
             with pytest.raises(ReleaseError, match=file.name):
-                release.read(made.path)
+                release.read(built.path)
         file.write_bytes(whole)
-    release.read(made.path)
+    release.read(built.path)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    made = build(tmp_path)
-    (made.path / "user.onnx").unlink()
+    built = build(tmp_path)
+    (built.path / "user.onnx").unlink()
     with pytest.raises(ReleaseError, match=r"lacks user\.onnx"):
-        release.read(made.path)
+        release.read(built.path)
 
 
 @pytest.mark.parametrize("file", ["user.onnx", release.MANIFEST])
 @pytest.mark.parametrize("lost", [True, False])
 def test_a_damaged_release_is_mended_as_the_message_says(tmp_path, file, lost):
     """The same export again has the damaged one's name, and must not be taken for it."""
-    made = build(tmp_path)
-    (made.path / file).unlink() if lost else (made.path / file).write_bytes(b"{}")
-    with pytest.raises(ReleaseError, match=f"remove {made.path} and export again"):
+    built = build(tmp_path)
+    (built.path / file).unlink() if lost else (built.path / file).write_bytes(b"{}")
+    with pytest.raises(ReleaseError, match=f"remove {built.path} and export again"):
         build(tmp_path)
-    shutil.rmtree(made.path)
-    assert build(tmp_path).path == made.path
+    shutil.rmtree(built.path)
+    assert build(tmp_path).path == built.path
 
 
 def test_a_folder_without_a_manifest_is_no_release(tmp_path):
@@ -123,11 +123,13 @@ def test_scenarios_without_vectors_are_refused(tmp_path):
 
 
 def test_a_deployment_that_shapes_vectors_otherwise_is_refused_with_the_keys(tmp_path):
-    made = build(tmp_path)
-    made.check_deployment(VECTOR_SPEC, INSTRUCTIONS)
+    built = build(tmp_path)
+    built.check_deployment(VECTOR_SPEC, INSTRUCTIONS)
     bill = VECTOR_SPEC["sources"][0] | {"template": "{item}", "max_events": 9}
     with pytest.raises(ReleaseError) as refusal:
-        made.check_deployment(VECTOR_SPEC | {"sources": [bill, VECTOR_SPEC["sources"][1]], "numbers": ()}, INSTRUCTIONS)
+        built.check_deployment(
+            VECTOR_SPEC | {"sources": [bill, VECTOR_SPEC["sources"][1]], "numbers": ()}, INSTRUCTIONS
+        )
     message = str(refusal.value)
     assert "sources.bill.template: '{item}' in the deployment, '{merchant}' in the release" in message
     assert "sources.bill.max_events: 9 in the deployment, 8 in the release" in message
@@ -136,19 +138,19 @@ def test_a_deployment_that_shapes_vectors_otherwise_is_refused_with_the_keys(tmp
 
 
 def test_another_order_or_number_of_sources_is_refused(tmp_path):
-    made = build(tmp_path)
+    built = build(tmp_path)
     for sources in (VECTOR_SPEC["sources"][::-1], VECTOR_SPEC["sources"][:1]):
         with pytest.raises(ReleaseError, match=r"sources: \["):
-            made.check_deployment(VECTOR_SPEC | {"sources": sources}, INSTRUCTIONS)
+            built.check_deployment(VECTOR_SPEC | {"sources": sources}, INSTRUCTIONS)
 
 
 def test_a_scenario_that_is_missing_or_reworded_is_refused(tmp_path):
-    made = build(tmp_path)
-    made.check_deployment(VECTOR_SPEC, {"universal": None})
+    built = build(tmp_path)
+    built.check_deployment(VECTOR_SPEC, {"universal": None})
     with pytest.raises(ReleaseError, match="does not serve film"):
-        made.check_deployment(VECTOR_SPEC, INSTRUCTIONS | {"film": "Films."})
+        built.check_deployment(VECTOR_SPEC, INSTRUCTIONS | {"film": "Films."})
     with pytest.raises(ReleaseError, match="another instruction for food"):
-        made.check_deployment(VECTOR_SPEC, INSTRUCTIONS | {"food": "Predict drinks."})
+        built.check_deployment(VECTOR_SPEC, INSTRUCTIONS | {"food": "Predict drinks."})
 
 
 def test_a_killed_export_leaves_no_release(tmp_path):
@@ -170,15 +172,15 @@ def test_a_killed_export_leaves_no_release(tmp_path):
     )
     assert killed.returncode == -9
     assert all(entry.name.startswith(".draft-") for entry in tmp_path.iterdir())
-    made = build(tmp_path)
+    built = build(tmp_path)
     for left in tmp_path.glob(".draft-*"):
         os.utime(left, (0, 0))
-    assert build(tmp_path) == made
-    assert list(tmp_path.iterdir()) == [made.path]
+    assert build(tmp_path) == built
+    assert list(tmp_path.iterdir()) == [built.path]
 
 
 def test_no_file_is_a_pickle_and_all_are_listed(tmp_path):
-    made = build(tmp_path)
-    manifest = json.loads((made.path / release.MANIFEST).read_text())
-    assert {entry.name for entry in made.path.iterdir()} == {*manifest["files"], release.MANIFEST}
+    built = build(tmp_path)
+    manifest = json.loads((built.path / release.MANIFEST).read_text())
+    assert {entry.name for entry in built.path.iterdir()} == {*manifest["files"], release.MANIFEST}
     assert not any(name.endswith((".pkl", ".pickle", ".pt", ".pth", ".bin")) for name in manifest["files"])

@@ -35,7 +35,7 @@ def small_data() -> tuple:
     return profiles, made_up_pairs(profiles), config
 
 
-def made(training: TrainingConfig, *, dropout: float = 0.0) -> tuple[GradCache, SampledBatch]:
+def example(training: TrainingConfig, *, dropout: float = 0.0) -> tuple[GradCache, SampledBatch]:
     """A network and the first batch that it is trained on."""
     config, _, dataset, _ = prepare_dataset(*small_data(), training)
     torch.manual_seed(0)
@@ -52,8 +52,8 @@ def made(training: TrainingConfig, *, dropout: float = 0.0) -> tuple[GradCache, 
 def gradients(cache: GradCache, sampled: SampledBatch) -> tuple[list[float], dict[str, torch.Tensor]]:
     """The losses and gradients of a step."""
     losses = cache.backward(sampled, 0)
-    found = {name: weight.grad.clone() for name, weight in cache.network.named_parameters()}
-    return numbers(losses), found
+    result = {name: weight.grad.clone() for name, weight in cache.network.named_parameters()}
+    return numbers(losses), result
 
 
 def numbers(losses: Losses) -> list[float]:
@@ -77,11 +77,11 @@ def literal(
     total = training.weight_lm * language + training.weight_cl * contrastive
     cache.network.zero_grad()
     total.backward()
-    found = {
+    result = {
         name: torch.zeros_like(weight) if weight.grad is None else weight.grad
         for name, weight in cache.network.named_parameters()
     }
-    return [total.item(), language.item(), contrastive.item()], found
+    return [total.item(), language.item(), contrastive.item()], result
 
 
 def same(one: tuple, other: tuple, tolerance: float = 1e-5) -> None:
@@ -94,7 +94,7 @@ def same(one: tuple, other: tuple, tolerance: float = 1e-5) -> None:
 @pytest.mark.parametrize("general_pairs", [0, 1])  # without, a profile may have no pair at all
 def test_gradients_are_those_of_one_forward(profiles_per_forward: int | None, general_pairs: int) -> None:
     training = replace(PLAIN, profiles_per_forward=profiles_per_forward, general_pairs=general_pairs)
-    cache, sampled = made(training)
+    cache, sampled = example(training)
     if not general_pairs:  # the second and the last profile
         kept = np.isin(sampled.row_Q, (1, 6), invert=True)
         sampled = replace(sampled, row_Q=sampled.row_Q[kept], pair_Q=sampled.pair_Q[kept])
@@ -107,12 +107,12 @@ def test_gradients_are_those_of_one_forward(profiles_per_forward: int | None, ge
 
 
 def test_dropout_falls_on_the_same_places_in_both_readings() -> None:
-    cache, sampled = made(replace(PLAIN, profiles_per_forward=3), dropout=0.3)
+    cache, sampled = example(replace(PLAIN, profiles_per_forward=3), dropout=0.3)
     calls = []
     hook = cache.network.register_forward_pre_hook(lambda network, given: calls.append((torch.get_rng_state(), given)))
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    found = gradients(cache, sampled)
+    result = gradients(cache, sampled)
     assert torch.equal(torch.get_rng_state(), before)  # nobody else's chance is touched
     hook.remove()
     assert len(calls) == 6
@@ -121,21 +121,21 @@ def test_dropout_falls_on_the_same_places_in_both_readings() -> None:
     for chance, given in calls[:3]:
         torch.set_rng_state(chance)
         outputs.append(cache.network(*given))
-    same(found, literal(cache, sampled, outputs))
+    same(result, literal(cache, sampled, outputs))
     torch.manual_seed(6)
-    same(gradients(cache, sampled), found)  # a function of seed and step alone
+    same(gradients(cache, sampled), result)  # a function of seed and step alone
     other = cache.backward(sampled, 1)
-    assert abs(other.total.item() - found[0][0]) > 1e-4
+    assert abs(other.total.item() - result[0][0]) > 1e-4
 
 
 def test_half_precision_reads_nearly_the_same_and_keeps_weights_whole() -> None:
-    cache, sampled = made(replace(PLAIN, profiles_per_forward=3))
+    cache, sampled = example(replace(PLAIN, profiles_per_forward=3))
     halved = replace(cache, training=replace(cache.training, precision="bf16"))
     losses, whole = gradients(cache, sampled)
     half_losses, half = gradients(halved, sampled)
     assert half_losses == pytest.approx(losses, rel=0.02)
     assert half_losses != losses
-    flat, half_flat = (torch.cat([part.flatten() for part in found.values()]) for found in (whole, half))
+    flat, half_flat = (torch.cat([part.flatten() for part in result.values()]) for result in (whole, half))
     assert half_flat.dtype == torch.float32
     assert torch.cosine_similarity(flat, half_flat, dim=0).item() > 0.99
 
@@ -161,12 +161,12 @@ def in_this_process(out: Path) -> None:
     layer = torch.nn.Linear(3, 3)
     same_weights(layer)
     save_file(layer.state_dict(), out / f"layer-{number}.safetensors")
-    encoded = texts_encoded(*made(PLAIN))
+    encoded = texts_encoded(*example(PLAIN))
     save_file(encoded, out / f"texts-{number}.safetensors")
     for name, changes in {"whole": {}, "parts": {"profiles_per_forward": 2}, "lone": {"profiles_per_step": 1}}.items():
-        losses, found = gradients(*made(replace(PLAIN, **changes)))
+        losses, result = gradients(*example(replace(PLAIN, **changes)))
         if main:
-            save_file(found | {"losses": torch.tensor(losses)}, out / f"{name}.safetensors")
+            save_file(result | {"losses": torch.tensor(losses)}, out / f"{name}.safetensors")
     train(*small_data(), SHORT, out / "checkpoint")
 
 
@@ -191,9 +191,9 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     )
     texts = [len(lone["bills"]), len(lone["searches"])]
     shares = [sum(texts), sum((count + 1) // 2 for count in texts), sum(count // 2 for count in texts)]
-    assert [found["encoded"].item() for found in (lone, *shared)] == shares
-    for found, source in itertools.product(shared, ("bills", "searches")):
-        assert (found[source] - lone[source]).abs().max().item() < 1e-5
+    assert [result["encoded"].item() for result in (lone, *shared)] == shares
+    for result, source in itertools.product(shared, ("bills", "searches")):
+        assert (result[source] - lone[source]).abs().max().item() < 1e-5
     assert run.stdout.count("step 3 of 3") == 1  # the first process alone logs
     for name in ("whole", "parts", "lone"):
         one, two = (load_file(tmp_path / folder / f"{name}.safetensors") for folder in ("one", "two"))

@@ -85,7 +85,7 @@ def test_the_nearest_class_is_by_the_cosine_to_each_classs_mean(data: tuple[np.n
     for score in result.scores:
         fit = fit_half(IDS, score.split_seed)
         prototypes = [
-            np.mean([v for v, one, here in zip(vectors, labels, fit, strict=True) if here and one == c], 0)
+            np.mean([v for v, one, own in zip(vectors, labels, fit, strict=True) if own and one == c], 0)
             for c in (0, 1)
         ]
         nearer = [

@@ -94,12 +94,12 @@ def lines_of(folder: Path) -> list[dict[str, float]]:
 def test_ten_pairs_are_learnt_to_the_letter(tmp_path: Path) -> None:
     profiles = made_up_profiles(12, events=6, searches=2).slice(2)
     answers = [f"Answer {number}: 用户 likes {'tea' * number}." for number in range(10)]
-    asked = "What does this user like?"
+    question = "What does this user like?"
     pairs = pa.table(
         {
             "user_id": profiles["user_id"],
             "as_of": profiles["as_of"],
-            "instruction": pa.array([asked] * 10),
+            "instruction": pa.array([question] * 10),
             "answer": pa.array(answers),
             "split": pa.array(["train"] * 10),
         }
@@ -107,11 +107,11 @@ def test_ten_pairs_are_learnt_to_the_letter(tmp_path: Path) -> None:
     training = TrainingConfig(steps=150, profiles_per_step=10, learning_rate=4e-3, warmup_steps=10, validate_every=1000)
     folder = train(profiles, pairs, small(), training, tmp_path / "checkpoint")
     network, tokenizers, _ = load_checkpoint(folder)
-    assert generate(network, tokenizers, profiles, asked) == answers
+    assert generate(network, tokenizers, profiles, question) == answers
     # The loss falls for both terms, and users stand nearest to their own answers.
     curve = metrics(folder)["curve"]
     assert curve["language"][-1] < 0.05 < 3 < curve["language"][0]
-    users = embed(network, tokenizers, profiles, [asked])[:, 0]
+    users = embed(network, tokenizers, profiles, [question])[:, 0]
     with torch.no_grad():
         answer_vectors = network.encode_answers(tokenizers.answer_ids(answers), np.arange(10)).numpy()
     assert (users @ answer_vectors.T).argmax(1).tolist() == list(range(10))
@@ -124,11 +124,11 @@ def test_frozen_encoders_stay_and_their_vectors_are_made_once(
     frozen = replace(SHORT, encoder_rate=0.0, max_grad_norm=1e9)  # clipped, gradients of encoders would count too
     moving = replace(frozen, encoder_rate=1e-9)
     still = train(profiles, pairs, small(), frozen, tmp_path / "frozen")
-    asked = train(profiles, pairs, small(), moving, tmp_path / "asked")
+    question = train(profiles, pairs, small(), moving, tmp_path / "asked")
     start = train(profiles, pairs, small(), replace(frozen, steps=0), tmp_path / "start")
-    found = [json.loads((path / "metrics.json").read_text()) for path in (still, asked)]
-    np.testing.assert_allclose(*[metrics["curve"]["loss"] for metrics in found], rtol=1e-4)
-    np.testing.assert_allclose(*[[part["loss"] for part in metrics["validation"]] for metrics in found], rtol=1e-4)
+    result = [json.loads((path / "metrics.json").read_text()) for path in (still, question)]
+    np.testing.assert_allclose(*[metrics["curve"]["loss"] for metrics in result], rtol=1e-4)
+    np.testing.assert_allclose(*[[part["loss"] for part in metrics["validation"]] for metrics in result], rtol=1e-4)
     (before, _, _), (after, _, _) = load_checkpoint(start), load_checkpoint(still)
     for name, weight in before.state_dict().items():
         assert torch.equal(weight, after.state_dict()[name]) == name.startswith("encoders."), name
@@ -287,8 +287,8 @@ def test_mlflow_is_told_each_step_once(
     assert (run.info.status, run.info.run_name) == ("FINISHED", "run")
     assert run.data.params["temperature"] == "0.07"
     for name in ("loss", "validation_contrastive"):
-        told = [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
-        assert told == [(line["step"], pytest.approx(line[name], abs=1e-5)) for line in lines_of(folder)]
+        logged = [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
+        assert logged == [(line["step"], pytest.approx(line[name], abs=1e-5)) for line in lines_of(folder)]
 
 
 @pytest.mark.parametrize("missing", [True, False])

@@ -26,8 +26,8 @@ USERS = 90
 
 @pytest.fixture(scope="module")
 def network(exported):
-    found, tokenizers, _ = load_checkpoint(exported.checkpoint)
-    return found, tokenizers
+    result, tokenizers, _ = load_checkpoint(exported.checkpoint)
+    return result, tokenizers
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +68,14 @@ def test_vectors_behind_kept_profiles_are_those_of_forward_users(network, profil
 
 
 def test_the_gradient_behind_kept_profiles_is_that_of_forward_users(network, profiles, read):
-    found, tokenizers = network
-    rows = read_profiles(profiles, found.config)
+    result, tokenizers = network
+    rows = read_profiles(profiles, result.config)
     ids = [
         tokenizers.event_ids(part.texts, source.max_tokens)
-        for source, part in zip(found.config.sources, rows.sources, strict=True)
+        for source, part in zip(result.config.sources, rows.sources, strict=True)
     ]
     users = np.array([0, 3, 8, 9])
-    aim = torch.randn(4, found.config.backbone.width, generator=torch.Generator().manual_seed(0))
+    aim = torch.randn(4, result.config.backbone.width, generator=torch.Generator().manual_seed(0))
 
     def gradient(embed) -> torch.Tensor:
         vectors = torch.from_numpy(start_vectors(*network, QUESTION)).requires_grad_(True)
@@ -83,8 +83,8 @@ def test_the_gradient_behind_kept_profiles_is_that_of_forward_users(network, pro
         return vectors.grad
 
     whole = gradient(
-        lambda vectors: found.forward_users(
-            found.profile_tensors(rows.batch(users), ids), vectors[None], torch.ones(1, len(vectors)).long()
+        lambda vectors: result.forward_users(
+            result.profile_tensors(rows.batch(users), ids), vectors[None], torch.ones(1, len(vectors)).long()
         )[:, 0]
     )
     torch.testing.assert_close(gradient(lambda vectors: read.read(users, vectors)), whole, atol=1e-5, rtol=1e-4)
@@ -93,23 +93,23 @@ def test_the_gradient_behind_kept_profiles_is_that_of_forward_users(network, pro
 @pytest.mark.parametrize("instruction", [QUESTION, None])
 def test_answers_behind_kept_profiles_are_those_of_reading_everything_anew(network, profiles, instruction):
     """A greedy decoding that reads the profile and the answer so far again for every token."""
-    found, tokenizers = network
-    rows = read_profiles(profiles.slice(0, 20), found.config)
+    result, tokenizers = network
+    rows = read_profiles(profiles.slice(0, 20), result.config)
     ids = [
         tokenizers.event_ids(part.texts, source.max_tokens)
-        for source, part in zip(found.config.sources, rows.sources, strict=True)
+        for source, part in zip(result.config.sources, rows.sources, strict=True)
     ]
     expected = []
     with torch.no_grad():
-        tokens, mask = found.read_profile(found.profile_tensors(rows.batch(np.arange(20)), ids))
+        tokens, mask = result.read_profile(result.profile_tensors(rows.batch(np.arange(20)), ids))
         for user in range(20):
             suffix, chosen = torch.from_numpy(start_vectors(*network, instruction))[None], []
             while len(chosen) < 6 and tokenizers.end not in chosen:
-                hidden = found.read_packed(
+                hidden = result.read_packed(
                     tokens[user : user + 1], mask[user : user + 1], suffix, torch.ones(1, suffix.shape[1]).long()
                 )
-                chosen.append(int(found.token_logits(hidden[0, -1]).argmax()))
-                suffix = torch.cat([suffix, found.token_vectors(torch.tensor([[chosen[-1]]]))], dim=1)
+                chosen.append(int(result.token_logits(hidden[0, -1]).argmax()))
+                suffix = torch.cat([suffix, result.token_vectors(torch.tensor([[chosen[-1]]]))], dim=1)
             expected.append(tokenizers.answer_text(chosen))
     assert inference.generate(*network, profiles.slice(0, 20), instruction, max_tokens=6, batch_size=7) == expected
     assert len(set(expected)) > 1, "an answer that says nothing of the user proves little"
@@ -129,13 +129,13 @@ def test_the_loss_is_equation_6():
     for user, label in zip(users, labels, strict=True):
         scores = {k: math.exp(sum(a * b for a, b in zip(user, p, strict=True)) / tau) for k, p in prototypes.items()}
         total -= math.log(scores[label] / sum(scores.values()))
-    found = prototype_loss(torch.from_numpy(users), torch.tensor(labels), temperature=tau)
-    assert float(found) == pytest.approx(total / 9, abs=1e-12)
+    result = prototype_loss(torch.from_numpy(users), torch.tensor(labels), temperature=tau)
+    assert float(result) == pytest.approx(total / 9, abs=1e-12)
 
 
 def test_tuning_lowers_the_loss_and_leaves_the_network_as_it_is(network, profiles, read):
-    found, _ = network
-    before = {name: weight.clone() for name, weight in found.state_dict().items()}
+    result, _ = network
+    before = {name: weight.clone() for name, weight in result.state_dict().items()}
     labels, start = interests(profiles), start_vectors(*network, QUESTION)
     everyone = np.arange(USERS)
     config = TuningConfig(steps=12, check_every=4, batch_size=32)
@@ -144,8 +144,8 @@ def test_tuning_lowers_the_loss_and_leaves_the_network_as_it_is(network, profile
     assert tuned.curve[-1].learned < 0.8 * tuned.curve[0].learned
     assert tuned.learned + tuned.held_out == USERS
     assert (tuned.vectors.shape, tuned.vectors.dtype) == (start.shape, np.float32)
-    assert all(torch.equal(weight, before[name]) for name, weight in found.state_dict().items())
-    assert all(weight.grad is None for weight in found.parameters())
+    assert all(torch.equal(weight, before[name]) for name, weight in result.state_dict().items())
+    assert all(weight.grad is None for weight in result.parameters())
     again = tune(read, everyone, labels, start, config=config, seed=3)
     np.testing.assert_array_equal(again.vectors, tuned.vectors)
     assert again.curve == tuned.curve
@@ -220,5 +220,5 @@ def test_settings_out_of_range_are_refused(wrong):
 
 def test_prototypes_are_normalised_means():
     users = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
-    found = class_prototypes(users, torch.tensor([0, 0, 1]))
-    torch.testing.assert_close(found, torch.tensor([[0.5**0.5, 0.5**0.5], [0.6, 0.8]]))
+    result = class_prototypes(users, torch.tensor([0, 0, 1]))
+    torch.testing.assert_close(result, torch.tensor([[0.5**0.5, 0.5**0.5], [0.6, 0.8]]))

@@ -20,16 +20,16 @@ def test_word_vectors_are_the_singular_vectors_of_tf_idf():
     counts = rng.poisson(0.7, (200, 12)) * (rng.random(12) < 0.9)
     counts[:, 3] = 1  # everybody has it
     counts[5:, 4] = 0  # nearly nobody has it
-    found = word_vectors(csr_matrix(counts), 12)
+    result = word_vectors(csr_matrix(counts), 12)
     having = (counts > 0).sum(0)
     idf = np.where((having >= 10) & (having <= 180), np.log(200 / (1 + having)), 0)
     _, size, right = np.linalg.svd(np.log1p(counts) * idf, full_matrices=False)
     expected = (right.T * size) * idf[:, None]
     scale = WORD_SCALE / np.sqrt((counts.sum(0)[:, None] * expected**2).sum() / (counts.sum() * 12))
     # Turned at random: what stays is how words lie to one another.
-    np.testing.assert_allclose(found @ found.T, expected @ expected.T * scale**2, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(result @ result.T, expected @ expected.T * scale**2, rtol=1e-3, atol=1e-4)
     assert np.linalg.matrix_rank(word_vectors(csr_matrix(rng.poisson(0.7, (200, 40))), 64)) == FACTORS
-    assert not found[[3, 4]].any()
+    assert not result[[3, 4]].any()
 
 
 @pytest.mark.parametrize("switches", [{}, {"shared_encoder": True}, {"pooled_tokens": False}, {"adapter": "linear"}])
@@ -67,10 +67,10 @@ def test_the_tabular_token_begins_as_principal_components_and_is_looked_at():
         rows = (rows - rows.mean(0)) / rows.std(0, ddof=1).clip(1e-3)
         left, size, _ = np.linalg.svd(rows, full_matrices=False)
         expected = (left * size)[:, : network.config.backbone.width // 2]
-        found = network.tabular_adapter(network.tabular_features(profile)).numpy()
-        found = found - found.mean(0)  # without what all have in common
+        result = network.tabular_adapter(network.tabular_features(profile)).numpy()
+        result = result - result.mean(0)  # without what all have in common
         gram = expected @ expected.T
-        np.testing.assert_allclose(found @ found.T, gram * (np.trace(found @ found.T) / np.trace(gram)), atol=0.02)
+        np.testing.assert_allclose(result @ result.T, gram * (np.trace(result @ result.T) / np.trace(gram)), atol=0.02)
 
         # Attention before positions are turned, of the first layer: the tabular token is the last but one.
         tokens, mask = network.read_profile(profile)
