@@ -1,7 +1,7 @@
-"""What defines a network, as frozen data that survives JSON.
+"""The configuration of a network, as frozen data that JSON can hold.
 
-A caller states the sources, the tabular columns and a preset; training completes the rest (the vocabularies'
-true sizes, the statistics of the tabular columns) and writes the result beside the weights as `config.json`.
+A caller gives the sources, the tabular columns and a preset. Training completes the rest (the vocabularies' true sizes,
+the statistics of the tabular columns) and writes the result beside the weights as `config.json`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class EventSource:
     name
         The profile's column, and the boundary tokens `<name>` and `</name>`.
     max_events
-        How many of the user's last events are read.
+        The most events of a user; the last ones are read.
     max_tokens
-        How many tokens of an event's text are read, its `<cls>` included.
+        The most tokens of an event's text, its `<cls>` included.
     """
 
     name: str
@@ -66,13 +66,13 @@ class Tabular:
 
     @property
     def code_width(self) -> int:
-        """P: a missing mark and the bins of the number that has most."""
+        """Width P of a number's code: a missing mark, and the bins of the number with the most bins."""
         return 1 + max((len(number.edges) - 1 for number in self.numbers if number.edges), default=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Everything that decides the shape of a network.
+    """The configuration of a network.
 
     Parameters
     ----------

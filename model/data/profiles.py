@@ -1,6 +1,6 @@
-"""Rows of `user_profiles` as arrays, distinct event texts once; numpy and pyarrow only.
+"""Rows of `user_profiles` as arrays, each distinct event text once; numpy and pyarrow only.
 
-Training and the runtime read profiles through here, so both give the network the same numbers.
+Training and the runtime both read profiles by this module, so the network gets the same numbers in both.
 
 Shapes: U users of a table, B users of a batch, E events of a source in the table, N the most events of a user
 in the batch, T distinct texts of the batch, S sources, F numbers, P width of a number's code, C categories.
@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 class SourceEvents:
     """The events of one source over a table; user u has `offsets_U1[u]` to `offsets_U1[u + 1]`, oldest first.
 
-    `texts` are distinct; `text_E` says which one each event has; `gaps_E` are bands + 1, 0 for the first.
+    `texts` are distinct; `text_E` is each event's text, as an index; `gaps_E` are codes of time bands, 0 for the first.
     """
 
     texts: list[str]
@@ -48,14 +48,14 @@ class SourceBatch:
     texts_T
         The batch's distinct texts, as indices into the table's `SourceEvents.texts`.
     text_BN
-        Which of the T each event has; T itself is padding, so a caller appends one row of zeros to the T
+        Each event's text, as an index into `texts_T`; T is padding, for which a caller appends a row of zeros to the T
         vectors.
     mask_BN
         1 for an event, 0 for padding. N is at least 1.
     gaps_BN
-        Band of whole days since the event before, plus 1; 0 for a first event and for padding.
+        Code of the time band since the event before; 0 for a first event and for padding.
     age_B
-        Band of whole days from the last event to `as_of`, plus 1; 0 for an empty source.
+        Code of the time band from the last event to `as_of`; 0 for an empty source.
     """
 
     texts_T: Ints
@@ -79,7 +79,7 @@ class ProfileBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Profiles:
-    """A table of profiles; `batch` cuts the arrays that the network reads out of it."""
+    """A table of profiles; `batch` gives the arrays of some users."""
 
     tabular: Tabular
     sources: tuple[SourceEvents, ...]
@@ -92,7 +92,7 @@ class Profiles:
 
     @property
     def lengths_U(self) -> Ints:
-        """Events of each user over all sources: what a batch of similar lengths is sorted by."""
+        """The number of events of each user over all sources, by which batches are sorted."""
         none_U = np.zeros(len(self), dtype=np.int64)
         return np.sum([none_U, *(np.diff(source.offsets_U1) for source in self.sources)], axis=0, dtype=np.int64)
 
@@ -189,7 +189,7 @@ def _source_events(table: pa.Table, source: EventSource) -> SourceEvents:
     kept_E = from_end_E <= source.max_events
     encoded = text.filter(pa.array(kept_E)).dictionary_encode()
     offsets_U1 = np.concatenate([[0], np.cumsum(kept_U)])
-    # Nothing precedes the first event kept, whatever its gap to an event that is not read.
+    # The first event that is kept has no gap, even where an event before it was dropped.
     gaps_E = band_codes(pc.fill_null(gap, NO_BAND).to_numpy(zero_copy_only=False)[kept_E])
     gaps_E[offsets_U1[:-1][kept_U > 0]] = 0
     return SourceEvents(

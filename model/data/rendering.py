@@ -1,6 +1,9 @@
-"""A profile as plain text: what a language model or a text embedder reads in the place of event vectors.
+"""A profile as plain text, for a language model or a text embedder that reads it in place of event vectors.
 
-numpy and pyarrow only. The same events, bands and columns that the network reads, and no other.
+The text has the events, time bands and columns that the network reads, and no others. This module needs numpy and
+pyarrow only.
+
+Shapes: S sources, U users, E events of a source.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Tokenizers: byte-level BPE for event texts and for the language of instructions and answers, without torch.
 
-Byte-level means that any text has tokens and comes back unchanged: Chinese, emoji, a merchant never seen
-before.
+Byte-level tokenizers encode any text and decode it unchanged: Chinese, emoji, unknown merchants.
 
 Shapes: T texts, L tokens of the longest of them.
 """
@@ -22,7 +21,7 @@ from model.errors import InstructUEError
 Ints = NDArray[np.int64]
 
 PAD = 0
-"""What fills an array of tokens; a mask says that nothing reads it."""
+"""The token that pads an array of tokens; a mask excludes it."""
 USER_TOKEN = "<USER>"
 
 EVENT_FILE = "event_tokenizer.json"
@@ -30,19 +29,19 @@ LANGUAGE_FILE = "language_tokenizer.json"
 
 
 class TokenizerError(InstructUEError):
-    """A tokenizer file that is missing or not ours."""
+    """A tokenizer file that is missing, or is not one of this project."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenIds:
-    """The tokens of many texts, end to end: text t is `ids[offsets[t]:offsets[t + 1]]`."""
+    """The concatenated tokens of many texts; text t is `ids[offsets[t]:offsets[t + 1]]`."""
 
     ids: Ints
     offsets: Ints
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]]) -> TokenIds:
-        """Lay the rows end to end."""
+        """Concatenate the rows."""
         offsets = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum([len(row) for row in rows], out=offsets[1:])
         ids = np.fromiter((token for row in rows for token in row), dtype=np.int64, count=int(offsets[-1]))
@@ -73,9 +72,9 @@ class TokenIds:
 class Tokenizers:
     """The two tokenizers of a network: `event` for event texts, `language` for instructions and answers.
 
-    Each file says itself what stands around a text: an event tokenizer's template is its encoder's, such as
-    `<cls> text` or `[CLS] text [SEP]`; the language's has the token that ends an answer. `<USER>` is a token of the
-    language's.
+    Each file has the template of its texts. That of an event tokenizer is its encoder's, such as `<cls> text` or
+    `[CLS] text [SEP]`. That of a language tokenizer ends with the end token of an answer. `<USER>` is a token of the
+    language tokenizer.
     """
 
     event: Tokenizer
@@ -117,7 +116,7 @@ class Tokenizers:
         return TokenIds.of([text.ids for text in encoded])
 
     def language_ids(self, texts: Sequence[str], max_tokens: int) -> TokenIds:
-        """Return each text's last `max_tokens` tokens as the language model knows them: no special one."""
+        """Return each text's last `max_tokens` tokens of the language tokenizer, without special tokens."""
         return TokenIds.of([ids[-max_tokens:] for ids in self._language(texts)])
 
     def instruction_ids(self, instructions: Sequence[str | None]) -> TokenIds:
@@ -150,21 +149,21 @@ def train_language_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """Return the number of a token that is there."""
+    """Return the id of a token that the tokenizer has."""
     number = tokenizer.token_to_id(token)
     assert number is not None, token
     return number
 
 
 def end_with(tokenizer: Tokenizer, token: str) -> None:
-    """Let a language tokenizer's texts end with this token of it, and nothing else stand around them."""
+    """Set a language tokenizer's template to a text and this end token."""
     around = [(token, token_id(tokenizer, token))]
     tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {token}", special_tokens=around)
 
 
 def literal(tokenizer: Tokenizer) -> Tokenizer:
-    """Read what looks like a special token as text: a merchant called "<end>" is no command."""
-    tokenizer.encode_special_tokens = True  # not kept in the file
+    """Return the tokenizer, set to encode special tokens within a text as text, such as a merchant called "<end>"."""
+    tokenizer.encode_special_tokens = True  # the file does not hold this setting
     return tokenizer
 
 
@@ -178,7 +177,7 @@ def _train(texts: Iterable[str], vocabulary: int, specials: list[str], template:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    # Sorted, so that the order in which texts were met cannot change the vocabulary.
+    # Sorted, so that the order of the texts does not change the vocabulary.
     tokenizer.train_from_iterator(sorted(texts), trainer=trainer)
     around = [(token, specials.index(token)) for token in specials if token in template]
     tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=around)

@@ -38,20 +38,20 @@ class Lora:
 
 @dataclass(frozen=True, kw_only=True)
 class _Transformer:
-    """What an encoder and a backbone have in common.
+    """The fields of both an encoder and a backbone.
 
     Parameters
     ----------
     width, layers, heads, feedforward, vocabulary
-        Sizes of a fresh one; `vocabulary` is a ceiling until training sets the true size. Where `pretrained` is
-        named, training reads them from there.
+        Sizes of a fresh model; `vocabulary` is a ceiling until training sets the true size. Training reads the sizes
+        of a pretrained model from its configuration.
     pretrained
-        A hub id, or a folder as `save_pretrained` writes it, whose weights and tokenizer training begins with.
+        A hub id, or a folder that `save_pretrained` wrote; training starts with its weights and tokenizer.
     lora
-        Freeze the weights and train updates of a low rank.
+        Low-rank updates to train, with the weights frozen.
     architecture
-        transformers' configuration of the pretrained one. Training fills it in, so that a checkpoint and a release
-        need nothing but themselves.
+        The configuration of the pretrained model, in transformers. Training sets it, so that a checkpoint and a release
+        need no other files.
     """
 
     width: int
@@ -128,7 +128,7 @@ class BackboneConfig(_Transformer):
 def initial_std(width: int) -> float:
     """Return the standard deviation of initial weights: 0.027 at BERT's width of 768, more in narrower networks.
 
-    The usual 0.02 leaves a width of 64 nearly blind to its text: after 75 steps on made-up users, the mean
-    AUC of a probe of their six interests was .49 with it and .90 with this.
+    With the usual 0.02, a network of width 64 hardly depends on its text: after 75 steps on made-up users, the mean
+    AUC of a probe of their six interests was .49 with 0.02 and .90 with this value.
     """
     return 0.75 * width**-0.5

@@ -65,8 +65,8 @@ def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]
         "",
         "## Limits",
         "",
-        "It knows what its training users did and were asked about; an instruction far from those questions gives a "
-        "vector all the same. Vectors of different model_versions are not to be compared.",
+        "The training users' behaviour and questions decide what it represents; an instruction far from these "
+        "questions gives a vector all the same. Vectors of different model_versions cannot be compared.",
         "",
     ]
     return "\n".join(lines)

@@ -3,6 +3,8 @@
 One process, or several that encode a share of every batch each, started alike:
 
     torchrun --standalone --nproc-per-node 8 -m jobs train --config conf/yours.yaml
+
+Shapes: B profiles, R question-answer pairs of a split.
 """
 
 from __future__ import annotations

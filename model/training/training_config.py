@@ -1,4 +1,4 @@
-"""How a network is trained: steps, batches, optimiser and losses, as frozen data that survives JSON."""
+"""The settings of a training: steps, batches, optimiser and losses, as frozen data that JSON can hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Precision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a network is trained.
+    """The settings of a training.
 
     Parameters
     ----------
@@ -23,43 +23,44 @@ class TrainingConfig:
     profiles_per_step
         Profiles in a batch, over all processes: every pair of a batch is a negative of the others.
     profiles_per_forward
-        How many of a batch's profiles a process reads at once; None: its whole share. Fewer need less memory and give
-        the same gradients, for a second forward (GradCache, `model.training.grad_cache`).
+        Profiles of a forward pass in a process; None: its whole share of the batch. Fewer need less memory and a second
+        forward pass, and give the same gradients (`model.training.grad_cache`).
     instructed_pairs, general_pairs
-        How many question-answer pairs with and without an instruction are drawn for each profile of a batch.
+        Question-answer pairs with and without an instruction that are sampled for each profile of a batch.
     learning_rate, betas, weight_decay, warmup_steps, max_grad_norm
         AdamW's, under a cosine schedule after a linear warm-up, with gradients clipped to that norm.
     encoder_rate
-        The event encoders' learning rate as a share of the others'; 0 freezes them, and each distinct text is
-        then encoded once and its vector kept in memory. AdamW makes whole steps of gradients however small and
-        noisy, and theirs are: at 1, a few hundred steps undo what `warm_start` gave them.
+        The event encoders' learning rate as a share of the others'. 0 freezes them; each distinct text is then
+        encoded once and its vector kept in memory. AdamW takes full steps by gradients that are small and noisy, as
+        those of the encoders are: at 1, a few hundred steps undo the effect of `warm_start`.
     weight_lm, weight_cl
         a_lm and a_cl of eq. 5.
     temperature, margin
         tau of eq. 2 and the margin of eq. 4; cosines differ by 2 at most, so a margin of 2 turns eq. 4 off.
     answer_negatives
-        What an answer is told apart from beside its user: the other `answers` (eq. 3), or the other `users`, as in
-        the follow-up's code.
+        The negatives of an answer beside its user: the other `answers` (eq. 3), or the other `users`, as in the
+        follow-up's code.
     warm_start
-        Whether fresh weights begin as a network that hands on what words say (`model.training.warm_start`).
+        Whether fresh weights are initialised by the words of the training users (`model.training.warm_start`).
     tabular_attention
-        How many times the attention of another token the tabular one then begins with: more than 1 where aggregates
-        say more of the scenarios than events do.
+        The attention of the tabular token before the first step, as a multiple of another token's; more than 1 where
+        aggregates are more informative than events.
     mask_same_answers
         Whether pairs with the same answer text are never each other's negatives.
     quantile_bins
-        Bins of a number's piecewise-linear code, before equal edges fall together.
+        Bins of a number's piecewise-linear code; bins with equal edges are merged.
     max_answer_tokens
-        How many tokens of an answer are read, its `<end>` included.
+        The most tokens of an answer, its `<end>` included.
     validation_profiles, validate_every, save_every
-        How many validation profiles are scored; how many steps lie between two scorings and two saved states.
+        Validation profiles; steps between two validations, and between two saved states.
     patience
-        Training stops after so many scorings in a row without a lower validation loss, and the checkpoint holds the
-        weights of the lowest. None: it never stops early, and the checkpoint holds the last weights.
+        Validations without a lower loss after which training stops; the checkpoint then holds the weights of the
+        lowest loss. None: training does not stop early, and the checkpoint holds the last weights.
     precision
-        `bf16` reads in bfloat16 where that is safe (autocast); weights, optimiser and losses stay in fp32.
+        `bf16` computes in bfloat16 where that is safe (autocast); weights, optimiser and losses stay in fp32.
     gradient_checkpointing
-        Whether layers are read once more in the backward pass instead of kept: less memory, the same gradients.
+        Whether the backward pass computes layers again instead of keeping their activations: less memory, the same
+        gradients.
     """
 
     steps: int = 1200

@@ -1,4 +1,7 @@
-"""The loop over the steps of a training: gradients, optimiser, validation, early stopping and saved states."""
+"""The loop over the steps of a training: gradients, optimiser, validation, early stopping and saved states.
+
+Shapes: U profiles of a split, B profiles of a batch.
+"""
 
 from __future__ import annotations
 
