@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 from filelock import FileLock, Timeout
 
@@ -81,6 +82,19 @@ def read_rows(table: DeltaTable, **options: Any) -> pa.Table:
     """
     with translate_table_errors(table.table_uri):
         return table.to_pyarrow_table(**options)
+
+
+def latest_per_key(rows: pa.Table, keys: Sequence[str], at: datetime | None = None) -> list[int]:
+    """Return the positions of the latest row of each key by `as_of`; with `at`, of the rows at or before that moment.
+
+    `rows` has one row of each key and `as_of`. Its Spark counterpart is `spark_tables.latest_per_key`.
+    """
+    narrow = rows.select([*keys, "as_of"]).append_column("__position", pa.array(range(len(rows)), pa.int64()))
+    if at is not None:
+        narrow = narrow.filter(pc.less_equal(narrow["as_of"], pa.scalar(at, narrow["as_of"].type)))
+    ordered = narrow.sort_by("as_of").drop_columns(["as_of"])
+    latest = ordered.group_by([*keys], use_threads=False).aggregate([("__position", "last")])
+    return list(latest["__position_last"].to_pylist())
 
 
 ARROW_TYPES = {

@@ -194,9 +194,7 @@ def _latest(deployment: Deployment, day: date, users: Sequence[str] | None = Non
     check_assembled(deployment, {found for found in delta.table_days(table) if found <= day}, day)
     wanted = pc.field("day") <= day
     rows = delta.read_rows(table, filters=wanted if users is None else wanted & pc.field("user_id").isin([*users]))
-    rows = rows.sort_by([("as_of", "ascending")])
-    last = {user: row for row, user in enumerate(rows["user_id"].to_pylist())}
-    latest = rows.take(sorted(last.values(), key=rows["user_id"].to_pylist().__getitem__))
+    latest = rows.take(delta.latest_per_key(rows, ["user_id"])).sort_by("user_id")
     return latest.filter(pc.is_valid(latest["profile_hash"]))
 
 

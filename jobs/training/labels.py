@@ -129,20 +129,13 @@ def _profiles(
     last = max(wanted).date()
     check_assembled(deployment, {day for day in delta.table_days(table) if day <= last}, last)
     there = delta.read_rows(table, filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
-    order = pc.sort_indices(there, [("as_of", "ascending")])
-    keys = list(
-        zip(
-            there["user_id"].take(order).to_pylist(),
-            there["as_of"].take(order).to_pylist(),
-            there["profile_hash"].take(order).is_valid().to_pylist(),
-            order.to_pylist(),
-            strict=True,
-        )
-    )
-    rows: dict[tuple[str, object], int] = {}
-    for as_of in wanted:
-        latest = {user: row if valid else None for user, at, valid, row in keys if at <= as_of}
-        rows |= {(user, as_of): row for user, row in latest.items() if row is not None}
+    user_ids, active = there["user_id"].to_pylist(), there["profile_hash"].is_valid().to_pylist()
+    rows: dict[tuple[str, object], int] = {
+        (user_ids[row], as_of): row
+        for as_of in wanted
+        for row in delta.latest_per_key(there, ["user_id"], as_of)
+        if active[row]
+    }
     if not rows:
         raise LabelError(
             f"no labelled user has a profile at {min(wanted):%Y-%m-%d}: run "
