@@ -2,7 +2,7 @@
 
     python -m jobs.lake.personal_data conf/demo.yaml u0000001
 
-prints the statements; it changes nothing.
+prints the statements, one a line. It changes nothing.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _user_of_rejected_row(deployment: Deployment) -> str:
 def main(path: str, user_id: str) -> None:
     """Print the statements that remove a user, those for the company's tables as comments."""
     for table in personal_tables(Deployment.read(path)):
-        print(f"{'-- the company: ' if table.company else ''}{table.delete_statement(user_id)};")
+        print(f"{'-- the company: ' if table.company else ''}{table.delete_statement(user_id)}")
 
 
 if __name__ == "__main__":

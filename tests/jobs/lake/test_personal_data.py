@@ -76,7 +76,7 @@ def test_the_command_prints_a_statement_for_each_table(lake, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(personal_tables(lake))
     assert sum(line.startswith("-- the company: DELETE FROM") for line in lines) == 3
-    assert f"DELETE FROM delta.`{lake.table('./elsewhere')}` WHERE user_id = 'u1';" in lines
+    assert f"DELETE FROM delta.`{lake.table('./elsewhere')}` WHERE user_id = 'u1'" in lines
 
 
 def test_no_table_with_a_user_id_is_missed(lake):
