@@ -16,7 +16,8 @@ import typer
 
 from jobs.cli.extras import missing_extra
 from jobs.console.log_files import LogError, new_log
-from jobs.lake.errors import as_user_error, error_reason
+from jobs.lake.error_text import error_reason
+from jobs.lake.errors import as_user_error
 from model.errors import InstructUEError
 
 logger = logging.getLogger(__name__)

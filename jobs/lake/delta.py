@@ -1,4 +1,4 @@
-"""The lake without a JVM: who makes its tables, the tables as Arrow, and one lock per job."""
+"""The lake without a JVM: its tables as Arrow, and the lock of each job."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from jobs.config.deployment import Deployment
 from jobs.config.location import local_path
 from jobs.lake import catalog
 from jobs.lake.errors import LOG, TableError, repair_hint, translate_table_errors
+from jobs.lake.table import Table
 
 logger = logging.getLogger(__name__)
 
 
 class MissingTableError(TableError):
-    """There is no such Delta table."""
+    """A Delta table does not exist."""
 
 
 def midnight(day: date) -> datetime:
-    """The as_of of a day: its first moment, UTC."""
+    """Return the as_of of a day: its first moment, UTC."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def open_table(deployment: Deployment, table: str) -> DeltaTable:
-    """A table of the lake (or a path or URI).
+    """Open a table by its name in the lake, its path or its URI.
 
     Raises
     ------
     TableError
-        There is no such Delta table; names the job that makes it.
+        It does not exist, or its log cannot be read; names the job that makes it.
     """
     path = deployment.table(table)
     if not table_exists(path):
@@ -48,18 +49,18 @@ def open_table(deployment: Deployment, table: str) -> DeltaTable:
 
 
 def table_exists(path: str) -> bool:
-    """Whether there is a Delta table at a path or URI."""
+    """Return whether there is a Delta table at a path or URI."""
     with translate_table_errors(path):
         return bool(DeltaTable.is_deltatable(path))
 
 
 def open_path(path: str) -> DeltaTable:
-    """The Delta table at a path or URI.
+    """Open the Delta table at a path or URI.
 
     Raises
     ------
     TableError
-        Its log cannot be read, or has a commit of no byte, which readers take for one that changed nothing.
+        Its log cannot be read, or has an empty commit, which deltalake and Spark would read as one without changes.
     """
     with translate_table_errors(path):
         folder = local_path(path)
@@ -73,7 +74,7 @@ def open_path(path: str) -> DeltaTable:
 
 
 def read_rows(table: DeltaTable, **options: Any) -> pa.Table:
-    """A table's rows, by the options of `DeltaTable.to_pyarrow_table`.
+    """Return a table's rows, with the options of `DeltaTable.to_pyarrow_table`.
 
     Raises
     ------
@@ -110,7 +111,7 @@ ARROW_TYPES = {
 """The types of the catalog's columns, of the tables that are written without Spark."""
 
 
-def arrow_schema(table: catalog.Table) -> pa.Schema:
+def arrow_schema(table: Table) -> pa.Schema:
     """Return the Arrow schema of a table whose columns no deployment file names."""
     if callable(table.columns):
         raise TypeError(f"the columns of {table.name} depend on the deployment file")
@@ -118,12 +119,12 @@ def arrow_schema(table: catalog.Table) -> pa.Schema:
 
 
 def replace_rows(path: str, rows: pa.Table, where: str) -> None:
-    """Put these rows in the place of those that a condition holds for, in one commit; the table has days."""
+    """Replace the rows that a condition selects, in one commit; create the table if it is missing."""
     write_deltalake(path, rows, mode="overwrite", partition_by=["day"], predicate=where if table_exists(path) else None)
 
 
 def missing_table_error(deployment: Deployment, table: str) -> MissingTableError:
-    """The error that there is no such table; names the job that makes it."""
+    """Return the error that a table is missing; it names the job that makes it."""
     job = catalog.made_by(table)
     first = f"run `instructue {job}` first, or" if job else "create it, or"
     return MissingTableError(
@@ -133,12 +134,12 @@ def missing_table_error(deployment: Deployment, table: str) -> MissingTableError
 
 
 def absent_message(path: str) -> str:
-    """In words, that there is no Delta table at a path, what there is instead, and what to do."""
+    """Return the message that there is no Delta table at a path, what is at the path, and what to do."""
     return f"there is no Delta table at {path}{_instead(path)}; create it or name another"
 
 
 def _instead(path: str) -> str:
-    """What a path holds that is no Delta table."""
+    """Return what is at a path that has no Delta table, as the end of a clause."""
     folder = local_path(path)
     if folder is None or not folder.exists():
         return ""
@@ -153,25 +154,25 @@ def _instead(path: str) -> str:
 
 
 def last_day(table: DeltaTable) -> date:
-    """The last day of a table that is partitioned by it."""
-    found = table_days(table)
-    if not found:
+    """Return the last day of a table that is partitioned by day; TableError where it has no rows."""
+    days = table_days(table)
+    if not days:
         maker = catalog.made_by(Path(table.table_uri).name) or "userqa"
         raise TableError(f"{table.table_uri} has no rows; run `instructue {maker}` first")
-    return max(found)
+    return max(days)
 
 
 def table_days(table: DeltaTable) -> set[date]:
-    """The days of a table that is partitioned by them."""
+    """Return the days of a table that is partitioned by day."""
     return {date.fromisoformat(partition["day"]) for partition in table.partitions()}
 
 
 @contextmanager
 def job_lock(deployment: Deployment, job: str) -> Iterator[None]:
-    """Hold the one lock of this lake and job; a second run logs that it waits.
+    """Hold the lock of a job on this lake while the block runs; a second run logs that it waits, and waits.
 
-    The lock lies in the lake. A lake that is no local folder is guarded among the runs of this machine:
-    its object store's own commit protocol keeps other machines apart.
+    The lock is a file in the lake. For a remote lake it is a file of this machine and keeps the runs of this machine
+    apart; the store's own commit protocol keeps those of other machines apart.
     """
     folder = local_path(deployment.table("_locks"))
     if folder is None:

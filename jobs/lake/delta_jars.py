@@ -1,9 +1,9 @@
-"""Delta's jars, put once beside Spark's own, so that no session and no spark-submit has to fetch anything.
+"""Put Delta's jars into pyspark's folder of jars, so that no session and no spark-submit downloads anything.
 
     python -m jobs.lake.delta_jars
 
-Spark's Ivy fetches the version that the installed delta-spark names, through whatever mirror or proxy is set up
-for it, and keeps it in its cache: a second checkout on the same machine downloads nothing.
+Spark's Ivy fetches the version that the installed delta-spark names, through the mirror or proxy that is set up for it.
+Ivy caches the jars, so a second checkout on the same machine downloads nothing.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from model.atomic_write import atomic_write
 from model.errors import InstructUEError
 
 GROUPS = ("io.delta", "io.unitycatalog")
-# Whatever else they need ships with Spark, in the versions that Spark was tested with.
+# Spark ships their other dependencies, in the versions that it was tested with.
 SHIPPED_WITH_SPARK = "org.*:*,com.*:*,javax.*:*,commons-*:*,io.airlift:*"
-TELL_JARS = """
+PRINT_JARS = """
 from pyspark import SparkConf, SparkContext
 SparkContext._ensure_initialized()
 print("jars:" + SparkConf().get("spark.jars"))
@@ -33,12 +33,12 @@ class DeltaJarsError(InstructUEError):
 
 
 def install() -> list[Path]:
-    """Fetch Delta's jars into pyspark's jars folder, unless they are there; return where they are.
+    """Fetch Delta's jars into pyspark's folder of jars, unless they are in it; return their paths.
 
     Raises
     ------
     DeltaJarsError
-        They could not be fetched: no network, or no mirror set up for it.
+        They could not be fetched: there is no network and no mirror.
     """
     import pyspark
     from delta import configure_spark_with_delta_pip
@@ -52,7 +52,7 @@ def install() -> list[Path]:
         fetched = {_name(jar): jar for jar in _fetch(home, coordinates)}
         for old in _present(main.parent):
             old.unlink()
-        # The main jar last: its presence says that all of them are there.
+        # The main jar comes last: if it is present, all are.
         for name in sorted(fetched, key=lambda name: name == main.name):
             with atomic_write(main.with_name(name)) as jar:
                 shutil.copyfile(fetched[name], jar)
@@ -66,8 +66,8 @@ def _present(jars: Path) -> list[Path]:
 def _fetch(home: Path, coordinates: str) -> list[Path]:
     environment = {**os.environ, "SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable}
     with tempfile.TemporaryDirectory() as folder:
-        application = Path(folder, "tell_jars.py")
-        application.write_text(TELL_JARS)
+        application = Path(folder, "print_jars.py")
+        application.write_text(PRINT_JARS)
         command = [
             str(home / "bin" / "spark-submit"),
             "--master",
@@ -79,18 +79,18 @@ def _fetch(home: Path, coordinates: str) -> list[Path]:
             str(application),
         ]
         run = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    told = [line.removeprefix("jars:") for line in run.stdout.splitlines() if line.startswith("jars:")]
-    if run.returncode or not told:
+    printed = [line.removeprefix("jars:") for line in run.stdout.splitlines() if line.startswith("jars:")]
+    if run.returncode or not printed:
         raise DeltaJarsError(
             f"Delta's jars ({coordinates}) could not be fetched; Ivy needs the network once, or "
             "spark.jars.ivySettings in Spark's defaults naming a mirror. It said:\n"
             f"{run.stderr[-2000:]}"
         )
-    return [Path(jar.removeprefix("file:")) for jar in told[0].split(",") if jar]
+    return [Path(jar.removeprefix("file:")) for jar in printed[0].split(",") if jar]
 
 
 def _name(jar: Path) -> str:
-    """Ivy writes group_artifact-version.jar; Spark's folder holds artifact-version.jar."""
+    """Return Spark's name of a jar, artifact-version.jar; Ivy's is group_artifact-version.jar."""
     return next((jar.name.removeprefix(f"{group}_") for group in GROUPS if jar.name.startswith(f"{group}_")), jar.name)
 
 

@@ -1,7 +1,7 @@
-"""What failed beneath a job, as a person needs it: which table, file or disk, and what to do; without plans and stacks.
+"""Errors of Spark, Delta, Arrow and the disk as errors of the project, which name the table or file and what to do.
 
-Spark, Delta and Arrow have errors of their own. Those that a person can mend become ours here, and our own, which
-cross the JVM as text, themselves again.
+Only errors that a user can correct are translated. An error of the project that a Python worker of Spark raised arrives
+as the text of a traceback, and becomes that error again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobs.config.location import is_remote, local_path
 from jobs.lake import catalog
+from jobs.lake.error_text import error_causes, error_messages, error_reason, is_spark_error, is_table_error
 from model.errors import InstructUEError
 
 if TYPE_CHECKING:
@@ -29,53 +30,51 @@ OURS = re.compile(
     r"(?=\n\s+at |\n\n|\nCaused by: |\n ?SQLSTATE: |\s*\Z)",
     re.MULTILINE | re.DOTALL,
 )
-"""An error of ours at the end of a Python worker's traceback, in which a class stands with its module."""
+"""An error of the project at the end of a Python worker's traceback, which names its class with the module."""
 FULL = re.compile(r"no space left on device|disk quota exceeded|database or disk is full", re.IGNORECASE)
 UNREAD = re.compile(
     r"(?:reading file|Object at location) (?:file:/*(?=/))?(?P<file>.+?\.(?:parquet|json|crc))[\s.:]+"
     r"(?P<why>[^\n]*?)[\s.]*(?:SQLSTATE|\n|$)"
 )
-"""How Spark and Delta name the file that they could not read, and why."""
+"""The words in which Spark and Delta name a file that they could not read, and the reason."""
 LOG = "_delta_log"
 ROOM = 64_000_000
-"""Bytes; a disk with more free was not the full one."""
+"""Bytes; a disk with more free space was not the full one."""
 SECONDS_TO_END = 2.0
-"""A JVM that was killed is gone by then; its socket closes first."""
-OTHERS = ("pyspark", "py4j", "_internal", "deltalake", "pyarrow")
-"""Modules whose errors tell of tables; `_internal` is deltalake's."""
+"""How long to wait for a killed JVM to end, since its socket closes first."""
 
 
 class TableError(InstructUEError):
-    """A table of the lake is missing, broken or does not look as it must."""
+    """A table of the lake is missing or broken, or does not have the columns or rows that it must have."""
 
 
 class DiskError(InstructUEError):
-    """A disk that has no room for what a job writes."""
+    """A disk is full."""
 
 
 class JVMError(InstructUEError):
-    """Spark's JVM, which has ended while a job ran."""
+    """Spark's JVM ended while a job ran."""
 
 
 @contextmanager
 def translate_errors(deployment: Deployment | None = None) -> Iterator[None]:
-    """Raise what a person can mend as an error of ours; anything else goes on as it is."""
+    """Raise an error that a user can correct as an error of the project, any other error unchanged."""
     try:
         yield
     except Exception as error:
-        ours = as_user_error(error, deployment)
-        if ours is None:
+        translated = as_user_error(error, deployment)
+        if translated is None:
             raise
-        raise ours from error
+        raise translated from error
 
 
 @contextmanager
 def translate_table_errors(table: str) -> Iterator[None]:
-    """Raise what keeps the table at this path or URI from being opened or read as TableError."""
+    """Raise an error about opening or reading the table at this path or URI as TableError."""
     try:
         yield
     except Exception as error:
-        if isinstance(error, InstructUEError) or not (_of_a_table(error) or isinstance(error, OSError)):
+        if isinstance(error, InstructUEError) or not (is_table_error(error) or isinstance(error, OSError)):
             raise
         raise as_user_error(error) or TableError(
             f"the table at {table} cannot be read ({_why(error, table)}); {repair_hint(table, log=True)}"
@@ -83,27 +82,19 @@ def translate_table_errors(table: str) -> Iterator[None]:
 
 
 def as_user_error(error: BaseException, deployment: Deployment | None = None) -> InstructUEError | None:
-    """The error of ours that says what a person can do about `error`; None where nobody foresaw it."""
+    """Return an error of the project that says what to do about `error`; None if it is one already or unforeseen."""
     if isinstance(error, InstructUEError):
         return None
-    messages = _messages(error)
-    found = _from_worker(error) or _full(messages, deployment) or _unread(messages) or _without_jvm(error)
-    if found is not None:
+    messages = error_messages(error)
+    translated = _from_worker(error) or _full_disk(messages, deployment) or _broken_file(messages) or _ended_jvm(error)
+    if translated is not None:
         for note in getattr(error, "__notes__", ()):
-            found.add_note(note)
-    return found
-
-
-def error_reason(error: BaseException) -> str:
-    """Spark's message without the plan or the JVM's stack that follows it; any other error's own."""
-    java = getattr(error, "java_exception", None) if _of_spark(error) else None
-    text = str(error) if java is None else _java_reason(java)
-    text = text.split("\n\nJVM stacktrace")[0].split("\n\tat ")[0]
-    return text.split(";\n'")[0].split(";\n+-")[0].strip()
+            translated.add_note(note)
+    return translated
 
 
 def repair_hint(table: str, *, log: bool = False) -> str:
-    """What to do about a table that has lost a file, or whose log cannot be read."""
+    """Return what to do about a table that lost a file or, with `log`, whose log cannot be read."""
     name = Path(table).name
     copy = f"put its log, {LOG}, back from a copy, or" if log else "put it back from a copy, or"
     known = catalog.TABLES.get(name)
@@ -119,11 +110,8 @@ def repair_hint(table: str, *, log: bool = False) -> str:
 
 
 def _from_worker(error: BaseException) -> InstructUEError | None:
-    """The error of ours that stopped a Python worker of Spark's; None where it was anything else.
-
-    It crosses the JVM as the text of its traceback alone, so it is made again from there.
-    """
-    if not _of_spark(error):
+    """Return the error of the project that a Python worker of Spark raised; None if it raised another."""
+    if not is_spark_error(error):
         return None
     for module, name, message in reversed(OURS.findall(str(error))):
         try:
@@ -135,7 +123,8 @@ def _from_worker(error: BaseException) -> InstructUEError | None:
     return None
 
 
-def _full(messages: list[str], deployment: Deployment | None) -> DiskError | None:
+def _full_disk(messages: list[str], deployment: Deployment | None) -> DiskError | None:
+    """Return the error of a full disk; None if the disk is not full."""
     if not any(FULL.search(message) for message in messages):
         return None
     folders = [Path(tempfile.gettempdir())]
@@ -153,13 +142,13 @@ def _full(messages: list[str], deployment: Deployment | None) -> DiskError | Non
     )
 
 
-def _unread(messages: list[str]) -> TableError | None:
-    """The file of a table that a query, already running, could not read."""
+def _broken_file(messages: list[str]) -> TableError | None:
+    """Return the error of a table's file that a running query could not read; None if it read all."""
     for message in messages:
-        if found := UNREAD.search(message + " "):
-            file = Path(found["file"])
+        if match := UNREAD.search(message + " "):
+            file = Path(match["file"])
             lost = re.search(r"does not exist|not found", message)
-            why = f" ({found['why']})" if found["why"] and not lost else ""
+            why = f" ({match['why']})" if match["why"] and not lost else ""
             table = re.sub(rf"(/{LOG}|(/[^/=]+=[^/]*)+)$", "", str(file.parent))  # without the partitions' folders
             return TableError(
                 f"the file {file.name} of the table at {table} is {'lost' if lost else 'broken'}{why}; "
@@ -168,11 +157,11 @@ def _unread(messages: list[str]) -> TableError | None:
     return None
 
 
-def _without_jvm(error: BaseException) -> JVMError | None:
-    """Whether an error comes of the JVM that this process started, and that is no more."""
+def _ended_jvm(error: BaseException) -> JVMError | None:
+    """Return the error that the JVM which this process started has ended; None if it runs."""
     cut_off = any(
         isinstance(cause, ConnectionError) or type(cause).__name__ in ("Py4JError", "Py4JNetworkError")
-        for cause in _causes(error)
+        for cause in error_causes(error)
     )
     if not cut_off or "pyspark" not in sys.modules:
         return None
@@ -193,68 +182,15 @@ def _without_jvm(error: BaseException) -> JVMError | None:
 
 
 def _why(error: BaseException, table: str) -> str:
-    """What deltalake says of the table, which is clearer than Spark, or else the error's own first line."""
+    """Return the reason in deltalake's words, which are clearer than Spark's, or else the first line of the error."""
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
     text = error_reason(error)
-    if _of_spark(error) and not is_remote(table):
+    if is_spark_error(error) and not is_remote(table):
         try:
             DeltaTable(table)
         except (DeltaError, OSError) as clearer:
             text = str(clearer)
     first = (text.strip().splitlines() or [type(error).__name__])[0]
     return re.sub(r"^(Kernel error|Generic delta kernel error): ", "", first)
-
-
-def _messages(error: BaseException) -> list[str]:
-    """What it and its causes say, those in the JVM too."""
-    found: list[str] = []
-    for cause in _causes(error):
-        found.append(str(cause))
-        if _of_spark(cause):
-            found += _java_messages(getattr(cause, "java_exception", None) or getattr(cause, "_origin", None))
-    return found
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what led to it."""
-    cause: BaseException | None = error
-    for _ in range(100):
-        if cause is None:
-            return
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def _java_messages(exception: Any) -> list[str]:
-    from py4j.protocol import Py4JError
-
-    found = []
-    try:
-        while exception is not None:
-            found.append(str(exception.toString()))
-            exception = exception.getCause()
-    except Py4JError:  # the JVM has gone, and what it said with it
-        pass
-    return found
-
-
-def _java_reason(exception: Any) -> str:
-    """The message of the outermost cause that has one of Spark's own, or else of the innermost."""
-    text = ""
-    while exception is not None:
-        text = exception.getMessage() or exception.toString()
-        if text.startswith("["):
-            break
-        exception = exception.getCause()
-    return text
-
-
-def _of_a_table(error: BaseException) -> bool:
-    return type(error).__module__.partition(".")[0] in OTHERS
-
-
-def _of_spark(error: BaseException) -> bool:
-    """Whether it is Spark's; asked without importing Spark, which jobs without it must not."""
-    return type(error).__name__ == "Py4JJavaError" or type(error).__module__.startswith("pyspark.errors")

@@ -18,8 +18,10 @@ from deltalake import DeltaTable, write_deltalake
 from jobs.config.deployment import Deployment
 from jobs.lake import catalog, handoff
 from jobs.lake.delta import arrow_schema, job_lock, midnight, open_path, open_table, read_rows, table_exists
-from jobs.lake.errors import TableError, as_user_error, error_reason, translate_errors
+from jobs.lake.error_text import error_reason
+from jobs.lake.errors import TableError, as_user_error, translate_errors
 from jobs.lake.handoff import Handoff, HandoffType
+from jobs.lake.table import Retention
 
 TABLE = catalog.TABLES["job_runs"]
 
@@ -53,7 +55,7 @@ class Run:
     @property
     def command(self) -> str:
         """The command that runs it again."""
-        daily = self.job in {table.made_by for table in catalog.tables_kept_by(catalog.Retention.LATEST)}
+        daily = self.job in {table.made_by for table in catalog.tables_kept_by(Retention.LATEST)}
         return f"instructue {self.job}" + (f" --as-of {self.day}" if daily else "")
 
     def require_ok(self) -> None:

@@ -1,7 +1,7 @@
-"""The Spark session: local by default, whatever spark-submit says on a cluster.
+"""The Spark session: local by default, and as spark-submit says on a cluster.
 
-`session(deployment)` joins the session that is already active (spark-submit, a test, Airflow's embedded
-driver) or starts one. What the JVM prints goes to a log file, never to the person at the shell.
+`get_session(deployment)` joins the session that is already active (spark-submit, a test, Airflow's embedded driver) or
+starts one. The JVM's output goes to a log file, not to the terminal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.config.location import is_remote
+from jobs.config.location import local_path
 from jobs.console.log_files import new_log
 from jobs.lake.sql.views import register_views
 from model.errors import InstructUEError
@@ -52,10 +52,10 @@ class SparkError(InstructUEError):
 
 
 def get_session(deployment: Deployment, *, named: bool = True) -> SparkSession:
-    """The Spark session of a deployment, with Delta in it, and the lake's tables and what `sql/` defines by name.
+    """Return the Spark session of a deployment, with Delta, and with the names of the lake's tables and of `sql/`.
 
-    Naming 15 tables and 11 views and functions takes 1.0 to 1.4 s in a warm JVM. In a fresh one it takes 5 to 9 s, but
-    what it loads the job needs too: naming and publish together took 2.5 s more of processor time than publish alone.
+    Naming 15 tables and 11 views and functions takes 1.0 to 1.4 s in a warm JVM. In a fresh one it takes 5 to 9 s, most
+    of it to load classes that the job needs too: naming and publish took 2.5 s more processor time than publish alone.
 
     Parameters
     ----------
@@ -82,12 +82,12 @@ def get_session(deployment: Deployment, *, named: bool = True) -> SparkSession:
 
 
 @contextmanager
-def open_session(deployment: Deployment, told: AbstractContextManager[Any]) -> Iterator[SparkSession]:
-    """A session for what is within, stopped after it; only `jobs.lake.sql.query.run_sql` names tables and views in it.
+def open_session(deployment: Deployment, start: AbstractContextManager[Any]) -> Iterator[SparkSession]:
+    """Open a session without names for the block, and stop it afterwards; `jobs.lake.sql.query.run_sql` adds the names.
 
-    Starting it happens within `told`, a step that a person is told of.
+    The session starts within `start`, which shows the progress.
     """
-    with told:
+    with start:
         spark = get_session(deployment, named=False)
     try:
         yield spark
@@ -104,20 +104,20 @@ def _start(deployment: Deployment) -> SparkSession:
     settings = _settings(deployment)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if submitted:
-        # spark-submit always sets one, by its --master or by itself.
+        # spark-submit always sets a master.
         settings.pop("spark.master", None)
     else:
-        # On a cluster the workers' interpreter is the operator's business; here it is this one.
+        # On a cluster the operator chooses the workers' interpreter; a local session uses this one.
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
         _require_java()
-    # A JVM outlives the session that was stopped in it; the next one starts in the same.
+    # A JVM outlives a stopped session, and the next session starts in it.
     launching = SparkContext._gateway is None and not submitted
     log = new_log("spark") if launching else None
     try:
         if log is not None:
             conf = SparkConf(loadDefaults=False).setAll(list(settings.items()))
-            with log.open("ab") as chatter:
-                gateway: Any = launch_gateway(conf, popen_kwargs={"stdout": chatter, "stderr": chatter})
+            with log.open("ab") as output:
+                gateway: Any = launch_gateway(conf, popen_kwargs={"stdout": output, "stderr": output})
             SparkContext(conf=SparkConf(_jvm=gateway.jvm).setAll(list(settings.items())), gateway=gateway)
         builder = SparkSession.builder
         for key, value in settings.items():
@@ -137,10 +137,10 @@ def _settings(deployment: Deployment) -> dict[str, str]:
     if deployment.spark.metastore:
         warehouse = deployment.resolve(deployment.spark.metastore)
         settings["spark.sql.warehouse.dir"] = warehouse
-        if not is_remote(warehouse):
+        if folder := local_path(warehouse):
             settings["spark.sql.catalogImplementation"] = "hive"
             settings["spark.hadoop.javax.jdo.option.ConnectionURL"] = (
-                f"jdbc:derby:;databaseName={warehouse}/metastore_db;create=true"
+                f"jdbc:derby:;databaseName={folder}/metastore_db;create=true"
             )
     return {**settings, **deployment.spark.conf}
 

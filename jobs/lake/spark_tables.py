@@ -1,7 +1,7 @@
-"""The Delta tables in Spark: how they are read, and the one place that replaces a day.
+"""The lake's tables in Spark: reading them, and the one place that replaces a day's rows.
 
-A table of a lake is partitioned by `day`, the date of its `as_of` (UTC midnight). Recomputing a day
-replaces its partition and never appends; a run whose rows are the day's rows already writes nothing.
+A table is partitioned by `day`, the date of its `as_of` (midnight, UTC). Recomputing a day replaces its partition and
+never appends. A run whose rows are the day's rows already writes nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REJECTED_PER_REASON = 1_000
 
 
 class SourceError(TableError):
-    """A source table, or a column of it, is not what the deployment file says; all such mistakes at once."""
+    """A source table or a column of it differs from the deployment file; the message lists all such mistakes."""
 
 
 def table_schema(deployment: Deployment, table: str) -> StructType:
@@ -40,30 +40,30 @@ def table_schema(deployment: Deployment, table: str) -> StructType:
 
 
 def midnight_column(day: date) -> Column:
-    """`midnight(day)` as a Spark literal."""
+    """Return `midnight(day)` as a Spark literal."""
     return F.lit(f"{day.isoformat()} 00:00:00+00:00").cast("timestamp")
 
 
 def delta_exists(spark: SparkSession, path: str) -> bool:
-    """Whether there is a Delta table; TableError where its log cannot be read."""
+    """Return whether there is a Delta table; TableError where its log cannot be read."""
     with translate_table_errors(path):
         return bool(DeltaTable.isDeltaTable(spark, path))
 
 
 def version(spark: SparkSession, path: str) -> int:
-    """The newest version of a Delta table."""
+    """Return the newest version of a Delta table."""
     if not is_remote(path):
         return open_path(path).version()
     return int(DeltaTable.forPath(spark, path).history(1).head()["version"])  # type: ignore[index]
 
 
 def read_table(spark: SparkSession, deployment: Deployment, table: str, *, at: int | None = None) -> DataFrame:
-    """A table of the lake (or a path or URI), at a version if one is named.
+    """Read a table by its name in the lake, its path or its URI, at a version if `at` names one.
 
     Raises
     ------
     TableError
-        There is no such Delta table; names the job that makes it. Or it no longer has that version.
+        It does not exist, and the message names the job that makes it; or it no longer has that version.
     """
     path = deployment.table(table)
     if not delta_exists(spark, path):
@@ -82,12 +82,12 @@ def read_table(spark: SparkSession, deployment: Deployment, table: str, *, at: i
 
 
 def read_pinned(spark: SparkSession, deployment: Deployment, table: str, versions: dict[str, int]) -> DataFrame:
-    """A table at the version that `versions` notes, or at its newest, which is then noted there.
+    """Read a table at the version in `versions`, or at its newest version, which is added to `versions`.
 
     Raises
     ------
     TableError
-        There is no such Delta table; names the job that makes it.
+        It does not exist; the message names the job that makes it.
     """
     path = deployment.table(table)
     if delta_exists(spark, path):
@@ -96,21 +96,24 @@ def read_pinned(spark: SparkSession, deployment: Deployment, table: str, version
 
 
 def latest_per_key(df: DataFrame, keys: Sequence[str], as_of: date, strictly_before: bool = False) -> DataFrame:
-    """The latest row per key at `as_of` (or strictly before it), whole; `df` has one per key and as_of."""
+    """Return the latest row of each key at or before a day, or strictly before it.
+
+    `df` has `as_of`, `day` and at most one row of each key and day. For Arrow, see `delta.latest_per_key`.
+    """
     past = df.where(F.col("day") < F.lit(as_of) if strictly_before else F.col("day") <= F.lit(as_of))
     newest = past.groupBy(*keys).agg(F.max_by(F.struct(*df.columns), "as_of").alias("newest"))
     return newest.select("newest.*")
 
 
 def union(frames: Sequence[DataFrame]) -> DataFrame:
-    """The rows of all of them, at least one; a column that one lacks is null in its rows."""
+    """Return the rows of one or more frames; a column that a frame lacks is null in its rows."""
     return reduce(partial(DataFrame.unionByName, allowMissingColumns=True), frames)
 
 
 def replace_day(df: DataFrame, path: str, as_of: date) -> None:
-    """Replace a day's rows of a Delta table in one commit; the table is created where it is missing.
+    """Replace a day's rows of a Delta table in one commit; create the table if it is missing.
 
-    `df` gets `as_of` and `day` where it lacks them.
+    `df` gets `day`, and `as_of` if it lacks it.
     """
     if "as_of" not in df.columns:
         df = df.withColumn("as_of", midnight_column(as_of))
@@ -128,25 +131,25 @@ def replace_day(df: DataFrame, path: str, as_of: date) -> None:
 
 
 def has_day(spark: SparkSession, path: str, as_of: date) -> bool:
-    """Whether a table has files of a day; asked of its log without a JVM, where Spark would plan a query."""
+    """Return whether a table has files of a day, by its log alone: Spark would plan a query."""
     return delta_exists(spark, path) and as_of in table_days(open_path(path))
 
 
 def clear_day(spark: SparkSession, path: str, as_of: date) -> None:
-    """Remove a day's rows, where there is such a table and it has any."""
+    """Remove a day's rows, if the table exists and has any."""
     if has_day(spark, path, as_of):
         replace_day(spark.read.format("delta").load(path).limit(0), path, as_of)
 
 
 def same_rows(df: DataFrame, path: str, as_of: date, columns: Sequence[str]) -> bool:
-    """Whether a day of a table holds exactly the rows of `df`, by `columns`, whatever their order."""
+    """Return whether a day of a table has exactly the rows of `df`, by `columns` and in any order."""
     spark = df.sparkSession
     if not has_day(spark, path, as_of):
         return delta_exists(spark, path) and df.isEmpty()
-    there = spark.read.format("delta").load(path).where(F.col("day") == F.lit(as_of))
-    if not set(columns) <= set(there.columns):
+    stored = spark.read.format("delta").load(path).where(F.col("day") == F.lit(as_of))
+    if not set(columns) <= set(stored.columns):
         return False
-    return bool(_fingerprint(df, columns) == _fingerprint(there, columns))
+    return bool(_fingerprint(df, columns) == _fingerprint(stored, columns))
 
 
 def _fingerprint(df: DataFrame, columns: Sequence[str]) -> Any:
@@ -156,7 +159,7 @@ def _fingerprint(df: DataFrame, columns: Sequence[str]) -> Any:
 
 
 def write_rejected(df: DataFrame, deployment: Deployment, as_of: date) -> None:
-    """Replace the day's `rejected_rows` by `df` (source, reason, row); at most 1,000 a source and reason."""
+    """Replace the day's `rejected_rows` by `df` (source, reason, row), at most 1,000 of each source and reason."""
     from pyspark.sql import Window
 
     path = deployment.table("rejected_rows")
@@ -167,7 +170,7 @@ def write_rejected(df: DataFrame, deployment: Deployment, as_of: date) -> None:
 
 @dataclass(kw_only=True)
 class JobRun(RunRecord):
-    """A run in Spark, which reads the lake's tables and replaces a day of them."""
+    """The record of a run in Spark that reads the lake's tables and replaces days of them."""
 
     spark: SparkSession
 

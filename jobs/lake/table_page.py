@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from jobs.lake.catalog import ANSWERS, TABLES, Column, Names, Table
+from jobs.lake.catalog import ANSWERS, TABLES
 from jobs.lake.sql.definitions import DEFINITIONS, SqlDefinition
+from jobs.lake.table import Column, Names, Table
 from model.atomic_write import atomic_write_text
 
 PAGE = Path(__file__).parents[2] / "docs" / "tables.md"

@@ -25,11 +25,11 @@ from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
 from jobs.lake import catalog, run_log, spark_tables, staleness
-from jobs.lake.catalog import Retention, Table
 from jobs.lake.delta import job_lock, open_path, table_days, table_exists
 from jobs.lake.errors import TableError
 from jobs.lake.handoff import MaintainHandoff
 from jobs.lake.run_log import RunRecord
+from jobs.lake.table import Retention, Table
 
 MAINTAINED = tuple(table for table in catalog.TABLES.values() if not table.company)
 MEGABYTE = 1e6

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from jobs.lake.catalog import TABLES, Column, Names
+from jobs.lake.catalog import TABLES
+from jobs.lake.table import Column, Names
 
 NO_NAMES = Names(sources=(), numbers=(), categories=(), scenarios=())
 

@@ -12,7 +12,8 @@ from pyspark.errors import AnalysisException, ParseException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.config.deployment import Deployment
-from jobs.lake.errors import as_user_error, error_reason
+from jobs.lake.error_text import error_reason
+from jobs.lake.errors import as_user_error
 from jobs.lake.sql.views import register_views
 from model.errors import InstructUEError
 

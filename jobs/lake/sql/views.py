@@ -21,7 +21,8 @@ from pyspark.sql import SparkSession
 from jobs.config.deployment import Deployment
 from jobs.config.location import is_path, local_path, scheme
 from jobs.lake import catalog
-from jobs.lake.errors import LOG, error_reason
+from jobs.lake.error_text import error_reason
+from jobs.lake.errors import LOG
 from jobs.lake.sql.definitions import DEFINITIONS
 
 logger = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.lake import catalog, spark_tables
+from jobs.lake.table import Names
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def has_the_columns_of_the_catalog(spark, deployment, table):
 
 
 def test_keys_and_identities_are_columns_of_their_table(deployment):
-    names = catalog.Names.of(deployment())
+    names = Names.of(deployment())
     for table in (*catalog.TABLES.values(), catalog.ANSWERS):
         columns = [column.name for column in table.columns_with(names)]
         assert len(set(columns)) == len(columns)
