@@ -45,10 +45,10 @@ def personal_tables(deployment: Deployment) -> list[PersonalTable]:
         company[deployment.attributes.table] = deployment.attributes.user
     company |= {scenario.labels: "user_id" for scenario in deployment.scenarios if scenario.labels}
     own = [table.name for table in catalog.TABLES.values() if table.personal and not table.company]
-    asked = {name for run in read_runs(deployment, "ask") for name in run.handoff(AskHandoff).tables}
+    answers = {name for run in read_runs(deployment, "ask") for name in run.handoff(AskHandoff).tables}
     rejected = _user_of_rejected_row(deployment)
     users = {table: f"CAST(`{column}` AS STRING)" for table, column in company.items()}
-    users |= {name: rejected if name == "rejected_rows" else "user_id" for name in (*own, *sorted(asked))}
+    users |= {name: rejected if name == "rejected_rows" else "user_id" for name in (*own, *sorted(answers))}
     tables = [
         PersonalTable(name=name, path=deployment.table(name), user=user, company=name in company)
         for name, user in users.items()

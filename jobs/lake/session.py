@@ -48,7 +48,7 @@ PER_SESSION = (
 
 
 class SparkError(InstructUEError):
-    """Spark cannot start here: Java or Delta's jars are missing, or the JVM died."""
+    """Spark cannot start: Java or Delta's jars are missing, or the JVM ended."""
 
 
 def get_session(deployment: Deployment, *, named: bool = True) -> SparkSession:

@@ -1,4 +1,4 @@
--- The latest vector of each user in each scenario. One that has ended is left out.
+-- The latest vector of each user in each scenario. Vectors that ended are left out.
 CREATE OR REPLACE {temporary} VIEW latest_embeddings AS
 SELECT user_id, scenario, as_of, embedding, model_version, instruction_hash, profile_hash, created_at
 FROM (

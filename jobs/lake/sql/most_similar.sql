@@ -1,4 +1,4 @@
--- The k users most like one user in a scenario: SELECT * FROM most_similar('u000001', 'food', 10)
+-- The k other users with the highest cosine to a user in a scenario: SELECT * FROM most_similar('u000001', 'food', 10)
 CREATE OR REPLACE {temporary} FUNCTION most_similar(user STRING, scenario STRING, k INT)
 RETURNS TABLE (user_id STRING, similarity DOUBLE, place INT)
 COMMENT 'The k other users with the highest cosine to a user in a scenario, the most similar first.'

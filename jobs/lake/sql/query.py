@@ -43,7 +43,7 @@ def run_sql(spark: SparkSession, deployment: Deployment, query: str) -> DataFram
     except ParseException as error:
         raise SqlError(f"the query does not parse: {error_reason(error)}") from None
     except AnalysisException as error:
-        raise SqlError(f"{error_reason(error)}\nTables, views and functions here: {', '.join(names)}") from None
+        raise SqlError(f"{error_reason(error)}\nTables, views and functions: {', '.join(names)}") from None
     except (PySparkException, Py4JJavaError) as error:
         raise _failed(error) from None
 

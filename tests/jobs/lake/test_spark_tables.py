@@ -29,8 +29,8 @@ def test_replace_day_replaces_only_its_day_and_creates_the_table(spark, tmp_path
     spark_tables.replace_day(users(spark, "a", "b"), path, DAY1)
     spark_tables.replace_day(users(spark, "c"), path, DAY2)
     spark_tables.replace_day(users(spark, "d"), path, DAY1)
-    found = deltalake.DeltaTable(path)
-    assert found.metadata().partition_columns == ["day"]
+    table = deltalake.DeltaTable(path)
+    assert table.metadata().partition_columns == ["day"]
     assert [(r[0], r[2]) for r in rows(path)] == [("c", DAY2), ("d", DAY1)]
     assert {r[1] for r in rows(path)} == {midnight(DAY1), midnight(DAY2)}
 
@@ -39,8 +39,8 @@ def test_replace_day_takes_a_new_column(spark, tmp_path):
     path = str(tmp_path / "t")
     spark_tables.replace_day(users(spark, "a"), path, DAY1)
     spark_tables.replace_day(users(spark, "b").withColumn("search", F.lit(1)), path, DAY2)
-    found = deltalake.DeltaTable(path).to_pyarrow_table().to_pylist()
-    assert {r["user_id"]: r["search"] for r in found} == {"a": None, "b": 1}
+    table = deltalake.DeltaTable(path).to_pyarrow_table().to_pylist()
+    assert {r["user_id"]: r["search"] for r in table} == {"a": None, "b": 1}
 
 
 def test_same_rows_sees_order_nulls_and_repeats(spark, tmp_path):

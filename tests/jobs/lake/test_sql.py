@@ -27,20 +27,20 @@ ROOT = Path(__file__).parents[3]
 
 def nearest(user: str, scenario: str, k: int) -> list[tuple[str, float]]:
     """The k most similar by numpy: of every pair of vectors, the cosine; ties by user."""
-    there = {u: vector.astype(np.float64) for (u, s), (vector, _) in latest(DAY3).items() if s == scenario}
-    own = there.pop(user)
-    cosines = {u: vector @ own / np.linalg.norm(vector) / np.linalg.norm(own) for u, vector in there.items()}
+    vectors = {u: vector.astype(np.float64) for (u, s), (vector, _) in latest(DAY3).items() if s == scenario}
+    own = vectors.pop(user)
+    cosines = {u: vector @ own / np.linalg.norm(vector) / np.linalg.norm(own) for u, vector in vectors.items()}
     return sorted(cosines.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
 def test_most_similar_is_what_numpy_says(published, spark):
     for user, scenario, k in (("u03", "food", 5), ("u05", "film", 60)):
-        asked = f"SELECT * FROM most_similar('{user}', '{scenario}', {k})"
-        found = [tuple(row) for row in run_sql(spark, published, asked).collect()]
-        wanted = nearest(user, scenario, k)
-        assert [row[0] for row in found] == [name for name, _ in wanted]
-        assert [row[1] for row in found] == pytest.approx([cosine for _, cosine in wanted], abs=1e-6)
-        assert [row[2] for row in found] == list(range(1, len(wanted) + 1))
+        query = f"SELECT * FROM most_similar('{user}', '{scenario}', {k})"
+        rows = [tuple(row) for row in run_sql(spark, published, query).collect()]
+        expected = nearest(user, scenario, k)
+        assert [row[0] for row in rows] == [name for name, _ in expected]
+        assert [row[1] for row in rows] == pytest.approx([cosine for _, cosine in expected], abs=1e-6)
+        assert [row[2] for row in rows] == list(range(1, len(expected) + 1))
     assert run_sql(spark, published, "SELECT * FROM most_similar('u10', 'food', 5)").count() == 0
 
 
@@ -56,7 +56,7 @@ def test_similarity_of_two_users(published, spark):
 
 
 def test_views_hold_the_vectors_that_stand(published, spark):
-    found = {
+    rows = {
         (r.user_id, r.scenario): r.as_of.date()
         for r in run_sql(
             spark,
@@ -65,7 +65,7 @@ def test_views_hold_the_vectors_that_stand(published, spark):
         SELECT user_id, scenario, as_of + INTERVAL 12 HOURS AS as_of FROM latest_embeddings""",
         ).collect()
     }
-    assert found == {key: day for key, (_, day) in latest(DAY3).items()}
+    assert rows == {key: day for key, (_, day) in latest(DAY3).items()}
     film = {row.user_id for row in run_sql(spark, published, "SELECT user_id FROM embeddings_film").collect()}
     assert film == {user for user, scenario in latest(DAY3) if scenario == "film"}
     then = run_sql(spark, published, f"SELECT user_id, scenario FROM embeddings_at(DATE'{DAY2}')").collect()
@@ -92,8 +92,8 @@ def test_views_and_functions_have_the_columns_that_their_definitions_say(publish
 
 def test_a_session_knows_the_names_from_its_start(published, spark):
     joined = get_session(published)
-    found = {row.user_id for row in joined.sql("SELECT user_id FROM embeddings_film").collect()}
-    assert found == {user for user, scenario in latest(DAY3) if scenario == "film"}
+    rows = {row.user_id for row in joined.sql("SELECT user_id FROM embeddings_film").collect()}
+    assert rows == {user for user, scenario in latest(DAY3) if scenario == "film"}
     [(name, _)] = nearest("u03", "food", 1)
     assert joined.sql("SELECT user_id FROM most_similar('u03', 'food', 1)").collect()[0].user_id == name
 
@@ -144,7 +144,9 @@ def test_a_table_that_cannot_be_read_is_logged_and_left_out(published, spark, tm
 def test_a_query_that_cannot_run_says_why(published, spark, capfd):
     with pytest.raises(SqlError, match=r"does not parse[\s\S]*near 'selct'"):
         run_sql(spark, published, "selct 1")
-    with pytest.raises(SqlError, match=r"`embeddings_fod` cannot be found[\s\S]*here: .*embeddings_food") as caught:
+    with pytest.raises(
+        SqlError, match=r"`embeddings_fod` cannot be found[\s\S]*functions: .*embeddings_food"
+    ) as caught:
         run_sql(spark, published, "SELECT * FROM embeddings_fod")
     assert "JVM" not in str(caught.value)
     assert "Py4JJavaError" not in capfd.readouterr().err
@@ -237,10 +239,10 @@ def test_a_metastore_keeps_them_for_another_session(published, tmp_path):
 
     run("get_session(d).stop()")
     # This one registers nothing: what it finds, the first one has left.
-    found = run(
+    rows = run(
         "import jobs.lake.session; jobs.lake.session.register_views = lambda *_: (); s = get_session(d);"
         + asks
         + "print('tables', s.sql('SHOW TABLES IN shop').where('not isTemporary').count())"
     )
-    assert found == [f"rows {[name for name, _ in nearest('u03', 'food', 3)]}", "tables 9"]
+    assert rows == [f"rows {[name for name, _ in nearest('u03', 'food', 3)]}", "tables 9"]
     assert Deployment.read(path).spark.metastore == "metastore"

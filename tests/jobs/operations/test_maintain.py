@@ -30,7 +30,7 @@ HASHES = {"user_profiles": "profile_hash", "user_embeddings": "profile_hash", "u
 
 
 @pytest.fixture
-def lived(spark, tmp_path):
+def lake(spark, tmp_path):
     """Three tables of which some keys get a row on some days, each run recorded."""
     rng, d = random.Random(3), deploy(tmp_path, retention={"rows": 60})
     for day in DAYS:
@@ -77,60 +77,60 @@ def as_of(rows, table, day):
     return latest
 
 
-def test_rows_that_a_later_one_follows_by_the_horizon_are_dropped_and_no_others(spark, lived):
-    before = {table: rows_of(lived, table) for table in KEYS}
-    done = maintain(lambda: nullcontext(spark), lived, TODAY)
+def test_rows_that_a_later_one_follows_by_the_horizon_are_dropped_and_no_others(spark, lake):
+    before = {table: rows_of(lake, table) for table in KEYS}
+    done = maintain(lambda: nullcontext(spark), lake, TODAY)
     assert done.horizon == HORIZON
     for table in KEYS:
-        after = rows_of(lived, table)
+        after = rows_of(lake, table)
         for day in [HORIZON + timedelta(days=n) for n in range(61)]:
             assert as_of(after, table, day) == as_of(before[table], table, day), (table, day)
         old = [row for row in before[table] if row["day"] <= HORIZON]
         superseded = len(old) - len(as_of(old, table, HORIZON))
         assert done.tables[table].rows_dropped == superseded == len(before[table]) - len(after) > 0
-    assert not any(tidied.rows_dropped for tidied in maintain(lambda: nullcontext(spark), lived, TODAY).tables.values())
+    assert not any(result.rows_dropped for result in maintain(lambda: nullcontext(spark), lake, TODAY).tables.values())
     # A day before the horizon can no longer be made again, a later one can.
     for job in JOBS.values():
         with pytest.raises(TableError, match=rf"{job} for {DAYS[2]}: maintain has dropped .* up to {HORIZON}"):
-            staleness.require_retained(lived, job, DAYS[2])
-        staleness.require_retained(lived, job, DAYS[3])
-        assert staleness.stale_reason(lived, job, TODAY) is None
+            staleness.require_retained(lake, job, DAYS[2])
+        staleness.require_retained(lake, job, DAYS[3])
+        assert staleness.stale_reason(lake, job, TODAY) is None
 
 
-def test_nothing_is_dropped_while_a_day_before_the_horizon_is_stale(spark, lived):
-    before = {table: rows_of(lived, table) for table in KEYS}
-    with spark_tables.job_run(spark, lived, "embed", DAYS[0]) as run:
+def test_nothing_is_dropped_while_a_day_before_the_horizon_is_stale(spark, lake):
+    before = {table: rows_of(lake, table) for table in KEYS}
+    with spark_tables.job_run(spark, lake, "embed", DAYS[0]) as run:
         run.replacing()
     with pytest.raises(TableError, match=rf"{DAYS[2]} is stale: embed for {DAYS[0]} .* --as-of {DAYS[1]} --through"):
-        maintain(lambda: nullcontext(spark), lived, TODAY)
-    assert {table: rows_of(lived, table) for table in KEYS} == before
-    [refused] = run_log.read_runs(lived, "maintain")
+        maintain(lambda: nullcontext(spark), lake, TODAY)
+    assert {table: rows_of(lake, table) for table in KEYS} == before
+    [refused] = run_log.read_runs(lake, "maintain")
     assert (refused.status, refused.day, refused.handoff(MaintainHandoff).horizon) == ("failed", TODAY, None)
     assert f"{DAYS[2]} is stale" in refused.details["error"]
 
 
-def test_a_second_run_of_a_day_keeps_the_horizon_of_the_first(spark, lived):
-    maintain(lambda: nullcontext(spark), lived, TODAY)
-    maintain(no_spark, deploy(lived.path.parent), TODAY)  # its file keeps every row
+def test_a_second_run_of_a_day_keeps_the_horizon_of_the_first(spark, lake):
+    maintain(lambda: nullcontext(spark), lake, TODAY)
+    maintain(no_spark, deploy(lake.path.parent), TODAY)  # its file keeps every row
     with pytest.raises(TableError, match=f"up to {HORIZON}"):
-        staleness.require_retained(lived, "embed", HORIZON)
+        staleness.require_retained(lake, "embed", HORIZON)
 
 
-def test_small_files_become_one_and_old_versions_are_still_read(spark, lived):
-    path = Path(lived.table("user_profiles"))
+def test_small_files_become_one_and_old_versions_are_still_read(spark, lake):
+    path = Path(lake.table("user_profiles"))
     version = deltalake.DeltaTable(str(path)).version()
-    before = rows_of(lived, "user_profiles")
+    before = rows_of(lake, "user_profiles")
     stray = {age: path / f"day={DAYS[0]}" / f"killed-{age}.parquet" for age in (6, 8)}
     for age, file in stray.items():
         file.write_bytes(b"a run was killed")
         os.utime(file, (time.time() - age * 86_400,) * 2)
-    done = maintain(no_spark, deploy(lived.path.parent), TODAY)
+    done = maintain(no_spark, deploy(lake.path.parent), TODAY)
     assert done.horizon is None
-    tidied = done.tables["user_profiles"]
-    assert (tidied.files_before, tidied.files_after, tidied.files_removed) == (2 * len(DAYS), len(DAYS), 1)
+    result = done.tables["user_profiles"]
+    assert (result.files_before, result.files_after, result.files_removed) == (2 * len(DAYS), len(DAYS), 1)
     assert {age: file.exists() for age, file in stray.items()} == {6: True, 8: False}
-    assert rows_of(lived, "user_profiles", version) == before
-    assert sorted(map(str, rows_of(lived, "user_profiles"))) == sorted(map(str, before))
+    assert rows_of(lake, "user_profiles", version) == before
+    assert sorted(map(str, rows_of(lake, "user_profiles"))) == sorted(map(str, before))
     assert spark.read.format("delta").load(str(path)).count() == len(before)
 
 
@@ -142,16 +142,16 @@ def test_refused_rows_go_by_their_age(deployment):
     assert {row["day"] for row in rows_of(d, REJECTED)} == {*DAYS[2:]}
 
 
-def test_a_running_job_is_waited_for(lived, capfd):
-    d = deploy(lived.path.parent)
-    told = ""
+def test_a_running_job_is_waited_for(lake, capfd):
+    d = deploy(lake.path.parent)
+    printed = ""
     with ThreadPoolExecutor(1) as pool:
         with job_lock(d, "publish"):
             run = pool.submit(maintain, no_spark, d, TODAY)
-            while "another publish is running" not in told:
+            while "another publish is running" not in printed:
                 assert not run.done(), run.result()
                 time.sleep(0.01)
-                told += capfd.readouterr().err
+                printed += capfd.readouterr().err
             version = deltalake.DeltaTable(d.table("user_vectors")).version()
         run.result()
     assert deltalake.DeltaTable(d.table("user_vectors")).version() > version
