@@ -33,6 +33,7 @@ from tests.support.broken_tables import (
     parquet,
     protocol,
 )
+from tests.support.catalog import assert_columns
 from tests.support.deployment import deploy
 from tests.support.error_page import case, refused, row, says
 
@@ -76,6 +77,12 @@ def first(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Deploym
 @pytest.fixture
 def shop(first: tuple[Deployment, AssembleResult], tmp_path: Path) -> Deployment:
     return copy(first[0], tmp_path / "shop")
+
+
+def test_an_assembled_table_has_the_columns_of_the_catalog(
+    first: tuple[Deployment, AssembleResult], spark: Any
+) -> None:
+    assert_columns(spark, first[0], "user_profiles")
 
 
 def copy(deployment: Deployment, folder: Path) -> Deployment:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.lake import catalog, spark_tables
+from jobs.lake import catalog
 from jobs.lake.table import Names
+from tests.support.catalog import assert_columns
 
 
 @pytest.mark.parametrize(
@@ -18,15 +19,7 @@ def test_the_rows_of_a_job_are_made_of_the_rows_of_these_jobs(job, inputs):
 
 @pytest.mark.parametrize("table", ["user_embeddings", "user_vectors", "job_runs", "online_users"])
 def test_a_published_lake_has_the_columns_of_the_catalog(table, published, spark):
-    has_the_columns_of_the_catalog(spark, published, table)
-
-
-def has_the_columns_of_the_catalog(spark, deployment, table):
-    written = spark.read.format("delta").load(deployment.table(table)).schema
-    declared = spark_tables.table_schema(deployment, table)
-    assert {field.name: field.dataType.simpleString() for field in written} == {
-        field.name: field.dataType.simpleString() for field in declared
-    }
+    assert_columns(spark, published, table)
 
 
 def test_keys_and_identities_are_columns_of_their_table(deployment):

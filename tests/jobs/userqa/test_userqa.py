@@ -17,6 +17,7 @@ import yaml
 from jobs.lake.delta import TableError
 from jobs.userqa.questions import QuestionError
 from jobs.userqa.userqa import userqa
+from tests.support.catalog import assert_columns
 from tests.support.deployment import deploy
 from tests.support.literal_answers import events, expected
 from tests.support.userqa_lake import (
@@ -116,6 +117,11 @@ def test_every_row_is_accounted_for_at_each_cut_off(lived):
     # Each cut-off reads every row of every source again.
     assert run["rows_in"] == len(CUT_OFFS) * sum(len(rows) for _, rows in lived.lake.values())
     assert run["rows_in"] == used + sum(dict(run["left_out"]).values())
+
+
+@pytest.mark.parametrize("table", ["training_profiles", "userqa"])
+def test_the_tables_have_the_columns_of_the_catalog(table, lived, spark):
+    assert_columns(spark, lived.d, table)
 
 
 def test_descriptions_have_no_question(lived):
