@@ -72,6 +72,7 @@ class ProfilesHandoff(Handoff):
 
     @classmethod
     def from_version_0(cls, details: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields, of which `vector_spec` was named `shaping`."""
         renamed = {"vector_spec": details["shaping"]} if "shaping" in details else {}
         return super().from_version_0(details) | renamed
 
@@ -104,6 +105,7 @@ class AskHandoff(Handoff):
 
     @classmethod
     def from_version_0(cls, details: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the one table that was noted, none of a run that failed before it wrote."""
         return {"tables": [details["table"]] if "table" in details else []}
 
 
@@ -115,4 +117,5 @@ class MaintainHandoff(Handoff):
 
     @classmethod
     def from_version_0(cls, details: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the horizon, None of a run that dropped no rows."""
         return {"horizon": details.get("horizon")}
