@@ -57,7 +57,8 @@ def _summary(table: Table) -> tuple[str, ...]:
 
 def _definition(one: SqlDefinition) -> str:
     if one.parameters is None:
-        return f"## {one.name}\n{one.description}\n\n{_columns(one.columns)}"
+        heading = one.name.replace("<", "\\<")
+        return f"## {heading}\n{one.description}\n\n{_columns(one.columns)}"
     signature = ", ".join(f"{parameter.name} {parameter.type.upper()}" for parameter in one.parameters)
     parameters = _columns(one.parameters, "parameter")
     if one.columns[0].name:

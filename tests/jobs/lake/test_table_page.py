@@ -14,5 +14,5 @@ def test_the_page_is_current():
 
 def test_every_table_and_sql_file_has_a_section():
     sections = {line.removeprefix("## ") for line in table_page.page().splitlines() if line.startswith("## ")}
-    files = {file.stem.replace("embeddings_scenario", "embeddings_<scenario>") for file in FOLDER.glob("*.sql")}
+    files = {file.stem.replace("embeddings_scenario", r"embeddings_\<scenario>") for file in FOLDER.glob("*.sql")}
     assert sections == {*TABLES, "answers"} | files
