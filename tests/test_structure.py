@@ -49,7 +49,9 @@ FORMER_NAMES = {
 }
 """Names that the field does not use; docs/contributing.md says which ones it does."""
 
-pending = pytest.mark.xfail(reason="until the reorganisation has landed", strict=False)
+pending = pytest.mark.xfail(reason="until these rooms are rewritten", strict=False)
+PENDING_FUNCTIONS = {"jobs.training.export.export", "jobs.training.train.train", "jobs.training.tune.tune"}
+PENDING_NAMES = {"feature_repo", "jobs.serving", "jobs.training", "tests"}
 
 
 def room(module: str) -> str:
@@ -138,7 +140,6 @@ def test_a_file_can_be_read_in_one_sitting() -> None:
     assert median(lines.values()) < MEDIAN_LINES
 
 
-@pending
 def test_a_function_does_one_thing() -> None:
     lines = {
         f"{module}.{function.name}": function.end_lineno - function.lineno + 1
@@ -146,17 +147,19 @@ def test_a_function_does_one_thing() -> None:
         for function in functions(module)
         if function.end_lineno is not None
     }
-    assert {name: count for name, count in lines.items() if count > FUNCTION_LINES} == {}
+    assert {name: count for name, count in lines.items() if count > FUNCTION_LINES}.keys() - PENDING_FUNCTIONS == set()
 
 
-@pending
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_names_are_terms_of_the_field(folder: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pending if name in PENDING_NAMES else ()) for name in sorted({*map(room, modules())})],
+)
+def test_names_are_terms_of_the_field(name: str) -> None:
     former = {
-        f"{module}:{line} {name}"
+        f"{module}:{line} {bound}"
         for module in modules()
-        if module.partition(".")[0] == folder
-        for name, line in bound_names(module)
-        if name.lstrip("_") in FORMER_NAMES or name in FORMER_NAMES
+        if room(module) == name
+        for bound, line in bound_names(module)
+        if bound.lstrip("_") in FORMER_NAMES or bound in FORMER_NAMES
     }
     assert former == set()
