@@ -152,8 +152,12 @@ class _WarningsHandler(_Installed):
         self._file: _FileHandler | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._file = self._file or _FileHandler(new_log("warnings"))
-        self._file.emit(record)
+        try:
+            self._file = self._file or _FileHandler(new_log("warnings"))
+        except Exception:  # no folder for logs: a warning stops no job
+            self.handleError(record)
+        else:
+            self._file.emit(record)
 
     def close(self) -> None:
         if self._file:
