@@ -15,7 +15,7 @@ import yaml
 
 from jobs.config.deployment import Deployment
 from jobs.training.registry import promote, releases_folder, scenario_instructions
-from jobs.training.train import network_config
+from jobs.training.training_inputs import network_config
 from model.serving.release import Release
 
 ROOT = Path(__file__).resolve().parents[1]

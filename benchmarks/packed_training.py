@@ -21,7 +21,7 @@ import yaml
 from benchmarks import company
 from benchmarks.report import Row, write
 from jobs.config.deployment import Deployment
-from jobs.training.train import network_config as network_config
+from jobs.training.training_inputs import network_config
 from model.network.network import InstructUE
 from model.training.dataset import Batches, SampledBatch, prepare_dataset
 from model.training.grad_cache import GradCache

@@ -21,7 +21,7 @@ from jobs.lake.handoff import EmbedHandoff
 from jobs.lake.run_log import Run
 from jobs.operations.profile_counts import count_texts, count_users
 from jobs.training import registry
-from jobs.training.train import network_config
+from jobs.training.training_inputs import network_config
 from model.data.config import NetworkConfig
 from model.data.text import Tokenizers
 from model.serving.release import NETWORK

@@ -1,8 +1,8 @@
 """Export: a checkpoint -> a release, which is a candidate until it is promoted.
 
-With `instructions`, the scenarios that the current release lacks are added to it: same graphs, same `model_version`,
-a new folder, and only those scenarios are embedded again. Tuned scenarios stay tuned; in a release of new graphs their
-instructions are the deployment file's again, for vectors tuned for one network say nothing to another.
+With `instructions_only`, the scenarios that the current release lacks are added to it: the new release has the same
+graphs and `model_version`, so `embed` computes the new scenarios alone. Tuned scenarios stay tuned. In a release of new
+graphs their instructions are those of the deployment file, because vectors tuned for one network do not fit another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,28 +21,18 @@ from jobs.config.deployment import Deployment
 from jobs.lake import delta
 from jobs.lake.errors import translate_table_errors
 from jobs.lake.run_log import RunRecord
-from jobs.training.registry import (
-    NoCheckpointError,
-    current_checkpoint,
-    current_release,
-    releases_folder,
-    scenario_instructions,
-    set_candidate,
-    source_checkpoint,
-    tuned_scenarios,
-)
-from jobs.training.registry import promote as promote_release
-from jobs.training.train import INPUTS, check_training, network_config
+from jobs.training import registry
+from jobs.training.train import check_training
+from jobs.training.training_inputs import check_inputs
 from model.serving import release as releases
 from model.serving.release import Release, ReleaseError
-from model.serving.vector_spec import VECTOR_SPEC_KEY, differences
 
-SAMPLE = 64
+SAMPLE_SIZE = 64
 """Profiles that the gates are tried on."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exported:
+class ExportResult:
     """What one run of export did."""
 
     as_of: date
@@ -53,9 +42,9 @@ class Exported:
     checkpoint: Path
     scenarios: tuple[str, ...]
     gates: dict[str, float]
-    """Least cosines between onnxruntime's vectors and others."""
+    """The least cosine that each gate measured."""
     manual_again: str | None
-    """The scenarios that were tuned in the release before and are not in this one, and what to do."""
+    """The scenarios that are tuned in the current release and not in this one, and what to do; None: there are none."""
     megabytes: float
     next: str
     """The next step."""
@@ -69,153 +58,127 @@ def export(
     instructions_only: bool = False,
     decoder: bool = False,
     promote: bool = False,
-) -> Exported:
+) -> ExportResult:
     """Make a candidate: a release that has passed its gates.
 
     Parameters
     ----------
     from_checkpoint : Path, optional
-        A checkpoint's folder; None: the one trained last, or, for instructions, the current release's.
+        A checkpoint's folder; None: the one trained last or, with `instructions_only`, the current release's.
     instructions_only : bool
         Keep the current release's graphs and add this deployment's scenarios to it.
     decoder : bool
-        Put the checkpoint in too, with which `ask` answers in words.
+        Put the checkpoint in too; `ask` answers in words with it.
     promote : bool
         Promote the release at once.
 
     Raises
     ------
     NoCheckpointError
-        There is nothing to export from.
+        There is no checkpoint to export.
     ReleaseError
-        The checkpoint was trained on profiles that the deployment no longer makes, userqa made others, or a gate
+        The checkpoint, the current release or the last userqa has another vector spec than the deployment, or a gate
         failed.
     TableError
         The last userqa did not succeed.
     """
-    from model.serving import export as exporter  # torch and transformers: seconds that the command line need not wait
-
     as_of = delta.last_day(delta.open_table(deployment, "training_profiles"))
     with RunRecord.kept(deployment, "export", as_of) as run:
-        scenarios, text = scenario_instructions(deployment), deployment.path.read_text(encoding="utf-8")
-        lost = [] if instructions_only else _tuned(deployment)
-        if instructions_only:
-            before = releases.read(current_release(deployment))
-            before.check_deployment(deployment.vector_spec(), {})
-            source = from_checkpoint or source_checkpoint(deployment, before)
-        else:
-            source = from_checkpoint or current_checkpoint(deployment)
-            _check_inputs(source, deployment)
-        check_training(deployment)
-        profiles = sample(run.open("training_profiles"), deployment, as_of)
-        if instructions_only:
-            made = exporter.add_instructions(
-                before, source, scenarios, deployment=text, profiles=profiles, decoder=decoder
-            )
-        else:
-            made = exporter.export(
-                source,
-                releases_folder(deployment),
-                scenarios=scenarios,
-                vector_spec=deployment.vector_spec(),
-                deployment=text,
-                profiles=profiles,
-                decoder=decoder,
-            )
-        next_step = hand_over(deployment, made, promote=promote)
-        gates = json.loads((made.path / "metrics.json").read_text(encoding="utf-8"))["gates"]["cosines"]
-        run.model_version, run.rows_in = made.model_version, len(profiles)
+        before = _tuned_scenarios(deployment)
+        base = _base_release(deployment) if instructions_only else None
+        checkpoint = from_checkpoint or _default_checkpoint(deployment, base)
+        release = _make_release(run, base, checkpoint, decoder=decoder)
+        next_step = hand_over(deployment, release, promote=promote)
+        manual_again = [] if base else before
+        gates = json.loads((release.path / "metrics.json").read_text(encoding="utf-8"))["gates"]["cosines"]
+        run.model_version = release.model_version
         run.details = {
-            "release": made.path.name,
-            "checkpoint": source.name,
+            "release": release.path.name,
+            "checkpoint": checkpoint.name,
             "gates": gates,
-            "scenarios": list(made.scenarios),
-            "manual_again": lost,
+            "scenarios": list(release.scenarios),
+            "manual_again": manual_again,
         }
-        size = sum(file.stat().st_size for file in made.path.rglob("*") if file.is_file()) / 1e6
-        return Exported(
+        return ExportResult(
             as_of=as_of,
-            release=made.path,
-            model_version=made.model_version,
-            checkpoint=source,
-            scenarios=made.scenarios,
+            release=release.path,
+            model_version=release.model_version,
+            checkpoint=checkpoint,
+            scenarios=release.scenarios,
             gates=gates,
-            manual_again=_again(lost),
-            megabytes=round(size, 1),
+            manual_again=f"{', '.join(manual_again)}: run `instructue tune` for each" if manual_again else None,
+            megabytes=_megabytes(release.path),
             next=next_step,
             seconds=run.seconds(),
         )
 
 
 def hand_over(deployment: Deployment, release: Release, *, promote: bool) -> str:
-    """Make a release the candidate, or promote it at once; return the next step."""
-    if not set_candidate(deployment, release):
+    """Make a release the candidate, or promote it at once, and return the next step."""
+    if not registry.set_candidate(deployment, release):
         return "none: this release is the current one already"
     if promote:
-        return promote_release(deployment, release.path).next
+        return registry.promote(deployment, release.path).next
     return "judge it with `instructue evaluate`, then `instructue promote`"
 
 
-def sample(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
-    """Some dozens of a day's profiles, those with most and with fewest events among them."""
+def sample_profiles(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
+    """Return some dozens of a day's profiles, those with most and with fewest events among them."""
     with translate_table_errors(table.table_uri):
-        rows = table.to_pyarrow_dataset().head(16 * SAMPLE, filter=pc.field("day") == as_of)
+        rows = table.to_pyarrow_dataset().head(16 * SAMPLE_SIZE, filter=pc.field("day") == as_of)
     lengths = np.sum(
         [pc.fill_null(pc.list_value_length(rows[source.name]), 0).to_numpy() for source in deployment.sources], axis=0
     )
     order = np.argsort(lengths, kind="stable")
-    few = min(SAMPLE // 4, len(order))
-    spread = order[np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(np.int64)]
+    few = min(SAMPLE_SIZE // 4, len(order))
+    spread = order[np.linspace(0, len(order) - 1, min(SAMPLE_SIZE, len(order))).astype(np.int64)]
     return rows.take(np.unique(np.concatenate([order[:few], spread, order[len(order) - few :]])))
 
 
-def _tuned(deployment: Deployment) -> list[str]:
-    """The scenarios that the current release, if there is one, has tuned vectors for."""
+def _tuned_scenarios(deployment: Deployment) -> list[str]:
+    """Return the tuned scenarios of the current release; none where it is missing or broken: an export repairs that."""
     try:
-        return [*tuned_scenarios(releases.read(current_release(deployment)))]
-    except ReleaseError:  # none, or a broken one: an export repairs that
+        return [*registry.tuned_scenarios(releases.read(registry.current_release(deployment)))]
+    except ReleaseError:
         return []
 
 
-def _again(lost: list[str]) -> str | None:
-    return f"{', '.join(lost)}: run `instructue tune` for each" if lost else None
+def _base_release(deployment: Deployment) -> Release:
+    """Return the current release, whose graphs a release with more scenarios keeps."""
+    base = releases.read(registry.current_release(deployment))
+    base.check_deployment(deployment.vector_spec(), {})
+    return base
 
 
-def _check_inputs(source: Path, deployment: Deployment) -> None:
-    """A network must be released with the profiles it was trained on."""
-    try:
-        inputs = json.loads((source / INPUTS).read_text(encoding="utf-8"))
-        trained = inputs[VECTOR_SPEC_KEY]
-    except OSError:
-        raise NoCheckpointError(f"{source} was not written by `instructue train`: it has no {INPUTS}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise NoCheckpointError(f"{source / INPUTS} cannot be read ({error}); run `instructue train` again") from None
-    varied = [key for key in ("rendered", "left_out") if key in inputs]
-    if varied:
-        raise ReleaseError(
-            f"{source} was trained to be compared, without what an evaluation left out ({varied[0]}): "
-            "export the checkpoint of `instructue train`"
+def _default_checkpoint(deployment: Deployment, base: Release | None) -> Path:
+    return registry.source_checkpoint(deployment, base) if base else registry.current_checkpoint(deployment)
+
+
+def _make_release(run: RunRecord, base: Release | None, checkpoint: Path, *, decoder: bool) -> Release:
+    """Make a release of the checkpoint, or with `base` a release of its graphs that has more scenarios."""
+    from model.serving import export as exporter  # torch and transformers: seconds that the command line need not wait
+
+    deployment = run.deployment
+    if base is None:
+        check_inputs(checkpoint, deployment)
+    check_training(deployment)
+    profiles = sample_profiles(run.open("training_profiles"), deployment, run.as_of)
+    run.rows_in = len(profiles)
+    scenarios, text = registry.scenario_instructions(deployment), deployment.path.read_text(encoding="utf-8")
+    if base is not None:
+        return exporter.add_instructions(
+            base, checkpoint, scenarios, deployment=text, profiles=profiles, decoder=decoder
         )
-    found = differences(deployment.vector_spec(), trained, "training")
-    if "network" in inputs:
-        found += differences(
-            _network(json.loads(network_config(deployment).to_json())),
-            _network(inputs["network"]),
-            "training",
-            "model.network",
-        )
-    if found:
-        raise ReleaseError(
-            f"the deployment differs from what {source.name} was trained on:\n"
-            + "\n".join(f"  {difference}" for difference in found)
-            + "\nrestore these keys, or run userqa and train again"
-        )
+    return exporter.export(
+        checkpoint,
+        registry.releases_folder(deployment),
+        scenarios=scenarios,
+        vector_spec=deployment.vector_spec(),
+        deployment=text,
+        profiles=profiles,
+        decoder=decoder,
+    )
 
 
-def _network(config: dict[str, Any]) -> dict[str, Any]:
-    """What two networks are compared by: not where pretrained models lie, nor what a default has become since."""
-    parts = {
-        part: {key: value for key, value in config[part].items() if key != "pretrained"}
-        for part in ("encoder", "backbone")
-    }
-    return {key: value for key, value in config.items() if key not in ("sources", "tabular")} | parts
+def _megabytes(folder: Path) -> float:
+    return round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6, 1)

@@ -1,6 +1,6 @@
-"""Labels of scenarios, and the profiles that production would have embedded for them: what `evaluate` and `tune` read.
+"""Labels of scenarios, and the profiles that go with them; `evaluate` and `tune` read both.
 
-A labelled user is judged by the latest profile at or before the label's as_of.
+A label goes with the user's latest profile at or before the label's as_of: the one that production would have embedded.
 """
 
 from __future__ import annotations
@@ -29,65 +29,73 @@ COLUMNS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "scenario": (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind), "texts"),
     "label": (pa.types.is_integer, "whole numbers, 0 and 1"),
 }
-"""The columns of a table of labels."""
+"""The columns of a table of labels: a test of the type, and the type in words."""
 
 
 class LabelError(InstructUEError):
-    """Labels that are none, or that nobody has a profile for."""
+    """Labels that cannot be used, or labels of users without a profile."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledUsers:
-    """The users of a scenario: `row_U` are their rows in the table of profiles."""
+    """The labelled users of a scenario who have a profile."""
 
     scenario: str
     user_ids: list[str]
     row_U: NDArray[np.int64]
+    """Their rows in the table of profiles."""
     label_U: NDArray[np.int64]
 
 
 def read_labels(
     deployment: Deployment, scenarios: Sequence[Scenario], *, yes_or_no: bool = True
 ) -> dict[str, pa.Table]:
-    """Each scenario's labels, every scenario one that names a table of them; 0 and 1 alone, or any whole numbers.
+    """Return each scenario's labels.
+
+    Parameters
+    ----------
+    scenarios : sequence of Scenario
+        Each names a table of labels.
+    yes_or_no : bool
+        Whether labels must be 0 or 1; else any whole number is a label.
 
     Raises
     ------
     LabelError
-        A table that is not what it must be; all mistakes at once.
+        The columns or values of a table are wrong; the message has every mistake.
     TableError
         There is no such table.
     """
     tables: dict[str, pa.Table] = {}
-    mistakes: list[str] = []
+    problems: list[str] = []
     for scenario in scenarios:
         key = f"scenarios.{scenario.name}.labels = {scenario.labels}"
         labels = delta.open_table(deployment, str(scenario.labels))
         with translate_table_errors(labels.table_uri):
-            whole = labels.to_pyarrow_dataset()
-            wrong = _wrong_columns(whole.schema)
+            dataset = labels.to_pyarrow_dataset()
+            wrong = _wrong_columns(dataset.schema)
             if not wrong:
-                tables[scenario.name] = table = whole.to_table(
+                tables[scenario.name] = table = dataset.to_table(
                     columns=[*COLUMNS], filter=pc.field("scenario") == scenario.name
                 )
                 wrong = _wrong_rows(table, scenario.name, yes_or_no)
-        mistakes += [f"  {key}: {words}" for words in wrong]
-    if mistakes:
-        raise LabelError(list_errors(deployment.path, mistakes))
+        problems += [f"  {key}: {problem}" for problem in wrong]
+    if problems:
+        raise LabelError(list_errors(deployment.path, problems))
     return tables
 
 
 def labelled_profiles(
     deployment: Deployment, table: DeltaTable, labels: dict[str, pa.Table]
 ) -> tuple[pa.Table, list[LabelledUsers]]:
-    """The rows of `user_profiles` that the labels need, and each scenario's users who have one.
+    """Return the rows of `user_profiles` that go with the labels, and each scenario's users who have one.
 
     Raises
     ------
     LabelError
         No labelled user has a profile.
     ReleaseError
-        The profiles were made as another file says.
+        The profiles were made with another deployment file.
     TableError
         A table is missing, or a day of profiles was left half replaced.
     """
@@ -123,31 +131,31 @@ def _wrong_rows(table: pa.Table, scenario: str, yes_or_no: bool) -> list[str]:
 def _profiles(
     deployment: Deployment, table: DeltaTable, labels: dict[str, pa.Table]
 ) -> tuple[pa.Table, dict[tuple[str, object], int]]:
-    """The profiles that the labels need, and the row of each (user, as_of) that has one."""
-    wanted = {as_of for table in labels.values() for as_of in pc.unique(table["as_of"]).to_pylist()}
+    """Return the profiles that go with the labels, and the row of each (user, as_of) that has one."""
+    times = {as_of for table in labels.values() for as_of in pc.unique(table["as_of"]).to_pylist()}
     users = pa.concat_arrays([pc.unique(table["user_id"]) for table in labels.values()])
-    last = max(wanted).date()
+    last = max(times).date()
     check_assembled(deployment, {day for day in delta.table_days(table) if day <= last}, last)
-    there = delta.read_rows(table, filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
-    user_ids, active = there["user_id"].to_pylist(), there["profile_hash"].is_valid().to_pylist()
+    stored = delta.read_rows(table, filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
+    user_ids, active = stored["user_id"].to_pylist(), stored["profile_hash"].is_valid().to_pylist()
     rows: dict[tuple[str, object], int] = {
         (user_ids[row], as_of): row
-        for as_of in wanted
-        for row in delta.latest_per_key(there, ["user_id"], as_of)
+        for as_of in times
+        for row in delta.latest_per_key(stored, ["user_id"], as_of)
         if active[row]
     }
     if not rows:
         raise LabelError(
-            f"no labelled user has a profile at {min(wanted):%Y-%m-%d}: run "
-            f"`instructue assemble --as-of {min(wanted):%Y-%m-%d}`"
+            f"no labelled user has a profile at {min(times):%Y-%m-%d}: run "
+            f"`instructue assemble --as-of {min(times):%Y-%m-%d}`"
         )
     kept = sorted(set(rows.values()))
     place = {row: position for position, row in enumerate(kept)}
-    return there.take(kept), {key: place[row] for key, row in rows.items()}
+    return stored.take(kept), {key: place[row] for key, row in rows.items()}
 
 
 def check_assembled(deployment: Deployment, days: set[date], last: date) -> None:
-    """Refuse days of profiles that were left half replaced, and profiles that another deployment file made."""
+    """Refuse days of profiles that are half replaced, and profiles that were made with another deployment file."""
     assembled = run_log.read_runs(deployment, "assemble", last=last)
     for run in assembled:
         if run.day in days:
@@ -157,7 +165,7 @@ def check_assembled(deployment: Deployment, days: set[date], last: date) -> None
 
 
 def _labelled(scenario: str, labels: pa.Table, row: dict[tuple[str, object], int]) -> LabelledUsers:
-    found = [
+    users = [
         (user, row[user, as_of], label)
         for user, as_of, label in zip(
             labels["user_id"].to_pylist(), labels["as_of"].to_pylist(), labels["label"].to_pylist(), strict=True
@@ -166,7 +174,7 @@ def _labelled(scenario: str, labels: pa.Table, row: dict[tuple[str, object], int
     ]
     return LabelledUsers(
         scenario=scenario,
-        user_ids=[user for user, _, _ in found],
-        row_U=np.array([at for _, at, _ in found], np.int64),
-        label_U=np.array([label for _, _, label in found], np.int64),
+        user_ids=[user for user, _, _ in users],
+        row_U=np.array([at for _, at, _ in users], np.int64),
+        label_U=np.array([label for _, _, label in users], np.int64),
     )

@@ -197,12 +197,12 @@ def check_vector_spec(deployment: Deployment, run: Run) -> None:
     ReleaseError
         Keys of the vector spec that differ, with both values.
     """
-    made = run.handoff(AssembleHandoff if run.job == "assemble" else UserQAHandoff)
-    found = differences(deployment.vector_spec(), made.vector_spec, "profiles")
-    if found:
+    recorded = run.handoff(AssembleHandoff if run.job == "assemble" else UserQAHandoff)
+    lines = differences(deployment.vector_spec(), recorded.vector_spec, "profiles")
+    if lines:
         raise ReleaseError(
             f"the deployment differs from what {run.job} made the profiles of {run.day} with:\n"
-            + "\n".join(f"  {difference}" for difference in found)
+            + "\n".join(f"  {line}" for line in lines)
             + f"\nrun `{run.command}` again, or restore these keys"
         )
 

@@ -1,35 +1,38 @@
 """Tune: a scenario's labels and the current release -> a candidate whose instruction for it was learned (eq. 6).
 
-Same graphs, same `model_version`, a new folder: only that scenario is embedded again. The shots come from the fit half
-of the probe's first salt, so that the score half of that salt remains for an honest look at them.
+The candidate has the same graphs and `model_version`, so `embed` computes that scenario alone. The shots are drawn from
+the fit half of the probe's first split, so `evaluate` can score the tuned vectors on users that tuning has not seen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from jobs.config.deployment import Deployment
 from jobs.config.sections import Scenario
 from jobs.lake.delta import job_lock
 from jobs.lake.run_log import RunRecord
-from jobs.training.export import SAMPLE, hand_over
+from jobs.training.export import SAMPLE_SIZE, hand_over
 from jobs.training.labels import labelled_profiles, read_labels
-from jobs.training.registry import open_release, source_checkpoint
-from jobs.training.registry import tuned_scenarios as tuned_before
+from jobs.training.registry import open_release, source_checkpoint, tuned_scenarios
 from model.errors import InstructUEError
 from model.progress import Progress, no_progress
+from model.serving.release import Release
 from model.training.probe import SPLIT_SEEDS, fit_half
 
 if TYPE_CHECKING:
-    from model.training.tuning import TuningConfig
+    from model.training.tuning import Tuned, TuningConfig
 
-SALT = SPLIT_SEEDS[0]
+SPLIT_SEED = SPLIT_SEEDS[0]
 
 
 class TuneError(InstructUEError):
@@ -37,7 +40,7 @@ class TuneError(InstructUEError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TunedScenario:
+class TuneResult:
     """What one run of tune did."""
 
     as_of: date
@@ -48,18 +51,38 @@ class TunedScenario:
     users: int
     """Users tuned with."""
     classes: dict[str, int]
-    """How many of them have each label."""
+    """Of them, the users with each label."""
     note: str | None
-    """What is not as it was asked for or hoped."""
+    """How the result differs from what was asked for; None: it does not."""
     step: int
     """Of the optimiser, chosen on the users held out; 0: no step was surely better than the manual instruction."""
     probe: float
     """Log loss of a regression on the users held out, with the tuned instruction."""
     probe_manual: float
-    """The same with the manual one."""
+    """The same with the manual instruction."""
     next: str
     """The next step."""
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shots:
+    """The labelled users to learn from."""
+
+    profiles: pa.Table
+    label_S: NDArray[np.int64]
+    labels: int
+    """Labels of the scenario."""
+    with_profile: int
+    """Of them, those of users with a profile."""
+    in_half: int
+    """Of these, those in the fit half."""
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """Number of shots by label."""
+        names, counts = np.unique(self.label_S, return_counts=True)
+        return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
 
 
 def tune(
@@ -72,13 +95,13 @@ def tune(
     config: TuningConfig | None = None,
     promote: bool = False,
     progress: Progress = no_progress,
-) -> TunedScenario:
+) -> TuneResult:
     """Tune a scenario's instruction on some of its labels: the current release with it is a candidate.
 
     Parameters
     ----------
     shots : int, optional
-        Labelled users to learn from, of every class its share; None: all of the fit half.
+        Labelled users to learn from, each class in proportion; None: all of the fit half.
     seed : int
         Decides which users.
     from_checkpoint : Path, optional
@@ -88,111 +111,35 @@ def tune(
     promote : bool
         Promote the release at once.
     progress : callable
-        Takes how many steps are done, and of how many.
+        Called with the steps done and their number.
 
     Raises
     ------
-    TuneError
-        No such scenario, or one without labels.
-    LabelError
-        The table of labels is not what it must be, or no labelled user has a profile.
-    model.training.tuning.TuningError
-        One class only, or too few shots.
-    NoCheckpointError
-        The checkpoint that the release came from is not there any more.
-    ReleaseError
-        There is no release, it would not make this deployment's vectors, or the new one failed a gate.
+    TuneError, LabelError, model.training.tuning.TuningError
+        The scenario, its labels or the number of shots cannot be used.
+    NoCheckpointError, ReleaseError
+        The current release or its checkpoint cannot be used, or the new release failed a gate.
     """
-    from model.network.kv_cache import ProfileKVCache
-    from model.serving import export  # torch and transformers: seconds that the command line need not wait
-    from model.training.checkpoint import load_checkpoint
-    from model.training.processes import processes
-    from model.training.shots import draw_shots
-    from model.training.tuning import TuningConfig, start_vectors
-    from model.training.tuning import tune as learn
-
-    wanted = _scenario(deployment, scenario)
-    labels = read_labels(deployment, [wanted], yes_or_no=False)
-    as_of = pc.max(labels[scenario]["as_of"]).as_py().date()
+    target = _scenario(deployment, scenario)
+    labels = read_labels(deployment, [target], yes_or_no=False)[scenario]
+    as_of = pc.max(labels["as_of"]).as_py().date()
     with RunRecord.kept(deployment, "tune", as_of) as run, job_lock(deployment, "export"):  # both make a candidate
-        before = open_release(deployment)
-        source = from_checkpoint or source_checkpoint(deployment, before)
-        profiles, [group] = labelled_profiles(deployment, run.open("user_profiles"), labels)
-        half = np.flatnonzero(fit_half(group.user_ids, SALT))
-        chosen = half[draw_shots(group.label_U[half], shots, seed)]
-        network, tokenizers, _ = load_checkpoint(source)
-        network.to(processes().device)
-        shown = profiles.take(group.row_U[chosen])
-        read = ProfileKVCache(network, tokenizers, shown)
-        config = config or TuningConfig()
-        tuned = learn(
-            read,
-            np.arange(len(read)),
-            group.label_U[chosen],
-            start_vectors(network, tokenizers, wanted.instruction),
-            config=config,
-            seed=seed,
-            progress=progress,
-        )
-        names, counts = np.unique(group.label_U[chosen], return_counts=True)
-        classes = {str(name): int(count) for name, count in zip(names, counts, strict=True)}
-        facts = {
-            "instruction": wanted.instruction,
-            "shots": "all" if shots is None else shots,
-            "users": len(chosen),
-            "classes": classes,
-            "seed": seed,
-            "salt": SALT,
-            "half": "fit",
-            "labels_as_of": as_of.isoformat(),
-            "step": tuned.step,
-            "held_out": tuned.held_out,
-            "settings": asdict(config),
-            "curve": [asdict(look) for look in tuned.curve],
-        }
-        made, next_step = before, "none: the current release stays as it is"
-        if tuned.step or scenario in tuned_before(before):  # what was tuned before does not stay in its place
-            made = export.add_tuned(
-                before,
-                source,
-                scenario,
-                tuned.vectors,
-                facts,
-                profiles=shown.slice(0, SAMPLE),
-                deployment=deployment.path.read_text(encoding="utf-8"),
-            )
-            next_step = hand_over(deployment, made, promote=promote)
-        run.model_version, run.rows_in = made.model_version, len(labels[scenario])
-        run.left_out = {
-            f"{scenario}: no profile": len(labels[scenario]) - len(group.user_ids),
-            f"{scenario}: not in the fit half of {SALT}": len(group.user_ids) - len(half),
-            f"{scenario}: not drawn": len(half) - len(chosen),
-        }
-        run.details = {"release": made.path.name, "checkpoint": source.name, "scenario": scenario} | facts
-        by_step = {look.step: look.probe for look in tuned.curve}
-        notes = [f"{shots} shots were asked for, the fit half has {len(half)}"] * ((shots or 0) > len(half))
-        if not tuned.step:
-            notes.append(
-                "nothing learned was surely better on the users held out: "
-                + ("the release stays as it is" if made is before else "the manual instruction is back")
-            )
-        return TunedScenario(
-            as_of=as_of,
-            scenario=scenario,
-            release=made.path,
-            model_version=made.model_version,
-            users=len(chosen),
-            classes=classes,
-            note="; ".join(notes) or None,
-            step=tuned.step,
-            probe=by_step[tuned.step],
-            probe_manual=by_step[0],
-            next=next_step,
-            seconds=run.seconds(),
-        )
+        base = open_release(deployment)
+        checkpoint = from_checkpoint or source_checkpoint(deployment, base)
+        drawn = _draw(run, target, labels, shots, seed)
+        tuned, settings = _learn(checkpoint, target, drawn, config, seed, progress)
+        facts = _facts(target, drawn, tuned, settings, shots=shots, seed=seed, as_of=as_of)
+        release, next_step = base, "none: the current release stays as it is"
+        if tuned.step or scenario in tuned_scenarios(base):  # vectors of an earlier tuning are replaced in any case
+            release = _with_tuned(deployment, base, checkpoint, scenario, tuned, facts, drawn)
+            next_step = hand_over(deployment, release, promote=promote)
+        _record(run, release, checkpoint, scenario, drawn, facts)
+        note = _note(shots, drawn, tuned, is_new=release is not base)
+        return _result(run, scenario, release, drawn, tuned, note, next_step)
 
 
 def _scenario(deployment: Deployment, name: str) -> Scenario:
+    """Return the scenario of that name, which must have labels."""
     for scenario in deployment.scenarios:
         if scenario.name == name:
             if scenario.labels is None:
@@ -203,3 +150,134 @@ def _scenario(deployment: Deployment, name: str) -> Scenario:
             return scenario
     known = ", ".join(scenario.name for scenario in deployment.scenarios) or "none yet"
     raise TuneError(f"{deployment.path}: there is no scenario {name!r} with an instruction; use one of {known}")
+
+
+def _draw(run: RunRecord, target: Scenario, labels: pa.Table, shots: int | None, seed: int) -> Shots:
+    """Draw the shots from the labelled users of the fit half who have a profile."""
+    from model.training.shots import draw_shots
+
+    profiles, [group] = labelled_profiles(run.deployment, run.open("user_profiles"), {target.name: labels})
+    half = np.flatnonzero(fit_half(group.user_ids, SPLIT_SEED))
+    drawn = half[draw_shots(group.label_U[half], shots, seed)]
+    return Shots(
+        profiles=profiles.take(group.row_U[drawn]),
+        label_S=group.label_U[drawn],
+        labels=len(labels),
+        with_profile=len(group.user_ids),
+        in_half=len(half),
+    )
+
+
+def _learn(
+    checkpoint: Path, target: Scenario, shots: Shots, config: TuningConfig | None, seed: int, progress: Progress
+) -> tuple[Tuned, TuningConfig]:
+    """Learn the scenario's vectors, from the file's words on, and return them with the settings."""
+    from model.network.kv_cache import ProfileKVCache
+    from model.training.checkpoint import load_checkpoint
+    from model.training.processes import processes
+    from model.training.tuning import TuningConfig, start_vectors
+    from model.training.tuning import tune as learn
+
+    network, tokenizers, _ = load_checkpoint(checkpoint)
+    network.to(processes().device)
+    cache = ProfileKVCache(network, tokenizers, shots.profiles)
+    settings = config or TuningConfig()
+    tuned = learn(
+        cache,
+        np.arange(len(cache)),
+        shots.label_S,
+        start_vectors(network, tokenizers, target.instruction),
+        config=settings,
+        seed=seed,
+        progress=progress,
+    )
+    return tuned, settings
+
+
+def _facts(
+    target: Scenario, drawn: Shots, tuned: Tuned, settings: TuningConfig, *, shots: int | None, seed: int, as_of: date
+) -> dict[str, Any]:
+    """Return what `metrics.json` of the release says about the tuning."""
+    return {
+        "instruction": target.instruction,
+        "shots": "all" if shots is None else shots,
+        "users": len(drawn.label_S),
+        "classes": drawn.classes,
+        "seed": seed,
+        "salt": SPLIT_SEED,
+        "half": "fit",
+        "labels_as_of": as_of.isoformat(),
+        "step": tuned.step,
+        "held_out": tuned.held_out,
+        "settings": asdict(settings),
+        "curve": [asdict(look) for look in tuned.curve],
+    }
+
+
+def _with_tuned(
+    deployment: Deployment,
+    base: Release,
+    checkpoint: Path,
+    scenario: str,
+    tuned: Tuned,
+    facts: Mapping[str, Any],
+    shots: Shots,
+) -> Release:
+    """Return a release with the base's graphs and the scenario's tuned vectors."""
+    from model.serving.export import add_tuned
+
+    return add_tuned(
+        base,
+        checkpoint,
+        scenario,
+        tuned.vectors,
+        facts,
+        profiles=shots.profiles.slice(0, SAMPLE_SIZE),
+        deployment=deployment.path.read_text(encoding="utf-8"),
+    )
+
+
+def _record(
+    run: RunRecord, release: Release, checkpoint: Path, scenario: str, shots: Shots, facts: Mapping[str, Any]
+) -> None:
+    """Note in the run what was used and which labels were left out."""
+    run.model_version, run.rows_in = release.model_version, shots.labels
+    run.left_out = {
+        f"{scenario}: no profile": shots.labels - shots.with_profile,
+        f"{scenario}: not in the fit half of {SPLIT_SEED}": shots.with_profile - shots.in_half,
+        f"{scenario}: not drawn": shots.in_half - len(shots.label_S),
+    }
+    run.details = {"release": release.path.name, "checkpoint": checkpoint.name, "scenario": scenario, **facts}
+
+
+def _result(
+    run: RunRecord, scenario: str, release: Release, shots: Shots, tuned: Tuned, note: str | None, next_step: str
+) -> TuneResult:
+    by_step = {look.step: look.probe for look in tuned.curve}
+    return TuneResult(
+        as_of=run.as_of,
+        scenario=scenario,
+        release=release.path,
+        model_version=release.model_version,
+        users=len(shots.label_S),
+        classes=shots.classes,
+        note=note,
+        step=tuned.step,
+        probe=by_step[tuned.step],
+        probe_manual=by_step[0],
+        next=next_step,
+        seconds=run.seconds(),
+    )
+
+
+def _note(shots: int | None, drawn: Shots, tuned: Tuned, *, is_new: bool) -> str | None:
+    """Return how the result differs from what was asked for, None where it does not."""
+    notes = []
+    if (shots or 0) > drawn.in_half:
+        notes.append(f"{shots} shots were asked for, the fit half has {drawn.in_half}")
+    if not tuned.step:
+        notes.append(
+            "nothing learned was surely better on the users held out: "
+            + ("the manual instruction is back" if is_new else "the release stays as it is")
+        )
+    return "; ".join(notes) or None

@@ -22,7 +22,7 @@ from jobs.evaluation.results import Result
 from jobs.evaluation.scores import Probe, Score, score
 from jobs.evaluation.studies.study import Study, StudyError
 from jobs.training.registry import candidate_release, current_checkpoint, open_release
-from jobs.training.train import network_config
+from jobs.training.training_inputs import network_config
 from model.network.inference import embed
 from model.network.network import InstructUE
 from model.serving.onnx_runtime import Runtime

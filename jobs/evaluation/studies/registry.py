@@ -16,7 +16,7 @@ from jobs.evaluation.studies.precision import precision
 from jobs.evaluation.studies.study import Study
 from jobs.evaluation.studies.table2 import table_2
 from jobs.evaluation.studies.unseen import unseen
-from jobs.training.train import TABLES
+from jobs.training.training_inputs import TABLES
 from model.progress import Progress, no_progress
 
 

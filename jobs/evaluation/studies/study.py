@@ -31,7 +31,8 @@ from jobs.lake import delta
 from jobs.lake.run_log import RunRecord
 from jobs.training.labels import LabelledUsers
 from jobs.training.registry import releases_folder
-from jobs.training.train import TABLES, check_training, checkpoint_folder
+from jobs.training.train import check_training
+from jobs.training.training_inputs import TABLES, checkpoint_folder
 from model.progress import Progress, no_progress
 from model.training.probe import SPLITS
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.config.deployment import Deployment
-from jobs.training.train import network_config, training_config, training_inputs
+from jobs.training.training_inputs import network_config, training_config, training_inputs
 from model.data.config import EventSource, NetworkConfig, Tabular
 from model.data.rendering import render
 from model.training.training_config import TrainingConfig

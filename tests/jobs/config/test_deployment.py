@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from jobs.config.deployment import Deployment, DeploymentError
 from jobs.config.location import is_remote
-from jobs.training.train import network_config
+from jobs.training.training_inputs import network_config
 from model.data.config import EventSource, NetworkConfig
 from model.data.transformer_config import Lora
 from model.training.training_config import TrainingConfig

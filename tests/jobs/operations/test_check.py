@@ -29,7 +29,7 @@ from jobs.lake.spark_tables import SourceError
 from jobs.operations.check import CheckResult, check
 from jobs.operations.cost_estimate import Distribution, tokenizers_folder
 from jobs.training import registry
-from jobs.training.train import network_config
+from jobs.training.training_inputs import network_config
 from model.data.text import Tokenizers, train_event_tokenizer, train_language_tokenizer
 from tests.support import literal
 from tests.support.deployment import DEPLOYMENT, deploy

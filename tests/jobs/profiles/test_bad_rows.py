@@ -28,7 +28,7 @@ from jobs.serving.embed import embed
 from jobs.serving.lookup import lookup
 from jobs.serving.publish import publish
 from jobs.training.registry import promote, releases_folder, scenario_instructions
-from jobs.training.train import network_config
+from jobs.training.training_inputs import network_config
 from model.serving.export import export
 from model.training.training import initialise
 from tests.support.bad_cells import (

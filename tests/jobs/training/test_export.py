@@ -27,7 +27,8 @@ from jobs.training.registry import (
     open_release,
     promote,
 )
-from jobs.training.train import INPUTS, network_config, train, training_config
+from jobs.training.train import train
+from jobs.training.training_inputs import INPUTS, network_config, training_config
 from model.serving.onnx_runtime import load
 from model.serving.release import ReleaseError
 from tests.support import shop
@@ -45,9 +46,9 @@ def company(at, **changes) -> Deployment:
 def trained(tmp_path_factory) -> Deployment:
     """A deployment whose checkpoint is trained, for two steps."""
     deployment = company(tmp_path_factory.mktemp("trained"))
-    made = made_up_profiles(40)
-    write_day(deployment, "training_profiles", made, CUT_OFF)
-    write_day(deployment, "userqa", made_up_pairs(made), CUT_OFF)
+    profiles = made_up_profiles(40)
+    write_day(deployment, "training_profiles", profiles, CUT_OFF)
+    write_day(deployment, "userqa", made_up_pairs(profiles), CUT_OFF)
     done = train(deployment)
     assert (done.as_of, done.steps, done.profiles + 0 > 0) == (CUT_OFF, 2, True)
     return deployment
@@ -60,9 +61,9 @@ def released(trained) -> Deployment:
 
 
 def job(deployment: Deployment, name: str) -> dict:
-    found = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", name)])
-    assert len(found) == 1
-    return found.to_pylist()[0]
+    rows = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", name)])
+    assert len(rows) == 1
+    return rows.to_pylist()[0]
 
 
 @pytest.mark.parametrize(
@@ -164,10 +165,10 @@ def test_two_processes_train_one_checkpoint(trained, tmp_path):
         timeout=300,
     )
     assert run.returncode == 0, run.stderr
-    [told] = [json.loads(line) for line in run.stdout.splitlines()]  # the first process alone speaks
-    assert told["loss"] == pytest.approx(expected.loss, abs=1e-4)
+    [summary] = [json.loads(line) for line in run.stdout.splitlines()]  # the first process alone speaks
+    assert summary["loss"] == pytest.approx(expected.loss, abs=1e-4)
     assert "waiting" not in run.stderr  # for the lock that the other holds
-    assert current_checkpoint(shared).name == expected.checkpoint.name == Path(told["checkpoint"]).name
+    assert current_checkpoint(shared).name == expected.checkpoint.name == Path(summary["checkpoint"]).name
     assert job(shared, "train")["status"] == "ok"
     assert json.loads((current_checkpoint(shared) / "metrics.json").read_text())["processes"] == 2
 
@@ -192,16 +193,16 @@ def test_without_its_tables_it_names_the_job_that_makes_them(tmp_path):
 
 
 def test_what_userqa_left_half_or_made_otherwise_is_not_trained_on(tmp_path):
-    asked = company(tmp_path)
-    made = made_up_profiles(3)
-    write_day(asked, "training_profiles", made, CUT_OFF)
-    write_day(asked, "userqa", made_up_pairs(made), CUT_OFF)
-    with pytest.raises(KeyError), RunRecord.kept(asked, "userqa", CUT_OFF):
+    deployment = company(tmp_path)
+    profiles = made_up_profiles(3)
+    write_day(deployment, "training_profiles", profiles, CUT_OFF)
+    write_day(deployment, "userqa", made_up_pairs(profiles), CUT_OFF)
+    with pytest.raises(KeyError), RunRecord.kept(deployment, "userqa", CUT_OFF):
         raise KeyError("killed between its two tables")
     with pytest.raises(TableError, match=r"userqa for 2025-01-01 did not succeed .*run `instructue userqa` again"):
-        train(asked)
-    with RunRecord.kept(asked, "userqa", CUT_OFF) as run:
-        run.handoff = UserQAHandoff(vector_spec=asked.vector_spec())
+        train(deployment)
+    with RunRecord.kept(deployment, "userqa", CUT_OFF) as run:
+        run.handoff = UserQAHandoff(vector_spec=deployment.vector_spec())
     sources = [source | {"template": "{interest}"} for source in shop.CHANGES["sources"]]
     with pytest.raises(
         ReleaseError,
@@ -212,14 +213,14 @@ def test_what_userqa_left_half_or_made_otherwise_is_not_trained_on(tmp_path):
 
 
 def test_a_release_is_made_checked_and_current(released):
-    made = open_release(released)
-    assert made.path == current_release(released)
+    release = open_release(released)
+    assert release.path == current_release(released)
     assert candidate_release(released) is None
-    assert made.scenarios == ("universal", "food", "films")
-    assert (made.path / "deployment.yaml").read_text() == released.path.read_text()
-    assert load(made.path).embed(made_up_profiles(5)).shape == (5, 3, 24)
+    assert release.scenarios == ("universal", "food", "films")
+    assert (release.path / "deployment.yaml").read_text() == released.path.read_text()
+    assert load(release.path).embed(made_up_profiles(5)).shape == (5, 3, 24)
     run = job(released, "export")
-    assert (run["status"], run["model_version"]) == ("ok", made.model_version)
+    assert (run["status"], run["model_version"]) == ("ok", release.model_version)
     assert min(json.loads(run["details"])["gates"].values()) > 0.9999
 
 

@@ -51,8 +51,8 @@ def test_a_candidate_is_current_once_it_is_promoted(deployment):
 
 def test_a_former_release_is_promoted_by_its_name_and_the_candidate_stays(deployment):
     first, second, third = (build(deployment, value) for value in (1, 2, 3))
-    for made in (first, second):
-        set_candidate(deployment, made)
+    for release in (first, second):
+        set_candidate(deployment, release)
         promote(deployment)
     set_candidate(deployment, third)
     done = promote(deployment, first.path.name)
@@ -71,11 +71,11 @@ def test_the_current_release_made_again_is_no_candidate(deployment):
 
 
 def test_a_pointer_of_an_earlier_version_opens(deployment):
-    made = build(deployment, 1)
-    (releases_folder(deployment) / "CURRENT").write_text(f"{made.path.name}\n")
-    assert open_release(deployment) == made
-    assert open_release(deployment, made.path.name) == open_release(deployment, made.path) == made
-    with pytest.raises(ReleaseError, match=f"no candidate to promote; .* one of its releases: {made.path.name}"):
+    release = build(deployment, 1)
+    (releases_folder(deployment) / "CURRENT").write_text(f"{release.path.name}\n")
+    assert open_release(deployment) == release
+    assert open_release(deployment, release.path.name) == open_release(deployment, release.path) == release
+    with pytest.raises(ReleaseError, match=f"no candidate to promote; .* one of its releases: {release.path.name}"):
         promote(deployment)
 
 

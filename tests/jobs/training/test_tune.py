@@ -38,9 +38,9 @@ def untuned(tmp_path_factory, shop_releases) -> Deployment:
     deployment = shop.company(tmp_path_factory.mktemp("untuned"))
     shop_releases.copy_checkpoint(checkpoints_folder(deployment) / "first")
     shop_releases.install(deployment)
-    made = made_up_profiles(USERS, seed=3)
-    write_day(deployment, "user_profiles", made, date(2025, 3, 2))
-    rows = made.to_pylist()
+    profiles = made_up_profiles(USERS, seed=3)
+    write_day(deployment, "user_profiles", profiles, date(2025, 3, 2))
+    rows = profiles.to_pylist()
     write_labels(
         deployment,
         "labels",
@@ -64,15 +64,15 @@ def tuned_once(deployment: Deployment):
 
 
 def test_a_tuned_scenario_is_judged_by_users_that_tuning_has_not_seen(company):
-    made = made_up_profiles(USERS, seed=3).to_pylist()
+    profiles = made_up_profiles(USERS, seed=3).to_pylist()
     shutil.rmtree(company.table("labels"))
-    write_labels(company, "labels", [label_row(row["user_id"], int(row["interest"] % 2)) for row in made])
+    write_labels(company, "labels", [label_row(row["user_id"], int(row["interest"] % 2)) for row in profiles])
     whole = evaluate(company, baselines=False)
     tuned_once(company)
     done = evaluate(company, baselines=False)
     assert (whole.tuned, done.tuned) == ({}, {"food": SHOTS})
-    for found, salts in ((whole, {*SPLIT_SEEDS}), (done, {"probe-1"})):
-        written = json.loads((releases_folder(company) / "evaluations" / f"{found.release}.json").read_text())
+    for result, salts in ((whole, {*SPLIT_SEEDS}), (done, {"probe-1"})):
+        written = json.loads((releases_folder(company) / "evaluations" / f"{result.release}.json").read_text())
         assert {half["split_seed"] for half in written["scores"]} == salts
 
 
@@ -125,9 +125,9 @@ def test_onnx_gives_torchs_vectors_under_the_tuned_instruction(company):
 
 
 def test_added_instructions_keep_what_was_tuned_and_a_whole_export_says_what_it_drops(company):
-    made = made_up_profiles(40)
-    write_day(company, "training_profiles", made, CUT_OFF)
-    write_day(company, "userqa", made_up_pairs(made), CUT_OFF)
+    profiles = made_up_profiles(40)
+    write_day(company, "training_profiles", profiles, CUT_OFF)
+    write_day(company, "userqa", made_up_pairs(profiles), CUT_OFF)
     done, _ = tuned_once(company)
     vectors = read(done.release).vectors()["food"]
     more = shop.company(
