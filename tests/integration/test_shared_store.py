@@ -7,7 +7,8 @@ from contextlib import ExitStack
 import pytest
 from redis import Redis
 
-from jobs.serving.publish import publish, serve
+from jobs.serving.online_update import update_online
+from jobs.serving.publish import publish
 from tests.support import servers
 from tests.support.deployment import deploy
 from tests.support.embedded import CHANGES, DAY1, USERS, assert_online, embed, some
@@ -38,7 +39,7 @@ def test_redis_says_what_the_latest_rows_say_also_after_a_day_is_made_again(spar
     host, port = store["online"]["connection_string"].split(":")
     with Redis(host, int(port)) as client:
         client.flushall()
-    assert serve(spark, deployment)["written"] == len(USERS)
+    assert update_online(spark, deployment).written == len(USERS)
     assert_online(deployment, {DAY1: some(7, USERS)})
 
 

@@ -10,7 +10,8 @@ import pytest
 from jobs.lake import staleness
 from jobs.lake.spark_tables import job_run
 from jobs.profiles.assemble import AssembleResult
-from jobs.serving.publish import PublishError, publish
+from jobs.serving.online_update import PublishError
+from jobs.serving.publish import publish
 from tests.support import embedded
 from tests.support.deployment import deploy
 from tests.support.lake_history import History

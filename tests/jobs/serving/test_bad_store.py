@@ -151,7 +151,7 @@ def test_a_broken_store_is_refused_and_published_again(
     with refused(wrong):
         lookup(deployment, ["u01"])
     (store(deployment) / name).unlink()
-    assert publish(spark, deployment, DAY3).held_back is None
+    assert publish(spark, deployment, DAY3).online_skipped is None
     assert (lookup(deployment, ["u01"])[0].vectors["food"].vector == before).all()
 
 

@@ -39,7 +39,7 @@ def first(spark, shop_releases, tmp_path_factory) -> Deployment:
     shop_releases.install(deployment)
     assembled(spark, deployment, DAY1, profiles(USERS))
     done = embed(spark, deployment, DAY1)
-    assert (done.users, done.embedded, done.ended, done.replaced) == (USERS, USERS, 0, True)
+    assert (done.users, done.embedded, done.deactivated, done.ended, done.replaced) == (USERS, USERS, 0, 0, True)
     assert done.vectors == {name: USERS for name in NAMES}
     return deployment
 
@@ -106,7 +106,7 @@ def test_a_day_holds_what_changed_what_is_new_and_what_ended(spark, shop, monkey
     changed, new = profiles(6, seed=1).slice(2, 3), profiles(USERS + 2, seed=2).slice(USERS)
     assembled(spark, shop, DAY2, pa.concat_tables([changed, new, ended(["user-00007"])]))
     done = embed(spark, shop, DAY2)
-    assert (done.users, done.embedded, done.ended) == (USERS + 1, 5, 1)
+    assert (done.users, done.embedded, done.deactivated, done.ended) == (USERS + 1, 5, 1, len(NAMES))
     found = rows(shop, DAY2)
     users = {"user-00002", "user-00003", "user-00004", "user-00030", "user-00031", "user-00007"}
     assert set(found) == {(user, name) for user in users for name in NAMES}
@@ -115,7 +115,7 @@ def test_a_day_holds_what_changed_what_is_new_and_what_ended(spark, shop, monkey
     assert run_of(shop, DAY2)["left_out"] == [("unchanged", USERS - 4)]
     # Comparing everybody, not those alone who have a profile since, comes to the same rows.
     with monkeypatch.context() as patched:
-        patched.setattr("jobs.serving.embed._settled", lambda *_: None)
+        patched.setattr("jobs.serving.embed._compared_until", lambda *_: None)
         assert not embed(spark, shop, DAY2).replaced
     assert run_of(shop, DAY2)["left_out"] == [("unchanged", USERS - 4)]
 
@@ -185,13 +185,29 @@ def test_a_new_scenario_embeds_itself_alone(spark, shop, trained):
     assert {row["model_version"] for row in rows(more, DAY2).values()} == {before.model_version}
 
 
-def test_who_ends_does_so_in_a_scenario_that_is_no_longer_named(spark, shop):
+def test_the_vectors_of_a_removed_scenario_end_once(spark, shop):
     fewer = company(shop.path.parent, scenarios=SCENARIOS[:1])
     assembled(spark, fewer, DAY2, pa.concat_tables([profiles(3, seed=1).slice(2), ended(["user-00007"])]))
     done = embed(spark, fewer, DAY2)
-    assert (done.vectors, done.ended) == ({"universal": 1, "food": 1}, 1)
-    assert {name for user, name in rows(fewer, DAY2) if user == "user-00007"} == set(NAMES)
-    assert run_of(fewer, DAY2)["rows_out"] == 2 + len(NAMES)
+    assert (done.vectors, done.deactivated, done.ended) == ({"universal": 1, "food": 1}, 1, USERS + 2)
+    found = rows(fewer, DAY2)
+    assert {user for user, name in found if name == "films"} == {user for user, name in rows(shop, DAY1)}
+    assert {name for user, name in found if user == "user-00007"} == set(NAMES)
+    for (user, name), row in found.items():
+        if name == "films" or user == "user-00007":
+            assert (row["embedding"], row["profile_hash"]) == (None, None)
+    assert run_of(fewer, DAY2)["rows_out"] == 2 + USERS + 2
+    assert not embed(spark, fewer, DAY2).replaced
+    assert rows(fewer, DAY2) == found
+
+    # The next day ends nothing. A scenario that returns is embedded again.
+    assembled(spark, fewer, DAY3, profiles(2, seed=2))
+    done = embed(spark, fewer, DAY3)
+    assert (done.vectors, done.ended) == ({"universal": 2, "food": 2}, 0)
+    again = company(shop.path.parent)
+    assembled(spark, again, DAY4, profiles(1).slice(0, 0))
+    done = embed(spark, again, DAY4)
+    assert (done.vectors, done.ended) == ({"films": USERS - 1}, 0)
 
 
 def test_another_model_embeds_everything_again(spark, shop, shop_releases):

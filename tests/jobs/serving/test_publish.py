@@ -11,7 +11,8 @@ import pytest
 
 from jobs.lake import staleness
 from jobs.lake.delta import midnight
-from jobs.serving.publish import PublishError, publish, serve
+from jobs.serving.online_update import OnlineUpdate, PublishError, update_online
+from jobs.serving.publish import publish
 from tests.support.deployment import deploy
 from tests.support.embedded import (
     CHANGES,
@@ -59,10 +60,10 @@ def test_online_says_what_the_latest_rows_say(published):
 def test_a_rerun_and_a_past_day_change_nothing(published, spark, tmp_path):
     deployment = copy(published, tmp_path / "copy")
     version = deltalake.DeltaTable(deployment.table("user_vectors")).version()
-    told = []
-    done = publish(spark, deployment, DAY1, lambda *counts: told.append(counts))
-    assert (done.replaced, done.held_back, done.online, done.written, done.cleared) == (False, None, 38, 0, 0)
-    assert told == [(38, 38)]
+    progress = []
+    done = publish(spark, deployment, DAY1, lambda *counts: progress.append(counts))
+    assert (done.replaced, done.online_skipped, done.online, done.written, done.cleared) == (False, None, 38, 0, 0)
+    assert progress == [(38, 38)]
     assert deltalake.DeltaTable(deployment.table("user_vectors")).version() == version
     assert_online(deployment)
 
@@ -80,11 +81,11 @@ def test_a_past_day_that_changes_is_served_only_when_the_days_after_it_are_made_
         publish(spark, deployment, DAY3)
     first = publish(spark, deployment, DAY1)
     assert first.replaced
-    assert f"--as-of {DAY2} --through {DAY3}" in str(first.held_back)
+    assert f"--as-of {DAY2} --through {DAY3}" in str(first.online_skipped)
     assert_online(deployment)
     publish(spark, deployment, DAY2)
     last = publish(spark, deployment, DAY3)
-    assert last.held_back is None
+    assert last.online_skipped is None
     assert last.written == len({user for user, _ in latest(DAY3, days)} - {"u05", "u11", "u38", "u39"})
     assert_online(deployment, days)
 
@@ -101,8 +102,8 @@ def test_a_day_waits_for_the_days_before_it(spark, tmp_path):
     # A day named by mistake holds nothing back.
     with pytest.raises(PublishError, match="embed has not run"):
         publish(spark, deployment, date(2027, 1, 1))
-    assert publish(spark, deployment, DAY1).held_back is None
-    assert publish(spark, deployment, DAY2).held_back is None
+    assert publish(spark, deployment, DAY1).online_skipped is None
+    assert publish(spark, deployment, DAY2).online_skipped is None
 
 
 def test_what_happened_to_the_store_is_mended(published, spark, tmp_path):
@@ -111,7 +112,7 @@ def test_what_happened_to_the_store_is_mended(published, spark, tmp_path):
         store.execute(f"DELETE FROM {FEAST_TABLE} WHERE instr(entity_key, 'u03') > 0")
         store.execute(f"UPDATE {FEAST_TABLE} SET value = x'' WHERE instr(entity_key, 'u04') AND feature_name = 'food'")
     store.close()
-    assert serve(spark, deployment) == {"online": 38, "written": 2, "cleared": 0}
+    assert update_online(spark, deployment) == OnlineUpdate(online=38, written=2, cleared=0)
     assert_online(deployment)
 
 
@@ -119,14 +120,37 @@ def test_a_user_erased_from_the_lake_is_erased_online(published, spark, tmp_path
     deployment = copy(published, tmp_path / "copy")
     for table in ("user_embeddings", "user_vectors"):
         deltalake.DeltaTable(deployment.table(table)).delete("user_id = 'u20'")
-    assert serve(spark, deployment) == {"online": 37, "written": 0, "cleared": 1}
+    assert update_online(spark, deployment) == OnlineUpdate(online=37, written=0, cleared=1)
     kept = {day: {key: vector for key, vector in rows.items() if key[0] != "u20"} for day, rows in DAYS.items()}
     assert_online(deployment, kept)
     left = f"SELECT max(length(value)) FROM {FEAST_TABLE} WHERE instr(entity_key, 'u20') > 0"
     assert sqlite(deployment).execute(left).fetchone() == (0,)
-    assert serve(spark, deployment) == {"online": 37, "written": 0, "cleared": 0}
+    assert update_online(spark, deployment) == OnlineUpdate(online=37, written=0, cleared=0)
     users = deltalake.DeltaTable(deployment.table("online_users")).to_pyarrow_table()["user_id"].to_pylist()
     assert sorted(users) == sorted({user for user, _ in latest(DAY3)} - {"u20"})
+
+
+def test_the_vectors_of_a_removed_scenario_leave_the_online_store(published, spark, tmp_path):
+    copy(published, tmp_path / "copy")
+    fewer = deploy(tmp_path / "copy", scenarios=CHANGES["scenarios"][:1])
+    day = DAY3 + timedelta(days=1)
+    standing = latest(DAY3)
+    with_film = {user for user, scenario in standing if scenario == "film"}
+    embed(spark, fewer, day, ended(*with_film, scenarios=("film",)))
+    assert publish(spark, fewer, day).online == len({user for user, _ in standing})
+    assert online(fewer).keys() == {key for key in standing if key[1] != "film"}
+    stored = f"SELECT feature_name, max(length(value)) FROM {FEAST_TABLE} GROUP BY feature_name"
+    lengths = dict(sqlite(fewer).execute(stored).fetchall())
+    assert {name: length for name, length in lengths.items() if name.startswith("film")} == {
+        "film": 0,
+        "film_model_version": 0,
+        "film_as_of": 0,
+    }
+    assert lengths["food"] > 0
+    table = deltalake.DeltaTable(fewer.table("user_vectors")).to_pyarrow_table().sort_by("day").to_pylist()
+    last = {row["user_id"]: row["film"] for row in table}
+    assert {last[user] for user in with_film} == {None}
+    assert publish(spark, fewer, day).written == 0
 
 
 def test_a_store_that_loses_writes_is_noticed(published, spark, tmp_path):
