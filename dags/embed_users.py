@@ -1,22 +1,23 @@
 """
 ### The day's vectors
 
-`assemble` writes the profiles of the users that changed, `embed` their vectors, and `publish` updates the online store.
-The day of a run is the end of its data interval: the run for 2026-01-01 to 2026-01-02 holds every event before
+`assemble` writes the profiles that changed, `embed` writes their vectors, and `publish` updates the online store. A
+run's day is the end of its data interval: the run for 2026-01-01 to 2026-01-02 reads every event before
 2026-01-02T00:00 UTC.
 
-Any task may be cleared and run again, for any day: it replaces the rows of that day. Runs go oldest first, one by one.
-After replacing an old day, clear the later ones too; until then `publish` does not update the online store.
+Any task may be cleared and run again, for today or for a past day: it replaces that day's rows. One run is active at a
+time, the oldest day first. After a past day is replaced, clear the later days too: `publish` refuses until they are
+fresh.
 
-| variable | meaning | default |
+| environment variable | value | default |
 | --- | --- | --- |
 | `INSTRUCTUE_CONFIG` | the deployment file | `conf/demo.yaml` of this checkout |
-| `INSTRUCTUE_START` | the first day; each day since is run, oldest first | when this DAG is turned on |
+| `INSTRUCTUE_START` | the first day; every day since is run, the oldest first | the day on which the DAG is turned on |
 | `INSTRUCTUE_END` | the last day | none |
 | `INSTRUCTUE_DRIVER_MEMORY` | memory of each Spark driver | `2g` |
-| `INSTRUCTUE_APPLICATION` | what spark-submit runs | `jobs/__main__.py` of this checkout |
+| `INSTRUCTUE_APPLICATION` | the application of spark-submit | `jobs/__main__.py` of this checkout |
 
-The Spark connection is `spark_default`. The table `job_runs` has the rows that each run read, wrote and left out.
+The Spark connection is `spark_default`. The table `job_runs` says what each run read, wrote and left out.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ ONE_DAY = timedelta(days=1)
 
 
 def day(name: str) -> datetime | None:
-    """Return the start of the data interval that ends on the day in a variable of the environment; None without one."""
+    """Return a day of the environment as the start of the data interval that ends on it, None where it is not set."""
     value = os.environ.get(name)
     if not value:
         return None
     try:
         return datetime.fromisoformat(value).replace(tzinfo=UTC) - ONE_DAY
     except ValueError:
-        raise ValueError(f"{name} = {value!r} is not a day; write it as 2026-01-31") from None
+        raise ValueError(f"{name} = {value!r} is no day; write it as 2026-01-31") from None
 
 
 start = day("INSTRUCTUE_START")
@@ -59,7 +60,7 @@ with DAG(
         "config": Param(
             os.environ.get("INSTRUCTUE_CONFIG", str(CHECKOUT / "conf" / "demo.yaml")),
             type="string",
-            description="The deployment file, as the Spark driver finds it",
+            description="The deployment file; the Spark driver reads it",
         ),
         "as_of": Param(
             None,

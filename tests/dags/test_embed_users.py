@@ -32,10 +32,10 @@ DAY1, DAY2 = date(2025, 3, 1), date(2025, 3, 2)
 LOOK = """
 import json, sys, time
 import airflow.sdk
-begin = time.perf_counter()
+begin = time.process_time()
 sys.path.insert(0, "dags")
 import embed_users
-seconds = time.perf_counter() - begin
+seconds = time.process_time() - begin
 from airflow.timetables.base import DataInterval
 dag = embed_users.dag
 print(json.dumps({
@@ -52,7 +52,7 @@ print(json.dumps({
 
 
 def airflow_environment(home: Path, **more: str) -> dict[str, str]:
-    """An Airflow of the test's own, on an embedded Spark."""
+    """Return the environment of an Airflow of the test's own, on an embedded Spark."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "INSTRUCTUE"))}
     return {
         **kept,
@@ -83,9 +83,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return look(tmp_path_factory.mktemp("look"))
 
 
-def test_looking_at_the_dag_is_cheap(seen: dict[str, Any]):
+def test_the_dag_file_loads_in_a_second(seen: dict[str, Any]):
     assert seen["heavy"] == []
-    assert seen["seconds"] < 5  # 0.3 on an idle machine
+    assert seen["seconds"] < 1  # of CPU time, which other processes do not change
 
 
 def test_the_day_is_three_submitted_jobs_in_a_row(seen: dict[str, Any]):
@@ -158,7 +158,7 @@ def airflow(lake: Deployment, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 def run_day(airflow: dict[str, str], day: date) -> None:
-    """`airflow dags test`: what DAG.test() does, from the command line."""
+    """Run a day with `airflow dags test`."""
     done = subprocess.run(
         [str(BIN / "airflow"), "dags", "test", "embed_users", f"{day}T12:00"],
         env=airflow,
@@ -190,7 +190,7 @@ def test_a_day_is_embedded_and_an_earlier_one_can_follow(lake: Deployment, airfl
     assert {row["user_id"] for row in vectors} == users
     np.testing.assert_allclose(np.linalg.norm([row["embedding"] for row in embeddings], axis=1), 1, atol=1e-4)
 
-    # A backfill: the earlier day has no event of its own end or later, and leaves the later day's rows alone.
+    # A backfill: the earlier day has no event at or after its end, and the later day's rows stay as they are.
     assemble(spark, lake, DAY1)
     embed(spark, lake, DAY1)
     publish(spark, lake, DAY1)

@@ -1,4 +1,4 @@
-"""A setting of the DAG that cannot be read is named, with its value and how to write it."""
+"""A setting of the DAG that cannot be read is named, with its value and the right form."""
 
 from __future__ import annotations
 
