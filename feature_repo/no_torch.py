@@ -1,8 +1,8 @@
 """Import Feast without torch.
 
-Feast imports torch, where it is installed, for a conversion to tensors that nothing here uses; a lookup
-service would pay seconds of start and hundreds of megabytes for it. The modules of this package import this
-one before Feast; a later `import torch` works as ever.
+Where torch is installed, Feast imports it for a conversion to tensors that this project does not use. It would cost a
+lookup service seconds at the start and hundreds of megabytes. The modules of this package import this one before
+Feast; a later `import torch` works as usual.
 """
 
 import sys

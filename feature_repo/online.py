@@ -1,8 +1,7 @@
-"""Rows of the feature view in the online store: read, compare, write and clear them, whatever the store.
+"""Rows of the feature view in the online store: read, compare, write and clear them, in any store of Feast.
 
-Feast has no call that deletes one user from an online store, and a write skips what is not named. A user is
-therefore cleared by a row in which every feature is null: the vectors are gone from the store, and a lookup
-takes such a row for no row.
+Feast cannot delete one user from an online store, and a write leaves features that it does not name. A user is
+therefore cleared by a row in which every feature is null: the store then has no vector, and a lookup returns none.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ class OnlineRow:
     values: dict[str, Value]
 
     def same(self, other: OnlineRow) -> bool:
-        """Return whether a lookup gives the same result from both rows."""
+        """Return whether a lookup returns the same from both rows."""
         return self.values == other.values and (not self.values or self.as_of == other.as_of)
 
 
 class OnlineView:
-    """The feature view in the online store of `store`, one user a row."""
+    """The feature view in the online store of `store`, one row per user."""
 
     def __init__(self, store: FeatureStore) -> None:
         self.config = store.config
@@ -48,16 +47,16 @@ class OnlineView:
         self.online = get_online_store_from_config(self.config.online_store)
 
     def read(self, users: Sequence[str]) -> list[OnlineRow]:
-        """Read the rows of `users`, in their order; the row of an unknown user has no values."""
-        # The store may add a name of its own to the list of features.
-        found = self.online.online_read(self.config, self.view, [_key(user) for user in users], [*self.features])
+        """Return the rows of these users, in their order; a user who is not there has a row without values."""
+        # A copy of the list, because the store may add a name of its own to it.
+        rows = self.online.online_read(self.config, self.view, [_key(user) for user in users], [*self.features])
         return [
             OnlineRow(user_id=user, as_of=as_of, values=self._values(values or {}))
-            for user, (as_of, values) in zip(users, found, strict=True)
+            for user, (as_of, values) in zip(users, rows, strict=True)
         ]
 
     def write(self, rows: Sequence[OnlineRow]) -> None:
-        """Write whole rows: a feature that a row does not have becomes null."""
+        """Write whole rows: a feature that is not in a row becomes null."""
         now = datetime.now(UTC)
         self.online.online_write_batch(
             self.config,

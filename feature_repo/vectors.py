@@ -1,7 +1,7 @@
 """A vector as bytes: little-endian float16, one value after the other.
 
-A list of floats costs a store ten times the bytes and a lookup ten times the time; half precision moves the
-cosine of two normalised vectors by 1e-4 at most. What the bytes are stands in each feature's tags.
+A list of floats takes ten times the bytes in a store and ten times the time of a lookup. Half precision changes the
+cosine of two normalised vectors by at most 1e-4. The tags of each feature say how its bytes are encoded.
 
 Shapes: N vectors of width W.
 """
@@ -31,12 +31,12 @@ def tags(width: int) -> dict[str, str]:
 
 
 def width_in(tags: Mapping[str, str]) -> int:
-    """Return the width that a feature's tags declare.
+    """Return the width in a feature's tags.
 
     Raises
     ------
     VectorError
-        The tags name another encoding than this file decodes.
+        The tags name another encoding than this module decodes.
     """
     if {key: tags.get(key) for key in ENCODING} != ENCODING or not tags.get("width", "").isdigit():
         raise VectorError(
@@ -52,7 +52,7 @@ def pack(lists: pa.ListArray | pa.LargeListArray) -> pa.BinaryArray:
     Raises
     ------
     VectorError
-        A value that is missing, not finite, or beyond float16.
+        A value is missing, not finite, or too large for float16.
     """
     values = lists.flatten()
     if values.null_count:
@@ -75,7 +75,7 @@ def unpack(packed: Sequence[bytes], width: int) -> npt.NDArray[np.float32]:
     Raises
     ------
     VectorError
-        One of them is not `width` values.
+        A byte string does not have `width` values.
     """
     wrong = {len(cell) for cell in packed} - {width * DTYPE.itemsize}
     if wrong:
@@ -87,7 +87,7 @@ def unpack(packed: Sequence[bytes], width: int) -> npt.NDArray[np.float32]:
 
 
 def unpack_all(packed: pa.BinaryArray) -> pa.ListArray:
-    """N lists of float32 of N byte strings, each as long as its bytes say; null stays null."""
+    """Return N lists of float32 from N byte strings of any lengths; null stays null."""
     lengths = pc.fill_null(pc.binary_length(packed), 0).to_numpy(zero_copy_only=False)
     offsets = np.zeros(len(packed) + 1, dtype=np.int64)
     np.cumsum(lengths // DTYPE.itemsize, out=offsets[1:])

@@ -1,7 +1,7 @@
 """The embedding function of Spark's Python workers: columns of `user_profiles` in, vectors out.
 
-A worker opens the release once, from its path, and keeps it while it lives; only the path travels. It imports
-neither Spark's session, Delta nor torch. Profiles come and vectors go as Arrow memory, never as Python lists.
+The driver sends only the path of the release; a worker opens it once and keeps it. A worker imports neither Delta nor
+torch. Profiles and vectors stay in Arrow memory and never become Python lists.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ Batches = Iterator[tuple[pa.Array, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Embedder:
-    """Which release, how, and which columns its function is given.
+    """The settings of the embedding function.
 
     Attributes
     ----------
     release : str
-        The release's folder, as every worker sees it.
+        The release's folder; every worker must see it under this path.
     providers : tuple of str
         onnxruntime's execution providers.
     threads : int
         Threads of a forward: the cores of a Spark task.
     sources : tuple of str
-        The deployment's, in its order.
+        The deployment's event sources, in its order.
     tabular : bool
         Whether its profiles have tabular columns.
     """
@@ -45,11 +45,11 @@ class Embedder:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The function's arguments as columns of `user_profiles`, then `scenarios`, joined by commas."""
+        """The function's arguments: columns of `user_profiles`, then `scenarios`, names with commas between."""
         return (*self.sources, "ages", *(["tabular"] if self.tabular else []), "scenarios")
 
     def function(self) -> Callable[[Batches], Iterator[pa.Array]]:
-        """An iterator Arrow function of `columns`: for each user the vectors of the scenarios asked for, in order."""
+        """Return an iterator Arrow function of `columns`: each user's vectors, in the order of the user's scenarios."""
 
         def vectors(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
             runtime = open_runtime(self.release, self.providers, self.threads)
@@ -62,27 +62,27 @@ class Embedder:
 
 @lru_cache(maxsize=1)
 def open_runtime(release: str, providers: tuple[str, ...], threads: int) -> Runtime:
-    """This worker's open release; another one takes its place."""
+    """Return this worker's open release; opening another one closes it."""
     return load(release, providers=providers, threads=threads)
 
 
 def embed_rows(runtime: Runtime, profiles: pa.Table, scenarios: Sequence[str]) -> pa.ListArray:
-    """Embed each user in the scenarios of its own, named with commas between; users who share them share forwards.
+    """Embed each user in the user's own scenarios, names with commas between; users with the same ones share forwards.
 
     Returns
     -------
     pyarrow.ListArray
-        For each user one float32 vector per scenario, in the order asked.
+        For each user one float32 vector per scenario, in the order of the names.
     """
-    asked, group_U = np.unique(np.asarray(scenarios, dtype=object), return_inverse=True)
-    names = [tuple(group.split(",")) for group in asked]
+    groups, group_U = np.unique(np.asarray(scenarios, dtype=object), return_inverse=True)
+    names = [tuple(group.split(",")) for group in groups]
     ends_U = np.cumsum([len(names[group]) for group in group_U])
     starts_U = np.concatenate([[0], ends_U[:-1]]).astype(np.int64)
     vectors_VH = np.empty((int(ends_U[-1]) if len(ends_U) else 0, runtime.width), np.float32)
-    for group, wanted in enumerate(names):
+    for group, group_scenarios in enumerate(names):
         users = np.flatnonzero(group_U == group)
-        vectors_UKH = runtime.embed(profiles.take(users), wanted)
-        for position in range(len(wanted)):
+        vectors_UKH = runtime.embed(profiles.take(users), group_scenarios)
+        for position in range(len(group_scenarios)):
             vectors_VH[starts_U[users] + position] = vectors_UKH[:, position]
     vectors = pa.ListArray.from_arrays(
         np.arange(len(vectors_VH) + 1, dtype=np.int32) * runtime.width, pa.array(vectors_VH.reshape(-1))

@@ -1,6 +1,6 @@
-"""Look users up in the online store: the service's side, in milliseconds, without Spark or torch.
+"""Look users up in the online store, in milliseconds, without Spark or torch.
 
-A service opens one `Lookup` when it starts and keeps it; `lookup` is the same for one call.
+A service opens one `Lookup` when it starts and keeps it; `lookup` does the same for one call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jobs.config.deployment import Deployment
 from jobs.serving.store_settings import store_settings
 
 BATCH = 1000
-"""Users that one read asks for; a database limits how many keys a query names."""
+"""Users in one read; a database limits the keys of a query."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,20 +35,20 @@ class Vector:
     """[W]"""
     model_version: str
     as_of: datetime
-    """UTC; the vector is made of events before it."""
+    """UTC; the vector is made of events before this time."""
     age: int
     """Whole days since `as_of`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LookupResult:
-    """What the store knows of a user."""
+    """A user's vectors in the online store."""
 
     user_id: str
-    found: bool
-    """False: no vector in any scenario asked for; the user is unknown, or has ended."""
+    has_vectors: bool
+    """False: the user is unknown or fell out, and has no vector in the scenarios of the lookup."""
     vectors: Mapping[str, Vector]
-    """Scenario to vector; a scenario without one is left out."""
+    """By scenario; a scenario without a vector is absent."""
 
 
 class Lookup:
@@ -56,11 +56,11 @@ class Lookup:
 
     Parameters
     ----------
-    deployment
-        Whose store.
-    freeze
-        Take everything that is in memory now out of Python's garbage collection. Its passes over Feast's modules
-        and registry are what makes a lookup in a thousand take 100 ms; open the lookup last, when a service starts.
+    deployment : Deployment
+        Its store is opened.
+    freeze : bool
+        Take every object that is in memory out of Python's garbage collection. A collection scans Feast's modules and
+        registry, and one lookup in a thousand then takes 100 ms. Open the lookup last when a service starts.
 
     Raises
     ------
@@ -72,7 +72,7 @@ class Lookup:
         self._settings = store_settings(deployment)
         self._store = open_store(self._settings)
         view = self._store.get_feature_view(VIEW)
-        # As the registry has them: what was published, not what the deployment file has come to say since.
+        # The registry has the published scenarios and widths; the deployment file may have changed since.
         self._widths = {field.name: width_in(field.tags) for field in view.features if "width" in field.tags}
         self._services: dict[str | None, Any] = {None: self._store.get_feature_service(SERVICE)}
         self._services |= {name: self._store.get_feature_service(f"{SERVICE}_{name}") for name in self._widths}
@@ -83,40 +83,40 @@ class Lookup:
 
     @property
     def scenarios(self) -> tuple[str, ...]:
-        """The scenarios that can be asked for."""
+        """The published scenarios."""
         return tuple(self._widths)
 
     def __call__(
         self, users: Sequence[str], scenarios: Sequence[str] | None = None, *, now: datetime | None = None
     ) -> list[LookupResult]:
-        """Look `users` up, in their order.
+        """Return the vectors of these users, in their order.
 
         Parameters
         ----------
-        users
+        users : sequence of str
             User ids.
-        scenarios
-            Names; None for all.
-        now
-            The time at which ages are taken; None for the clock's.
+        scenarios : sequence of str, optional
+            Names; None: all.
+        now : datetime, optional
+            The time at which ages are computed; None: the present.
 
         Raises
         ------
         StoreError
-            A scenario that was never published, users that are no list of texts, or a store that cannot be read.
+            A scenario was never published, the users are not a list of texts, or the store cannot be read.
         VectorError
-            The store was published with another width since this object was opened: open a new one.
+            The store was published with another width after this object was opened: open a new one.
         """
-        # A number is another key than its digits, and would be found to have no vector.
+        # A number is another key than its digits, so a user given as a number would seem to have no vector.
         if isinstance(users, str) or not all(isinstance(user, str) for user in users):
             raise StoreError(f"users = {users!r}: name them in a list, each as a text such as '12'")
-        wanted = self._checked(scenarios)
+        required = self._checked(scenarios)
         now = now or datetime.now(UTC)
-        answers = []
+        results = []
         with translate_store_errors(self._settings):
             for start in range(0, len(users), BATCH):
-                answers += self._read(users[start : start + BATCH], wanted, scenarios, now)
-        return answers
+                results += self._read(users[start : start + BATCH], required, now)
+        return results
 
     def _checked(self, scenarios: Sequence[str] | None) -> tuple[str, ...]:
         if scenarios is None:
@@ -128,29 +128,33 @@ class Lookup:
             raise StoreError(f"scenario {unknown[0]!r} was never published; use one of {', '.join(self.scenarios)}")
         return tuple(scenarios)
 
-    def _read(
-        self, users: Sequence[str], wanted: tuple[str, ...], asked: Sequence[str] | None, now: datetime
-    ) -> list[LookupResult]:
-        single = wanted[0] if len(wanted) == 1 else None
-        features: Any = self._services[single]
-        if asked is not None and single is None:
-            features = [f"{VIEW}:{name}" for name in feature_names(wanted)]
-        response = self._store.get_online_features(features=features, entity_rows={"user_id": list(users)}).proto
-        found = dict(zip(response.metadata.feature_names.val, response.results, strict=True))
+    def _read(self, users: Sequence[str], scenarios: tuple[str, ...], now: datetime) -> list[LookupResult]:
+        response = self._store.get_online_features(
+            features=self._features(scenarios), entity_rows={"user_id": list(users)}
+        ).proto
+        columns = dict(zip(response.metadata.feature_names.val, response.results, strict=True))
         vectors: list[dict[str, Vector]] = [{} for _ in users]
-        for scenario in wanted:
-            packed, model_versions, times = (found[name].values for name in scenario_columns(scenario))
-            there = [position for position, cell in enumerate(packed) if cell.WhichOneof("val") is not None]
-            rows = unpack([packed[position].bytes_val for position in there], self._widths[scenario])
-            for position, row in zip(there, rows, strict=True):
+        for scenario in scenarios:
+            packed, model_versions, times = (columns[name].values for name in scenario_columns(scenario))
+            present = [position for position, cell in enumerate(packed) if cell.WhichOneof("val") is not None]
+            rows = unpack([packed[position].bytes_val for position in present], self._widths[scenario])
+            for position, row in zip(present, rows, strict=True):
                 as_of, age = _time(times[position].unix_timestamp_val, now)
                 vectors[position][scenario] = Vector(
                     vector=row, model_version=model_versions[position].string_val, as_of=as_of, age=age
                 )
         return [
-            LookupResult(user_id=user, found=bool(found), vectors=found)
-            for user, found in zip(users, vectors, strict=True)
+            LookupResult(user_id=user, has_vectors=bool(of_user), vectors=of_user)
+            for user, of_user in zip(users, vectors, strict=True)
         ]
+
+    def _features(self, scenarios: tuple[str, ...]) -> Any:
+        """Return the features of these scenarios: a service where there is one, which Feast has resolved already."""
+        if scenarios == self.scenarios:
+            return self._services[None]
+        if len(scenarios) == 1:
+            return self._services[scenarios[0]]
+        return [f"{VIEW}:{name}" for name in feature_names(scenarios)]
 
 
 @lru_cache(maxsize=1024)
@@ -159,13 +163,13 @@ def _day(seconds: int) -> datetime:
 
 
 def _time(seconds: int, now: datetime) -> tuple[datetime, int]:
-    """A vector's as_of and its age in days."""
+    """Return a vector's as_of and its age in days."""
     as_of = _day(seconds)
     return as_of, (now - as_of).days
 
 
 def lookup(deployment: Deployment, users: Sequence[str], scenarios: Sequence[str] | None = None) -> list[LookupResult]:
-    """Look users up once; a service keeps a `Lookup` instead.
+    """Return the vectors of these users, once; a service keeps a `Lookup` instead.
 
     Raises
     ------

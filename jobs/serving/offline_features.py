@@ -1,7 +1,7 @@
-"""Vectors as they stood at a time: the offline half of the store, for training and analysis.
+"""Vectors as of past times, for training and analysis: the offline side of the store.
 
-Feast joins `user_vectors` to the rows asked for, point in time, on Spark: a row at t gets each scenario's
-vector of the latest as_of at or before t, which is made of events before that as_of.
+Feast joins `user_vectors` to the given rows on Spark, point in time: a row at time t gets each scenario's vector with
+the latest as_of at or before t, and that vector is made of events before its as_of.
 """
 
 from __future__ import annotations
@@ -31,21 +31,20 @@ def features(
     entity_df: pd.DataFrame | DataFrame,
     scenarios: Sequence[str] | None = None,
 ) -> DataFrame:
-    """Join each row of `entity_df` to its user's vectors as of the row's time.
+    """Return the rows of `entity_df`, each joined to the user's vectors as of the row's time.
 
     Parameters
     ----------
-    entity_df
-        Columns user_id and as_of (a time; taken for UTC where it names no zone), and any others; a Spark DataFrame
-        is collected.
-    scenarios
-        Names; None for all.
+    entity_df : pandas.DataFrame or DataFrame
+        Columns user_id and as_of (a time; UTC where it has no zone), and any others. A Spark DataFrame is collected.
+    scenarios : sequence of str, optional
+        Names; None: all.
 
     Returns
     -------
     DataFrame
         The columns of `entity_df`, then `<scenario>` array<float>, `<scenario>_model_version` and
-        `<scenario>_as_of` for each; null where the user had no vector, or it had ended.
+        `<scenario>_as_of` for each; null where the user had no vector at the time.
 
     Raises
     ------
@@ -57,16 +56,16 @@ def features(
     if missing or rows.empty:
         raise StoreError(
             f"entity_df has {f'no column {missing[0]}' if missing else 'no row'}; give it user_id and "
-            "as_of, one row for each vector wanted"
+            "as_of, one row for each user and time"
         )
     store = open_store(store_settings(deployment))
     known = {field.name for field in store.get_feature_view(VIEW).features}
-    wanted = tuple(scenarios) if scenarios is not None else deployment.scenario_names
-    unknown = [name for name in wanted if name not in known]
+    required = tuple(scenarios) if scenarios is not None else deployment.scenario_names
+    unknown = [name for name in required if name not in known]
     if unknown:
         raise StoreError(f"scenario {unknown[0]!r} was never published; run `instructue publish`, or correct the name")
-    names = feature_names(wanted)
-    # Feast finds the time by this name, and reads a Spark DataFrame's in the machine's zone.
+    names = feature_names(required)
+    # Feast takes the time from a column of this name. It reads the times of a Spark DataFrame in the machine's zone.
     rows = rows.assign(as_of=pd.to_datetime(rows["as_of"], utc=True)).rename(columns={"as_of": "event_timestamp"})
     regex_names = spark.conf.get(REGEX_NAMES)
     with warnings.catch_warnings():
@@ -75,13 +74,13 @@ def features(
             job: Any = store.get_historical_features(rows, [f"{VIEW}:{name}" for name in names])
             joined: DataFrame = job.to_spark_df()
         finally:
-            spark.conf.set(REGEX_NAMES, regex_names or "false")  # Feast turns it on for the whole session
+            spark.conf.set(REGEX_NAMES, regex_names or "false")  # Feast turns it on for the session
     joined = joined.withColumnRenamed("event_timestamp", "as_of").select(*entity_df.columns, *names)
-    return _unpacked(joined, wanted)
+    return _unpacked(joined, required)
 
 
 def _unpacked(joined: DataFrame, scenarios: Sequence[str]) -> DataFrame:
-    """The packed columns as arrays of floats."""
+    """Return the rows with the packed columns as arrays of floats."""
     schema = ", ".join(
         f"`{field.name}` {'array<float>' if field.name in scenarios else field.dataType.simpleString()}"
         for field in joined.schema.fields

@@ -104,7 +104,7 @@ def online(deployment: Deployment) -> dict:
     from jobs.serving.lookup import Lookup
 
     answers = Lookup(deployment, freeze=False)([*USERS, "nobody"])
-    assert [answer.found for answer in answers] == [bool(answer.vectors) for answer in answers]
+    assert [answer.has_vectors for answer in answers] == [bool(answer.vectors) for answer in answers]
     return {(a.user_id, scenario): v for a in answers for scenario, v in a.vectors.items()}
 
 

@@ -30,7 +30,7 @@ def lookup_page(results: Sequence[LookupResult], milliseconds: float) -> Rendera
             )
             for scenario, vector in result.vectors.items()
         ]
-        if not result.found:
+        if not result.has_vectors:
             rows.append((result.user_id, "not online", "", "", "", None, ""))
     columns = ("user", "scenario", "as of", "age", "model version", "width", "vector")
     return table(f"{count(len(results), 'user')} looked up online in {milliseconds:.1f} ms", columns, rows)

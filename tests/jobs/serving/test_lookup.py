@@ -30,14 +30,14 @@ def look_up(published) -> Lookup:
 def test_answers_come_in_the_order_asked(look_up):
     users = ["u07", "nobody", "u10", "u07", "u39"]
     answers = look_up(users)
-    assert [(answer.user_id, answer.found) for answer in answers] == [
+    assert [(answer.user_id, answer.has_vectors) for answer in answers] == [
         ("u07", True),
         ("nobody", False),
         ("u10", False),
         ("u07", True),
         ("u39", True),
     ]
-    assert [dict(answer.vectors) for answer in answers if not answer.found] == [{}, {}]
+    assert [dict(answer.vectors) for answer in answers if not answer.has_vectors] == [{}, {}]
     vector = answers[3].vectors["food"].vector
     assert vector.dtype == np.float32
     assert np.array_equal(vector, latest(DAY3)["u07", "food"][0].astype(np.float16).astype(np.float32))
@@ -74,7 +74,7 @@ def test_a_program_gets_json_and_nothing_else(look_up, published):
     )
     assert done.returncode == 0, done.stderr
     known, unknown = map(json.loads, done.stdout.splitlines())
-    assert unknown == {"user_id": "nobody", "found": False, "vectors": {}}
+    assert unknown == {"user_id": "nobody", "has_vectors": False, "vectors": {}}
     [own] = look_up(["u07"])
     vector = known["vectors"]["food"]
     assert np.array_equal(np.float32(vector["vector"]), own.vectors["food"].vector)
@@ -87,7 +87,7 @@ def test_only_the_scenarios_asked_for(look_up, scenarios):
     whole, ended = look_up(["u08", "u13"], scenarios)
     assert whole.vectors.keys() == set(scenarios)
     assert ended.vectors.keys() == set(scenarios) - {"film"}
-    assert ended.found == (scenarios != ["film"])
+    assert ended.has_vectors == (scenarios != ["film"])
     everything = look_up(["u08"])[0].vectors
     assert all(np.array_equal(v.vector, everything[name].vector) for name, v in whole.vectors.items())
 
@@ -133,7 +133,7 @@ def test_a_lookup_loads_neither_spark_nor_torch(published):
         "import sys; from jobs.config.deployment import Deployment; from jobs.serving.lookup import lookup\n"
         f"[answer] = lookup(Deployment.read({str(published.path)!r}), ['u01'])\n"
         "loaded = {'pyspark', 'torch', 'onnxruntime', 'airflow'} & {*sys.modules}\n"
-        "print(answer.found, len(answer.vectors), loaded)\n"
+        "print(answer.has_vectors, len(answer.vectors), loaded)\n"
         "import torch; print(torch.ones(2).sum().item())"
     )
     done = subprocess.run(
