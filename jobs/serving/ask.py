@@ -1,7 +1,7 @@
-"""Ask: an instruction of the moment -> each user's answer in words and embedding, of the latest profiles.
+"""Ask: an instruction -> each user's answer in words and embedding, from the latest profiles.
 
-The words come out of the release's decoder, in torch; the embedding out of its graphs under the instruction's vectors,
-so it may be compared with every vector that the release has made.
+The release's decoder writes the words, in torch. Its graphs compute the embedding from the instruction's vectors, so
+the embedding can be compared with every vector of the release.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from model.serving.onnx_runtime import Runtime
 from model.serving.release import Release
 
 USERS_PER_BATCH = 256
-LONGEST = 64
-"""Tokens of an answer at most: as many as training reads of one."""
+MAX_TOKENS = 64
+"""Tokens of an answer, at most; training reads as many."""
 SCHEMA = delta.arrow_schema(catalog.ANSWERS)
 """The table that `--all` writes."""
-ASKED = "(asked)"
-"""Stands for the instruction among the scenarios, none of which can have this name."""
+INSTRUCTION = "(instruction)"
+"""The name of the instruction among the scenarios; no scenario can have this name."""
 
 
 class AskError(InstructUEError):
-    """Users who cannot be asked about, or a table that answers cannot be written to."""
+    """Users without a profile, or a table that cannot hold answers."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AskResult:
-    """What the model says of a user."""
+    """The model's answer about a user."""
 
     user_id: str
     as_of: datetime
@@ -55,8 +55,8 @@ class AskResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AllAsked:
-    """What asking about everybody wrote."""
+class AskAllResult:
+    """What one run of `ask --all` did."""
 
     as_of: date
     table: str
@@ -74,15 +74,15 @@ def ask(
     Raises
     ------
     AskError
-        The instruction is empty, nobody was named, or a user has no profile.
+        The instruction is empty, no user is named, or a user has no profile.
     ReleaseError
         There is no release, it has no decoder, or it would not make this deployment's vectors.
     TableError
-        A table is missing, or a day of profiles was left half replaced.
+        A table is missing, or a day of profiles is half replaced.
     """
     if not users:
         raise AskError("nobody was named: give --user U, once for each, or --all")
-    asking = _Asking(open_release(deployment, release), deployment, instruction)
+    answerer = _Answerer(open_release(deployment, release), deployment, instruction)
     profiles = _latest(
         deployment, delta.last_day(delta.open_table(deployment, "user_profiles")), [*dict.fromkeys(users)]
     )
@@ -92,9 +92,9 @@ def ask(
             f"no profile of {', '.join(map(repr, missing[:10]))}: name users of user_profiles, or run "
             "`instructue assemble` for a day on which they have events"
         )
-    words, vectors_UKH = asking(profiles, asking.runtime.scenarios)
+    words, vectors_UKH = answerer(profiles, answerer.runtime.scenarios)
     cosines_UK = np.einsum("ukh,uh->uk", vectors_UKH[:, :-1], vectors_UKH[:, -1])
-    names = asking.runtime.scenarios
+    names = answerer.runtime.scenarios
     return [
         AskResult(
             user_id=user,
@@ -117,7 +117,7 @@ def ask_all(
     as_of: date | None = None,
     release: str | Path | None = None,
     progress: Progress = no_progress,
-) -> AllAsked:
+) -> AskAllResult:
     """Write every user's answer and embedding into a Delta table; the same instruction and day replace their rows.
 
     Parameters
@@ -125,22 +125,22 @@ def ask_all(
     table : str
         A name in the lake, or a path or URI.
     as_of : date, optional
-        The day whose latest profiles are asked; None: the last that was assembled.
+        The day whose latest profiles are read; None: the last that was assembled.
     progress : callable
-        Takes how many users are done, and of how many.
+        Called with the users done and their number.
 
     Raises
     ------
     AskError
-        The instruction is empty, nobody has a profile, or the table holds something else.
+        The instruction is empty, no user has a profile, or the table is not a table of answers.
     ReleaseError, TableError
         As for `ask`.
     """
-    found = open_release(deployment, release)
-    asking = _Asking(found, deployment, instruction)
-    path = _answers(deployment, table)
+    opened = open_release(deployment, release)
+    answerer = _Answerer(opened, deployment, instruction)
+    path = _target(deployment, table)
     day = as_of or delta.last_day(delta.open_table(deployment, "user_profiles"))
-    with RunRecord.kept(deployment, "ask", day, model_version=found.model_version) as run:
+    with RunRecord.kept(deployment, "ask", day, model_version=opened.model_version) as run:
         before = run.former.handoff(AskHandoff).tables if run.former else ()
         run.handoff = AskHandoff(tables=tuple(sorted({*before, table})))
         run.open("user_profiles")
@@ -148,24 +148,24 @@ def ask_all(
         if not len(profiles):
             raise AskError(f"nobody has a profile at {day}: run `instructue assemble --as-of {day}`")
         progress(0, len(profiles))
-        rows = pa.concat_tables(_rows(asking, profiles, day, progress))
-        quoted = asking.instruction.replace("'", "''")
+        rows = pa.concat_tables(_rows(answerer, profiles, day, progress))
+        quoted = answerer.instruction.replace("'", "''")
         run.replacing()
         delta.replace_rows(path, rows, f"day = '{day.isoformat()}' AND instruction = '{quoted}'")
         run.rows_in = run.rows_out = len(rows)
-        run.details = {"release": found.path.name, "instruction": asking.instruction}
-        return AllAsked(
+        run.details = {"release": opened.path.name, "instruction": answerer.instruction}
+        return AskAllResult(
             as_of=day,
             table=table,
             users=len(rows),
-            release=found.path.name,
-            model_version=found.model_version,
+            release=opened.path.name,
+            model_version=opened.model_version,
             seconds=run.seconds(),
         )
 
 
-class _Asking:
-    """A release at work on one instruction, in words and as a vector."""
+class _Answerer:
+    """A release that answers one instruction, in words and as a vector."""
 
     def __init__(self, release: Release, deployment: Deployment, instruction: str) -> None:
         from model.serving.export import instruction_vectors
@@ -177,41 +177,43 @@ class _Asking:
             raise AskError("the instruction is empty: ask something")
         self._network, self._tokenizers, _ = load_checkpoint(release.decoder)
         self._network.to(processes().device)
-        self._vectors = instruction_vectors(self._network, self._tokenizers, {ASKED: self.instruction})
+        self._vectors = instruction_vectors(self._network, self._tokenizers, {INSTRUCTION: self.instruction})
         self.runtime = Runtime(release, providers=deployment.model.providers)
 
     def __call__(self, profiles: pa.Table, scenarios: Sequence[str] = ()) -> tuple[list[str], Floats]:
-        """Return each user's answer, and `[U, K + 1, H]`: the vectors in these scenarios and, last, under it."""
+        """Return each user's answer, and `[U, K + 1, H]`: the vectors in these scenarios, the instruction's last."""
         from model.network.inference import generate
 
-        words = generate(self._network, self._tokenizers, profiles, self.instruction, max_tokens=LONGEST)
-        return words, self.runtime.embed(profiles, [*scenarios, ASKED], others=self._vectors)
+        words = generate(self._network, self._tokenizers, profiles, self.instruction, max_tokens=MAX_TOKENS)
+        return words, self.runtime.embed(profiles, [*scenarios, INSTRUCTION], others=self._vectors)
 
 
 def _latest(deployment: Deployment, day: date, users: Sequence[str] | None = None) -> pa.Table:
-    """The latest profile of each user at a day, without those who have ended."""
+    """Return the latest profile of each user at a day, by user id, without the users who fell out."""
     table = delta.open_table(deployment, "user_profiles")
-    check_assembled(deployment, {found for found in delta.table_days(table) if found <= day}, day)
-    wanted = pc.field("day") <= day
-    rows = delta.read_rows(table, filters=wanted if users is None else wanted & pc.field("user_id").isin([*users]))
+    check_assembled(deployment, {past for past in delta.table_days(table) if past <= day}, day)
+    condition = pc.field("day") <= day
+    if users is not None:
+        condition &= pc.field("user_id").isin([*users])
+    rows = delta.read_rows(table, filters=condition)
     latest = rows.take(delta.latest_per_key(rows, ["user_id"])).sort_by("user_id")
     return latest.filter(pc.is_valid(latest["profile_hash"]))
 
 
-def _rows(asking: _Asking, profiles: pa.Table, day: date, progress: Progress) -> Iterator[pa.Table]:
+def _rows(answerer: _Answerer, profiles: pa.Table, day: date, progress: Progress) -> Iterator[pa.Table]:
     for start in range(0, len(profiles), USERS_PER_BATCH):
         part = profiles.slice(start, USERS_PER_BATCH)
-        words, vectors_UKH = asking(part)
+        words, vectors_UKH = answerer(part)
         users, width = len(part), vectors_UKH.shape[2]
         embedding = pa.ListArray.from_arrays(np.arange(users + 1, dtype=np.int32) * width, vectors_UKH.reshape(-1))
         yield pa.table(
             [
                 part["user_id"].cast(pa.string()),
                 [delta.midnight(day)] * users,
-                [asking.instruction] * users,
+                [answerer.instruction] * users,
                 words,
                 embedding,
-                [asking.runtime.release.model_version] * users,
+                [answerer.runtime.release.model_version] * users,
                 [day] * users,
             ],
             schema=SCHEMA,
@@ -219,8 +221,8 @@ def _rows(asking: _Asking, profiles: pa.Table, day: date, progress: Progress) ->
         progress(start + users, len(profiles))
 
 
-def _answers(deployment: Deployment, table: str) -> str:
-    """The path of the table to write to."""
+def _target(deployment: Deployment, table: str) -> str:
+    """Return the path of the table to write to; it must be new or a table of answers."""
     path = deployment.table(table)
     if path in catalog.reserved_paths(deployment) or (
         delta.table_exists(path)
