@@ -9,10 +9,10 @@ from pathlib import Path
 import deltalake
 import pytest
 
-from jobs.lake import staleness
+from jobs.lake import run_log, spark_tables, staleness
 from jobs.lake.delta import midnight
 from jobs.serving.online_update import OnlineUpdate, PublishError, update_online
-from jobs.serving.publish import publish
+from jobs.serving.publish import NotReadyError, publish
 from tests.support.deployment import deploy
 from tests.support.embedded import (
     CHANGES,
@@ -104,6 +104,20 @@ def test_a_day_waits_for_the_days_before_it(spark, tmp_path):
         publish(spark, deployment, date(2027, 1, 1))
     assert publish(spark, deployment, DAY1).online_skipped is None
     assert publish(spark, deployment, DAY2).online_skipped is None
+
+
+def test_a_refused_publish_leaves_a_good_day_as_it_was(published, spark, tmp_path):
+    deployment = copy(published, tmp_path / "copy")
+    [before] = run_log.read_runs(deployment, "publish", first=DAY3)
+    with pytest.raises(KeyError), spark_tables.job_run(spark, deployment, "embed", DAY3):
+        raise KeyError("a worker was lost")
+    with pytest.raises(NotReadyError, match="embed's last run for 2025-03-04 did not succeed"):
+        publish(spark, deployment, DAY3)
+    [after] = run_log.read_runs(deployment, "publish", first=DAY3)
+    assert "cannot be published" in after.details.pop("refused")
+    assert after == before
+    embed(spark, deployment, DAY3, DAYS[DAY3])
+    assert staleness.stale_reason(deployment, "publish", DAY3) is None
 
 
 def test_what_happened_to_the_store_is_mended(published, spark, tmp_path):
