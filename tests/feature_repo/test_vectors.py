@@ -18,11 +18,11 @@ def test_pack_is_numpys_little_endian_half_precision():
     packed = pack(lists(*rows))
     assert packed.type == pa.binary()
     assert packed.to_pylist() == [None if row is None else np.array(row).astype("<f2").tobytes() for row in rows]
-    there = np.array([row for row in rows if row is not None])
+    present = np.array([row for row in rows if row is not None])
     unpacked = unpack(packed.drop_null().to_pylist(), 24)
     assert unpacked.dtype == np.float32
-    assert np.array_equal(unpacked, there.astype(np.float16).astype(np.float32))
-    assert ((unpacked * there).sum(axis=1) / np.linalg.norm(unpacked, axis=1)).min() > 0.99999
+    assert np.array_equal(unpacked, present.astype(np.float16).astype(np.float32))
+    assert ((unpacked * present).sum(axis=1) / np.linalg.norm(unpacked, axis=1)).min() > 0.99999
     assert unpack([], 24).shape == (0, 24)
     assert [row for row in unpack_all(packed).to_pylist() if row is not None] == unpacked.tolist()
     assert unpack_all(packed).is_valid().to_pylist() == packed.is_valid().to_pylist()

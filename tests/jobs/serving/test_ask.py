@@ -58,13 +58,13 @@ def latest() -> pa.Table:
 
 def test_the_answer_is_the_networks_and_the_embedding_the_releases(shared):
     network, tokenizers, _ = load_checkpoint(checkpoints_folder(shared) / "first")
-    wanted = latest().take([3, 8])
-    found = ask(shared, "What now?", wanted["user_id"].to_pylist())
-    assert [answer.user_id for answer in found] == wanted["user_id"].to_pylist() == ["user-00003", "user-00009"]
-    assert [answer.as_of for answer in found] == [midnight(DAY2), midnight(DAY1)]
-    assert [answer.answer for answer in found] == inference.generate(network, tokenizers, wanted, "What now?")
-    expected = inference.embed(network, tokenizers, wanted, ["What now?", None])
-    for answer, (vector, universal) in zip(found, expected, strict=True):
+    two = latest().take([3, 8])
+    answers = ask(shared, "What now?", two["user_id"].to_pylist())
+    assert [answer.user_id for answer in answers] == two["user_id"].to_pylist() == ["user-00003", "user-00009"]
+    assert [answer.as_of for answer in answers] == [midnight(DAY2), midnight(DAY1)]
+    assert [answer.answer for answer in answers] == inference.generate(network, tokenizers, two, "What now?")
+    expected = inference.embed(network, tokenizers, two, ["What now?", None])
+    for answer, (vector, universal) in zip(answers, expected, strict=True):
         assert answer.embedding @ vector > 0.9999
         assert answer.similar["universal"] == pytest.approx(float(vector @ universal), abs=1e-3)
         assert set(answer.similar) == {"universal", "food", "films"}
@@ -72,8 +72,8 @@ def test_the_answer_is_the_networks_and_the_embedding_the_releases(shared):
 
 def test_a_scenarios_own_instruction_gives_its_stored_vector(shared):
     stored = load(open_release(shared).path).embed(latest(), ["food"])[:, 0]
-    found = ask(shared, f"  {FOOD} ", latest()["user_id"].to_pylist())
-    for answer, vector in zip(found, stored, strict=True):
+    answers = ask(shared, f"  {FOOD} ", latest()["user_id"].to_pylist())
+    for answer, vector in zip(answers, stored, strict=True):
         assert answer.embedding @ vector >= 0.9999
         assert answer.similar["food"] >= 0.9999
 
@@ -85,9 +85,9 @@ def test_all_are_written_once_however_often_they_are_asked(shared, tmp_path):
 
     def rows() -> dict:
         table = deltalake.DeltaTable(company.table("answers")).to_pyarrow_table().to_pylist()
-        found = {(found["user_id"], found["day"], found["instruction"]): found for found in table}
-        assert len(found) == len(table)
-        return found
+        by_key = {(row["user_id"], row["day"], row["instruction"]): row for row in table}
+        assert len(by_key) == len(table)
+        return by_key
 
     first = rows()
     assert set(first) == {(user, DAY2, FOOD) for user in latest()["user_id"].to_pylist()}
@@ -95,16 +95,16 @@ def test_all_are_written_once_however_often_they_are_asked(shared, tmp_path):
     stored = load(release.path).embed(latest(), ["food"])[:, 0]
     said = ask(company, FOOD, latest()["user_id"].to_pylist())
     for answer, vector in zip(said, stored, strict=True):
-        found = first[answer.user_id, DAY2, FOOD]
-        assert (found["answer"], found["as_of"]) == (answer.answer, midnight(DAY2))
-        assert found["model_version"] == release.model_version
-        assert np.dot(found["embedding"], vector) >= 0.9999
+        row = first[answer.user_id, DAY2, FOOD]
+        assert (row["answer"], row["as_of"]) == (answer.answer, midnight(DAY2))
+        assert row["model_version"] == release.model_version
+        assert np.dot(row["embedding"], vector) >= 0.9999
     ask_all(company, FOOD, "answers")
     assert rows() == first
     ask_all(company, "What's new?", "answers")
     ask_all(company, "What's new?", "answers")
     ask_all(company, FOOD, "answers", as_of=DAY1)
-    assert {(day, asked) for _, day, asked in rows()} == {(DAY2, FOOD), (DAY2, "What's new?"), (DAY1, FOOD)}
+    assert {(day, instruction) for _, day, instruction in rows()} == {(DAY2, FOOD), (DAY2, "What's new?"), (DAY1, FOOD)}
     assert len(rows()) == 2 * (USERS - 1) + USERS
     [run] = (
         deltalake.DeltaTable(company.table("job_runs"))
@@ -127,8 +127,8 @@ def test_a_release_carries_its_decoder_along_and_none_shapes_a_vector(shared, sh
     }
     more = add_instructions(whole, trained, {"games": "Games?"}, **common)
     tuned = add_tuned(more, trained, "food", more.vectors()["food"] * 2, {"users": 4, "instruction": FOOD}, **common)
-    for made in (more, tuned):
-        assert {name: made.files[name] for name in made.files if name.startswith("decoder/")} == {
+    for release in (more, tuned):
+        assert {name: release.files[name] for name in release.files if name.startswith("decoder/")} == {
             name: whole.files[name] for name in whole.files if name.startswith("decoder/")
         }
     mended = add_instructions(bare, trained, {}, decoder=True, **common)
@@ -193,9 +193,9 @@ def test_the_command_prints_the_answer_beside_the_embedding(shared, capsys):
     from jobs.cli.main import app
 
     app(["ask", FOOD, "--user", "user-00003", "--json", "-c", str(shared.path)], standalone_mode=False)
-    found = json.loads(capsys.readouterr().out)
-    assert found["user_id"] == "user-00003"
-    assert len(found["embedding"]) == load(open_release(shared).path).width
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["user_id"] == "user-00003"
+    assert len(printed["embedding"]) == load(open_release(shared).path).width
     app(["ask", FOOD, "--user", "user-00003", "-c", str(shared.path)], standalone_mode=False)
     said = capsys.readouterr().out
     assert "food 1.000" in said

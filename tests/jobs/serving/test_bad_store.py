@@ -114,10 +114,10 @@ def test_a_lookup_asked_wrongly_is_refused(wrong: str, users: Any, scenarios: An
 
 @row("vectors of another width than was published")
 def test_vectors_of_another_width_are_refused(wrong: str, published: Deployment) -> None:
-    found = Lookup(published, freeze=False)
-    found._widths["food"] = 8
+    look_up = Lookup(published, freeze=False)
+    look_up._widths["food"] = 8
     with refused(wrong):
-        found(["u01"])
+        look_up(["u01"])
 
 
 def store(deployment: Deployment) -> Path:

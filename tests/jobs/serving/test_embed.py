@@ -55,9 +55,9 @@ def copy(deployment: Deployment, at: Path) -> Deployment:
 
 
 def rows(deployment: Deployment, day) -> dict[tuple[str, str], dict]:
-    found = deltalake.DeltaTable(deployment.table("user_embeddings")).to_pyarrow_table(filters=[("day", "=", day)])
-    by_key = {(row["user_id"], row["scenario"]): row for row in found.to_pylist()}
-    assert len(by_key) == len(found), "a pair has two rows in a day"
+    table = deltalake.DeltaTable(deployment.table("user_embeddings")).to_pyarrow_table(filters=[("day", "=", day)])
+    by_key = {(row["user_id"], row["scenario"]): row for row in table.to_pylist()}
+    assert len(by_key) == len(table), "a pair has two rows in a day"
     return by_key
 
 
@@ -75,11 +75,11 @@ def same_vectors(one: dict, other: dict, cosine: float = 0.99999) -> None:
 
 
 def run_of(deployment: Deployment, day) -> dict:
-    found = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(
+    runs = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(
         filters=[("day", "=", day), ("job", "=", "embed")]
     )
-    assert len(found) == 1
-    return found.to_pylist()[0]
+    assert len(runs) == 1
+    return runs.to_pylist()[0]
 
 
 def test_every_user_has_torchs_vector_in_every_scenario(first, trained):
@@ -87,15 +87,15 @@ def test_every_user_has_torchs_vector_in_every_scenario(first, trained):
 
     network, tokenizers, _ = load_checkpoint(trained)
     expected = torch_embed(network, tokenizers, profiles(USERS), list(scenario_instructions(first).values()))
-    found = rows(first, DAY1)
-    assert set(found) == {(user, name) for user in profiles(USERS)["user_id"].to_pylist() for name in NAMES}
+    stored = rows(first, DAY1)
+    assert set(stored) == {(user, name) for user in profiles(USERS)["user_id"].to_pylist() for name in NAMES}
     for number, user in enumerate(profiles(USERS)["user_id"].to_pylist()):
         for column, name in enumerate(NAMES):
-            assert np.dot(found[user, name]["embedding"], expected[number, column]) > 0.9999
-    row = found["user-00003", "food"]
+            assert np.dot(stored[user, name]["embedding"], expected[number, column]) > 0.9999
+    row = stored["user-00003", "food"]
     assert row["profile_hash"] == "0-3"
     assert row["as_of"] == midnight(DAY1)
-    assert len({row["instruction_hash"] for row in found.values()}) == 3
+    assert len({row["instruction_hash"] for row in stored.values()}) == 3
     run = run_of(first, DAY1)
     assert (run["status"], run["rows_in"], run["rows_out"]) == ("ok", USERS, 3 * USERS)
     assert set(dict(run["versions"])) == {"user_profiles"}
@@ -107,11 +107,11 @@ def test_a_day_holds_what_changed_what_is_new_and_what_ended(spark, shop, monkey
     assembled(spark, shop, DAY2, pa.concat_tables([changed, new, ended(["user-00007"])]))
     done = embed(spark, shop, DAY2)
     assert (done.users, done.embedded, done.deactivated, done.ended) == (USERS + 1, 5, 1, len(NAMES))
-    found = rows(shop, DAY2)
+    stored = rows(shop, DAY2)
     users = {"user-00002", "user-00003", "user-00004", "user-00030", "user-00031", "user-00007"}
-    assert set(found) == {(user, name) for user in users for name in NAMES}
-    assert {user for (user, _), row in found.items() if row["embedding"] is None} == {"user-00007"}
-    assert {row["profile_hash"] for (user, _), row in found.items() if user == "user-00007"} == {None}
+    assert set(stored) == {(user, name) for user in users for name in NAMES}
+    assert {user for (user, _), row in stored.items() if row["embedding"] is None} == {"user-00007"}
+    assert {row["profile_hash"] for (user, _), row in stored.items() if user == "user-00007"} == {None}
     assert run_of(shop, DAY2)["left_out"] == [("unchanged", USERS - 4)]
     # Comparing everybody, not those alone who have a profile since, comes to the same rows.
     with monkeypatch.context() as patched:
@@ -177,8 +177,8 @@ def test_a_new_scenario_embeds_itself_alone(spark, shop, trained):
     with pytest.raises(ReleaseError, match="does not serve games"):
         embed(spark, more, DAY2)
     before = read(next(releases_folder(more).glob("*-*")))
-    made = add_instructions(before, trained, scenario_instructions(more), deployment="", profiles=profiles(10))
-    promote(more, made.path)
+    release = add_instructions(before, trained, scenario_instructions(more), deployment="", profiles=profiles(10))
+    promote(more, release.path)
     done = embed(spark, more, DAY2)
     assert done.vectors == {"universal": 1, "food": 1, "films": 1, "games": USERS}
     assert {name for user, name in rows(more, DAY2) if user != "user-00001"} == {"games"}
@@ -190,15 +190,15 @@ def test_the_vectors_of_a_removed_scenario_end_once(spark, shop):
     assembled(spark, fewer, DAY2, pa.concat_tables([profiles(3, seed=1).slice(2), ended(["user-00007"])]))
     done = embed(spark, fewer, DAY2)
     assert (done.vectors, done.deactivated, done.ended) == ({"universal": 1, "food": 1}, 1, USERS + 2)
-    found = rows(fewer, DAY2)
-    assert {user for user, name in found if name == "films"} == {user for user, name in rows(shop, DAY1)}
-    assert {name for user, name in found if user == "user-00007"} == set(NAMES)
-    for (user, name), row in found.items():
+    stored = rows(fewer, DAY2)
+    assert {user for user, name in stored if name == "films"} == {user for user, name in rows(shop, DAY1)}
+    assert {name for user, name in stored if user == "user-00007"} == set(NAMES)
+    for (user, name), row in stored.items():
         if name == "films" or user == "user-00007":
             assert (row["embedding"], row["profile_hash"]) == (None, None)
     assert run_of(fewer, DAY2)["rows_out"] == 2 + USERS + 2
     assert not embed(spark, fewer, DAY2).replaced
-    assert rows(fewer, DAY2) == found
+    assert rows(fewer, DAY2) == stored
 
     # The next day ends nothing. A scenario that returns is embedded again.
     assembled(spark, fewer, DAY3, profiles(2, seed=2))
@@ -275,7 +275,7 @@ def test_a_worker_needs_no_torch_and_reads_no_more_events_than_the_limit(first, 
 
 def test_a_tuned_instruction_renews_its_scenario_alone(spark, shop, trained):
     before = open_release(shop)
-    made = add_tuned(
+    release = add_tuned(
         before,
         trained,
         "food",
@@ -284,6 +284,6 @@ def test_a_tuned_instruction_renews_its_scenario_alone(spark, shop, trained):
         deployment=shop.path.read_text(),
         profiles=profiles(8),
     )
-    promote(shop, made.path)
+    promote(shop, release.path)
     assembled(spark, shop, DAY2, profiles(USERS))
     assert {name: count for name, count in embed(spark, shop, DAY2).vectors.items() if count} == {"food": USERS}

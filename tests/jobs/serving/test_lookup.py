@@ -47,9 +47,9 @@ def test_answers_come_in_the_order_asked(look_up):
 def test_age_model_version_and_as_of_are_each_vectors_own(look_up):
     [answer] = look_up(["u07"], now=datetime(2025, 3, 5, 23, tzinfo=UTC))
     assert answer.vectors.keys() == set(SCENARIOS)
-    found = {name: (v.as_of, v.age, v.model_version) for name, v in answer.vectors.items()}
-    assert found["food"] == (datetime(2025, 3, 2, tzinfo=UTC), 3, "m1")
-    assert found["film"] == found["universal"] == (datetime(2025, 3, 1, tzinfo=UTC), 4, "m1")
+    shown = {name: (v.as_of, v.age, v.model_version) for name, v in answer.vectors.items()}
+    assert shown["food"] == (datetime(2025, 3, 2, tzinfo=UTC), 3, "m1")
+    assert shown["film"] == shown["universal"] == (datetime(2025, 3, 1, tzinfo=UTC), 4, "m1")
     assert (DAY1.day, DAY2.day) == (1, 2)
 
 
@@ -110,21 +110,21 @@ def test_a_width_that_is_not_the_published_one_is_refused(published):
 
 
 def test_threads_of_a_service_share_one(look_up):
-    found: list[bool] = []
+    same: list[bool] = []
 
     def ask(user: str) -> None:
         for _ in range(20):
             answer = look_up([user])[0]
-            found.append(answer.user_id == user and answer.vectors["food"].vector.tobytes() == wanted[user])
+            same.append(answer.user_id == user and answer.vectors["food"].vector.tobytes() == expected[user])
 
     users = ["u14", "u15", "u16", "u17"]
-    wanted = {answer.user_id: answer.vectors["food"].vector.tobytes() for answer in look_up(users)}
+    expected = {answer.user_id: answer.vectors["food"].vector.tobytes() for answer in look_up(users)}
     threads = [threading.Thread(target=ask, args=(user,)) for user in users]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [True] * 80
+    assert same == [True] * 80
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from tests.support.embedded import DAY3, SCENARIOS, USERS, latest
 TIMES = pd.to_datetime(["2025-02-28T23:59:59Z", "2025-03-01T00:00:00Z", "2025-03-02T12:00:00Z", "2025-03-04T00:00:00Z"])
 
 
-def asked() -> pd.DataFrame:
+def entity_rows() -> pd.DataFrame:
     return pd.DataFrame(
         [(user, at, number) for number, user in enumerate([*USERS, "nobody"]) for at in TIMES],
         columns=["user_id", "as_of", "label"],
@@ -33,28 +33,28 @@ def literal(entities: pd.DataFrame, embeddings: pd.DataFrame, scenario: str) -> 
 def test_features_are_a_literal_as_of_join(published, spark, kind):
     embeddings = deltalake.DeltaTable(published.table("user_embeddings")).to_pandas()
     embeddings["as_of"] = embeddings["as_of"].astype("datetime64[ns, UTC]")
-    entities = asked()
+    entities = entity_rows()
     before = spark.conf.get(REGEX_NAMES)
     joined = features(spark, published, entities if kind == "pandas" else spark.createDataFrame(entities))
     assert spark.conf.get(REGEX_NAMES) == before
     assert joined.columns[:3] == ["user_id", "as_of", "label"]
-    found = joined.toPandas()
-    assert len(found) == len(entities)
-    found["as_of"] = found["as_of"].dt.tz_localize("UTC") if found["as_of"].dt.tz is None else found["as_of"]
-    rows = found.set_index(["user_id", "as_of"])
+    result = joined.toPandas()
+    assert len(result) == len(entities)
+    result["as_of"] = result["as_of"].dt.tz_localize("UTC") if result["as_of"].dt.tz is None else result["as_of"]
+    rows = result.set_index(["user_id", "as_of"])
     present = 0
     for scenario in SCENARIOS:
-        for wanted in literal(entities, embeddings, scenario).itertuples():
-            row = rows.loc[(wanted.user_id, wanted.as_of)]
-            assert row["label"] == wanted.label
-            if not isinstance(wanted.embedding, np.ndarray | list):  # not yet embedded, or ended
+        for expected in literal(entities, embeddings, scenario).itertuples():
+            row = rows.loc[(expected.user_id, expected.as_of)]
+            assert row["label"] == expected.label
+            if not isinstance(expected.embedding, np.ndarray | list):  # not yet embedded, or ended
                 assert row[scenario] is None
                 assert pd.isna(row[f"{scenario}_as_of"])
                 continue
             present += 1
             vector = np.asarray(row[scenario])
-            assert vector @ np.asarray(wanted.embedding) / np.linalg.norm(vector) > 0.9999
-            assert pd.Timestamp(row[f"{scenario}_as_of"]).tz_localize(None) == wanted.made_at.tz_localize(None)
+            assert vector @ np.asarray(expected.embedding) / np.linalg.norm(vector) > 0.9999
+            assert pd.Timestamp(row[f"{scenario}_as_of"]).tz_localize(None) == expected.made_at.tz_localize(None)
     assert present == sum(len(latest(at.date())) for at in TIMES)
 
 
@@ -80,8 +80,8 @@ def test_mistakes_are_named(published, spark, deployment):
     with pytest.raises(StoreError, match="no column as_of"):
         features(spark, published, pd.DataFrame({"user_id": ["u01"]}))
     with pytest.raises(StoreError, match="has no row"):
-        features(spark, published, asked().iloc[:0])
+        features(spark, published, entity_rows().iloc[:0])
     with pytest.raises(StoreError, match="scenario 'foood' was never published"):
-        features(spark, published, asked(), ["foood"])
+        features(spark, published, entity_rows(), ["foood"])
     with pytest.raises(StoreError, match="run `instructue publish` first"):
-        features(spark, deployment(), asked())
+        features(spark, deployment(), entity_rows())

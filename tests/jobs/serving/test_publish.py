@@ -41,10 +41,10 @@ def sqlite(deployment) -> sqlite3.Connection:
 def test_a_day_holds_the_whole_row_of_each_user_touched(published):
     table = deltalake.DeltaTable(published.table("user_vectors")).to_pyarrow_table().to_pylist()
     for day, rows in DAYS.items():
-        found = {row["user_id"]: row for row in table if row["day"] == day}
-        assert found.keys() == {user for user, _ in rows}
+        stored = {row["user_id"]: row for row in table if row["day"] == day}
+        assert stored.keys() == {user for user, _ in rows}
         standing = latest(day)
-        for user, row in found.items():
+        for user, row in stored.items():
             assert row["as_of"] == midnight(day)
             for scenario in SCENARIOS:
                 vector, at = standing.get((user, scenario), (None, None))
