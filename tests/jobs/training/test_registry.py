@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from jobs.cli.main import app
 from jobs.config.deployment import Deployment
 from jobs.training import registry
 from jobs.training.registry import (
@@ -60,6 +62,15 @@ def test_a_former_release_is_promoted_by_its_name_and_the_candidate_stays(deploy
     assert (current_release(deployment), candidate_release(deployment)) == (first.path, third.path)
     assert promote(deployment, third.path).release == third.path
     assert candidate_release(deployment) is None
+
+
+def test_the_command_promotes_the_candidate(deployment, capsys):
+    release = build(deployment, 1)
+    set_candidate(deployment, release)
+    app(["promote", "--json", "-c", str(deployment.path)], standalone_mode=False)
+    printed = json.loads(capsys.readouterr().out)
+    assert (Path(printed["release"]), printed["former"]) == (release.path, None)
+    assert current_release(deployment) == release.path
 
 
 def test_the_current_release_made_again_is_no_candidate(deployment):
