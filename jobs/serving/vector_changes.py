@@ -51,15 +51,8 @@ def read_changes(
         The table `user_profiles`.
     since : date or None
         Compare only the users with a profile after this day; None: every user.
-    hashes : mapping
-        The hash of each scenario's instruction, in the file's order.
-    model_version : str
-        Of the release.
 
-    Returns
-    -------
-    DataFrame
-        See `changes`.
+    The others, and what is returned, are those of `changes`.
     """
     latest = _latest_hashes(run, profiles, since)
     return changes(latest, _vectors_before(run, None if since is None else latest), hashes, model_version)
