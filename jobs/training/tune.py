@@ -30,7 +30,7 @@ from model.serving.release import Release
 from model.training.probe import SPLIT_SEEDS, fit_half
 
 if TYPE_CHECKING:
-    from model.training.tuning import Tuned, TuningConfig
+    from model.training.tuning import TuningConfig, TuningResult
 
 SPLIT_SEED = SPLIT_SEEDS[0]
 
@@ -170,7 +170,7 @@ def _draw(run: RunRecord, target: Scenario, labels: pa.Table, shots: int | None,
 
 def _learn(
     checkpoint: Path, target: Scenario, shots: Shots, config: TuningConfig | None, seed: int, progress: Progress
-) -> tuple[Tuned, TuningConfig]:
+) -> tuple[TuningResult, TuningConfig]:
     """Learn the scenario's vectors, from the file's words on, and return them with the settings."""
     from model.network.kv_cache import ProfileKVCache
     from model.training.checkpoint import load_checkpoint
@@ -195,7 +195,14 @@ def _learn(
 
 
 def _facts(
-    target: Scenario, drawn: Shots, tuned: Tuned, settings: TuningConfig, *, shots: int | None, seed: int, as_of: date
+    target: Scenario,
+    drawn: Shots,
+    tuned: TuningResult,
+    settings: TuningConfig,
+    *,
+    shots: int | None,
+    seed: int,
+    as_of: date,
 ) -> dict[str, Any]:
     """Return what `metrics.json` of the release says about the tuning."""
     return {
@@ -210,7 +217,7 @@ def _facts(
         "step": tuned.step,
         "held_out": tuned.held_out,
         "settings": asdict(settings),
-        "curve": [asdict(look) for look in tuned.curve],
+        "curve": [asdict(check) for check in tuned.curve],
     }
 
 
@@ -219,7 +226,7 @@ def _with_tuned(
     base: Release,
     checkpoint: Path,
     scenario: str,
-    tuned: Tuned,
+    tuned: TuningResult,
     facts: Mapping[str, Any],
     shots: Shots,
 ) -> Release:
@@ -251,9 +258,9 @@ def _record(
 
 
 def _result(
-    run: RunRecord, scenario: str, release: Release, shots: Shots, tuned: Tuned, note: str | None, next_step: str
+    run: RunRecord, scenario: str, release: Release, shots: Shots, tuned: TuningResult, note: str | None, next_step: str
 ) -> TuneResult:
-    by_step = {look.step: look.probe for look in tuned.curve}
+    by_step = {check.step: check.probe for check in tuned.curve}
     return TuneResult(
         as_of=run.as_of,
         scenario=scenario,
@@ -270,7 +277,7 @@ def _result(
     )
 
 
-def _note(shots: int | None, drawn: Shots, tuned: Tuned, *, is_new: bool) -> str | None:
+def _note(shots: int | None, drawn: Shots, tuned: TuningResult, *, is_new: bool) -> str | None:
     """Return how the result differs from what was asked for, None where it does not."""
     notes = []
     if (shots or 0) > drawn.in_half:
