@@ -81,7 +81,7 @@ def ask(
         A table is missing, or a day of profiles is half replaced.
     """
     if not users:
-        raise AskError("nobody was named: give --user U, once for each, or --all")
+        raise AskError("no user is named: give --user U, once for each, or --all")
     answerer = _Answerer(open_release(deployment, release), deployment, instruction)
     profiles = _latest(
         deployment, delta.last_day(delta.open_table(deployment, "user_profiles")), [*dict.fromkeys(users)]
@@ -146,7 +146,7 @@ def ask_all(
         run.open("user_profiles")
         profiles = _latest(deployment, day)
         if not len(profiles):
-            raise AskError(f"nobody has a profile at {day}: run `instructue assemble --as-of {day}`")
+            raise AskError(f"no user has a profile at {day}: run `instructue assemble --as-of {day}`")
         progress(0, len(profiles))
         rows = pa.concat_tables(_rows(answerer, profiles, day, progress))
         quoted = answerer.instruction.replace("'", "''")

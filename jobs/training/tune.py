@@ -53,7 +53,7 @@ class TuneResult:
     classes: dict[str, int]
     """Of them, the users with each label."""
     note: str | None
-    """How the result differs from what was asked for; None: it does not."""
+    """How the result differs from what was requested; None: it does not."""
     step: int
     """Of the optimiser, chosen on the users held out; 0: no step was surely better than the manual instruction."""
     probe: float
@@ -278,10 +278,10 @@ def _result(
 
 
 def _note(shots: int | None, drawn: Shots, tuned: TuningResult, *, is_new: bool) -> str | None:
-    """Return how the result differs from what was asked for, None where it does not."""
+    """Return how the result differs from what was requested, None where it does not."""
     notes = []
     if (shots or 0) > drawn.in_half:
-        notes.append(f"{shots} shots were asked for, the fit half has {drawn.in_half}")
+        notes.append(f"{shots} shots were requested, the fit half has {drawn.in_half}")
     if not tuned.step:
         notes.append(
             "nothing learned was surely better on the users held out: "

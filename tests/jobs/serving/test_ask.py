@@ -49,7 +49,7 @@ def copied(deployment: Deployment, at) -> Deployment:
 
 
 def latest() -> pa.Table:
-    """The eleven profiles as they stand on the second day, worked out by hand."""
+    """Return the eleven profiles of the second day, computed without the job."""
     names = shop.profiles(1).schema.names
     first = made_up_profiles(USERS, seed=1).select(names)
     kept = [user for user in range(5, USERS) if user != 7]
@@ -171,7 +171,7 @@ def test_a_user_who_has_ended_is_refused(wrong, shared):
         ask(shared, FOOD, ["user-00007"])
 
 
-@row("nobody to ask about", said="nobody was named: give --user U, once for each, or --all")
+@row("no user to ask about", said="no user is named: give --user U, once for each, or --all")
 def test_nobody_is_refused(wrong, shared):
     with refused(wrong):
         ask(shared, FOOD, [])

@@ -100,14 +100,14 @@ def look_up(published: Deployment) -> Lookup:
             said="users = [1]: name them in a list, each as a text such as '12'",
         ),
         case(
-            "nobody for a user of a lookup",
+            "None for a user of a lookup",
             [None],
             None,
             said="users = [None]: name them in a list, each as a text such as '12'",
         ),
     ],
 )
-def test_a_lookup_asked_wrongly_is_refused(wrong: str, users: Any, scenarios: Any, look_up: Lookup) -> None:
+def test_a_lookup_with_wrong_arguments_is_refused(wrong: str, users: Any, scenarios: Any, look_up: Lookup) -> None:
     with refused(wrong):
         look_up(users, scenarios)
 

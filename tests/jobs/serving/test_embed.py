@@ -151,8 +151,8 @@ def test_a_past_day_again_is_what_it_was_and_what_was_lost_comes_back(spark, sho
         same_vectors(rows(shop, day), days[day])
 
 
-def test_only_users_with_a_profile_since_the_last_embedded_day_are_looked_at_while_that_day_stands(spark, shop):
-    """What was lost of others is found again as soon as that day does not stand: then everybody is compared."""
+def test_only_users_with_a_profile_since_the_last_embedded_day_are_compared_while_that_day_is_fresh(spark, shop):
+    """Rows that other users lost come back once that day is stale: then every user is compared."""
     table = deltalake.DeltaTable(shop.table("user_embeddings"))
     table.delete("user_id = 'user-00009'")
     assembled(spark, shop, DAY2, profiles(2, seed=1))
@@ -228,7 +228,7 @@ def test_a_day_without_fresh_profiles_is_refused(spark, shop):
     with pytest.raises(EmbedError, match=f"assemble has not run for {DAY2}"):
         embed(spark, shop, DAY2)
     assert run_of(shop, DAY2)["status"] == "failed"
-    # The day to begin with is told, not the one asked for.
+    # The message names the first stale day.
     assembled(spark, shop, DAY3, profiles(1))
     assembled(spark, shop, DAY2, profiles(1, seed=1))
     with pytest.raises(EmbedError, match=f"assemble --as-of {DAY3} --through {DAY3}"):

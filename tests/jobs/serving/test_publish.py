@@ -1,4 +1,4 @@
-"""Publish: whole rows a day, and an online store that says what the latest rows say, whatever happened to it."""
+"""Publish: whole rows of a day, and an online store that equals the latest rows, in every case."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_refused_publish_leaves_a_good_day_as_it_was(published, spark, tmp_pat
     assert staleness.stale_reason(deployment, "publish", DAY3) is None
 
 
-def test_what_happened_to_the_store_is_mended(published, spark, tmp_path):
+def test_rows_that_the_store_lost_are_written_again(published, spark, tmp_path):
     deployment = copy(published, tmp_path / "copy")
     with sqlite(deployment) as store:
         store.execute(f"DELETE FROM {FEAST_TABLE} WHERE instr(entity_key, 'u03') > 0")

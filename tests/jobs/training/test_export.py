@@ -165,7 +165,7 @@ def test_two_processes_train_one_checkpoint(trained, tmp_path):
         timeout=300,
     )
     assert run.returncode == 0, run.stderr
-    [summary] = [json.loads(line) for line in run.stdout.splitlines()]  # the first process alone speaks
+    [summary] = [json.loads(line) for line in run.stdout.splitlines()]  # only the first process prints
     assert summary["loss"] == pytest.approx(expected.loss, abs=1e-4)
     assert "waiting" not in run.stderr  # for the lock that the other holds
     assert current_checkpoint(shared).name == expected.checkpoint.name == Path(summary["checkpoint"]).name

@@ -166,7 +166,7 @@ def test_more_shots_than_the_half_has_is_all_of_it_and_said(company):
     half = int(fit_half([f"user-{user:05d}" for user in range(USERS)], "probe-1").sum())
     assert done.users == half
     assert done.note == (
-        f"5000 shots were asked for, the fit half has {half}; nothing learned was surely better on "
+        f"5000 shots were requested, the fit half has {half}; nothing learned was surely better on "
         "the users held out: the release stays as it is"
     )
     assert (done.step, done.release, open_release(company).path) == (0, before, before)
