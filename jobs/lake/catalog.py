@@ -15,7 +15,11 @@ AS_OF = Column("as_of", "timestamp", "Midnight, UTC: the row is made of events b
 DAY = Column("day", "date", "The date of `as_of`; the table is partitioned by it.")
 MODEL_VERSION = Column("model_version", "string", "Hash of what shapes a vector in the release that made this one.")
 PROFILE_HASH = Column("profile_hash", "string", "SHA-256 of the profile; null where the user fell out on the day.")
-EMBEDDING = Column("embedding", "array<float>", "The vector, of length 1; null where the user's vector ended.")
+EMBEDDING = Column(
+    "embedding",
+    "array<float>",
+    "The vector, of length 1; null where it ended: the user fell out, or the scenario was removed.",
+)
 
 
 def _profile_columns(names: Names) -> tuple[Column, ...]:
@@ -124,7 +128,7 @@ TABLES = {
                 Column("scenario", "string", "Name of the scenario; `universal`: without an instruction."),
                 EMBEDDING,
                 Column("instruction_hash", "string", "Hash of the scenario's instruction vectors."),
-                PROFILE_HASH,
+                Column("profile_hash", "string", "SHA-256 of the profile; null where the vector ended."),
                 MODEL_VERSION,
                 Column("created_at", "timestamp", "When the run that made it started."),
                 AS_OF,
