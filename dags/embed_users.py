@@ -41,7 +41,7 @@ def day(name: str) -> datetime | None:
     try:
         return datetime.fromisoformat(value).replace(tzinfo=UTC) - ONE_DAY
     except ValueError:
-        raise ValueError(f"{name} = {value!r} is no day; write it as 2026-01-31") from None
+        raise ValueError(f"{name} = {value!r} is not a day; write it as 2026-01-31") from None
 
 
 start = day("INSTRUCTUE_START")
