@@ -200,9 +200,10 @@ class RunRecord:
         text = f"{type(shown).__name__}: {error_reason(shown)}"[:2000]
         if isinstance(shown, RefusedError) and self.former is not None and self.former.left_rows:
             with job_lock(self.deployment, TABLE.lock):
-                details = _to_json({**self.former.details, "refused": text})
+                # As SQL: deltalake's `new_values` does not quote an apostrophe.
+                details = _to_json({**self.former.details, "refused": text}).replace("'", "''")
                 open_path(self.deployment.table(TABLE.name)).update(
-                    predicate=self._predicate(), new_values={"details": details}
+                    predicate=self._predicate(), updates={"details": f"'{details}'"}
                 )
         else:
             self.details["error"] = text
