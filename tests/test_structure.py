@@ -49,10 +49,6 @@ FORMER_NAMES = {
 }
 """Names that the field does not use; docs/contributing.md says which ones it does."""
 
-pending = pytest.mark.xfail(reason="until these rooms are rewritten", strict=False)
-PENDING_FUNCTIONS = {"jobs.training.export.export", "jobs.training.train.train", "jobs.training.tune.tune"}
-PENDING_NAMES = {"feature_repo", "jobs.serving", "jobs.training", "tests"}
-
 
 def room(module: str) -> str:
     """Return the room of a module: its folder, below jobs/ and model/ the folder there."""
@@ -147,13 +143,10 @@ def test_a_function_does_one_thing() -> None:
         for function in functions(module)
         if function.end_lineno is not None
     }
-    assert {name: count for name, count in lines.items() if count > FUNCTION_LINES}.keys() - PENDING_FUNCTIONS == set()
+    assert {name: count for name, count in lines.items() if count > FUNCTION_LINES} == {}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pending if name in PENDING_NAMES else ()) for name in sorted({*map(room, modules())})],
-)
+@pytest.mark.parametrize("name", sorted({*map(room, modules())}))
 def test_names_are_terms_of_the_field(name: str) -> None:
     former = {
         f"{module}:{line} {bound}"

@@ -92,8 +92,8 @@ def copy(deployment: Deployment, folder: Path) -> Deployment:
 
 def texts(deployment: Deployment, source: str, day: date) -> dict[str, list[str]]:
     """Each user's texts of a source, as the newest profiles at a day hold them."""
-    found = open_path(deployment.table("user_profiles")).to_pyarrow_table().sort_by("day").to_pylist()
-    return {one["user_id"]: [event["text"] for event in one[source]] for one in found if one["day"] <= day}
+    result = open_path(deployment.table("user_profiles")).to_pyarrow_table().sort_by("day").to_pylist()
+    return {one["user_id"]: [event["text"] for event in one[source]] for one in result if one["day"] <= day}
 
 
 BEFORE = {name: {f"u{n}": [f"{merchants[n]} 5 to 10"] for n in range(3)} for name, merchants in MERCHANTS.items()}
@@ -140,9 +140,9 @@ def changed(
 def test_a_table_that_changed_and_still_fits_is_used(wrong: str, source: str, changed: dict[str, Any]) -> None:
     second = changed["second"]
     assert (second.accounts[source].used, second.changed) == (3, 0)  # the same hashes
-    found = texts(changed["deployment"], source, DAY2)
-    assert found == BEFORE[source]
-    says(wrong, "used", found["u0"][0])
+    result = texts(changed["deployment"], source, DAY2)
+    assert result == BEFORE[source]
+    says(wrong, "used", result["u0"][0])
 
 
 @pytest.mark.parametrize(
@@ -378,7 +378,7 @@ def test_a_table_that_is_not_there_is_named_with_its_job(wrong: str, table: str,
 
 @row("a file for the lake")
 def test_a_lake_that_is_a_file_is_refused(wrong: str, spark: Any, deployment: Any) -> None:
-    made = deployment()
-    Path(made.resolve(made.lake)).write_text("a file")
+    shop = deployment()
+    Path(shop.resolve(shop.lake)).write_text("a file")
     with refused(wrong):
-        assemble(spark, made, DAY1)
+        assemble(spark, shop, DAY1)

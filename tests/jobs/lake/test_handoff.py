@@ -52,9 +52,9 @@ def test_a_row_of_version_0_is_read(job, deployment):
 
 
 def test_a_maintain_and_an_ask_of_version_0_that_did_nothing_are_read(deployment):
-    made = deployment()
-    assert left(made, "maintain").handoff(MaintainHandoff).horizon is None
-    assert left(made, "ask").handoff(AskHandoff).tables == ()
+    shop = deployment()
+    assert left(shop, "maintain").handoff(MaintainHandoff).horizon is None
+    assert left(shop, "ask").handoff(AskHandoff).tables == ()
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,11 @@ def test_profiles_that_do_not_record_their_vector_spec_are_refused(job, command,
 
 
 def test_a_run_that_failed_before_it_wrote_keeps_the_handoff_of_the_rows(deployment):
-    made = deployment()
-    left(made, "embed", HANDOFFS["embed"])
-    with pytest.raises(KeyError), RunRecord.kept(made, "embed", DAY):
+    shop = deployment()
+    left(shop, "embed", HANDOFFS["embed"])
+    with pytest.raises(KeyError), RunRecord.kept(shop, "embed", DAY):
         raise KeyError("a worker was lost")
-    [run] = run_log.read_runs(made, "embed")
+    [run] = run_log.read_runs(shop, "embed")
     assert (run.status, run.handoff(EmbedHandoff)) == ("failed", HANDOFFS["embed"])
-    [row] = deltalake.DeltaTable(made.table("job_runs")).to_pyarrow_table().to_pylist()
+    [row] = deltalake.DeltaTable(shop.table("job_runs")).to_pyarrow_table().to_pylist()
     assert json.loads(row["details"])["error"].startswith("KeyError")

@@ -29,12 +29,12 @@ ANSWERS = ["first_answers", "./elsewhere"]
 @pytest.fixture
 def lake(deployment):
     """A lake of which every table has a row of each user."""
-    made = deployment(**CHANGES)
+    shop = deployment(**CHANGES)
     for table in [*OWN, *ANSWERS, "searches", "food_labels"]:
-        write(made, table, {"user_id": USERS, "day": [DAY] * 3})
-    write(made, "bills", {"client": USERS})
+        write(shop, table, {"user_id": USERS, "day": [DAY] * 3})
+    write(shop, "bills", {"client": USERS})
     write(
-        made,
+        shop,
         "rejected_rows",
         {
             "source": ["bill", "search", "search"],
@@ -42,10 +42,10 @@ def lake(deployment):
         },
     )
     for table in ANSWERS:
-        with RunRecord.kept(made, "ask", DAY) as run:
+        with RunRecord.kept(shop, "ask", DAY) as run:
             former = run.former.handoff(AskHandoff).tables if run.former else ()
             run.handoff = AskHandoff(tables=(*former, table, "never_written"))
-    return made
+    return shop
 
 
 def write(deployment, table, columns):
@@ -81,9 +81,9 @@ def test_the_command_prints_a_statement_for_each_table(lake, capsys):
 
 def test_no_table_with_a_user_id_is_missed(lake):
     """Read off the disk: each Delta table of the lake that has a column user_id or a row as JSON."""
-    found = {
+    result = {
         log.parent.name
         for log in Path(lake.resolve(lake.lake)).rglob("_delta_log")
         if {"user_id", "client", "row"} & {field.name for field in deltalake.DeltaTable(log.parent).schema().fields}
     }
-    assert found == {Path(table.path).name for table in personal_tables(lake)} - {"elsewhere"}
+    assert result == {Path(table.path).name for table in personal_tables(lake)} - {"elsewhere"}

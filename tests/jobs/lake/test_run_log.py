@@ -37,37 +37,37 @@ def test_what_failed_first_is_what_is_raised(deployment):
 
 
 def test_the_last_run_decides_and_its_command_is_named(deployment):
-    made = deployment()
-    assert run_log.read_runs(made, "assemble") == []
-    with pytest.raises(KeyError), RunRecord.kept(made, "assemble", DAY):
+    shop = deployment()
+    assert run_log.read_runs(shop, "assemble") == []
+    with pytest.raises(KeyError), RunRecord.kept(shop, "assemble", DAY):
         raise KeyError("a worker was lost")
-    [failed] = run_log.read_runs(made, "assemble")
+    [failed] = run_log.read_runs(shop, "assemble")
     with pytest.raises(
         TableError,
         match=r"assemble for 2025-03-01 did not succeed .*a worker was lost.*"
         r"run `instructue assemble --as-of 2025-03-01` again",
     ):
         failed.require_ok()
-    with RunRecord.kept(made, "assemble", DAY):
+    with RunRecord.kept(shop, "assemble", DAY):
         pass
-    run_log.read_runs(made, "assemble")[0].require_ok()
+    run_log.read_runs(shop, "assemble")[0].require_ok()
 
 
 def test_what_fails_before_it_writes_keeps_the_versions_that_the_rows_were_made_of(deployment):
-    made = deployment()
+    shop = deployment()
 
     def fail(version: int, *, replacing: bool) -> None:
-        with RunRecord.kept(made, "assemble", DAY) as run:
+        with RunRecord.kept(shop, "assemble", DAY) as run:
             run.versions["bills"] = version
             if replacing:
                 run.replacing()
             raise KeyError("searches")
 
-    with RunRecord.kept(made, "assemble", DAY) as run:
+    with RunRecord.kept(shop, "assemble", DAY) as run:
         run.versions["bills"] = 3
         run.replacing()
     for version, replacing, noted in ((5, False, 3), (6, True, 6), (7, False, 6)):
         with pytest.raises(KeyError):
             fail(version, replacing=replacing)
-        [failed] = run_log.read_runs(made, "assemble")
+        [failed] = run_log.read_runs(shop, "assemble")
         assert (failed.status, failed.versions) == ("failed", {"bills": noted})

@@ -98,12 +98,12 @@ def test_an_error_of_ours_in_a_python_worker_is_told_as_itself(spark, tmp_path, 
 
 def test_the_tasks_of_a_job_are_counted_while_it_runs(spark):
     spark.range(8).repartition(8).count()  # of a job before, which does not count
-    told: list[tuple[int, int]] = []
-    with watch_spark(spark, lambda done, total: told.append((done, total))):
+    output: list[tuple[int, int]] = []
+    with watch_spark(spark, lambda done, total: output.append((done, total))):
         spark.sparkContext.parallelize(range(6), 6).map(lambda x: __import__("time").sleep(0.5) or x).count()
         spark.sparkContext.parallelize(range(5), 5).count()
-    assert told[-1] == (11, 11)
-    assert any(0 < done < total == 6 for done, total in told)
+    assert output[-1] == (11, 11)
+    assert any(0 < done < total == 6 for done, total in output)
 
 
 @pytest.mark.slow

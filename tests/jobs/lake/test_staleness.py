@@ -50,7 +50,7 @@ def stale(rows, job, day):
 def test_the_first_stale_day_is_what_asking_of_each_day_gives_and_the_record_is_read_once(
     seed, deployment, monkeypatch
 ):
-    rng, made = random.Random(seed), deployment()
+    rng, shop = random.Random(seed), deployment()
     days = [FIRST + timedelta(days=number) for number in range(40)]
     rows = []
     for number, day in enumerate(days):
@@ -60,12 +60,12 @@ def test_the_first_stale_day_is_what_asking_of_each_day_gives_and_the_record_is_
             replaced = rng.choice([None, started + 1, started + 1]) if not again else 1000 + number
             status, finished = rng.choice([("ok", started + 2)] * 30 + [("failed", started + 2), ("failed", None)])
             rows.append((job, day, status, started + (1000 if again else 0), finished, replaced))
-    write_runs(made, rows)
+    write_runs(shop, rows)
     reads = []
     monkeypatch.setattr(run_log, "read_rows", lambda *args, **more: reads.append(1) or delta.read_rows(*args, **more))
     for job in FEEDS:
         for day in days[::6]:
-            assert bool(staleness.stale_reason(made, job, day)) == stale(rows, job, day), (job, day)
+            assert bool(staleness.stale_reason(shop, job, day)) == stale(rows, job, day), (job, day)
             first = day
             for row in reversed(rows):
                 if row[0] == job and row[1] < day and (row[5] is not None or row[4] is None):
@@ -73,7 +73,7 @@ def test_the_first_stale_day_is_what_asking_of_each_day_gives_and_the_record_is_
                         break
                     first = row[1]
             reads.clear()
-            assert staleness.first_stale(made, job, day) == first, (job, day)
+            assert staleness.first_stale(shop, job, day) == first, (job, day)
             assert len(reads) == 1
 
 
@@ -83,18 +83,18 @@ def run(deployment, job, day):
 
 
 def test_a_refused_day_leaves_a_failed_row_and_an_earlier_run_of_it_as_it_was(deployment, spark):
-    made, days = deployment(), [FIRST + timedelta(days=number) for number in range(3)]
-    run(made, "assemble", days[0])
-    with RunRecord.kept(made, "maintain", days[2]) as record:
+    shop, days = deployment(), [FIRST + timedelta(days=number) for number in range(3)]
+    run(shop, "assemble", days[0])
+    with RunRecord.kept(shop, "maintain", days[2]) as record:
         record.handoff = MaintainHandoff(horizon=days[1])
     for day in days[:2]:
         refuses = pytest.raises(RefusedError, match=f"maintain has dropped rows of the days up to {days[1]}")
-        with refuses, job_run(spark, made, "assemble", day):
+        with refuses, job_run(spark, shop, "assemble", day):
             raise AssertionError("the day is refused first")
-    before, refused = run_log.read_runs(made, "assemble")
+    before, refused = run_log.read_runs(shop, "assemble")
     assert (before.status, before.left_rows, "error" in before.details) == ("ok", True, False)
     assert "maintain has dropped rows" in before.details["refused"]
     assert (refused.status, refused.left_rows) == ("failed", False)
     assert "maintain has dropped rows" in refused.details["error"]
-    assert staleness.stale_reason(made, "assemble", days[0]) is None
-    assert staleness.first_stale(made, "assemble", days[2]) == days[2]
+    assert staleness.stale_reason(shop, "assemble", days[0]) is None
+    assert staleness.first_stale(shop, "assemble", days[2]) == days[2]
