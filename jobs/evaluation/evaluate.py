@@ -21,7 +21,14 @@ from jobs.config.deployment import UNIVERSAL, Deployment
 from jobs.evaluation.baselines.hand_made import LIGHTGBM, REGRESSION, deployment_features
 from jobs.evaluation.labelled_data import LabelledData, labelled_scenarios, open_labelled_data
 from jobs.evaluation.scores import Measure, Probe, Score, comparable, not_probed, score, split_values, unconverged
-from jobs.training.registry import candidate_release, open_release, releases_folder, tuned_scenarios
+from jobs.training.registry import (
+    candidate_release,
+    current_release,
+    has_current_release,
+    open_release,
+    releases_folder,
+    tuned_scenarios,
+)
 from model.atomic_write import atomic_write_text
 from model.progress import Progress, no_progress
 from model.serving.onnx_runtime import Runtime
@@ -58,6 +65,8 @@ class EvaluationResult:
         Each vector's AUC less that baseline's, on the same splits.
     unconverged : str, optional
         A note on the logistic regressions that reached the iteration limit; None when there is none.
+    next : str
+        The next step.
     """
 
     as_of: date
@@ -76,6 +85,7 @@ class EvaluationResult:
     difference: Table
     difference_std: Table
     unconverged: str | None
+    next: str
     seconds: float
 
 
@@ -134,11 +144,19 @@ def evaluate(
             tuned={name: tuned[name]["users"] for name in users if name in tuned},
             **_figures(scores_of_probed),
             unconverged=unconverged(scores_of_probed),
+            next=_next_step(deployment, opened),
             seconds=run.seconds(),
         )
         run.details |= {"auc": result.auc, "ks": result.ks}
         _write(deployment, result, scores_of_probed)
         return result
+
+
+def _next_step(deployment: Deployment, release: Release) -> str:
+    if has_current_release(deployment) and current_release(deployment) == release.path:
+        return "none: this release is the current one"
+    name = "" if candidate_release(deployment) == release.path else f" {release.path.name}"
+    return f"`instructue promote{name}` makes this release the current one"
 
 
 def _tuned_splits(tuned: dict[str, dict[str, Any]]) -> dict[str, tuple[str, ...]]:

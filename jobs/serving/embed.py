@@ -24,7 +24,7 @@ from jobs.lake.spark_tables import JobRun, job_run
 from jobs.serving.embed_udf import RETURNS, Embedder
 from jobs.serving.vector_changes import TABLE, ChangeCounts, count_changes, ended_rows, identities, read_changes
 from jobs.training.registry import check_vector_spec, open_release
-from model.serving.release import Release
+from model.serving.release import Release, ReleaseError
 
 USERS_PER_TASK = 8_192
 ROWS_PER_BATCH = "1024"
@@ -70,7 +70,7 @@ def embed(spark: SparkSession, deployment: Deployment, as_of: date, release: str
     ReleaseError
         There is no release, one of its files was changed, or it would not make this deployment's vectors.
     EmbedError
-        The day's profiles were not assembled, or they are stale.
+        The day's profiles were not assembled, they are stale, or another deployment file made them.
     """
     opened = open_release(deployment, release)
     hashes = {name: opened.instructions[name].hash for name in deployment.scenario_names}
@@ -112,7 +112,10 @@ def _require_profiles(deployment: Deployment, as_of: date) -> Run:
             f"run `instructue assemble --as-of {first} --through {as_of}` first"
         )
     [assembled] = run_log.read_runs(deployment, "assemble", first=as_of, last=as_of)
-    check_vector_spec(deployment, assembled)
+    try:
+        check_vector_spec(deployment, assembled)
+    except ReleaseError as error:
+        raise EmbedError(str(error)) from error
     return assembled
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -237,6 +238,17 @@ def test_a_day_without_fresh_profiles_is_refused(spark, shop):
     assembled(spark, shop, DAY2, profiles(1, seed=2))
     with pytest.raises(EmbedError, match=f"assemble --as-of {DAY3} --through {DAY4}"):
         embed(spark, shop, DAY4)
+
+
+def test_a_refused_embed_leaves_a_good_day_as_it_was(spark, shop):
+    before = run_of(shop, DAY1)
+    sources = [shop.sources[0].model_dump() | {"template": "{interest}"}, shop.sources[1].model_dump()]
+    assembled(spark, company(shop.path.parent, sources=sources), DAY1, profiles(USERS))
+    with pytest.raises(EmbedError, match=r"sources\.bill\.template"):
+        embed(spark, shop, DAY1)
+    after = run_of(shop, DAY1)
+    assert (before["status"], after["status"]) == ("ok", "ok")
+    assert "template" in json.loads(after["details"])["refused"]
 
 
 WORKER = """

@@ -72,6 +72,7 @@ def test_a_tuned_scenario_is_judged_by_users_that_tuning_has_not_seen(company):
     done = evaluate(company, baselines=False)
     assert (whole.release, done.release) == (open_release(company).path.name, candidate.release.name)
     assert (whole.tuned, done.tuned) == ({}, {"food": SHOTS})
+    assert done.next == "`instructue promote` makes this release the current one"
     for result, salts in ((whole, {*SPLIT_SEEDS}), (done, {"probe-1"})):
         written = json.loads((releases_folder(company) / "evaluations" / f"{result.release}.json").read_text())
         assert {half["split_seed"] for half in written["scores"]} == salts
