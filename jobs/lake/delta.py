@@ -1,4 +1,4 @@
-"""The lake without a JVM: its tables as Arrow, and the lock of each job."""
+"""The lake's tables as Arrow, without a JVM, and the lock of each job."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MissingTableError(TableError):
 
 
 def midnight(day: date) -> datetime:
-    """Return the as_of of a day: its first moment, UTC."""
+    """Return the first moment of a day, UTC, which is the day's `as_of`."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
@@ -40,7 +40,7 @@ def open_table(deployment: Deployment, table: str) -> DeltaTable:
     Raises
     ------
     TableError
-        It does not exist, or its log cannot be read; names the job that makes it.
+        It does not exist, and the message names the job that makes it; or its log cannot be read.
     """
     path = deployment.table(table)
     if not table_exists(path):
@@ -108,7 +108,7 @@ ARROW_TYPES = {
     "array<float>": pa.list_(pa.float32()),
     "map<string,bigint>": pa.map_(pa.string(), pa.int64()),
 }
-"""The types of the catalog's columns, of the tables that are written without Spark."""
+"""The Arrow types of the catalog's columns, for the tables that are written without Spark."""
 
 
 def arrow_schema(table: Table) -> pa.Schema:

@@ -36,10 +36,10 @@ UNREAD = re.compile(
     r"(?:reading file|Object at location) (?:file:/*(?=/))?(?P<file>.+?\.(?:parquet|json|crc))[\s.:]+"
     r"(?P<why>[^\n]*?)[\s.]*(?:SQLSTATE|\n|$)"
 )
-"""The words in which Spark and Delta name a file that they could not read, and the reason."""
+"""A message of Spark or Delta about a file that they could not read, with the file's name and the reason."""
 LOG = "_delta_log"
-ROOM = 64_000_000
-"""Bytes; a disk with more free space was not the full one."""
+NEARLY_FULL = 64_000_000
+"""Free bytes below which a disk counts as the full one."""
 SECONDS_TO_END = 2.0
 """How long to wait for a killed JVM to end, since its socket closes first."""
 
@@ -82,7 +82,7 @@ def translate_table_errors(table: str) -> Iterator[None]:
 
 
 def as_user_error(error: BaseException, deployment: Deployment | None = None) -> InstructUEError | None:
-    """Return an error of the project that says what to do about `error`; None if it is one already or unforeseen."""
+    """Return the error of the project that says what to do about `error`; None if there is none or it is one."""
     if isinstance(error, InstructUEError):
         return None
     messages = error_messages(error)
@@ -110,7 +110,7 @@ def repair_hint(table: str, *, log: bool = False) -> str:
 
 
 def _from_worker(error: BaseException) -> InstructUEError | None:
-    """Return the error of the project that a Python worker of Spark raised; None if it raised another."""
+    """Return the error of the project that a Python worker of Spark raised; None if the worker raised another."""
     if not is_spark_error(error):
         return None
     for module, name, message in reversed(OURS.findall(str(error))):
@@ -134,7 +134,7 @@ def _full_disk(messages: list[str], deployment: Deployment | None) -> DiskError 
     free = {folder: shutil.disk_usage(folder).free for folder in folders if folder.exists()}
     fullest = min(free, key=lambda folder: free[folder])
     disk = "a disk that it writes to"
-    if free[fullest] < ROOM:
+    if free[fullest] < NEARLY_FULL:
         disk = f"the disk of {fullest}, which has {free[fullest] / 1e6:.1f} MB free"
     return DiskError(
         f"no space is left on {disk}: free some, then run the command again; a day's rows are replaced "
@@ -143,7 +143,7 @@ def _full_disk(messages: list[str], deployment: Deployment | None) -> DiskError 
 
 
 def _broken_file(messages: list[str]) -> TableError | None:
-    """Return the error of a table's file that a running query could not read; None if it read all."""
+    """Return the error of a table's file that a running query could not read; None if no message names such a file."""
     for message in messages:
         if match := UNREAD.search(message + " "):
             file = Path(match["file"])
@@ -158,7 +158,7 @@ def _broken_file(messages: list[str]) -> TableError | None:
 
 
 def _ended_jvm(error: BaseException) -> JVMError | None:
-    """Return the error that the JVM which this process started has ended; None if it runs."""
+    """Return the error that Spark's JVM has ended; None if it runs, or this process did not start it."""
     cut_off = any(
         isinstance(cause, ConnectionError) or type(cause).__name__ in ("Py4JError", "Py4JNetworkError")
         for cause in error_causes(error)
@@ -182,7 +182,7 @@ def _ended_jvm(error: BaseException) -> JVMError | None:
 
 
 def _why(error: BaseException, table: str) -> str:
-    """Return the reason in deltalake's words, which are clearer than Spark's, or else the first line of the error."""
+    """Return the first line of deltalake's message, which is clearer than Spark's, or else of the error's own."""
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 

@@ -20,7 +20,7 @@ VERSION = 1
 
 
 class HandoffError(TableError):
-    """A run did not leave what a later run needs of it."""
+    """The handoff of a run cannot be read."""
 
 
 class Handoff(BaseModel):
@@ -105,7 +105,7 @@ class AskHandoff(Handoff):
 
     @classmethod
     def from_version_0(cls, details: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the one table that was noted, none of a run that failed before it wrote."""
+        """Return the one table that was noted; a run that failed before it wrote noted none."""
         return {"tables": [details["table"]] if "table" in details else []}
 
 
@@ -113,9 +113,9 @@ class MaintainHandoff(Handoff):
     """What `maintain` leaves."""
 
     horizon: date | None
-    """Rows that later ones replace are dropped up to this day; None: no row is."""
+    """The last day of which superseded rows were dropped; None: no row was dropped."""
 
     @classmethod
     def from_version_0(cls, details: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the horizon, None of a run that dropped no rows."""
+        """Return the horizon; None where the run dropped no rows."""
         return {"horizon": details.get("horizon")}

@@ -27,12 +27,12 @@ TABLE = catalog.TABLES["job_runs"]
 
 
 class RefusedError(TableError):
-    """A run was refused before it read or wrote anything, so what an earlier run left is as good as it was."""
+    """A run that was refused before it read or wrote anything; the rows of an earlier run stay valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What later runs need to know of a row of `job_runs`; times are UTC."""
+    """A row of `job_runs`, with the columns that later runs read; times are UTC."""
 
     job: str
     day: date
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def left_rows(self) -> bool:
-        """Whether the day may hold rows of it."""
+        """Whether the day may hold rows that the run wrote."""
         return self.replaced_at is not None or self.finished_at is None
 
     @property
@@ -59,12 +59,12 @@ class Run:
         return f"instructue {self.job}" + (f" --as-of {self.day}" if daily else "")
 
     def require_ok(self) -> None:
-        """Refuse what a run left that failed, was killed or still runs: some rows may be old, others new.
+        """Raise TableError unless the run succeeded, because otherwise some of its rows may be old and others new.
 
         Raises
         ------
         TableError
-            The status is not `ok`; names the command that runs it again.
+            The run failed, was killed or still runs; names the command that runs it again.
         """
         if self.status != "ok":
             why = self.details.get("error", "it was killed, or still runs").splitlines()[0]
@@ -79,7 +79,7 @@ class Run:
         Raises
         ------
         HandoffError
-            It left it incomplete, or another version of the project wrote it; names the command that runs it again.
+            The handoff is incomplete, or another version of the project wrote it; names the command that runs it again.
         """
         return kind.read(self.details, f"{self.job} for {self.day}", self.command)
 
@@ -117,7 +117,7 @@ class RunRecord:
     handoff: Handoff | None = None
     """What later runs read."""
     replaced: bool = False
-    """Whether it has begun to replace rows."""
+    """Whether the run has begun to replace rows."""
     former: Run | None = field(init=False)
     """The last run for the same day before this one; None: there was none."""
 
@@ -147,18 +147,18 @@ class RunRecord:
         self.versions |= {table: noted[table] for table in tables}
 
     def replacing(self) -> None:
-        """Record, before the first rows are replaced, that they may be new: a kill after that must be seen."""
+        """Record, before the first row is replaced, that the day may hold new rows, in case the run is killed."""
         if not self.replaced:
             self.replaced = True
             self.write("failed", finished_at=None)
 
     def seconds(self) -> float:
-        """Return how long it has run."""
+        """Return the seconds since the run started."""
         return (datetime.now(UTC) - self.started_at).total_seconds()
 
     def write(self, status: str, finished_at: datetime | None) -> None:
         """Write the run so far as the one row of its job and day."""
-        killed = self.former is not None and self.former.finished_at is None  # it may have replaced the rows
+        killed = self.former is not None and self.former.finished_at is None  # may have replaced the rows
         before = self.former.replaced_at if self.former else None
         # A run that failed before it replaced rows keeps the versions and the handoff of the run that made them.
         kept = None if self.replaced or status == "ok" else self.former
@@ -195,7 +195,7 @@ class RunRecord:
             )
 
     def _fail(self, error: BaseException) -> None:
-        """Record that it failed; a run that was refused leaves a row of an earlier run as it is, with a note."""
+        """Record that the run failed; a refused run only adds a note to the row of an earlier run."""
         shown = as_user_error(error, self.deployment) or error
         text = f"{type(shown).__name__}: {error_reason(shown)}"[:2000]
         if isinstance(shown, RefusedError) and self.former is not None and self.former.left_rows:
@@ -217,7 +217,7 @@ class RunRecord:
     def kept(cls, deployment: Deployment, job: str, as_of: date, **more: Any) -> Iterator[Self]:
         """Run the body under the job's lock and leave one row for (job, as_of), also on failure.
 
-        An error of Spark, Delta or the disk becomes one of ours, in the row too.
+        An error of Spark, Delta or the disk becomes an error of the project, in the row too.
         """
         with translate_errors(deployment), job_lock(deployment, job):
             run = cls(deployment=deployment, job=job, as_of=as_of, **more)

@@ -1,4 +1,4 @@
-"""The Spark session: local by default, and as spark-submit says on a cluster.
+"""The Spark session: local by default; on a cluster, spark-submit sets it up.
 
 `get_session(deployment)` joins the session that is already active (spark-submit, a test, Airflow's embedded driver) or
 starts one. The JVM's output goes to a log file, not to the terminal.
@@ -34,7 +34,7 @@ DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",
     # Delta's own default, 50 tasks to read a log, suits no table of this project.
     "spark.databricks.delta.snapshotPartitions": "8",
-    # HotSpot compiles no method above 8,000 bytes; Spark then takes its plain form, whose methods are small.
+    # HotSpot compiles no method above 8,000 bytes; from there on Spark uses operators without generated code.
     "spark.sql.codegen.hugeMethodLimit": "8000",
     # A user's events are collected from rows that are sorted already: hashing them would lose their order.
     "spark.sql.execution.useObjectHashAggregateExec": "false",
@@ -60,8 +60,8 @@ def get_session(deployment: Deployment, *, named: bool = True) -> SparkSession:
     Parameters
     ----------
     named
-        False: only a metastore is brought up to date. For jobs without SQL, and before `jobs.lake.sql.query.run_sql`,
-        which names them again.
+        False: do not register the names, except in a metastore. For jobs without SQL, and before
+        `jobs.lake.sql.query.run_sql`, which registers them itself.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from delta import DeltaTable
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
@@ -28,10 +28,11 @@ from jobs.lake.run_log import RunRecord
 from jobs.lake.staleness import require_retained
 
 REJECTED_PER_REASON = 1_000
+"""Rows kept of each source and reason in a day of `rejected_rows`."""
 
 
 class SourceError(TableError):
-    """A source table or a column of it differs from the deployment file; the message lists all such mistakes."""
+    """Source tables or their columns do not fit the deployment file; the message lists all such errors."""
 
 
 def table_schema(deployment: Deployment, table: str) -> StructType:
@@ -131,7 +132,7 @@ def replace_day(df: DataFrame, path: str, as_of: date) -> None:
 
 
 def has_day(spark: SparkSession, path: str, as_of: date) -> bool:
-    """Return whether a table has files of a day, by its log alone: Spark would plan a query."""
+    """Return whether a table has files of a day; only its log is read, because a query would take longer to plan."""
     return delta_exists(spark, path) and as_of in table_days(open_path(path))
 
 
@@ -160,8 +161,6 @@ def _fingerprint(df: DataFrame, columns: Sequence[str]) -> Any:
 
 def write_rejected(df: DataFrame, deployment: Deployment, as_of: date) -> None:
     """Replace the day's `rejected_rows` by `df` (source, reason, row), at most 1,000 of each source and reason."""
-    from pyspark.sql import Window
-
     path = deployment.table("rejected_rows")
     order = Window.partitionBy("source", "reason").orderBy("row")
     kept = df.withColumn("n", F.row_number().over(order)).where(F.col("n") <= REJECTED_PER_REASON)
@@ -189,14 +188,16 @@ class JobRun(RunRecord):
     ) -> bool:
         """Replace a day of `table`, unless it holds the same rows already; return whether it was written.
 
-        `df` is read twice: cache it, or pass its columns `same` as `known`, where they are cheaper to compute.
+        `df` is read twice, once to compare it: cache it, or pass `known`.
 
         Parameters
         ----------
         same
-            The columns by which two rows are the same; None: as the catalog says of the table.
+            The columns by which two rows are the same; None: those that the catalog names.
         as_of
             The day; None: the run's own.
+        known
+            The columns `same` of the rows, where they are cheaper to compute than `df`; None: `df` itself.
         """
         path, day = self.deployment.table(table), as_of or self.as_of
         same = same or catalog.TABLES[table].identity(self.deployment)

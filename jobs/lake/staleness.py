@@ -1,4 +1,4 @@
-"""Whether the rows of a day can be used: made of rows that have not been replaced since, and not dropped."""
+"""Whether the rows of a day can be used: their inputs were not replaced since, and no row was dropped."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from jobs.lake.run_log import RefusedError, Run, read_runs
 
 
 def stale_reason(deployment: Deployment, job: str, as_of: date) -> str | None:
-    """Return why the day's rows of a job cannot be used, None where they can.
+    """Return why the day's rows of a job cannot be used; None where they can.
 
-    A day is stale if its own run failed or never finished. It is stale too if a day that it was made from was
-    replaced after its run started: an earlier day of the same job, or a day up to it
-    of a job that feeds it.
+    A day is stale if its own run failed or never finished. It is also stale if a day that it was made from was replaced
+    after its run had started: an earlier day of the same job, or the same or an earlier day of a job that feeds it.
     """
     return _reason(_history(deployment, job, as_of), job, as_of)
 
 
 def first_stale(deployment: Deployment, job: str, as_of: date) -> date:
-    """Return the first of the unbroken stale days of a job that end at `as_of`: the day to run it again from."""
+    """Return the day from which to run a job again: the first of the consecutive stale days that end at `as_of`."""
     history = _history(deployment, job, as_of)
     first = as_of
     for run in reversed(history):
@@ -35,7 +34,7 @@ def first_stale(deployment: Deployment, job: str, as_of: date) -> date:
 
 
 def require_retained(deployment: Deployment, job: str, as_of: date) -> None:
-    """Refuse a day of which maintain has dropped rows.
+    """Raise RefusedError for a day of which maintain has dropped rows.
 
     Raises
     ------
@@ -57,7 +56,7 @@ def _history(deployment: Deployment, job: str, last: date) -> list[Run]:
 
 
 def _reason(history: Sequence[Run], job: str, as_of: date) -> str | None:
-    """Return why a day is stale by the runs up to it; `history` may go on after it."""
+    """Return why a day is stale by the runs up to it, None where it is not; `history` may contain later days."""
     past = [run for run in history if run.day <= as_of]
     own = next((run for run in reversed(past) if run.job == job and run.day == as_of), None)
     if own is None:

@@ -1,4 +1,4 @@
-"""What a table of the lake is: its columns, keys, maker, readers and retention; `jobs.lake.catalog` has the tables."""
+"""The definition of a table: its columns, keys, maker, readers and retention; `jobs.lake.catalog` has the tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jobs.config.deployment import Deployment
 
 
 class Retention(Enum):
-    """What `maintain` removes from a table; the text says so in docs/tables.md."""
+    """The rows that `maintain` removes from a table; docs/tables.md shows the text."""
 
     LATEST = "before the horizon of `retention.rows`, every row of a key but the latest"
     AGE = "rows of days older than `retention.rejected`"
@@ -56,9 +56,9 @@ class Table:
     description: str
     """What one row is."""
     columns: tuple[Column, ...] | Callable[[Names], tuple[Column, ...]]
-    """A function where the deployment file names some of them."""
+    """A function of the names where the deployment file names some of the columns."""
     key: tuple[str, ...] = ()
-    """One row has each key, in a table with days one row of each day; empty: rows have no key."""
+    """No two rows have the same key or, in a table with days, the same key and day; empty: rows have no key."""
     same_by: tuple[str, ...] = ()
     """Two rows of a day are the same where these columns are equal; empty: all columns but `day`."""
     partition: tuple[str, ...] = ("day",)

@@ -1,6 +1,6 @@
 """Write docs/tables.md from the catalog: every table, view and function that a query can name, with its columns.
 
-python -m jobs.lake.table_page
+Run it with `python -m jobs.lake.table_page`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ def page() -> str:
     )
     parts = [HEAD, summary]
     parts += [f"## {table.name}\n{_columns(table.columns_with(PLACEHOLDERS))}" for table in tables]
-    parts.append("# Views\n" + "\n".join(_definition(one) for one in DEFINITIONS if one.parameters is None))
-    parts.append("# Functions\n" + "\n".join(_definition(one) for one in DEFINITIONS if one.parameters is not None))
+    parts.append("# Views\n" + "\n".join(_section(view) for view in DEFINITIONS if view.parameters is None))
+    parts.append(
+        "# Functions\n" + "\n".join(_section(function) for function in DEFINITIONS if function.parameters is not None)
+    )
     return "\n".join(parts)
 
 
@@ -55,17 +57,19 @@ def _summary(table: Table) -> tuple[str, ...]:
     )
 
 
-def _definition(one: SqlDefinition) -> str:
-    if one.parameters is None:
-        heading = one.name.replace("<", "\\<")
-        return f"## {heading}\n{one.description}\n\n{_columns(one.columns)}"
-    signature = ", ".join(f"{parameter.name} {parameter.type.upper()}" for parameter in one.parameters)
-    parameters = _columns(one.parameters, "parameter")
-    if one.columns[0].name:
-        returns = f"It returns rows:\n\n{_columns(one.columns)}"
+def _section(definition: SqlDefinition) -> str:
+    if definition.parameters is None:
+        heading = definition.name.replace("<", "\\<")
+        return f"## {heading}\n{definition.description}\n\n{_columns(definition.columns)}"
+    signature = ", ".join(f"{parameter.name} {parameter.type.upper()}" for parameter in definition.parameters)
+    parameters = _columns(definition.parameters, "parameter")
+    if definition.columns[0].name:
+        returns = f"It returns rows:\n\n{_columns(definition.columns)}"
     else:
-        returns = f"It returns a `{one.columns[0].type}`: {one.columns[0].description}\n"
-    return f"## {one.name}\n`{one.name}({signature})`\n\n{one.description}\n\n{parameters}\n{returns}"
+        returns = f"It returns a `{definition.columns[0].type}`: {definition.columns[0].description}\n"
+    return (
+        f"## {definition.name}\n`{definition.name}({signature})`\n\n{definition.description}\n\n{parameters}\n{returns}"
+    )
 
 
 def _columns(columns: Iterable[Column], head: str = "column") -> str:

@@ -1,4 +1,4 @@
-"""The views and functions of `sql/`: what each reads, takes and returns. The file of the same name has its SQL."""
+"""The views and functions of `sql/`: what each reads, takes and returns. `<file>.sql` has the statement."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SqlDefinition:
     """The table or view that it needs."""
     description: str
     columns: tuple[Column, ...]
-    """What a view has and a table function returns; one column without a name: a function that returns a value."""
+    """Columns of a view or of a table function's rows; one column without a name: a function that returns a value."""
     parameters: tuple[Column, ...] | None = None
     """None: a view."""
     per_scenario: bool = False
@@ -28,7 +28,7 @@ class SqlDefinition:
 
     @property
     def name(self) -> str:
-        """The name in SQL, with `<scenario>` where there is one for each."""
+        """The name in SQL, with `<scenario>` where each scenario has its own."""
         return self.file.replace("scenario", "<scenario>") if self.per_scenario else self.file
 
 

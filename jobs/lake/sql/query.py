@@ -22,11 +22,11 @@ FIXES = {
     "DUPLICATED_FIELD_NAME_IN_ARROW_STRUCT": "give the fields of the struct names of their own",
     "CAST_INVALID_INPUT": "correct the value, or write try_cast, which gives NULL for it",
 }
-"""What to write instead, by the condition of an error whose message in Spark does not say it."""
+"""What to write instead, by the condition of the error, where Spark's message does not say it."""
 
 
 class SqlError(InstructUEError):
-    """A query that Spark cannot run; the message says why, and which names exist."""
+    """A query that Spark cannot run; the message says why and, for an unknown name, lists the names."""
 
 
 def run_sql(spark: SparkSession, deployment: Deployment, query: str) -> DataFrame:
@@ -45,7 +45,7 @@ def run_sql(spark: SparkSession, deployment: Deployment, query: str) -> DataFram
     except AnalysisException as error:
         raise SqlError(f"{error_reason(error)}\nTables, views and functions: {', '.join(names)}") from None
     except (PySparkException, Py4JJavaError) as error:
-        raise _failed(error) from None
+        raise _query_error(error) from None
 
 
 def fetch_arrow(result: DataFrame) -> pa.Table:
@@ -59,7 +59,7 @@ def fetch_arrow(result: DataFrame) -> pa.Table:
     try:
         return result.toArrow()
     except (PySparkException, Py4JJavaError) as error:
-        raise _failed(error) from None
+        raise _query_error(error) from None
 
 
 def iterate_rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
@@ -101,8 +101,8 @@ def iterate_objects(result: DataFrame) -> Iterator[dict[str, Any]]:
     return (dict(zip(table.column_names, row, strict=True)) for row in iterate_rows(table))
 
 
-def _failed(error: PySparkException | Py4JJavaError) -> InstructUEError:
-    """Return the error of a query that failed while it ran, with what to write instead if Spark does not say it."""
+def _query_error(error: PySparkException | Py4JJavaError) -> InstructUEError:
+    """Return the error of a query that failed, with what to write instead where `FIXES` has it."""
     known = as_user_error(error)
     if known is not None:
         return known

@@ -1,4 +1,4 @@
-"""The names that SQL knows of a lake: its tables, and the views and functions of `sql/`.
+"""The names that a query can use: the lake's tables, and the views and functions of `sql/`.
 
 Without a metastore they are temporary and last as long as the session. With one (`spark.metastore`) they are in a
 database named after the deployment, where every session of that metastore finds them.
@@ -40,14 +40,15 @@ _registered: WeakKeyDictionary[SparkSession, set[str]] = WeakKeyDictionary()
 
 
 def register_views(spark: SparkSession, deployment: Deployment) -> tuple[str, ...]:
-    """Name the lake's tables, and the views and functions whose tables exist; return the names.
+    """Register the lake's tables, and the views and functions whose tables exist; return the names.
 
-    A session does so when it starts, and a query does it again, because tables may have been written since. A table
-    that cannot be read is logged as a warning and left out, since the job that starts may be the one that repairs it.
+    Each session registers them when it starts, and each query again, because tables may have been written since. A
+    table that cannot be read is logged as a warning and left out, since the job that starts may be the one that repairs
+    it.
     """
     paths = _tables(spark, deployment)
     if deployment.spark.metastore:
-        return _keep(spark, deployment, paths)
+        return _update_metastore(spark, deployment, paths)
     tables = _run(
         spark,
         [
@@ -56,7 +57,7 @@ def register_views(spark: SparkSession, deployment: Deployment) -> tuple[str, ..
         ],
     )
     names = (*tables, *_create(spark, _statements(deployment, tables)))
-    # A name of another lake that this lake does not have must not give that lake's rows.
+    # The session may have names of another lake; those that this lake lacks must not give that lake's rows.
     for name in _registered.get(spark, set()) - {*names}:
         spark.catalog.dropTempView(name)
         spark.sql(f"DROP TEMPORARY FUNCTION IF EXISTS `{name}`")
@@ -134,8 +135,8 @@ def _run(spark: SparkSession, statements: Iterable[Statement]) -> tuple[str, ...
         return tuple(name for name in pool.map(run, statements) if name)
 
 
-def _keep(spark: SparkSession, deployment: Deployment, paths: dict[str, str]) -> tuple[str, ...]:
-    """Bring the deployment's database in the metastore up to date, use it, and return the names in it."""
+def _update_metastore(spark: SparkSession, deployment: Deployment, paths: dict[str, str]) -> tuple[str, ...]:
+    """Write the names into the deployment's database in the metastore, use the database, and return the names."""
     statements = _statements(deployment, tuple(paths))
     names = tuple(sorted([*paths, *(name for name, _ in statements)]))
     mark = sha256(repr((paths, statements)).encode()).hexdigest()
@@ -155,7 +156,7 @@ def _keep(spark: SparkSession, deployment: Deployment, paths: dict[str, str]) ->
 
 
 def _external_table(spark: SparkSession, database: str, name: str, path: str) -> str | None:
-    """Return the statement that names an external table in the metastore; None where it is named already."""
+    """Return the statement that creates an external table in the metastore; None where the metastore has it."""
     location = path if scheme(path) else f"file:{path}"
     if spark.catalog.tableExists(f"{database}.{name}"):
         rows = spark.sql(f"DESCRIBE FORMATTED `{name}`").where("col_name = 'Location'").collect()
