@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 if not __package__:
-    # Run as a file, its own folder would come first on the path: jobs/training/export.py is no module `export`.
+    # A file that is run directly puts its own folder, jobs/, first on the path; the root must be there instead.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from jobs.cli.extras import missing_extra

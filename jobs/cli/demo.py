@@ -94,7 +94,7 @@ def airflow_environment(deployment: Deployment) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "INSTRUCTUE_CONFIG": str(deployment.path),
         "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}',
-        # As in conf/demo.yaml, whose driver options come too late for a JVM that spark-submit has started.
+        # As in conf/demo.yaml, whose driver options have no effect on a JVM that spark-submit has already started.
         "SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1",
     }
 

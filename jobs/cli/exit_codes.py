@@ -30,7 +30,7 @@ def run(app: typer.Typer) -> NoReturn:
     except InstructUEError as error:
         sys.exit(_user_error(error))
     except BrokenPipeError:
-        # The reader of our output (head, less) has closed it.
+        # The program that reads stdout (head, less) has closed the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KeyboardInterrupt:
@@ -48,7 +48,7 @@ def _user_error(error: InstructUEError) -> int:
 
 def _unexpected(error: Exception) -> int:
     if "PYSPARK_GATEWAY_PORT" in os.environ:
-        # Under spark-submit the scheduler keeps the output: it should hold the traceback.
+        # Under spark-submit the scheduler keeps the output, so the traceback goes there too.
         logger.exception("unexpected error")
     message = f"unexpected {type(error).__name__}: {(error_reason(error).splitlines() or ['no message'])[0]}"
     try:
@@ -64,7 +64,7 @@ def _unexpected(error: Exception) -> int:
 
 
 def _print(lines: list[str]) -> None:
-    """Print the last lines; where the log is JSON they are a record of it."""
+    """Print the last lines to stderr; where the log is JSON, log them as one record."""
     from jobs.console import logs  # loads rich, which `--help` in plain text does not need
 
     if logs.writes_json():

@@ -20,7 +20,7 @@ class MissingExtraError(InstructUEError):
 
 
 def missing_extra(error: BaseException) -> MissingExtraError | None:
-    """Return the error that names the extra to install; None if `error` is anything but a missing module of one."""
+    """Return the error that names the extra to install; None if `error` is not about a missing module of an extra."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return None
     module = error.name.partition(".")[0]

@@ -1,6 +1,6 @@
 """The command line: a command for each job, called in the same way from a shell and from Airflow.
 
-instructue assemble --config conf/demo.yaml --as-of 2026-01-02
+For example: `instructue assemble --config conf/demo.yaml --as-of 2026-01-02`.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def ask(deployment: Deployment, scenario: str, step: Steps) -> list[RenderableTy
     users = deltalake.DeltaTable(deployment.table("user_vectors")).to_pyarrow_table(columns=["user_id"])
     user = min(users["user_id"].to_pylist())
     with step("look a user up online"):
-        # A frozen heap is not collected at the end, and triton, which training loads, then prints a report of leaks.
+        # With a frozen heap, triton, which training loads, prints a report of leaks when the process ends.
         look_up = Lookup(deployment, freeze=False)
         begin = time.perf_counter()
         results = look_up([user])
@@ -132,9 +132,9 @@ def spark(deployment: Deployment, step: Steps) -> AbstractContextManager[SparkSe
 
 @contextmanager
 def library_output_to(log: Path) -> Iterator[None]:
-    """Write the records of all loggers, and what libraries print, to a file; only our own lines reach the person.
+    """Write the records of all loggers, and the output of libraries, to a file, and show only the project's own lines.
 
-    A terminal shows the steps and our warnings, anything else the records of the steps too.
+    A terminal shows the steps and the project's warnings; any other stderr gets the records of the steps too.
 
     Raises
     ------

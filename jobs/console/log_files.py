@@ -1,4 +1,4 @@
-"""Log files: in ./logs, or in the temporary folder where ./logs is not writable."""
+"""New log files: in ./logs, or in the temporary folder where ./logs is not writable."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from jobs.console.log_files import new_log
 PACKAGES = ("jobs", "model", "feature_repo", "examples", "benchmarks", "__main__")
 """Loggers of this project; every other logger belongs to a library."""
 PROGRESS = "jobs.console.progress"
-"""The logger of progress, which a terminal draws instead."""
+"""The logger of progress; a terminal draws progress and does not show these records."""
 PYTHON_WARNINGS = "py.warnings"
 """The logger that `logging.captureWarnings` writes to."""
 
@@ -34,8 +34,8 @@ def configure(level: str = "INFO", *, as_json: bool = False, file: Path | None =
     as_json
         Write one JSON object a line: time, level, logger, message, and the traceback where there is one.
     file
-        Also append the records of every logger from INFO on to this file. None: a terminal does not show Python's
-        warnings, the first one opens a file in ./logs for them.
+        Also append the records of every logger from INFO on to this file. None: on a terminal, Python's warnings go to
+        a file in ./logs, which the first warning opens; elsewhere they go to stderr.
     """
     remove()
     if as_json or not terminal.err.is_terminal:

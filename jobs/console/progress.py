@@ -47,7 +47,7 @@ def elapsed(seconds: float) -> str:
 @contextmanager
 def _drawn(name: str) -> Iterator[Progress]:
     """Draw a bar on one line of the terminal and remove it at the end."""
-    # Where our console has a file of its own, the output of libraries has been redirected elsewhere.
+    # Where the console does not write to sys.stderr, the caller has redirected the output of libraries.
     shared = terminal.err.file is sys.stderr
     bar = ProgressBar(
         SpinnerColumn(),

@@ -31,7 +31,7 @@ def watch_spark(spark: SparkSession, progress: Progress) -> Iterator[None]:
                 last = over.wait(INTERVAL)
                 progress(*tasks.count())
         except (Py4JError, OSError):
-            return  # The JVM has died: the block fails too, and its error says more.
+            return  # The JVM has ended: the block fails too, and its error says more.
 
     thread = Thread(target=watch, name="spark-progress", daemon=True)
     thread.start()
@@ -49,7 +49,7 @@ class _Tasks:
         self._tracker = tracker
         self._earlier = {*tracker.getJobIdsForGroup()}
         self._finished: dict[int, int] = {}
-        """Job to the number of its tasks."""
+        """Finished jobs, and the number of tasks that each ran."""
 
     def count(self) -> tuple[int, int]:
         """Return the number of finished tasks, and of known tasks."""

@@ -234,7 +234,7 @@ def _shots(values: list[str]) -> list[int | None]:
 
 
 def _refuse_unread(arguments: _Arguments, of_release: dict[str, Any], shots: list[str] | None) -> None:
-    """Refuse an option that the chosen evaluations do not read, before they take hours."""
+    """Raise BadParameter for an option that the chosen evaluations do not read, before they take hours."""
     kinds = arguments.kinds
     models = {f"--{name.replace('_', '-')}": value for name, value in arguments.models.items()}
     of_studies = {

@@ -1,4 +1,4 @@
-"""What the commands share: options, the deployment file, sessions, steps and results.
+"""Helpers of all commands: options, the deployment file, sessions, steps and results.
 
 Heavy packages are imported inside functions, so that `--help` answers at once.
 """

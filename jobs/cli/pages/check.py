@@ -54,7 +54,7 @@ def _rows(result: CheckResult) -> RenderableType:
     rows = []
     for name, source in result.sources.items():
         account = source.account
-        # Events are repeated, attributes superseded: never both.
+        # Event rows may be repeated and attribute rows superseded, so a source has at most one of the two.
         rows.append(
             (
                 name,
