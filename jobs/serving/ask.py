@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake import DeltaTable
 
 from jobs.config.deployment import Deployment
 from jobs.lake import catalog, delta
@@ -31,7 +32,7 @@ USERS_PER_BATCH = 256
 MAX_TOKENS = 64
 """Tokens of an answer, at most; training reads as many."""
 SCHEMA = delta.arrow_schema(catalog.ANSWERS)
-"""The table that `--all` writes."""
+"""Schema of the table that `--all` writes."""
 INSTRUCTION = "(instruction)"
 """The name of the instruction among the scenarios; no scenario can have this name."""
 
@@ -83,10 +84,10 @@ def ask(
     if not users:
         raise AskError("no user is named: give --user U, once for each, or --all")
     answerer = _Answerer(open_release(deployment, release), deployment, instruction)
-    profiles = _latest(
-        deployment, delta.last_day(delta.open_table(deployment, "user_profiles")), [*dict.fromkeys(users)]
-    )
-    missing = [user for user in users if user not in set(profiles["user_id"].to_pylist())]
+    table = delta.open_table(deployment, "user_profiles")
+    profiles = _latest(deployment, table, delta.last_day(table), [*dict.fromkeys(users)])
+    known = set(profiles["user_id"].to_pylist())
+    missing = [user for user in users if user not in known]
     if missing:
         raise AskError(
             f"no profile of {', '.join(map(repr, missing[:10]))}: name users of user_profiles, or run "
@@ -143,8 +144,7 @@ def ask_all(
     with RunRecord.kept(deployment, "ask", day, model_version=opened.model_version) as run:
         before = run.former.handoff(AskHandoff).tables if run.former else ()
         run.handoff = AskHandoff(tables=tuple(sorted({*before, table})))
-        run.open("user_profiles")
-        profiles = _latest(deployment, day)
+        profiles = _latest(deployment, run.open("user_profiles"), day)
         if not len(profiles):
             raise AskError(f"no user has a profile at {day}: run `instructue assemble --as-of {day}`")
         progress(0, len(profiles))
@@ -169,7 +169,7 @@ class _Answerer:
 
     def __init__(self, release: Release, deployment: Deployment, instruction: str) -> None:
         from model.serving.export import instruction_vectors
-        from model.training.checkpoint import load_checkpoint  # torch: seconds that the command line need not wait
+        from model.training.checkpoint import load_checkpoint  # torch takes seconds to import
         from model.training.processes import processes
 
         self.instruction = instruction.strip()
@@ -188,10 +188,9 @@ class _Answerer:
         return words, self.runtime.embed(profiles, [*scenarios, INSTRUCTION], others=self._vectors)
 
 
-def _latest(deployment: Deployment, day: date, users: Sequence[str] | None = None) -> pa.Table:
+def _latest(deployment: Deployment, table: DeltaTable, day: date, users: Sequence[str] | None = None) -> pa.Table:
     """Return the latest profile of each user at a day, by user id, without the users who fell out."""
-    table = delta.open_table(deployment, "user_profiles")
-    check_assembled(deployment, {past for past in delta.table_days(table) if past <= day}, day)
+    check_assembled(deployment, table, day)
     condition = pc.field("day") <= day
     if users is not None:
         condition &= pc.field("user_id").isin([*users])

@@ -123,7 +123,10 @@ def hand_over(deployment: Deployment, release: Release, *, promote: bool) -> str
 
 
 def sample_profiles(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:
-    """Return some dozens of a day's profiles, those with most and with fewest events among them."""
+    """Return a sample of a day's profiles that includes those with the most and with the fewest events.
+
+    At most 1.5 * `SAMPLE_SIZE` rows are taken from the first 16 * `SAMPLE_SIZE` rows of the day.
+    """
     with translate_table_errors(table.table_uri):
         rows = table.to_pyarrow_dataset().head(16 * SAMPLE_SIZE, filter=pc.field("day") == as_of)
     lengths = np.sum(
@@ -136,7 +139,7 @@ def sample_profiles(table: DeltaTable, deployment: Deployment, as_of: date) -> p
 
 
 def _tuned_scenarios(deployment: Deployment) -> list[str]:
-    """Return the tuned scenarios of the current release; none where it is missing or broken: an export repairs that."""
+    """Return the tuned scenarios of the current release; none where it is missing or broken."""
     try:
         return [*registry.tuned_scenarios(releases.read(registry.current_release(deployment)))]
     except ReleaseError:
@@ -144,7 +147,7 @@ def _tuned_scenarios(deployment: Deployment) -> list[str]:
 
 
 def _base_release(deployment: Deployment) -> Release:
-    """Return the current release, whose graphs a release with more scenarios keeps."""
+    """Return the current release, whose graphs the new release keeps; it must have the deployment's vector spec."""
     base = releases.read(registry.current_release(deployment))
     base.check_deployment(deployment.vector_spec(), {})
     return base
@@ -156,7 +159,7 @@ def _default_checkpoint(deployment: Deployment, base: Release | None) -> Path:
 
 def _make_release(run: RunRecord, base: Release | None, checkpoint: Path, *, decoder: bool) -> Release:
     """Make a release of the checkpoint, or with `base` a release of its graphs that has more scenarios."""
-    from model.serving import export as exporter  # torch and transformers: seconds that the command line need not wait
+    from model.serving import export as exporter  # torch and transformers take seconds to import
 
     deployment = run.deployment
     if base is None:

@@ -23,10 +23,15 @@ from jobs.lake.errors import translate_table_errors
 from jobs.training.registry import check_vector_spec
 from model.errors import InstructUEError
 
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
 COLUMNS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
-    "user_id": (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind), "texts"),
+    "user_id": (_is_text, "texts"),
     "as_of": (lambda kind: pa.types.is_timestamp(kind) and kind.tz is not None, "UTC timestamps"),
-    "scenario": (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind), "texts"),
+    "scenario": (_is_text, "texts"),
     "label": (pa.types.is_integer, "whole numbers, 0 and 1"),
 }
 """The columns of a table of labels: a test of the type, and the type in words."""
@@ -88,7 +93,7 @@ def read_labels(
 def labelled_profiles(
     deployment: Deployment, table: DeltaTable, labels: dict[str, pa.Table]
 ) -> tuple[pa.Table, list[LabelledUsers]]:
-    """Return the rows of `user_profiles` that go with the labels, and each scenario's users who have one.
+    """Return the rows of `user_profiles` that belong to the labels, and each scenario's users who have such a row.
 
     Raises
     ------
@@ -131,11 +136,11 @@ def _wrong_rows(table: pa.Table, scenario: str, yes_or_no: bool) -> list[str]:
 def _profiles(
     deployment: Deployment, table: DeltaTable, labels: dict[str, pa.Table]
 ) -> tuple[pa.Table, dict[tuple[str, object], int]]:
-    """Return the profiles that go with the labels, and the row of each (user, as_of) that has one."""
+    """Return the profiles that belong to the labels, and the row of each (user, as_of) that has one."""
     times = {as_of for table in labels.values() for as_of in pc.unique(table["as_of"]).to_pylist()}
     users = pa.concat_arrays([pc.unique(table["user_id"]) for table in labels.values()])
     last = max(times).date()
-    check_assembled(deployment, {day for day in delta.table_days(table) if day <= last}, last)
+    check_assembled(deployment, table, last)
     stored = delta.read_rows(table, filters=(pc.field("day") <= last) & pc.field("user_id").isin(pc.unique(users)))
     user_ids, active = stored["user_id"].to_pylist(), stored["profile_hash"].is_valid().to_pylist()
     rows: dict[tuple[str, object], int] = {
@@ -154,8 +159,19 @@ def _profiles(
     return stored.take(kept), {key: place[row] for key, row in rows.items()}
 
 
-def check_assembled(deployment: Deployment, days: set[date], last: date) -> None:
-    """Refuse days of profiles that are half replaced, and profiles that were made with another deployment file."""
+def check_assembled(deployment: Deployment, table: DeltaTable, last: date) -> None:
+    """Refuse the profiles up to a day if they are half replaced, or if another vector spec made them.
+
+    `table` is `user_profiles`.
+
+    Raises
+    ------
+    TableError
+        The run that made a day of the table did not succeed.
+    ReleaseError
+        The last successful run had another vector spec.
+    """
+    days = delta.table_days(table)
     assembled = run_log.read_runs(deployment, "assemble", last=last)
     for run in assembled:
         if run.day in days:

@@ -6,7 +6,7 @@
     releases/checkpoints/<name>/    a training's checkpoint
     releases/checkpoints/CURRENT    names the checkpoint that was trained last
 
-`export` and `tune` end with a candidate. `evaluate` judges it. `promote` makes it the current release.
+`export` and `tune` make a candidate. `evaluate` probes it. `promote` makes it the current release.
 Only this module writes `CURRENT` and `CANDIDATE`.
 """
 
@@ -115,7 +115,7 @@ def set_candidate(deployment: Deployment, release: Release) -> bool:
 
 
 def promote(deployment: Deployment, release: str | Path | None = None) -> PromoteResult:
-    """Make a release the current one; it is a candidate no more.
+    """Make a release the current one, which is then no longer the candidate.
 
     Parameters
     ----------
@@ -177,13 +177,13 @@ def scenario_instructions(deployment: Deployment) -> dict[str, str | None]:
 
 
 def tuned_scenarios(release: Release) -> dict[str, dict[str, Any]]:
-    """Return what `metrics.json` of a release holds of each tuned scenario."""
+    """Return the entry of each tuned scenario in `metrics.json` of a release."""
     metrics = json.loads((release.path / "metrics.json").read_text(encoding="utf-8"))
     return dict(metrics.get("tuned", {}))
 
 
 def check_vector_spec(deployment: Deployment, run: Run) -> None:
-    """Refuse profiles that were made with another deployment file.
+    """Raise ReleaseError for profiles that were made with another vector spec than the deployment's.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def check_vector_spec(deployment: Deployment, run: Run) -> None:
     Raises
     ------
     HandoffError
-        The run did not record what it made them with; names the command that runs it again.
+        The run did not record its vector spec; names the command that runs it again.
     ReleaseError
         Keys of the vector spec that differ, with both values.
     """
@@ -252,9 +252,9 @@ def source_checkpoint(deployment: Deployment, release: Release) -> Path:
     Raises
     ------
     NoCheckpointError
-        It is not among this deployment's any more.
+        The deployment's folder of checkpoints does not have it.
     """
-    from model.serving.export import checkpoint_hash  # torch and transformers: seconds that other jobs need not wait
+    from model.serving.export import checkpoint_hash  # torch and transformers take seconds to import
 
     for config in sorted(checkpoints_folder(deployment).glob("*/config.json")):
         if checkpoint_hash(config.parent) == release.checkpoint:

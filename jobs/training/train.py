@@ -1,7 +1,7 @@
 """Train: `training_profiles` and `userqa` -> a checkpoint, without Spark.
 
-The inputs of a training name its checkpoint's folder. So a run that was killed goes on where it stopped, a run that is
-finished is not repeated, and another run keeps the checkpoints before it.
+The folder of a checkpoint is named after a hash of the training's inputs. So a killed run continues where it stopped, a
+finished run is not repeated, and a run with other inputs leaves the earlier checkpoints.
 
 Several processes train one network, each on a GPU of its own or together on a CPU:
 
@@ -14,7 +14,7 @@ checkpoints.
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -47,7 +47,7 @@ class TrainResult:
 def train(
     deployment: Deployment, *, steps: int | None = None, seed: int = 0, progress: Progress = no_progress
 ) -> TrainResult:
-    """Train a network as the deployment file says, or go on where a killed run stopped.
+    """Train a network as the deployment file says, or continue where a killed run stopped.
 
     Parameters
     ----------
@@ -65,15 +65,14 @@ def train(
     ReleaseError
         The last userqa was run with a deployment file that makes other profiles.
     """
-    # torch and transformers take seconds to import, and the command line is to be there at once.
+    # torch and transformers take seconds to import.
     from model.training.processes import processes
     from model.training.training import train as fit
 
     config, training = network_config(deployment), training_config(deployment, steps)
     as_of = delta.last_day(delta.open_table(deployment, "userqa"))
     is_first = processes().is_main_process
-    record = RunRecord(deployment=deployment, job="train", as_of=as_of)
-    with RunRecord.kept(deployment, "train", as_of) if is_first else nullcontext(record) as run:
+    with _record(deployment, as_of, kept=is_first) as run:
         check_training(deployment)
         tables = {name: run.open(name) for name in TABLES}
         inputs = training_inputs(deployment, config, training, run.versions, seed)
@@ -86,11 +85,26 @@ def train(
 
 
 def check_training(deployment: Deployment) -> None:
-    """Refuse the tables of a userqa that did not succeed, or that was run with another deployment file."""
+    """Refuse the tables of a userqa that did not succeed, or that had another vector spec.
+
+    Raises
+    ------
+    TableError
+        The last userqa did not succeed.
+    ReleaseError
+        Its vector spec differs from the deployment's.
+    """
     last = max(run_log.read_runs(deployment, "userqa"), key=lambda run: run.started_at, default=None)
     if last is not None:
         last.require_ok()
         check_vector_spec(deployment, last)
+
+
+def _record(deployment: Deployment, as_of: date, *, kept: bool) -> AbstractContextManager[RunRecord]:
+    """Return the record of this run; if it is `kept`, the block holds the lock and leaves a row in `job_runs`."""
+    if kept:
+        return RunRecord.kept(deployment, "train", as_of)
+    return nullcontext(RunRecord(deployment=deployment, job="train", as_of=as_of))
 
 
 def _result(run: RunRecord, checkpoint: Path) -> TrainResult:
@@ -108,7 +122,7 @@ def _result(run: RunRecord, checkpoint: Path) -> TrainResult:
         validation=of_checkpoint[-1] if of_checkpoint else {},
         seconds=run.seconds(),
     )
-    run.rows_in, run.rows_out = result.pairs, None
+    run.rows_in = result.pairs
     run.details = {
         "checkpoint": checkpoint.name,
         "steps": result.steps,

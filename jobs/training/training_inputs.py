@@ -27,8 +27,8 @@ Part = TypeVar("Part", EncoderConfig, BackboneConfig)
 TABLES = ("training_profiles", "userqa")
 """The tables that a training reads."""
 INPUTS = "inputs.json"
-NOT_TRAINED = ("rendered", "left_out")
-"""Keys of inputs that a study adds: `instructue train` writes none of them."""
+STUDY_KEYS = ("rendered", "left_out")
+"""Keys of inputs that only a study writes, never `instructue train`."""
 
 
 def training_inputs(
@@ -43,7 +43,7 @@ def training_inputs(
         "training": asdict(training),
     }
     if config.encoder.pretrained or config.backbone.pretrained:
-        from model.network.pretrained import pretrained_identities  # transformers: seconds that `tiny` need not wait
+        from model.network.pretrained import pretrained_identities  # transformers takes seconds to import
 
         inputs["pretrained"] = pretrained_identities(config)
     return inputs
@@ -65,7 +65,7 @@ def checkpoint_folder(deployment: Deployment, inputs: Mapping[str, Any], *, writ
 
 
 def check_inputs(checkpoint: Path, deployment: Deployment) -> None:
-    """Refuse a checkpoint that was trained with another vector spec or network than the deployment's.
+    """Raise ReleaseError for a checkpoint that was trained with another vector spec or network than the deployment's.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def check_inputs(checkpoint: Path, deployment: Deployment) -> None:
         raise NoCheckpointError(
             f"{checkpoint / INPUTS} cannot be read ({error}); run `instructue train` again"
         ) from None
-    if of_study := [key for key in NOT_TRAINED if key in inputs]:
+    if of_study := [key for key in STUDY_KEYS if key in inputs]:
         raise ReleaseError(
             f"{checkpoint} was trained to be compared, without what an evaluation left out ({of_study[0]}): "
             "export the checkpoint of `instructue train`"

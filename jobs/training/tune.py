@@ -1,4 +1,4 @@
-"""Tune: a scenario's labels and the current release -> a candidate whose instruction for it was learned (eq. 6).
+"""Tune: a scenario's labels and the current release -> a candidate whose instruction is learned from labels (eq. 6).
 
 The candidate has the same graphs and `model_version`, so `embed` computes that scenario alone. The shots are drawn from
 the fit half of the probe's first split, so `evaluate` can score the tuned vectors on users that tuning has not seen.
@@ -55,9 +55,9 @@ class TuneResult:
     note: str | None
     """How the result differs from what was requested; None: it does not."""
     step: int
-    """Of the optimiser, chosen on the users held out; 0: no step was surely better than the manual instruction."""
+    """The chosen step; 0: on the held-out users no step was surely better than the manual instruction."""
     probe: float
-    """Log loss of a regression on the users held out, with the tuned instruction."""
+    """Log loss of a regression on the held-out users, with the tuned instruction."""
     probe_manual: float
     """The same with the manual instruction."""
     next: str
@@ -67,7 +67,7 @@ class TuneResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shots:
-    """The labelled users to learn from."""
+    """The labelled users to tune on."""
 
     profiles: pa.Table
     label_S: NDArray[np.int64]
@@ -96,18 +96,18 @@ def tune(
     promote: bool = False,
     progress: Progress = no_progress,
 ) -> TuneResult:
-    """Tune a scenario's instruction on some of its labels: the current release with it is a candidate.
+    """Tune a scenario's instruction on its labels, and make the current release with that instruction a candidate.
 
     Parameters
     ----------
     shots : int, optional
-        Labelled users to learn from, each class in proportion; None: all of the fit half.
+        The number of labelled users to tune on, in the proportion of the classes; None: all of the fit half.
     seed : int
-        Decides which users.
+        Selects the users.
     from_checkpoint : Path, optional
         A checkpoint's folder; None: the one that the current release came from.
     config : TuningConfig, optional
-        How it learns; None: the defaults.
+        The settings of the optimiser; None: the defaults.
     promote : bool
         Promote the release at once.
     progress : callable
@@ -171,7 +171,7 @@ def _draw(run: RunRecord, target: Scenario, labels: pa.Table, shots: int | None,
 def _learn(
     checkpoint: Path, target: Scenario, shots: Shots, config: TuningConfig | None, seed: int, progress: Progress
 ) -> tuple[TuningResult, TuningConfig]:
-    """Learn the scenario's vectors, from the file's words on, and return them with the settings."""
+    """Learn the scenario's vectors, starting from the instruction of the file; return them and the settings."""
     from model.network.kv_cache import ProfileKVCache
     from model.training.checkpoint import load_checkpoint
     from model.training.processes import processes
@@ -204,7 +204,7 @@ def _facts(
     seed: int,
     as_of: date,
 ) -> dict[str, Any]:
-    """Return what `metrics.json` of the release says about the tuning."""
+    """Return the entry of the tuning in `metrics.json` of the release."""
     return {
         "instruction": target.instruction,
         "shots": "all" if shots is None else shots,
