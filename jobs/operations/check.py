@@ -107,7 +107,7 @@ def check(
     as_of : date, optional
         None: the day after the newest good event before today, UTC.
     now : datetime, optional
-        The clock, UTC; now unless given.
+        The present, UTC; None: as the clock says.
 
     Raises
     ------

@@ -46,7 +46,7 @@ class Texts:
     """Length of the longest text, before `max_tokens` truncates it."""
     max_tokens: int
     cut: int
-    """Distinct texts that `max_tokens` truncates; at least so many where lengths are words."""
+    """Distinct texts that `max_tokens` truncates; a lower bound where lengths are in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Distribution:
     mean: float | None
     median: float | None
     high: float | None
-    """95 % of the users have at most so many."""
+    """The 95th percentile."""
     most: int | None
     possible: int
     """Tokens of a user with `max_events` in every source."""
@@ -179,7 +179,7 @@ def _width(deployment: Deployment, folder: Path | None) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class _Costs:
-    """What the costs of any number of users have in common."""
+    """The inputs that the cost of any number of users depends on."""
 
     values: int
     """Floats of a user's vectors."""

@@ -147,7 +147,10 @@ def _drop(spark: SparkSession, deployment: Deployment, table: Table, horizon: da
 
 
 def _compact(deployment: Deployment, table: Table, dropped: int, as_of: date) -> TableMaintenance:
-    """Drop a table's rows by age where the catalog says so, merge its small files and remove its old ones."""
+    """Drop a table's rows by age where the catalog says so, merge its small files and remove its old files.
+
+    `dropped` is the number of superseded rows that were dropped before.
+    """
     keep = deployment.retention
     with job_lock(deployment, table.lock):
         delta = open_path(deployment.table(table.name))

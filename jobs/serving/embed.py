@@ -1,6 +1,6 @@
 """Embed: `user_profiles` -> `user_embeddings`, whose day holds the vectors that are new and the vectors that ended.
 
-All scenarios of a user come out of one forward. Where the last embedded day is fresh and has the same model and
+One forward pass computes all scenarios of a user. Where the last embedded day is fresh and has the same model and
 instructions, only users with a profile since that day can have a change, and only they are compared.
 """
 
@@ -53,7 +53,7 @@ class EmbedResult:
     ended: int
     """Vectors that ended: those of these users, and those of scenarios that the deployment file has no more."""
     replaced: bool
-    """False: the day held these rows already; no model ran."""
+    """False: the day held these rows already, and no model ran."""
     seconds: float
 
 
@@ -137,13 +137,13 @@ def _compared_until(deployment: Deployment, as_of: date, model_version: str, has
 
 
 def _replace(run: JobRun, release: Release, profiles: DataFrame, work: DataFrame, counts: ChangeCounts) -> bool:
-    """Replace the day's rows, and return False where the day held them already."""
+    """Replace the day's rows and return True; return False where the day held them already."""
     columns = {"model_version": F.lit(release.model_version), "created_at": F.lit(run.started_at)}
     embedder = embedder_of(run.spark, run.deployment, release)
     with batched(run.spark):
         of_days = profiles.where(F.col("day").isin(counts.days))  # most days have no profile to embed
         rows = _embedded_rows(of_days, work, embedder, counts.embedded).unionByName(ended_rows(work))
-        # The same day again is recognised without a model by the identities of its rows.
+        # The identities of the rows show, without running a model, whether the day holds them already.
         return run.replace(rows.withColumns(columns), TABLE, known=identities(work).withColumns(columns))
 
 
@@ -165,7 +165,7 @@ def _embedded_rows(profiles: DataFrame, work: DataFrame, embedder: Embedder, use
 
 
 def _record(run: JobRun, release: Release, counts: ChangeCounts, users: int) -> None:
-    """Note in the run where every user went."""
+    """Record the counts of users and vectors in the run."""
     run.rows_in, run.rows_out = users + counts.deactivated, sum(counts.vectors.values()) + counts.ended
     run.left_out = {"unchanged": users - counts.embedded}
     run.details |= {
@@ -177,7 +177,7 @@ def _record(run: JobRun, release: Release, counts: ChangeCounts, users: int) -> 
 
 
 def embedder_of(spark: SparkSession, deployment: Deployment, release: Release) -> Embedder:
-    """Return the function that workers embed with, and the columns that it takes."""
+    """Return the settings of the function with which workers embed."""
     return Embedder(
         release=str(release.path),
         providers=deployment.model.providers,

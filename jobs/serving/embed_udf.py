@@ -30,7 +30,7 @@ class Embedder:
     providers : tuple of str
         onnxruntime's execution providers.
     threads : int
-        Threads of a forward: the cores of a Spark task.
+        Threads of a forward pass: the cores of a Spark task.
     sources : tuple of str
         The deployment's event sources, in its order.
     tabular : bool
@@ -45,7 +45,7 @@ class Embedder:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The function's arguments: columns of `user_profiles`, then `scenarios`, names with commas between."""
+        """The function's arguments: columns of `user_profiles`, then `scenarios` as in `embed_rows`."""
         return (*self.sources, "ages", *(["tabular"] if self.tabular else []), "scenarios")
 
     def function(self) -> Callable[[Batches], Iterator[pa.Array]]:
@@ -67,7 +67,12 @@ def open_runtime(release: str, providers: tuple[str, ...], threads: int) -> Runt
 
 
 def embed_rows(runtime: Runtime, profiles: pa.Table, scenarios: Sequence[str]) -> pa.ListArray:
-    """Embed each user in the user's own scenarios, names with commas between; users with the same ones share forwards.
+    """Embed each user in the user's own scenarios; users with the same scenarios share forward passes.
+
+    Parameters
+    ----------
+    scenarios : sequence of str
+        For each user the names of the scenarios, with commas between them.
 
     Returns
     -------

@@ -46,7 +46,7 @@ class LookupResult:
 
     user_id: str
     has_vectors: bool
-    """False: the user is unknown or fell out, and has no vector in the scenarios of the lookup."""
+    """Whether the user has a vector in a scenario of the lookup; False for users who are unknown or fell out."""
     vectors: Mapping[str, Vector]
     """By scenario; a scenario without a vector is absent."""
 
@@ -110,7 +110,7 @@ class Lookup:
         # A number is another key than its digits, so a user given as a number would seem to have no vector.
         if isinstance(users, str) or not all(isinstance(user, str) for user in users):
             raise StoreError(f"users = {users!r}: name them in a list, each as a text such as '12'")
-        required = self._checked(scenarios)
+        required = self._scenarios(scenarios)
         now = now or datetime.now(UTC)
         results = []
         with translate_store_errors(self._settings):
@@ -118,7 +118,8 @@ class Lookup:
                 results += self._read(users[start : start + BATCH], required, now)
         return results
 
-    def _checked(self, scenarios: Sequence[str] | None) -> tuple[str, ...]:
+    def _scenarios(self, scenarios: Sequence[str] | None) -> tuple[str, ...]:
+        """Return these scenarios, or all for None; raise StoreError for one that was never published."""
         if scenarios is None:
             return self.scenarios
         if isinstance(scenarios, str) or not scenarios:
@@ -149,7 +150,7 @@ class Lookup:
         ]
 
     def _features(self, scenarios: tuple[str, ...]) -> Any:
-        """Return the features of these scenarios: a service where there is one, which Feast has resolved already."""
+        """Return the feature service of these scenarios, which Feast resolved once, or else the feature names."""
         if scenarios == self.scenarios:
             return self._services[None]
         if len(scenarios) == 1:

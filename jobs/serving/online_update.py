@@ -148,7 +148,7 @@ class _OnlineUsers:
         return [row.user_id for row in differing if not row.current]
 
     def replace(self, rows: DataFrame) -> None:
-        """Make the users of these rows the listed ones."""
+        """Replace the listed users by the users of these rows."""
         (
             self._users(rows)
             .write.format("delta")
@@ -202,7 +202,7 @@ def _clear(view: OnlineView, users: Iterable[str]) -> int:
 def _clear_scenarios(former: OnlineView, users: Iterable[str], scenarios: Iterable[str]) -> int:
     """Clear the scenarios that are in the applied view and not in the settings, and return the number of users.
 
-    It comes before the new view is applied: through that one these features cannot be written any more.
+    This happens before the new view is applied, because the new view cannot write these features.
     """
     removed = {*former.features} - {*feature_names(scenarios)}
     if not removed:

@@ -1,4 +1,4 @@
-"""Publish a day: the whole row of each user touched on it, in `user_vectors`, then in the online store."""
+"""Publish: write the rows of a day to `user_vectors`, then bring the online store up to date."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from model.progress import Progress, no_progress
 
 
 class NotReadyError(PublishError, RefusedError):
-    """A day that cannot be published yet; what was published of it before stays as it is."""
+    """A day that cannot be published yet; rows of it that were published before do not change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ def whole_rows(embeddings: DataFrame, deployment: Deployment, as_of: date) -> Da
     )
 
     def packed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        # A closure, so that a worker imports the packing alone and not Feast.
+        # A closure, so that a worker imports `feature_repo.vectors` alone and not Feast.
         for batch in batches:
             yield batch.drop_columns(["embedding"]).append_column("vector", pack(batch["embedding"]))
 
@@ -120,7 +120,13 @@ def whole_rows(embeddings: DataFrame, deployment: Deployment, as_of: date) -> Da
 
 
 def _require_fresh(deployment: Deployment, as_of: date) -> list[date]:
-    """Refuse a day whose embeddings are stale, or before which a day is missing; return the published days after it."""
+    """Return the published days after this one.
+
+    Raises
+    ------
+    NotReadyError
+        The day's embeddings are stale, or an earlier day is not published.
+    """
     runs = [run for run in run_log.read_runs(deployment, "embed", "publish") if run.left_rows]
     reason = staleness.stale_reason(deployment, "embed", as_of)
     if reason:
@@ -141,7 +147,7 @@ def _require_fresh(deployment: Deployment, as_of: date) -> list[date]:
 
 
 def _reason_to_skip(deployment: Deployment, later: list[date]) -> str | None:
-    """Return why the latest rows must not be served yet, None where they may be."""
+    """Return why the online update is skipped; None where it is not."""
     reason = staleness.stale_reason(deployment, "publish", later[-1]) if later else None
     if reason is None:
         return None

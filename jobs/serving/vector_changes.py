@@ -52,14 +52,14 @@ def read_changes(
     since : date or None
         Compare only the users with a profile after this day; None: every user.
 
-    The others, and what is returned, are those of `changes`.
+    The other parameters and the result are those of `changes`.
     """
     latest = _latest_hashes(run, profiles, since)
     return changes(latest, _vectors_before(run, None if since is None else latest), hashes, model_version)
 
 
 def changes(profiles: DataFrame, before: DataFrame, hashes: Mapping[str, str], model_version: str) -> DataFrame:
-    """Return what each user needs.
+    """Return the scenarios in which to embed each user, and those whose vector ends.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def changes(profiles: DataFrame, before: DataFrame, hashes: Mapping[str, str], m
 
 
 def count_changes(work: DataFrame, scenarios: Sequence[str]) -> ChangeCounts:
-    """Return the counts of what `changes` returned."""
+    """Return the counts of a result of `changes`."""
     active, embeds, ends = F.col("profile_hash").isNotNull(), F.size("to_embed") > 0, F.size("to_end") > 0
     vectors = [F.count_if(F.array_contains("to_embed.scenario", name)).alias(f"to {name}") for name in scenarios]
     row = work.agg(
@@ -170,6 +170,6 @@ def _vectors_before(run: JobRun, users: DataFrame | None) -> DataFrame:
     rows = run.read(TABLE).select(*IDENTITY, "as_of", "day")
     if users is not None:
         rows = rows.join(users.select("user_id"), "user_id", "left_semi")
-    # Partitioned by user once: the two groupings and the join with profiles then move no row again.
+    # Partitioned by user once, so that the two groupings and the join with profiles shuffle no row again.
     rows = rows.repartition("user_id")
     return spark_tables.latest_per_key(rows, ["user_id", "scenario"], run.as_of, strictly_before=True).select(*IDENTITY)
