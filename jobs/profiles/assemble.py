@@ -1,4 +1,4 @@
-"""Assemble: source tables to `user_profiles`, whose partition of a day holds the users that changed."""
+"""Assemble: source tables -> `user_profiles`, whose day holds the profiles that changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AssembleResult:
 
     as_of: date
     accounts: dict[str, RowAccount]
-    """Per source, where its rows went."""
+    """Per source, the account of its rows."""
     rejected: dict[str, dict[str, int]]
     """Rejected rows per source and reason."""
     users: int
@@ -83,9 +83,12 @@ def assemble(
 
 
 def _record_accounts(run: JobRun, profiles: Profiles) -> dict[str, dict[str, int]]:
-    """Record where every row went, and keep the rejected ones; return these per source and reason.
+    """Record the account of every row and write the rejected rows; return their number per source and reason.
 
-    Raises SourceError where a source has too many of them.
+    Raises
+    ------
+    SourceError
+        Too many rows of a source were rejected.
     """
     totals = profiles.totals[run.as_of]
     rejected = _keep_rejected(run, profiles, totals)
@@ -124,7 +127,7 @@ def check_reject_share(run: JobRun, totals: Totals) -> None:
 
 
 def _keep_rejected(run: JobRun, profiles: Profiles, totals: Totals) -> dict[str, dict[str, int]]:
-    """Replace the day's `rejected_rows`, and return how many rows each source lost for each reason."""
+    """Replace the day's `rejected_rows`, and return the number of rows per source and reason."""
     if not any(account.rejected for account in totals.accounts.values()):
         spark_tables.clear_day(run.spark, run.deployment.table("rejected_rows"), run.as_of)
         return {}

@@ -62,9 +62,9 @@ def build_profiles(
     Parameters
     ----------
     read
-        Reads a table of the lake by its name; default `spark_tables.read_table`. A run may read pinned versions.
+        Reads a table of the lake by its name, for example at a pinned version; None: `spark_tables.read_table`.
     clock
-        Rows later than this moment are counted; default now.
+        Rows later than this moment are counted as `later`; None: the present.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def deactivated_rows(deployment: Deployment) -> dict[str, Column]:
 def _with_profile_columns(users: DataFrame, deployment: Deployment) -> DataFrame:
     """Add the profile's columns and `__eligible` to the histories, one row per user id of any source."""
     events = [source.name for source in deployment.sources]
-    # The histories run from the latest event back; a profile runs from the oldest on.
+    # A history begins with the latest event, a profile with the oldest.
     users = users.withColumns({name: F.reverse(name) for name in events})
     used = sum((F.size(name) for name in events), F.lit(0))
     users = users.withColumns(

@@ -24,13 +24,13 @@ from jobs.profiles.validation import event_rows
 from model.data.time_bands import NO_BAND
 
 KEYS = ("__user", "__spread", "__as_of")
-"""`__spread` is null but for rows without a user, which would otherwise all meet in one task."""
+"""`__spread` is null except in rows without a user: there it is a number that spreads them over several tasks."""
 
 
 def event_histories(
     validated: Mapping[str, DataFrame], deployment: Deployment, cut_offs: Sequence[date], clock: datetime
 ) -> DataFrame:
-    """Return one row per user and cut-off, and also rows for those without a user (rejected rows).
+    """Return one row per user and cut-off, and further rows that count the rejected rows without a user.
 
     Returns
     -------

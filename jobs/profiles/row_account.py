@@ -17,7 +17,7 @@ from jobs.profiles.source_tables import ATTRIBUTES
 
 @dataclass(frozen=True, kw_only=True)
 class RowAccount:
-    """Where the rows of a source went. `rows_in` is the sum of the counts from `used` to `rejected`."""
+    """The account of a source's rows. `rows_in` is the sum of the counts from `used` to `rejected`."""
 
     rows_in: int
     used: int
@@ -80,7 +80,7 @@ def count_totals(users: DataFrame, deployment: Deployment, cut_offs: Sequence[da
     ]
     rows = users.groupBy(F.to_date("__as_of").alias("day")).agg(*counts).collect()
     by_day = {row["day"]: {name: int(n or 0) for name, n in row.asDict().items() if name != "day"} for row in rows}
-    # Where every table is empty, no group exists.
+    # A cut-off has no row where every table is empty.
     return {cut_off: _totals(by_day.get(cut_off, defaultdict(int)), deployment) for cut_off in cut_offs}
 
 

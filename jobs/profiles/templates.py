@@ -128,17 +128,17 @@ def two_digits(value: Column) -> Column:
 
 
 def weekday(time: Column) -> Column:
-    """Return 'Monday'."""
+    """Return the day of the week, as 'Monday'; 'unknown' for null, as in the filters below."""
     return F.coalesce(F.date_format(time, "EEEE"), F.lit(UNKNOWN))
 
 
 def month(time: Column) -> Column:
-    """Return 'January'."""
+    """Return the month, as 'January'."""
     return F.coalesce(F.date_format(time, "MMMM"), F.lit(UNKNOWN))
 
 
 def hour(time: Column) -> Column:
-    """Return '09:00' for 09:00 to 09:59 UTC."""
+    """Return the hour, as '09:00' for 09:00 to 09:59 UTC."""
     return F.coalesce(F.date_format(time, "HH:00"), F.lit(UNKNOWN))
 
 

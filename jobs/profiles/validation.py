@@ -1,4 +1,4 @@
-"""The rows of the source tables, each validated.
+"""Validate each row of the source tables.
 
 A validated row keeps its columns and gains `__user` (string), `__time` (timestamp) and `__rejected` (the reason; null
 for a good row); event rows also gain `__id`. No row is dropped here, so that every row can be accounted for.
@@ -97,7 +97,7 @@ def event_rows(
     if source.id is None:
         return kept.withColumn("__repeated", F.lit(False))
     contest = good & F.col("__id").isNotNull()
-    # The number comes first because it sorts fast. Rows that cannot repeat spread instead of meeting at the null id.
+    # The hash comes first because it sorts fast. Rows that cannot be repeats are spread by `__rest`, not by a null id.
     spread = F.when(contest, F.xxhash64("__id")).otherwise(F.col("__rest"))
     window = Window.partitionBy(spread, F.when(contest, F.col("__id"))).orderBy("__time", "__user", "__rest")
     return kept.withColumn("__repeated", contest & (F.row_number().over(window) > 1))

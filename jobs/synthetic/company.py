@@ -39,8 +39,11 @@ the theme a weak predictor, and the other events that depend on the same traits 
 HABIT = 0.55
 """Share of a user's events in a group that have one of their few habitual texts."""
 HABITS = 3
+"""Habitual texts of a user in a group."""
 LATE = 0.01
+"""Share of events that arrive a day or more later."""
 JOINED_LATER = 0.12
+"""Share of users who joined after the simulated time began."""
 
 ATTRIBUTE_LABELS = {
     "public_transit": ({"commute": 1.0, "thrift": 0.45, "busy": -0.35}, 0.40),
@@ -91,7 +94,7 @@ class Events:
     user_E: np.ndarray
     """Number of the user in the company."""
     text_E: np.ndarray
-    """Row of `catalogue.texts(source)`."""
+    """Row of `event_texts.texts(source)`."""
     time_E: np.ndarray
     """Microseconds since 1970 (UTC)."""
     arrived_E: np.ndarray
@@ -126,7 +129,7 @@ class Chunk:
         return 0.9 * lasting + np.sqrt(1 - 0.9**2) * drift
 
     def traits_on_first_day(self) -> np.ndarray:
-        """Return the traits on the first day, float [U, K]."""
+        """Return the hidden traits on the first day, float [U, K]."""
         return self.traits()[:, :, PAST]
 
     def activity(self) -> np.ndarray:
@@ -208,7 +211,7 @@ class Chunk:
     def _add_first_day_bills(
         self, source: str, user: np.ndarray, group: np.ndarray, day: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Add a bill on the first day for each user who is to change then."""
+        """Add a bill on the first day for each user whose profile changes then; return user, group and day of all."""
         if self.company.changed_share is None or source != "bills":
             return user, group, day
         more = np.flatnonzero(self.changed())

@@ -1,7 +1,7 @@
 """The event texts of the made-up company: what a user can buy, open, view or search for.
 
 Texts belong to groups. A group with loadings is a theme: a user's hidden traits raise or lower how often it occurs. A
-group without is everyday life and says nothing about any trait. A theme has dozens of texts in all four sources. They
+group without loadings is everyday life and depends on no trait. A theme has dozens of texts in all four sources. They
 share words but no single word that identifies the theme, because a text contains one of many nouns of the theme or a
 brand with an invented name. Categories, actions, page roots and channels mix themes and everyday life, as the columns
 of a real company do. The words are in `event_texts.yaml`.

@@ -53,7 +53,7 @@ class GenerateResult:
     broken: dict[str, int]
     """`source: kind` -> rows."""
     signal: Signal | None
-    """How far the labels can be predicted; None after the first day, because it does not change."""
+    """How well the labels can be predicted; None after the first day, because it does not change."""
     seconds: float
 
     def lines(self) -> list[tuple[str, str]]:
@@ -136,7 +136,7 @@ def quiet_ages(deployment: Deployment) -> tuple[int, ...]:
 
 
 def _require_own_tables(deployment: Deployment) -> None:
-    """Raise GenerateError where `generate` did not write a table, so that it never overwrites a company's own."""
+    """Raise GenerateError where `generate` did not write a table, so that no table of a company is overwritten."""
     for table in SCHEMAS:
         path = deployment.table(table)
         if table_exists(path) and open_path(path).metadata().description != MADE_UP:

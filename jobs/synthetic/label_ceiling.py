@@ -1,4 +1,4 @@
-"""How far the made-up company's labels can be predicted: from one hint alone, and from the hidden traits."""
+"""Measure how well the made-up company's labels can be predicted: from one hint alone, and from the hidden traits."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ WINDOW = 365
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """Per label, measured on the first chunk of users."""
+    """How well each label can be predicted, measured on the first chunk of users."""
 
     share: dict[str, float]
-    """Share of ones."""
+    """Share of users whose label is 1."""
     text: dict[str, tuple[str, float]]
     """The event text whose count (or presence) ranks users best, and its AUC."""
     column: dict[str, tuple[str, float]]
@@ -45,7 +45,7 @@ class Signal:
 
 
 def measure(chunk: Chunk) -> Signal:
-    """Measure how far everything before the first day predicts a chunk's labels."""
+    """Measure how well events and attributes before the first day predict a chunk's labels."""
     events = {source: chunk.events(source) for source in SOURCES}
     label = chunk.labels(events)
     text_hints, column_hints = _text_hints(chunk, events), _column_hints(chunk, events)

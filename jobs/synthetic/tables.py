@@ -101,7 +101,7 @@ def user_ids(user_N: np.ndarray) -> pa.Array:
 
 
 def event_ids(source: str, chunk: Chunk, position_N: np.ndarray) -> pa.Array:
-    """Return ids that are the same for every as_of, because a user never has 10,000 events."""
+    """Return the ids of events by position in the chunk; unique where a user has on average under 10,000 events."""
     number = pa.array(chunk.start * 10_000 + position_N).cast(pa.string())
     return pc.binary_join_element_wise(source[0], pc.utf8_lpad(number, 11, "0"), "")
 

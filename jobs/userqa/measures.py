@@ -18,7 +18,7 @@ class Events:
     """The columns that a measure may read of the events near a cut-off."""
 
     inside: Column
-    """Whether an event is in the question's window and fulfils its `where`."""
+    """Whether an event is in the question's window and fulfils the question's `where`."""
     in_window: Column
     """Whether an event is in the question's window."""
     time: Column

@@ -1,4 +1,4 @@
-"""Where the questions do not fit the tables: what only Spark and Java can tell of a questions file."""
+"""Errors of a questions file that only Spark and Java can find: expressions, types and regular expressions."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def _source_values(
 ) -> DataFrame:
     """Return the values of all questions about a source, per user and cut-off, by one grouping."""
     rows = _rows_near_cut_offs(df, source, questions, interests, span)
-    # Questions share values, and the texts of each value are made once.
+    # Questions share values, so the texts of each value are computed once.
     texts = dict.fromkeys(str(q.value) for q in questions if q.kind.value == "text")
     text_columns = {value: f"__text_{number}" for number, value in enumerate(texts)}
     rows = rows.withColumns({name: _value_text(value) for value, name in text_columns.items()})

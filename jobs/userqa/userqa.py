@@ -1,4 +1,4 @@
-"""UserQA, the training data: profiles at earlier cut-offs, and questions with answers that are true of each user.
+"""UserQA, the training data: profiles at earlier cut-offs, and questions about each user with their answers.
 
 The job writes two tables: `training_profiles`, every user's profile at each cut-off of `userqa.as_of`, and `userqa`,
 the question-answer pairs. An attribute is measured before the cut-off and a future from it on. Every future window ends
@@ -71,7 +71,7 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
         run.versions.pop(PROFILES, None)
         users = run.read(PROFILES).where(F.col("day").isin(cut_offs))
         values = question_values(deployment, questions, opened, users, span).cache()
-        # Each cut-off is written by itself; the sentences, the largest plan, are computed once for all of them.
+        # Each cut-off is written by itself; the sentences, the largest plan, are computed once for all cut-offs.
         pairs = question_pairs(questions, values, deployment.userqa.validation_share).cache()
         replaced += [
             run.replace(pairs.where(F.col("as_of") == midnight_column(cut_off)), PAIRS, as_of=cut_off)
