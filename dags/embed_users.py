@@ -6,8 +6,8 @@ run's day is the end of its data interval: the run for 2026-01-01 to 2026-01-02 
 2026-01-02T00:00 UTC.
 
 Any task may be cleared and run again, for today or for a past day: it replaces that day's rows. One run is active at a
-time, the oldest day first. After a past day is replaced, clear the later days too: `publish` refuses until they are
-fresh.
+time, the oldest day first. After a past day is replaced, clear the later days too: until then `publish` does not update
+the online store.
 
 | environment variable | value | default |
 | --- | --- | --- |
