@@ -1,6 +1,7 @@
-"""Run every benchmark, each in a process of its own; this takes an hour or two.
+"""Run the benchmarks of speed, each in its own process; this takes an hour or two.
 
-Run `python -m benchmarks`; `--redis HOST:PORT` names an empty Redis that `benchmarks.serve` measures too.
+Run `python -m benchmarks`; `--redis HOST:PORT` names an empty Redis that `benchmarks.serve` measures too. Three others
+are run by name: `commands` (whole commands), `probe` (the quality of the demo's vectors) and `gpu` (needs a GPU).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ PROGRAMS = ("one_forward", "packed_training", "embed_job", "second_day", "breakd
 
 
 def main() -> None:
-    """Run every benchmark and exit with an error when one fails."""
+    """Run the benchmarks and exit with an error when one fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--redis", metavar="HOST:PORT", help="an empty Redis")
     redis = parser.parse_args().redis

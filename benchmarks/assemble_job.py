@@ -82,7 +82,7 @@ def bills(spark: SparkSession, path: str, rows: int, users: int) -> None:
     table.write.format("delta").mode("overwrite").save(path)
 
 
-def collected(spark: SparkSession, source: str, into: str) -> None:
+def collect_events(spark: SparkSession, source: str, into: str) -> None:
     """Group the events by user and write them as a table, with Spark's defaults: the minimum of such a job."""
     settings = {key: str(spark.conf.get(key)) for key in SPARK_DEFAULTS}
     for key, value in SPARK_DEFAULTS.items():
@@ -99,7 +99,7 @@ def measure(spark: SparkSession, at: Path, rows: int) -> dict[str, float]:
     spark.conf.set("spark.sql.shuffle.partitions", str(max(4, rows // ROWS_PER_PARTITION)))
     plain, named = deployment(at, ids=False), deployment(at, ids=True)
     bills(spark, plain.table("bills"), rows, rows // EVENTS_PER_USER)
-    took = {"bare": seconds(lambda: collected(spark, plain.table("bills"), str(at / "collected")))}
+    took = {"bare": seconds(lambda: collect_events(spark, plain.table("bills"), str(at / "collected")))}
     for name, one in (("plain", plain), ("ids", named))[: 2 if rows <= MOST_WITH_IDS else 1]:
         took[name] = seconds(lambda one=one: assemble(spark, one, DAY))  # type: ignore[misc]
         shutil.rmtree(plain.table("user_profiles"))
@@ -107,7 +107,7 @@ def measure(spark: SparkSession, at: Path, rows: int) -> dict[str, float]:
     return {name: rows / one for name, one in took.items()}
 
 
-def skewed(spark: SparkSession, at: Path) -> float:
+def measure_skewed(spark: SparkSession, at: Path) -> float:
     """Measure rows per second for a few users with many more events than a profile takes."""
     rows = SKEWED_USERS * SKEWED_EVENTS
     spark.conf.set("spark.sql.shuffle.partitions", str(rows // ROWS_PER_PARTITION))
@@ -129,7 +129,7 @@ def main() -> None:
             for millions in arguments.millions:
                 by_size[millions] = measure(spark, Path(folder) / str(millions), millions * MILLION)
                 shutil.rmtree(Path(folder) / str(millions))
-            few = skewed(spark, Path(folder) / "skewed")
+            few = measure_skewed(spark, Path(folder) / "skewed")
         finally:
             spark.stop()
     rows = []

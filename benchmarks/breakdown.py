@@ -75,36 +75,36 @@ def deployment_with_event_log(folder: Path, logs: Path) -> Deployment:
 
 def spark_jobs(logs: Path) -> list[SparkJob]:
     """Read the Spark jobs of an event log."""
-    begun: dict[int, dict[str, Any]] = {}
-    ended: dict[int, float] = {}
+    start_events: dict[int, dict[str, Any]] = {}
+    end_times: dict[int, float] = {}
     of_stage: dict[int, int] = {}
-    spent: dict[int, float] = {}
+    task_seconds: dict[int, float] = {}
     [log] = [file for file in logs.iterdir() if file.is_file() and not file.name.startswith(".")]
     with log.open(encoding="utf-8") as lines:
         for line in lines:
             event = json.loads(line)
             if event["Event"] == "SparkListenerJobStart":
-                begun[event["Job ID"]] = event
+                start_events[event["Job ID"]] = event
                 of_stage |= dict.fromkeys(event["Stage IDs"], event["Job ID"])
             elif event["Event"] == "SparkListenerJobEnd":
-                ended[event["Job ID"]] = event["Completion Time"] / 1000
+                end_times[event["Job ID"]] = event["Completion Time"] / 1000
             elif event["Event"] == "SparkListenerTaskEnd" and event["Stage ID"] in of_stage:
                 took = event["Task Info"]["Finish Time"] - event["Task Info"]["Launch Time"]
                 job = of_stage[event["Stage ID"]]
-                spent[job] = spent.get(job, 0.0) + took / 1000
+                task_seconds[job] = task_seconds.get(job, 0.0) + took / 1000
     return [
         SparkJob(
             begin=event["Submission Time"] / 1000,
-            end=ended[job],
-            task_seconds=spent.get(job, 0.0),
+            end=end_times[job],
+            task_seconds=task_seconds.get(job, 0.0),
             of_delta="Delta" in event.get("Properties", {}).get("spark.job.description", ""),
         )
-        for job, event in begun.items()
-        if job in ended
+        for job, event in start_events.items()
+        if job in end_times
     ]
 
 
-def covered(intervals: Sequence[Interval]) -> float:
+def covered_seconds(intervals: Sequence[Interval]) -> float:
     """Return the seconds that at least one of the intervals covers."""
     total, until = 0.0, float("-inf")
     for begin, end in sorted(intervals):
@@ -148,8 +148,8 @@ def main() -> None:
     rows = []
     for name, (begin, end) in steps:
         inside = [job for job in spark_jobs_run if begin <= job.begin < end]
-        running = covered([(job.begin, job.end) for job in inside])
-        delta = covered([(job.begin, job.end) for job in inside if job.of_delta])
+        running = covered_seconds([(job.begin, job.end) for job in inside])
+        delta = covered_seconds([(job.begin, job.end) for job in inside if job.of_delta])
         rows += [
             Row(name=f"{name}: whole", value=end - begin, unit="s"),
             Row(name=f"{name}: Spark jobs", value=len(inside)),

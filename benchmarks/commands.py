@@ -41,14 +41,14 @@ def measure(words: tuple[str, ...]) -> tuple[float, int]:
     begin, most = time.perf_counter(), 0
     process = subprocess.Popen(words, cwd=ROOT)
     while process.poll() is None:
-        most = max(most, held(process.pid))
+        most = max(most, memory_bytes(process.pid))
         time.sleep(EVERY_SECONDS)
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} failed with exit status {process.returncode}: nothing is written")
     return time.perf_counter() - begin, most
 
 
-def held(pid: int) -> int:
+def memory_bytes(pid: int) -> int:
     """Return the proportional set size of a process and its descendants in bytes."""
     total = 0
     try:

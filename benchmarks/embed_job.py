@@ -36,7 +36,7 @@ REPEATS = 2
 CPU = ("CPUExecutionProvider",)
 
 
-def bare(path: str, release: str, scenarios: tuple[str, ...], part: int, parts: int) -> int:
+def bare_loop(path: str, release: str, scenarios: tuple[str, ...], part: int, parts: int) -> int:
     """Embed a part of the profiles with one thread, as a Spark task does."""
     runtime = open_runtime(release, CPU, 1)
     rows = DeltaTable(path).to_pyarrow_table()
@@ -113,7 +113,7 @@ def measure(spark: SparkSession, deployment: Deployment, users: int) -> dict[str
         release = str(open_release(deployment).path)
 
         def loop() -> None:
-            parts = [pool.submit(bare, path, release, deployment.scenario_names, part, 2) for part in range(2)]
+            parts = [pool.submit(bare_loop, path, release, deployment.scenario_names, part, 2) for part in range(2)]
             for part in parts:
                 part.result()
 

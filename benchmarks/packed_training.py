@@ -42,7 +42,7 @@ LONG = 7
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measurement:
     """Pairs per second packed and apart, and the largest difference of their losses.
 
     `profile` and `suffix` are the mean tokens of a profile, and of an instruction and its answer, without padding.
@@ -55,42 +55,44 @@ class Measured:
     suffix: float
 
 
-def apart(drawn: SampledBatch) -> SampledBatch:
+def apart(sampled: SampledBatch) -> SampledBatch:
     """Return the same pairs, each behind a copy of its profile."""
-    return SampledBatch(users_B=drawn.users_B[drawn.row_Q], row_Q=np.arange(len(drawn.row_Q)), pair_Q=drawn.pair_Q)
+    return SampledBatch(
+        users_B=sampled.users_B[sampled.row_Q], row_Q=np.arange(len(sampled.row_Q)), pair_Q=sampled.pair_Q
+    )
 
 
-def measure(deployment: Deployment, training: TrainingConfig, times: float) -> Measured:
+def measure(deployment: Deployment, training: TrainingConfig, times: float) -> Measurement:
     """Train a few steps each way from the same weights on the same pairs; both encode each distinct text once."""
     table = company.profiles(deployment, training.profiles_per_step * 2, times=times)
     table = table.append_column("as_of", pa.array([AT] * len(table), pa.timestamp("us", "UTC")))
-    config, _, examples, _ = prepare_dataset(table, pairs(table), network_config(deployment), training)
+    config, _, dataset, _ = prepare_dataset(table, pairs(table), network_config(deployment), training)
     torch.manual_seed(0)
     network = InstructUE(config)
     frozen = training.encoder_rate == 0
     network.encoders.requires_grad_(not frozen)
     with torch.no_grad():
-        texts = network.encode_texts(examples.event_ids) if frozen else examples.event_ids
-    readers = [
-        GradCache(network=of, dataset=examples, texts=texts, training=training, seed=0)
+        texts = network.encode_texts(dataset.event_ids) if frozen else dataset.event_ids
+    grad_caches = [
+        GradCache(network=of, dataset=dataset, texts=texts, training=training, seed=0)
         for of in (network, copy.deepcopy(network))
     ]
-    optimizers = [torch.optim.AdamW(reader.network.parameters(), lr=1e-4) for reader in readers]
-    batches, took, losses = Batches(examples, training, 0), np.zeros((STEPS, 2)), np.zeros((STEPS, 2))
+    optimizers = [torch.optim.AdamW(grad_cache.network.parameters(), lr=1e-4) for grad_cache in grad_caches]
+    batches, took, losses = Batches(dataset, training, 0), np.zeros((STEPS, 2)), np.zeros((STEPS, 2))
     for step in range(STEPS):
         together = batches.batch(step)
-        for kind, drawn in enumerate((together, apart(together))):
+        for kind, sampled in enumerate((together, apart(together))):
             begin = time.perf_counter()
-            losses[step, kind] = readers[kind].backward(drawn, step).total.item()
+            losses[step, kind] = grad_caches[kind].backward(sampled, step).total.item()
             optimizers[kind].step()
             took[step, kind] = time.perf_counter() - begin
     packed, alone = (len(together.pair_Q) / float(seconds) for seconds in took[1:].min(axis=0))
-    batch = examples.collate(together)
-    return Measured(
+    batch = dataset.collate(together)
+    return Measurement(
         packed=packed,
         apart=alone,
         difference=float(np.ptp(losses, axis=1).max()),
-        profile=config.fixed_tokens + float(examples.profiles.lengths_U.mean()),
+        profile=config.fixed_tokens + float(dataset.profiles.lengths_U.mean()),
         suffix=float((batch.segments_BL > 0).sum() / len(together.pair_Q)),
     )
 
@@ -129,20 +131,22 @@ def main() -> None:
             longer = company.changed(company.deployment(Path(folder) / name), sources=limits)
             for rate, encoders in ((0.0, "frozen"), (1.0, "trained")):
                 training = TrainingConfig(profiles_per_step=arguments.profiles, encoder_rate=rate)
-                measured = measure(longer, training, times)
+                measurement = measure(longer, training, times)
                 rows += [
-                    Row(name=f"{name}, encoders {encoders}, packed", value=measured.packed, unit="pairs/s"),
-                    Row(name=f"{name}, encoders {encoders}, apart", value=measured.apart, unit="pairs/s"),
+                    Row(name=f"{name}, encoders {encoders}, packed", value=measurement.packed, unit="pairs/s"),
+                    Row(name=f"{name}, encoders {encoders}, apart", value=measurement.apart, unit="pairs/s"),
                     Row(
-                        name=f"{name}, encoders {encoders}, ratio", value=measured.packed / measured.apart, goal=">= 3"
+                        name=f"{name}, encoders {encoders}, ratio",
+                        value=measurement.packed / measurement.apart,
+                        goal=">= 3",
                     ),
                     Row(
                         name=f"{name}, encoders {encoders}, largest difference of a step's loss",
-                        value=measured.difference,
+                        value=measurement.difference,
                         goal="<= 0.0001",
                     ),
                 ]
-            shapes.append(f"{name} have {measured.profile:.0f} tokens and a pair {measured.suffix:.0f}")
+            shapes.append(f"{name} have {measurement.profile:.0f} tokens and a pair {measurement.suffix:.0f}")
     write(
         "packed_training",
         rows,

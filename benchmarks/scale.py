@@ -18,7 +18,7 @@ from threading import Event, Thread
 from pyspark.sql import SparkSession
 
 from benchmarks import assemble_job, company
-from benchmarks.commands import GIB, held
+from benchmarks.commands import GIB, memory_bytes
 from benchmarks.report import Row, seconds, write
 from jobs.config.deployment import Deployment
 from jobs.lake.session import get_session
@@ -34,7 +34,7 @@ USERS_PER_PARTITION = 25_000
 
 
 @dataclass(kw_only=True)
-class Measured:
+class Measurement:
     """A job at one size; `gib` is the peak memory of this process, its JVM and its Python workers together."""
 
     seconds: float
@@ -56,7 +56,7 @@ def memory() -> Iterator[list[int]]:
 
     def poll() -> None:
         while not stopped.wait(EVERY_SECONDS):
-            most_bytes[0] = max(most_bytes[0], held(os.getpid()))
+            most_bytes[0] = max(most_bytes[0], memory_bytes(os.getpid()))
 
     thread = Thread(target=poll, daemon=True)
     thread.start()
@@ -67,7 +67,7 @@ def memory() -> Iterator[list[int]]:
         thread.join()
 
 
-def measure(spark: SparkSession, at: Path, users: int) -> dict[str, Measured]:
+def measure(spark: SparkSession, at: Path, users: int) -> dict[str, Measurement]:
     """Run the jobs one after the other on a new lake."""
     lake = deployment(at)
     spark.conf.set("spark.sql.shuffle.partitions", str(max(4, users // USERS_PER_PARTITION)))
@@ -80,9 +80,9 @@ def measure(spark: SparkSession, at: Path, users: int) -> dict[str, Measured]:
     }
     results = {}
     for name, job in jobs.items():
-        with memory() as bytes_held:
-            took = seconds(job)
-        results[name] = Measured(seconds=took, gib=bytes_held[0] / GIB)
+        with memory() as peak:
+            duration = seconds(job)
+        results[name] = Measurement(seconds=duration, gib=peak[0] / GIB)
         print(f"{users:,} users, {name}: {results[name].seconds:.1f} s, {results[name].gib:.2f} GiB", flush=True)
     return results
 
@@ -104,12 +104,12 @@ def main() -> None:
             spark.stop()
     rows = []
     for name in JOBS:
-        for users, measured in results.items():
+        for users, measurement in results.items():
             rows += [
-                Row(name=f"{name}, {users:,} users", value=users / measured[name].seconds, unit="users/s"),
-                Row(name=f"{name}, {users:,} users, most memory", value=measured[name].gib, unit="GiB"),
+                Row(name=f"{name}, {users:,} users", value=users / measurement[name].seconds, unit="users/s"),
+                Row(name=f"{name}, {users:,} users, most memory", value=measurement[name].gib, unit="GiB"),
             ]
-        rates = [users / measured[name].seconds for users, measured in results.items()]
+        rates = [users / measurement[name].seconds for users, measurement in results.items()]
         rows += [
             Row(name=f"{name}: slowest size over the fastest", value=min(rates) / max(rates), goal=">= 0.85"),
             Row(name=f"{name}: the largest size over the fastest", value=rates[-1] / max(rates), goal=">= 0.85"),

@@ -36,7 +36,7 @@ def assemble(spark: SparkSession, deployment: Deployment, day: date, rows: pa.Ta
         run.handoff = AssembleHandoff(vector_spec=deployment.vector_spec(), users=users)
 
 
-def timed(spark: SparkSession, deployment: Deployment, day: date) -> tuple[EmbedResult, float]:
+def timed_embed(spark: SparkSession, deployment: Deployment, day: date) -> tuple[EmbedResult, float]:
     """Embed a day and measure its seconds."""
     begin = time.perf_counter()
     return embed(spark, deployment, day), time.perf_counter() - begin
@@ -51,9 +51,9 @@ def measure(spark: SparkSession, folder: Path, users: int) -> list[tuple[EmbedRe
     deployment = company.deployment(folder / "measured")
     company.release(deployment)
     assemble(spark, deployment, FIRST, company.profiles(deployment, users), users)
-    first = timed(spark, deployment, FIRST)
+    first = timed_embed(spark, deployment, FIRST)
     assemble(spark, deployment, SECOND, company.profiles(deployment, int(users * CHANGED), seed=1), users)
-    return [first, timed(spark, deployment, SECOND), timed(spark, deployment, SECOND)]
+    return [first, timed_embed(spark, deployment, SECOND), timed_embed(spark, deployment, SECOND)]
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def deployment(at: Path, online: dict[str, Any]) -> Deployment:
     return company.changed(company.deployment(at), store={"online": online})
 
 
-def embedded(spark: SparkSession, company: Deployment, users: int) -> None:
+def write_embeddings(spark: SparkSession, company: Deployment, users: int) -> None:
     """Write a day of `user_embeddings`: a random vector for each user and scenario."""
     names = company.scenario_names
     vectors = np.random.default_rng(0).normal(size=(users * len(names), WIDTH)).astype(np.float32)
@@ -62,7 +62,7 @@ def embedded(spark: SparkSession, company: Deployment, users: int) -> None:
         run.replace(spark.createDataFrame(rows), "user_embeddings", ["user_id", "scenario"])
 
 
-def raw(deployment: Deployment, at: Path) -> Read:
+def raw_reader(deployment: Deployment, at: Path) -> Read:
     """Return a read of the packed vectors alone, by key, from a separate table in the same kind of store."""
     rows = DeltaTable(deployment.table("user_vectors")).to_pyarrow_table().to_pylist()
     cells = {f"{row['user_id']}|{name}": row[name] for row in rows for name in deployment.scenario_names}
@@ -107,11 +107,11 @@ def measure(spark: SparkSession, at: Path, online: dict[str, Any], users: int) -
     """Measure one kind of store."""
     kind = online["type"]
     company = deployment(at, online)
-    embedded(spark, company, users)
+    write_embeddings(spark, company, users)
     took = seconds(lambda: publish(spark, company, DAY))
     vectors = users * len(company.scenario_names)
     rows = [Row(name=f"{kind}: publish", value=vectors / took, unit="vectors/s")]
-    reads: dict[str, Read] = {"raw read": raw(company, at), "lookup": Lookup(company)}
+    reads: dict[str, Read] = {"raw read": raw_reader(company, at), "lookup": Lookup(company)}
     user_ids, scenarios = [f"u{user:07d}" for user in range(users)], [one.name for one in company.scenarios]
     for size in SIZES:
         for name, read in reads.items():
