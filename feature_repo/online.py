@@ -48,7 +48,7 @@ class OnlineView:
         self.online = get_online_store_from_config(self.config.online_store)
 
     def read(self, users: Sequence[str]) -> list[OnlineRow]:
-        """Return the rows of these users, in their order; a user who is not there has a row without values."""
+        """Return the rows of these users, in their order; a user who is not in the store has a row without values."""
         # A copy of the list, because the store may add a name of its own to it.
         rows = self.online.online_read(self.config, self.view, [_key(user) for user in users], [*self.features])
         return [

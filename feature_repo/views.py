@@ -1,7 +1,8 @@
 """The Feast objects: one entity, one feature view over `user_vectors`, its services.
 
 A user's whole row is one feature view, so one read fetches every scenario, and offline and online features have the
-same names. The view has no time to live: a user without new events keeps the last vector until it is ended.
+same names. The view has no time to live: a user without new events keeps the last vector until the user is
+deactivated.
 """
 
 from __future__ import annotations

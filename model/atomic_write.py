@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent, also where a process is killed while it writes them."""
+"""Atomic writes: a file or folder is complete or absent, even if the process is killed while it writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PART = ".part"
-"""Ending of the name under which a file or folder is written until it is whole."""
+"""Ending of the name under which a file or folder is written until it is complete."""
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
     Parameters
     ----------
     path
-        The file; its folder is made where there is none.
+        The file; its folder is created if it is missing.
     durable
         Whether the file also survives a power cut right after the block.
     """
@@ -46,10 +46,10 @@ def atomic_folder(path: Path, part_name: str | None = None) -> Iterator[Path]:
     Parameters
     ----------
     path
-        The folder, which is not there yet.
+        The folder, which must not exist yet.
     part_name
-        The folder's name until it is whole; None: the name of `path` and `PART`. What a killed process left under
-        this name is removed.
+        The folder's name until it is complete; None: the name of `path` and `PART`. A folder of this name that a killed
+        process left is removed.
     """
     part = path.with_name(part_name or path.name + PART)
     shutil.rmtree(part, ignore_errors=True)
@@ -59,7 +59,7 @@ def atomic_folder(path: Path, part_name: str | None = None) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Flush a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,8 +1,8 @@
-"""The one family of exceptions that a person can act upon."""
+"""The family of errors that a user can correct."""
 
 
 class InstructUEError(Exception):
-    """What is wrong with which key, row or file, and what to do about it."""
+    """An error that a user can correct; its message says which key, row or file is wrong and what to do."""
 
 
 class ConfigError(InstructUEError):

@@ -97,13 +97,13 @@ class NetworkConfig:
         Numbers of an embedding, by a Linear without bias behind the readout; None: the readout itself, as wide as the
         backbone. The follow-up's code has 128.
     reading
-        Events as the encoders' vectors, or, an ablation of the paper's, as plain text: `tokens` takes one source of
-        one text, the whole profile (`model.data.rendering`), whose tokens the backbone reads itself.
+        `vectors`: events as the encoders' vectors. `tokens`, an ablation of the paper's: the whole profile as one text
+        (`model.data.rendering`) in one source, whose tokens the backbone reads itself.
 
     Raises
     ------
     ConfigError
-        When there is nothing to read, a name is taken twice or reserved, or switches do not go together.
+        When there is no input, a name is used twice or reserved, or switches do not go together.
     """
 
     sources: tuple[EventSource, ...]

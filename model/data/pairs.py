@@ -74,7 +74,7 @@ class Pairs:
 
 @dataclass(frozen=True, kw_only=True)
 class PairBatch:
-    """Profiles and the pairs drawn for them.
+    """Profiles and the pairs sampled for them.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Typed columns of a table of profiles, or an error that says what to do.
+"""Typed columns of a table of profiles.
 
 Shapes: U users of a table.
 """

@@ -26,7 +26,7 @@ UNKNOWN = "unknown"
 def render(profiles: pa.Table, config: NetworkConfig) -> list[str]:
     """Return each user's whole profile as text, in the network's order of sources and columns.
 
-    Each source stands between the lines `<name>` and `</name>`, an event a line, the oldest first:
+    Each source is enclosed in the lines `<name>` and `</name>`, with one line for each event, the oldest first:
 
         <bill>
         coffee at the corner

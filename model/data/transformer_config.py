@@ -108,8 +108,8 @@ class BackboneConfig(_Transformer):
     kv_heads
         Heads of keys and values.
     new_tokens
-        Rows of the token table that the pretrained model did not have, filled in by training: under `lora` they alone
-        of the table learn.
+        Rows of the token table that the pretrained model did not have, filled in by training. Under `lora`, only
+        these rows of the table are trained.
     """
 
     kv_heads: int

@@ -149,7 +149,7 @@ def _architecture(fields: Mapping[str, Any]) -> PretrainedConfig:
 
 
 def _bert(sizes: EncoderConfig, max_tokens: int) -> BertConfig:
-    # No dropout: a network of this size is trained too shortly to overfit.
+    # No dropout: a network of this size is trained for too few steps to overfit.
     return BertConfig(
         vocab_size=sizes.vocabulary,
         hidden_size=sizes.width,

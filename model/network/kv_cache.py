@@ -1,4 +1,4 @@
-"""A cache of the language model's keys and values of profiles, behind which suffixes are read alone.
+"""A cache of the language model's keys and values of profiles, so that only suffixes are read.
 
 Attention is causal and the instruction comes last, so a profile's keys and values do not depend on what follows. To
 tune an instruction or to generate an answer, the profile need not be read again.

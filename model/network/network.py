@@ -122,8 +122,8 @@ class InstructUE(nn.Module):
     def forward_users(self, profile: ProfileTensors, instructions_KIH: Tensor, mask_KI: Tensor) -> Tensor:
         """Return `embeddings_BKH`, L2-normalised, of every user under every instruction.
 
-        `instructions_KIH` are left-aligned token vectors (see `token_vectors`); the last one that is no padding is
-        that of `<USER>`.
+        `instructions_KIH` are left-aligned token vectors (see `token_vectors`); the last one before the
+        padding is that of `<USER>`.
         """
         tokens_BPH, mask_BP = self.read_profile(profile)
         users, (count, length, width) = tokens_BPH.shape[0], instructions_KIH.shape

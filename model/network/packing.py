@@ -1,4 +1,4 @@
-"""Packing: many suffixes behind one profile, under a mask by which each sees the profile and itself alone.
+"""Packing: many suffixes behind one profile, under a mask by which each sees only the profile and itself.
 
 A packed sequence is [profile | suffix 1 | ... | suffix K]; `model.data.segments` names the segments of its tokens.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from model.data.text import TokenIds
 
 Texts = Sequence[TokenIds | Tensor]
-"""Each source's distinct texts, as tokens or as the vectors of an encoder that no longer changes."""
+"""Each source's distinct texts, as tokens or as the vectors of a frozen encoder."""
 
 
 @dataclass(frozen=True, kw_only=True)

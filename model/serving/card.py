@@ -1,4 +1,4 @@
-"""The model card of a release: what it is, what it reads, how it was trained and tried, for a person."""
+"""The model card of a release: its parts, its inputs, its training and the results of its gates, as Markdown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model.network.network import InstructUE
 from model.serving.release import Release
 
 TUNED = "tuned"
-"""In the metrics: what the tuned scenarios learned of, by name."""
+"""The key of the tuned scenarios in the metrics: facts about each tuning, by scenario."""
 
 
 def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]) -> str:
@@ -51,7 +51,7 @@ def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]
         "| scenario | instruction |",
         "| --- | --- |",
         *(
-            f"| {name} | {instruction.text or _untold(metrics.get(TUNED, {}).get(name))} |"
+            f"| {name} | {instruction.text or _without_text(metrics.get(TUNED, {}).get(name))} |"
             for name, instruction in release.instructions.items()
         ),
         "",
@@ -86,9 +86,9 @@ def _parts(config: NetworkConfig) -> list[str]:
 
 
 def _transformer(part: EncoderConfig | BackboneConfig) -> str:
-    kind = f"{part.layers} layers of width {part.width}, {part.vocabulary:,} tokens"
-    begun = f"{part.pretrained} ({kind})" if part.pretrained else f"trained from scratch ({kind})"
-    return begun if part.lora is None else f"{begun}, adapted by LoRA of rank {part.lora.r}"
+    sizes = f"{part.layers} layers of width {part.width}, {part.vocabulary:,} tokens"
+    origin = f"{part.pretrained} ({sizes})" if part.pretrained else f"trained from scratch ({sizes})"
+    return origin if part.lora is None else f"{origin}, adapted by LoRA of rank {part.lora.r}"
 
 
 def _switch(on: bool) -> str:
@@ -100,7 +100,7 @@ def _trained(training: Mapping[str, Any]) -> list[str]:
     if not training:
         return []
     settings, step = training["training"], training["checkpoint_step"]
-    last: Mapping[str, float] = next((scored for scored in training["validation"] if scored["step"] == step), {})
+    last: Mapping[str, float] = next((check for check in training["validation"] if check["step"] == step), {})
     read = f"{training['profiles']:,} profiles and {training['pairs']:,} question-answer pairs"
     lines = [
         f"- trained for {len(training['curve']['loss'])} steps of {settings['profiles_per_step']} profiles on "
@@ -114,6 +114,6 @@ def _trained(training: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _untold(tuned: Mapping[str, Any] | None) -> str:
+def _without_text(tuned: Mapping[str, Any] | None) -> str:
     """Return the entry of a scenario without an instruction in words."""
     return f"tuned on {tuned['users']} users, from: {tuned['instruction']}" if tuned else "(none)"

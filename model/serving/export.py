@@ -60,9 +60,9 @@ def export(
     deployment : str
         The full deployment file, kept in the release.
     profiles : pyarrow.Table
-        Rows of `training_profiles` or `user_profiles` that the gates are tried on; some dozens are enough.
+        Rows of `training_profiles` or `user_profiles` on which the gates compare vectors; some dozens are enough.
     decoder : bool
-        Whether to put in what answers in words: the checkpoint itself.
+        Whether to include the decoder, a copy of the checkpoint, with which `ask` answers in words.
 
     Raises
     ------

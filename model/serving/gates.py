@@ -25,7 +25,7 @@ COSINE = {"fp32": 0.9999}
 
 
 def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, profiles: pa.Table) -> dict[str, Any]:
-    """Compare a release's vectors with its network's, and with its own in other batches.
+    """Compare a release's vectors with those of its network, and with its own in other batches.
 
     Returns
     -------

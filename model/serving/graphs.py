@@ -32,14 +32,14 @@ from model.network.tensors import ProfileTensors
 from model.serving.release import USER_GRAPH, event_graph
 
 MOST_BYTES = 2**31 - 2**20
-"""A protobuf holds no more than 2 GB: a larger graph's weights lie in a file beside it, `<graph>.data`."""
+"""A protobuf holds no more than 2 GB: a larger graph's weights are in a file beside it, `<graph>.data`."""
 
 
 def export_graphs(network: InstructUE, folder: Path) -> None:
     """Write `user.onnx` and an event graph for each encoder, with every axis dynamic; low-rank updates are merged."""
     network = merge_lora(network)
     texts, tokens = Dim("texts"), Dim("tokens")
-    # A tensor of its own for each input: the exporter takes the same tensor twice for one input.
+    # A separate tensor for each input: the exporter treats a tensor that is passed twice as one input.
     example = (_ones(3, 5), _ones(3, 5))
     for name, encoder in zip(network.config.encoder_names, network.encoders, strict=True):
         _export(
@@ -57,12 +57,12 @@ def export_graphs(network: InstructUE, folder: Path) -> None:
 class UserGraph(nn.Module):
     """`InstructUE.forward_users` with instructions end to end and, of a Qwen2, the last layer at `<USER>` alone.
 
-    A short instruction is not padded to the longest, and no token is computed that nothing reads; the gates hold this
-    against `forward_users` as it is written.
+    A short instruction is not padded to the longest, and the last layer skips tokens that nothing reads. The gates
+    compare the graph with `forward_users`.
 
     Inputs by name: per source `events_<s>` [B, N, E], `mask_<s>` and `gaps_<s>` [B, N], `age_<s>` [B]; `numbers`
     [B, F, W] and `categories` [B, C] where the network has such columns; `instructions` [L, H], `segments` [L] with
-    the number of each token's instruction, from 1, and `users` [K], where in L each instruction's `<USER>` stands.
+    the number of each token's instruction, from 1, and `users` [K], the position in L of each instruction's `<USER>`.
     Output: `embeddings` [B, K, H].
     """
 
@@ -119,9 +119,9 @@ class UserGraph(nn.Module):
 def _at_rows(
     layer: nn.Module, tokens_BSH: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor], rows_K: Tensor
 ) -> Tensor:
-    """Return what a Qwen2 layer gives at some tokens alone, [B, K, H]; the others are its keys and values only.
+    """Return the output of a Qwen2 layer at some tokens, [B, K, H]; the other tokens give keys and values only.
 
-    After the last layer nothing reads a token but `<USER>`, so most of that layer's work need not be done.
+    After the last layer nothing reads a token but `<USER>`, so most of that layer's work can be skipped.
     """
     attention: Any = layer.self_attn
     normal_BSH = layer.input_layernorm(tokens_BSH)  # type: ignore[operator]
@@ -146,7 +146,7 @@ def _user_inputs(network: InstructUE) -> tuple[tuple[Any, ...], tuple[Any, ...],
     config, users, tokens = network.config, Dim("users"), Dim("tokens")
     names = [source.name for source in config.sources]
     event_axes = [{0: users, 1: Dim(f"events_{name}")} for name in names]
-    lengths = range(3, 3 + len(names))  # all unlike, so that no axis is taken for another
+    lengths = range(3, 3 + len(names))  # all different, so that the exporter does not take two axes for one
     tabular, columns = {}, config.tabular
     if columns.numbers:
         tabular["numbers"] = torch.zeros(2, len(columns.numbers), columns.code_width)
@@ -195,8 +195,8 @@ def _export(
         )
     assert program is not None
     proto = _bare(program.model_proto)
-    apart = proto.ByteSize() > MOST_BYTES
-    onnx.save(proto, path, save_as_external_data=apart, location=f"{path.name}.data" if apart else None)
+    is_external = proto.ByteSize() > MOST_BYTES
+    onnx.save(proto, path, save_as_external_data=is_external, location=f"{path.name}.data" if is_external else None)
 
 
 def _bare(proto: onnx.ModelProto) -> onnx.ModelProto:

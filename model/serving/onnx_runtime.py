@@ -44,16 +44,16 @@ class VectorError(InstructUEError):
 def load(
     path: str | Path, providers: Sequence[str] = (CPU,), threads: int | None = None, cached_texts: int = CACHED_TEXTS
 ) -> Runtime:
-    """Open a release, whose files are checked first.
+    """Check the files of a release and open it.
 
     Parameters
     ----------
     path : str or Path
         The release's folder.
     providers : sequence of str
-        onnxruntime's execution providers; the first is the one that must be in use.
+        onnxruntime's execution providers; the first must be the one in use.
     threads : int, optional
-        Threads of a forward; None: one for each core.
+        Threads of a forward pass; None: one for each core.
     cached_texts : int
         How many text vectors are kept between calls, for each source.
 

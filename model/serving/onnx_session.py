@@ -1,4 +1,4 @@
-"""Open an ONNX graph on the execution provider that was asked for, and on no other."""
+"""Open an ONNX graph on the required execution provider, and on no other."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@
     metrics.json             MODEL_CARD.md
     decoder/                 the checkpoint, where `ask` answers in words; vectors need none of it
 
-`model_version` hashes what shapes a vector whatever the instruction, and nothing else: where a metric, a date or a
-table's name changes, no user is embedded again. Each scenario's instruction vectors have a hash of their own: where a
-scenario is added, that scenario alone is embedded. No file is a pickle, and reading a release needs no torch.
+`model_version` hashes what shapes a vector whatever the instruction, and nothing else: if only a metric, a date
+or a table's name changes, no user is embedded again. Each scenario's instruction vectors have a hash of their own: if a
+scenario is added, only that scenario is embedded. No file is a pickle, and reading a release needs no torch.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def read(path: str | Path) -> Release:
     Raises
     ------
     ReleaseError
-        There is no release, a file is missing, a byte was changed, or this version does not know the format.
+        There is no release, a file is missing, a byte was changed, or this version does not read the format.
     """
     path = Path(path)
     try:

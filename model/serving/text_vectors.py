@@ -1,4 +1,4 @@
-"""A cache of text vectors, so that a text that comes again is not encoded again.
+"""A cache of text vectors, so that a repeated text is not encoded again.
 
 Shapes: T texts, E width of an event vector.
 """

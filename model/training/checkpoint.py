@@ -22,13 +22,13 @@ METRICS_FILE = "metrics.json"
 
 
 class CheckpointError(InstructUEError):
-    """A folder that is no checkpoint, or not a whole one."""
+    """A folder that is no checkpoint, or an incomplete one."""
 
 
 def save_checkpoint(folder: Path, network: InstructUE, tokenizers: Tokenizers, metrics: Mapping[str, Any]) -> None:
-    """Write a checkpoint over the one that may be there.
+    """Write a checkpoint, in place of one that the folder may hold.
 
-    The config goes first and comes back last: a folder without one is not a whole checkpoint.
+    The config is removed first and written last: a folder without one is not a complete checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).unlink(missing_ok=True)

@@ -21,7 +21,7 @@ STEPS_PER_LINE = 10
 """Steps between two lines of metrics.jsonl; each validation writes one too."""
 LOSSES = ("loss", "language", "contrastive")
 Metrics = dict[str, float]
-"""Losses by name, and `step`, the number of steps before them, where it matters."""
+"""Losses by name; those of a validation and of a line have `step`, the number of steps before them."""
 
 
 @dataclass

@@ -244,14 +244,14 @@ def _fit_regression(features: NDArray[np.float64], labels: NDArray[np.int64]) ->
     aucs = np.zeros(len(STRENGTHS))
     unconverged = 0
     for inner, outer in folds.split(features, labels):
-        predictors, slow = _regressions(features[inner], labels[inner], STRENGTHS)
-        unconverged += slow
+        predictors, stopped = _regressions(features[inner], labels[inner], STRENGTHS)
+        unconverged += stopped
         for number, predict in enumerate(predictors):
             aucs[number] += roc_auc_score(labels[outer], predict(features[outer]))
     # argmax takes the first of equal values, that of the strongest regularisation.
     strength = STRENGTHS[int(np.argmax(aucs))]
-    [predict], slow = _regressions(features, labels, [strength])
-    return Classifier(predict, strength, fits=FOLDS * len(STRENGTHS) + 1, unconverged=unconverged + slow)
+    [predict], stopped = _regressions(features, labels, [strength])
+    return Classifier(predict, strength, fits=FOLDS * len(STRENGTHS) + 1, unconverged=unconverged + stopped)
 
 
 def _regressions(

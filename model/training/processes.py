@@ -17,7 +17,7 @@ def processes() -> PartialState:
 
 
 def same_weights(network: nn.Module) -> None:
-    """Give every process the weights of the first one; those that each has computed may differ in the last digits."""
+    """Copy the weights of the first process to all; weights that each computes may differ in the last digits."""
     if processes().num_processes > 1:
         for weight in network.parameters():
             broadcast(weight.data)

@@ -80,7 +80,7 @@ def shot_batches(shots: Ints, classes_S: Ints, size: int, rng: np.random.Generat
 
 
 def _stratified_order(classes: Ints, rng: np.random.Generator) -> Ints:
-    """Return all users in an order of which every beginning has two of each class, and then each class's share."""
+    """Return all users in an order: first two of each class, then every class in proportion to its size."""
     place = np.empty(len(classes))
     for number, count in enumerate(np.bincount(classes)):
         rank = rng.permutation(count)

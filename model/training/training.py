@@ -62,7 +62,7 @@ def train(
     pairs
         Rows of `userqa`: user_id, as_of, instruction, answer, split (`train` or `validation`, which may be empty).
     config
-        The network; its vocabularies are ceilings, and its tabular columns are fitted here on the split `train`.
+        The network; its vocabularies are ceilings, and its tabular columns are fitted on the split `train`.
     out
         The checkpoint's folder. A saved state in it is resumed when the network, the settings and the data are the
         same. A finished checkpoint of the same fingerprint is left unchanged.
@@ -208,7 +208,7 @@ def _finish(run: TrainingRun, tokenizers: Tokenizers, figures: Metrics) -> None:
         for path in saved_states(run.out):
             shutil.rmtree(path)
         run.writer.finish()
-    processes().wait_for_everyone()  # no process reads a checkpoint that is not whole
+    processes().wait_for_everyone()  # no process reads an incomplete checkpoint
 
 
 def _is_finished(out: Path, fingerprint: str) -> bool:

@@ -31,8 +31,8 @@ class TrainingConfig:
         AdamW's, under a cosine schedule after a linear warm-up, with gradients clipped to that norm.
     encoder_rate
         The event encoders' learning rate as a share of the others'. 0 freezes them; each distinct text is then
-        encoded once and its vector kept in memory. AdamW takes full steps by gradients that are small and noisy, as
-        those of the encoders are: at 1, a few hundred steps undo the effect of `warm_start`.
+        encoded once and its vector kept in memory. AdamW takes full steps even where gradients are small and
+        noisy, as those of the encoders are: at 1, a few hundred steps undo the effect of `warm_start`.
     weight_lm, weight_cl
         a_lm and a_cl of eq. 5.
     temperature, margin

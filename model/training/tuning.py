@@ -213,7 +213,7 @@ class _StepSelection:
     def result(self) -> TuningResult:
         """Return the vectors of the best step.
 
-        Equation 6 does not select it: on held-out shots too it goes on falling after a probe has begun to get worse.
+        Equation 6 does not select it: it keeps falling on held-out shots after the probe has become worse.
         """
         best = min(range(len(self._curve)), key=lambda check: self._curve[check].probe)
         gains = self._probe_losses[0] - self._probe_losses[best]
