@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks import company
 from benchmarks.report import Row, write
 from jobs.config.deployment import Deployment
-from model.data.profiles import Floats
+from model.data.arrays import Floats
 from model.serving.onnx_runtime import Runtime
 
 REPEATS = 3

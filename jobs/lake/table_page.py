@@ -19,12 +19,12 @@ PLACEHOLDERS = Names(
 )
 HEAD = """# Tables
 Every table of a lake, with its columns, and the views and functions that `instructue sql` and every Spark session of
-the project know. `python -m jobs.lake.table_page` writes this page from `jobs/lake/catalog.py` and
+the project define. `python -m jobs.lake.table_page` writes this page from `jobs/lake/catalog.py` and
 `jobs/lake/sql/definitions.py`.
 
 A table with `day` is partitioned by it. A job replaces a day's rows and never appends to them. `<source>`, `<number>`,
 `<category>` and `<scenario>` are names from the deployment file: a table has such a column for each of them. The
-company's own tables are known in SQL too, by their own names or by the name of their source.
+company's own tables can be queried too, by their own names or by the name of their source.
 """
 
 

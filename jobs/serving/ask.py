@@ -22,7 +22,7 @@ from jobs.lake.handoff import AskHandoff
 from jobs.lake.run_log import RunRecord
 from jobs.training.labels import check_assembled
 from jobs.training.registry import open_release
-from model.data.profiles import Floats
+from model.data.arrays import Floats
 from model.errors import InstructUEError
 from model.progress import Progress, no_progress
 from model.serving.onnx_runtime import Runtime

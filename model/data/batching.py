@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from model.data.arrays import Ints
 
 
 def batches_of_size(lengths_N: Ints, size: int, *, classes_per_octave: int | None = None) -> list[Ints]:

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.data.profiles import Ints, ProfileBatch, Profiles
+from model.data.arrays import Ints
+from model.data.profiles import ProfileBatch, Profiles
 from model.data.segments import PADDING
 from model.data.text import PAD, TokenIds
 from model.errors import InstructUEError

@@ -16,14 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from model.data.arrays import Floats, Ints
 from model.data.config import EventSource, NetworkConfig, Tabular
 from model.data.profile_columns import ProfileError, cast_column, column_of, field_of, number_column, string_column
 from model.data.tabular import category_codes, piecewise_codes
 from model.data.text import TokenIds, Tokenizers
 from model.data.time_bands import NO_BAND, band_codes
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)

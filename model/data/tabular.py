@@ -12,11 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from model.data.arrays import Floats, Ints
 from model.data.config import Tabular
 from model.data.profile_columns import number_column, string_column
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 
 def fit_tabular(table: pa.Table, tabular: Tabular, bins: int) -> Tabular:

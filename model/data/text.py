@@ -13,12 +13,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from model.data.arrays import Ints
 from model.errors import InstructUEError
-
-Ints = NDArray[np.int64]
 
 PAD = 0
 """The token that pads an array of tokens; a mask excludes it."""

@@ -10,9 +10,8 @@ Shapes: N values.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from model.data.arrays import Ints
 
 NO_BAND = -1
 """Stored for the first event of a user, which has no event before it."""

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.data.profiles import Ints, read_profiles, text_ids
+from model.data.arrays import Ints
+from model.data.profiles import read_profiles, text_ids
 from model.data.text import Tokenizers
 from model.network.kv_cache import ProfileKVCache
 from model.network.network import InstructUE

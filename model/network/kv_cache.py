@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from model.data.arrays import Floats, Ints
 from model.data.batching import batches_of_tokens
 from model.data.config import NetworkConfig
-from model.data.profiles import Floats, Ints, Profiles, read_profiles, text_ids
+from model.data.profiles import Profiles, read_profiles, text_ids
 from model.data.segments import PADDING, PROFILE
 from model.data.text import TokenIds, Tokenizers
 from model.network.network import InstructUE

@@ -23,10 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from model.data.arrays import Ints
 from model.data.batching import batches_of_size, original_order
 from model.data.config import NetworkConfig
 from model.data.pairs import PairBatch
-from model.data.profiles import Ints, ProfileBatch, SourceBatch
+from model.data.profiles import ProfileBatch, SourceBatch
 from model.data.segments import PADDING, PROFILE
 from model.data.text import TokenIds
 from model.data.time_bands import BAND_CODES

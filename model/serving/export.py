@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from model.data.profiles import Floats
+from model.data.arrays import Floats
 from model.data.text import EVENT_FILE, LANGUAGE_FILE, Tokenizers
 from model.network import inference
 from model.network.network import InstructUE

@@ -14,7 +14,8 @@ import pyarrow as pa
 import torch
 import torch.nn.functional as F
 
-from model.data.profiles import Floats, Profiles, read_profiles, text_ids
+from model.data.arrays import Floats
+from model.data.profiles import Profiles, read_profiles, text_ids
 from model.data.text import TokenIds, Tokenizers
 from model.network.network import InstructUE
 from model.serving.onnx_runtime import Runtime

@@ -21,9 +21,10 @@ import onnxruntime
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from model.data.arrays import Floats, Ints
 from model.data.batching import batches_of_tokens
 from model.data.config import NetworkConfig
-from model.data.profiles import Floats, Ints, Profiles, SourceEvents, read_profiles
+from model.data.profiles import Profiles, SourceEvents, read_profiles
 from model.data.text import Tokenizers
 from model.errors import ConfigError, InstructUEError
 from model.serving import release as releases

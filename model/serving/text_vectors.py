@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.data.profiles import Floats, Ints
+from model.data.arrays import Floats, Ints
 
 
 class TextVectors:

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from model.data.arrays import Ints
 from model.data.batching import batches_of_size
 from model.data.config import NetworkConfig
 from model.data.pairs import PairBatch, PairError, Pairs, pair_batch, read_pairs
-from model.data.profiles import Ints, Profiles, read_profiles, text_ids
+from model.data.profiles import Profiles, read_profiles, text_ids
 from model.data.tabular import fit_tabular
 from model.data.text import TokenIds, Tokenizers
 from model.network.backbones import with_tokenizers

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from model.data.profiles import Ints
+from model.data.arrays import Ints
 from model.errors import InstructUEError
 
 Bools = NDArray[np.bool_]

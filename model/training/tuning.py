@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from model.data.profiles import Floats, Ints
+from model.data.arrays import Floats, Ints
 from model.data.text import Tokenizers
 from model.network.inference import instruction_vectors
 from model.network.kv_cache import ProfileKVCache

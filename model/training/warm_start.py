@@ -27,7 +27,7 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 
-from model.data.profiles import Ints
+from model.data.arrays import Ints
 from model.data.text import TokenIds
 from model.network.network import InstructUE
 from model.training.dataset import TrainingDataset

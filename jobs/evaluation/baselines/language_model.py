@@ -19,10 +19,10 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 
 from jobs.evaluation.baselines.pretrained import load_pretrained
+from model.data.arrays import Floats
 from model.data.batching import batches_of_size
 from model.data.text import TokenIds, train_language_tokenizer
 
-Floats = NDArray[np.float32]
 PRETRAINED = "Qwen/Qwen2.5-0.5B-Instruct"
 """The paper's backbone."""
 LONGEST = 4096

@@ -27,11 +27,11 @@ from torch import nn
 from torch.nn import functional
 
 from jobs.evaluation.baselines.inputs import BaselineError
+from model.data.arrays import Floats
 from model.data.config import NetworkConfig
 from model.data.profiles import read_profiles
 from model.data.tabular import fit_tabular, piecewise_codes
 
-Floats = NDArray[np.float32]
 WORD = r"[^\s,;:/.!?()]+"
 
 logger = logging.getLogger(__name__)

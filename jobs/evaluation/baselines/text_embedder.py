@@ -16,16 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import AutoModel
 
 from jobs.evaluation.baselines.inputs import BaselineError
 from jobs.evaluation.baselines.pretrained import load_pretrained
+from model.data.arrays import Floats
 from model.data.batching import batches_of_size
 from model.data.text import TokenIds
 
-Floats = NDArray[np.float32]
 LONGEST = 256
 """The number of tokens of a chunk, where the model's folder does not name it."""
 

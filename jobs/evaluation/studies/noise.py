@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from jobs.evaluation import plots
 from jobs.evaluation.figures import ALL, Line, line, tables
@@ -24,6 +23,7 @@ from jobs.evaluation.results import Result
 from jobs.evaluation.scores import score
 from jobs.evaluation.studies.study import Study
 from jobs.evaluation.studies.table2 import MODES, mode_probes, modes
+from model.data.arrays import Ints
 from model.data.config import EventSource
 from model.data.time_bands import NO_BAND, time_bands
 
@@ -31,7 +31,6 @@ SHARES = (0.0, 0.2, 0.4, 0.6)
 """The share of noise among the events that the model reads."""
 DAY = 86_400_000_000
 """Microseconds."""
-Ints = NDArray[np.int64]
 
 
 def noise(study: Study) -> Result:

@@ -1,4 +1,4 @@
-"""docs/tables.md: current, and complete as to what SQL knows of a lake."""
+"""docs/tables.md: it is current, and it lists every table, view and function of a lake."""
 
 from __future__ import annotations
 

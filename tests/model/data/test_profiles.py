@@ -100,9 +100,9 @@ def test_bands_are_clamped_and_null_lists_are_empty() -> None:
     assert batch.sources[0].mask_BN.tolist() == [[1, 1], [0, 0], [0, 0]]
     assert batch.sources[0].age_B.tolist() == [16, 0, 0]
     assert batch.numbers_BFP.shape == (3, 0, 1)
-    nobody = read_profiles(table, config).batch(np.array([1, 2]))
-    assert nobody.sources[0].mask_BN.shape == (2, 1)
-    assert len(nobody.sources[0].texts_T) == 0
+    without_events = read_profiles(table, config).batch(np.array([1, 2]))
+    assert without_events.sources[0].mask_BN.shape == (2, 1)
+    assert len(without_events.sources[0].texts_T) == 0
 
 
 def test_equal_quantile_edges_fall_together() -> None:

@@ -39,7 +39,7 @@ from tests.support.pretrained import ENCODERS, LANGUAGE_MODELS, TEXTS, save_enco
 from tests.support.untrained import VECTOR_SPEC
 
 SIZES = {"width": 1, "layers": 1, "heads": 1, "feedforward": 1, "vocabulary": 1}
-"""Of a pretrained model: read from it, whatever stands here."""
+"""Placeholders: the sizes of a pretrained model are read from it."""
 LORA = Lora(r=4, alpha=8, dropout=0.1)
 TOLERANCE = 1e-5
 
@@ -149,7 +149,7 @@ def test_an_answer_ends_with_the_models_own_end(language_model: Path) -> None:
 
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint whose encoders and backbone were adapted; the pretrained folders are gone."""
+    """A checkpoint whose encoders and backbone were adapted; the pretrained folders are removed."""
     folder = tmp_path_factory.mktemp("adapted")
     encoder, backbone = save_encoder(folder / "bert", "bert"), save_language_model(folder / "qwen2", "qwen2")
     profiles = made_up_profiles(40)

@@ -113,7 +113,7 @@ def test_dropout_falls_on_the_same_places_in_both_readings() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     result = gradients(cache, sampled)
-    assert torch.equal(torch.get_rng_state(), before)  # nobody else's chance is touched
+    assert torch.equal(torch.get_rng_state(), before)  # the global random state is unchanged
     hook.remove()
     assert len(calls) == 6
     assert not torch.equal(calls[0][0], calls[1][0])

@@ -1,4 +1,4 @@
-"""The probe against brute force, and against leaks between its halves."""
+"""The probe against brute force, and against leaks between its fit and score halves."""
 
 import hashlib
 import warnings
@@ -110,7 +110,9 @@ def test_a_score_does_not_depend_on_the_order_of_users(data: tuple[np.ndarray, n
     assert turned.auc == pytest.approx(probe(features, labels, IDS, split_seeds=SPLIT_SEEDS[:1]).auc, abs=0.01)
 
 
-def test_the_rival_is_scored_on_the_same_halves_and_takes_missing_values(data: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_baseline_is_scored_on_the_same_splits_and_takes_missing_values(
+    data: tuple[np.ndarray, np.ndarray],
+) -> None:
     features, labels = data
     features = features.copy()
     features[::5, 3] = np.nan

@@ -120,11 +120,11 @@ def test_ten_pairs_are_learnt_to_the_letter(tmp_path: Path) -> None:
 def test_frozen_encoders_stay_and_their_vectors_are_made_once(
     profiles: pa.Table, pairs: pa.Table, tmp_path: Path
 ) -> None:
-    """Vectors made once give the curve of encoders asked at every step, as a rate of next to nothing asks them."""
+    """Vectors made once give the curve of encoders that run at every step with a rate near zero."""
     frozen = replace(SHORT, encoder_rate=0.0, max_grad_norm=1e9)  # clipped, gradients of encoders would count too
     moving = replace(frozen, encoder_rate=1e-9)
     still = train(profiles, pairs, small(), frozen, tmp_path / "frozen")
-    question = train(profiles, pairs, small(), moving, tmp_path / "asked")
+    question = train(profiles, pairs, small(), moving, tmp_path / "moving")
     start = train(profiles, pairs, small(), replace(frozen, steps=0), tmp_path / "start")
     result = [json.loads((path / "metrics.json").read_text()) for path in (still, question)]
     np.testing.assert_allclose(*[metrics["curve"]["loss"] for metrics in result], rtol=1e-4)

@@ -166,7 +166,7 @@ def test_the_step_with_the_best_probe_of_the_users_held_out_is_taken(network, re
     assert (sure.step, sure.curve) == (0, tuned.curve)
     np.testing.assert_array_equal(sure.vectors, start)
     shorter = tune(read, np.arange(USERS), labels, tuned.vectors, config=replace(config, steps=1), seed=seed)
-    # The vectors are those of that step: tuning on from them begins where that step stood.
+    # The vectors are those of that step: a tuning that starts from them has that step's loss first.
     assert shorter.curve[0].probe == pytest.approx(best.probe, abs=1e-6)
     assert shorter.curve[0].learned == pytest.approx(best.learned, abs=1e-6)
     assert np.array_equal(tuned.vectors, start) == (tuned.step == 0)

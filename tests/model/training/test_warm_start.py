@@ -18,8 +18,8 @@ from tests.support.made_up import made_up_pairs, made_up_profiles, network_confi
 def test_word_vectors_are_the_singular_vectors_of_tf_idf():
     rng = np.random.default_rng(0)
     counts = rng.poisson(0.7, (200, 12)) * (rng.random(12) < 0.9)
-    counts[:, 3] = 1  # everybody has it
-    counts[5:, 4] = 0  # nearly nobody has it
+    counts[:, 3] = 1  # every user has it
+    counts[5:, 4] = 0  # few users have it
     result = word_vectors(csr_matrix(counts), 12)
     having = (counts > 0).sum(0)
     idf = np.where((having >= 10) & (having <= 180), np.log(200 / (1 + having)), 0)
