@@ -143,7 +143,6 @@ def evaluate(
             not_probed=failed,
             tuned={name: tuned[name]["users"] for name in users if name in tuned},
             **_figures(scores_of_probed),
-            unconverged=unconverged(scores_of_probed),
             next=_next_step(deployment, opened),
             seconds=run.seconds(),
         )
@@ -210,6 +209,7 @@ def _figures(scores: Sequence[Score]) -> dict[str, Any]:
         "best_baseline": best,
         "difference": {name: _rounded(methods, np.mean) for name, methods in differences.items()},
         "difference_std": {name: _rounded(methods, np.std) for name, methods in differences.items()},
+        "unconverged": unconverged(scores),
     }
 
 
