@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.evaluation.baselines.inputs import LIFESTREAM_PYTHON, BaselineError
+from jobs.evaluation.profile_arrays import DAY, event_counts, microseconds, whole_column
 from model.data.config import NetworkConfig
 
 LIFESTREAM = Path(__file__).resolve().parent / "lifestream"
@@ -32,8 +33,6 @@ BUCKETS = 4096
 PARTS = 6
 """The number of parts of a text that get a code."""
 PART = re.compile(r"\s*[,:;/]+\s*")
-DAY = 86_400_000_000
-"""Microseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +66,8 @@ class Sequences:
         """Read the last `max_events` events of each source."""
         users, codes, times, order = [], [], [], []
         for number, source in enumerate(config.sources):
-            column = profiles[source.name].combine_chunks()
-            column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
-            count_U = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+            column = whole_column(profiles, source.name)
+            count_U = event_counts(column)
             events = pc.list_flatten(column)
             kept_E = np.repeat(np.cumsum(count_U), count_U) - np.arange(len(events)) <= source.max_events
             events = events.filter(pa.array(kept_E))
@@ -79,10 +77,10 @@ class Sequences:
             ).reshape(-1, 2 + PARTS)
             codes.append(codes_TC[text.indices.to_numpy(zero_copy_only=False)])
             users.append(np.repeat(np.arange(len(count_U)), np.minimum(count_U, source.max_events)))
-            times.append(_microseconds(pc.struct_field(events, "event_time")))
+            times.append(microseconds(pc.struct_field(events, "event_time")))
             order.append(np.full(len(events), number))
         empty_U = np.setdiff1d(np.arange(len(profiles)), np.concatenate(users))
-        as_of_U = _microseconds(profiles["as_of"].combine_chunks())
+        as_of_U = microseconds(whole_column(profiles, "as_of"))
         user_E = np.concatenate([*users, empty_U])
         time_E = np.concatenate([*times, as_of_U[empty_U]])
         codes_EC = np.concatenate([*codes, np.zeros((len(empty_U), 2 + PARTS), dtype=np.int64)])
@@ -163,8 +161,3 @@ def _codes(source: int, text: str) -> list[int]:
 
 def _hash(text: str) -> int:
     return 1 + zlib.crc32(text.encode()) % (BUCKETS - 1)
-
-
-def _microseconds(times: pa.Array) -> NDArray[np.int64]:
-    column = times.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)

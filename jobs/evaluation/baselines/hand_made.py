@@ -1,8 +1,8 @@
-"""Hand-made features of profiles: what a person would compute without a network.
+"""Hand-made features of profiles, as a person would compute them without a network.
 
 Each source gives the counts of its most common words, the number of events and the age of the last one. Numeric tabular
-columns are used as they are; each category is an indicator. Labels are not used: the kept words are those that most
-users have.
+columns are used as they are; each category is an indicator. Labels are not used: the kept words are those with the
+most users.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from jobs.config.deployment import Deployment
+from jobs.evaluation.profile_arrays import event_counts, whole_column
 
 REGRESSION, LIGHTGBM = "hand-made features, regression", "hand-made features, LightGBM"
 """The baselines that are fitted on these features."""
@@ -43,7 +45,7 @@ class Features:
     names: tuple[str, ...]
     values: NDArray[np.float64]
 
-    @property
+    @cached_property
     def filled(self) -> NDArray[np.float64]:
         """Return the values with each NaN replaced by its column's median, and an indicator of NaN per such column."""
         missing = np.isnan(self.values)
@@ -80,8 +82,8 @@ def hand_made_features(
 
 
 def _source_features(profiles: pa.Table, source: str) -> dict[str, NDArray[np.float64]]:
-    events = _column(profiles, source)
-    count_U = pc.fill_null(pc.list_value_length(events), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    events = whole_column(profiles, source)
+    count_U = event_counts(events)
     text = pc.struct_field(pc.list_flatten(events), "text").dictionary_encode()
     user_E = np.repeat(np.arange(len(count_U)), count_U)
     counts = _word_counts(
@@ -116,9 +118,5 @@ def _word_counts(
     return {names[word]: dense[:, position] for position, word in enumerate(kept)}
 
 
-def _column(profiles: pa.Table, name: str) -> pa.Array:
-    return pa.concat_arrays(profiles[name].chunks) if profiles[name].num_chunks else profiles[name].combine_chunks()
-
-
 def _field(profiles: pa.Table, struct: str, name: str) -> pa.Array:
-    return pc.struct_field(_column(profiles, struct), name)
+    return pc.struct_field(whole_column(profiles, struct), name)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from jobs.config.deployment import Deployment
+from jobs.evaluation.baselines.hand_made import Features, deployment_features
 from jobs.evaluation.labelled_data import EvaluationError
 from model.data.config import NetworkConfig
 from model.data.rendering import render
@@ -42,7 +43,7 @@ class BaselineOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineInputs:
-    """Profiles of a deployment.
+    """The profiles that a baseline is trained on and those that it embeds.
 
     Attributes
     ----------
@@ -59,6 +60,11 @@ class BaselineInputs:
     training: pa.Table
     profiles: pa.Table
     options: BaselineOptions = field(default_factory=BaselineOptions)
+
+    @cached_property
+    def hand_made(self) -> Features:
+        """Return the hand-made features of the labelled profiles."""
+        return deployment_features(self.deployment, self.profiles)
 
     @cached_property
     def training_texts(self) -> list[str]:

@@ -27,6 +27,7 @@ from torch import nn
 from torch.nn import functional
 
 from jobs.evaluation.baselines.inputs import BaselineError
+from jobs.evaluation.profile_arrays import event_counts, whole_column
 from model.data.arrays import Floats
 from model.data.config import NetworkConfig
 from model.data.profiles import read_profiles
@@ -65,9 +66,9 @@ def vectors(
     BaselineError
         No user has profiles at two cut-offs with an event between them.
     """
-    read = Inputs.fit(training, config, settings, seed)
+    inputs = Inputs.fit(training, config, settings, seed)
     torch.manual_seed(seed)
-    first_UD = torch.from_numpy(read(training))
+    first_UD = torch.from_numpy(inputs(training))
     body = nn.Sequential(
         nn.Linear(first_UD.shape[1], settings.width), nn.GELU(), nn.Linear(settings.width, settings.vector), nn.GELU()
     )
@@ -75,7 +76,7 @@ def vectors(
         row_P, next_PV = following(training, [source.name for source in config.sources], settings.min_texts)
         _train(body, first_UD[torch.from_numpy(row_P)], next_PV, settings, seed)
     with torch.inference_mode():
-        return np.asarray(body(torch.from_numpy(read(profiles))).numpy(), dtype=np.float32)
+        return np.asarray(body(torch.from_numpy(inputs(profiles))).numpy(), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +98,11 @@ class Inputs:
         words_TV = words.fit_transform(texts)
         factors = min(settings.factors, min(words_TV.shape) - 1)
         svd = TruncatedSVD(factors, random_state=seed).fit(words_TV)
-        blank = cls(config=config, words=words, svd=svd, mean_D=np.zeros(1, np.float32), scale_D=np.ones(1, np.float32))
-        raw_UD = blank(training)
-        return replace(blank, mean_D=raw_UD.mean(0), scale_D=np.maximum(raw_UD.std(0), 1e-3))
+        unscaled = cls(
+            config=config, words=words, svd=svd, mean_D=np.zeros(1, np.float32), scale_D=np.ones(1, np.float32)
+        )
+        raw_UD = unscaled(training)
+        return replace(unscaled, mean_D=raw_UD.mean(0), scale_D=np.maximum(raw_UD.std(0), 1e-3))
 
     def __call__(self, profiles: pa.Table) -> Floats:
         """Return the inputs `[U, D]` of these profiles."""
@@ -135,9 +138,8 @@ def following(training: pa.Table, sources: Sequence[str], min_texts: int) -> tup
     after = {later[2]: (row, as_of) for (user, as_of, row), later in pairwise(order) if user == later[0]}
     texts: dict[int, list[str]] = {}
     for source in sources:
-        column = training[source].combine_chunks()
-        column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
-        count_U = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        column = whole_column(training, source)
+        count_U = event_counts(column)
         events = pc.list_flatten(column)
         for row, time, text in zip(
             np.repeat(np.arange(len(count_U)), count_U).tolist(),

@@ -50,11 +50,11 @@ class Baseline:
 
 
 def _hand_made_regression(inputs: BaselineInputs, seed: int, trained: bool) -> Mapping[str, Vectors]:
-    return {hand_made.REGRESSION: hand_made.deployment_features(inputs.deployment, inputs.profiles).filled}
+    return {hand_made.REGRESSION: inputs.hand_made.filled}
 
 
 def _hand_made_lightgbm(inputs: BaselineInputs, seed: int, trained: bool) -> Mapping[str, Vectors]:
-    return {hand_made.LIGHTGBM: hand_made.deployment_features(inputs.deployment, inputs.profiles).values}
+    return {hand_made.LIGHTGBM: inputs.hand_made.values}
 
 
 OWN_LANGUAGE_MODEL = ("language model, our own", "language model, our own, mean")

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from jobs.evaluation import plots
 from jobs.evaluation.figures import ALL, Line, line, tables
+from jobs.evaluation.profile_arrays import DAY, event_counts, microseconds, whole_column
 from jobs.evaluation.result_cache import Cell
 from jobs.evaluation.results import Result
 from jobs.evaluation.scores import score
@@ -29,8 +30,6 @@ from model.data.time_bands import NO_BAND, time_bands
 
 SHARES = (0.0, 0.2, 0.4, 0.6)
 """The share of noise among the events that the model reads."""
-DAY = 86_400_000_000
-"""Microseconds."""
 
 
 def noise(study: Study) -> Result:
@@ -43,12 +42,12 @@ def noise(study: Study) -> Result:
         for mode in MODES
         for share in SHARES
     ]
-    picture = study.folder / "noise.png"
-    _draw(lines, picture)
+    plot_path = study.folder / "noise.png"
+    _draw(lines, plot_path)
     return Result(
         name="noise",
         title="Noise",
-        plots=(picture,),
+        plots=(plot_path,),
         tables=tables(lines, study.names, "noise"),
         notes=(
             *notes,
@@ -83,13 +82,15 @@ def with_noise(profiles: pa.Table, sources: Sequence[EventSource], share: float,
     and ages are computed again as in `assemble`. A user without events of a source gets none.
     """
     rng = np.random.default_rng([seed, 3])
-    as_of_U = _micros(profiles["as_of"].combine_chunks())
+    as_of_U = microseconds(whole_column(profiles, "as_of"))
     ages = {
-        field.name: pc.struct_field(_whole(profiles["ages"]), field.name)
+        field.name: pc.struct_field(whole_column(profiles, "ages"), field.name)
         for field in profiles.schema.field("ages").type
     }
     for source in sources:
-        events, age = _mixed(_whole(profiles[source.name]), ages[source.name], as_of_U, source.max_events, share, rng)
+        events, age = _mixed(
+            whole_column(profiles, source.name), ages[source.name], as_of_U, source.max_events, share, rng
+        )
         profiles = profiles.set_column(profiles.column_names.index(source.name), source.name, events)
         ages[source.name] = age
     column = pa.StructArray.from_arrays([*ages.values()], names=[*ages])
@@ -100,16 +101,16 @@ def _mixed(
     events: pa.Array, age: pa.Array, as_of_U: Ints, max_events: int, share: float, rng: np.random.Generator
 ) -> tuple[pa.Array, pa.Array]:
     """Return a source's events with noise, and the ages of their last event."""
-    count_U = pc.fill_null(pc.list_value_length(events), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    count_U = event_counts(events)
     flat = pc.list_flatten(events)
     start_U, user_E = np.cumsum(count_U) - count_U, np.repeat(np.arange(len(count_U)), count_U)
-    time_E = _micros(pc.struct_field(flat, "event_time"))
+    time_E = microseconds(pc.struct_field(flat, "event_time"))
     before_E = as_of_U[user_E] - time_E
     others_U = len(user_E) - count_U
     extra_U = np.where(others_U > 0, np.rint(count_U * share / (1 - share)), 0).astype(np.int64)
     to_F = np.repeat(np.arange(len(count_U)), extra_U)
     drawn_F = rng.integers(0, np.maximum(1, others_U)[to_F])
-    drawn_F += np.where(drawn_F >= start_U[to_F], count_U[to_F], 0)  # past the user's own
+    drawn_F += np.where(drawn_F >= start_U[to_F], count_U[to_F], 0)  # skips the user's own events
     user_F, event_F = np.concatenate([user_E, to_F]), np.concatenate([np.arange(len(user_E)), drawn_F])
     time_F = as_of_U[user_F] - before_E[event_F]
     order_F = np.lexsort((time_F, user_F))  # stable: the user's own events come first
@@ -133,15 +134,6 @@ def _mixed(
     some_U = total_U > 0
     last_U = np.where(some_U, time_F[np.maximum(end_U - 1, 0)] if len(time_F) else 0, 0)
     return lists, pa.array(time_bands((as_of_U - last_U) // DAY), mask=~some_U).cast(age.type)
-
-
-def _micros(times: pa.Array) -> Ints:
-    whole = times.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-    return np.asarray(whole.to_numpy(zero_copy_only=False), np.int64)
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else column.combine_chunks()
 
 
 def _draw(lines: Sequence[Line], path: Path) -> None:
