@@ -125,8 +125,7 @@ def evaluate(
     opened = open_release(deployment, release or candidate_release(deployment))
     with open_labelled_data(deployment, "evaluate") as data:
         run, tuned = data.run, tuned_scenarios(opened)
-        seeds = {group.scenario: split_seeds(splits) for group in data.groups} | _tuned_splits(tuned)
-        scores = score(_probes(data, opened, seeds, baselines), progress)
+        scores = score(_probes(data, opened, _split_seeds(data, tuned, splits), baselines), progress)
         run.model_version, run.details = opened.model_version, {"release": opened.path.name}
         users = {group.scenario: len(group.user_ids) for group in data.groups}
         failed = not_probed(scores)
@@ -158,9 +157,10 @@ def _next_step(deployment: Deployment, release: Release) -> str:
     return f"`instructue promote{name}` makes this release the current one"
 
 
-def _tuned_splits(tuned: dict[str, dict[str, Any]]) -> dict[str, tuple[str, ...]]:
-    """Return the split of each tuned scenario whose fit half was used for tuning."""
-    return {name: (facts["salt"],) for name, facts in tuned.items()}
+def _split_seeds(data: LabelledData, tuned: dict[str, dict[str, Any]], splits: int) -> dict[str, tuple[str, ...]]:
+    """Return the splits of each scenario; a tuned scenario has the one split on whose fit half it was tuned."""
+    seeds = {group.scenario: split_seeds(splits) for group in data.groups}
+    return seeds | {name: (facts["salt"],) for name, facts in tuned.items()}
 
 
 def _probes(data: LabelledData, release: Release, seeds: dict[str, tuple[str, ...]], baselines: bool) -> list[Probe]:
@@ -218,7 +218,7 @@ def _rounded(values: dict[str, NDArray[np.float64]], statistic: Any) -> dict[str
 
 
 def _write(deployment: Deployment, result: EvaluationResult, scores: Sequence[Score]) -> None:
-    """Write the result and each split's score beside the releases, for a release never changes."""
+    """Write the result and each split's score beside the releases, because a release never changes."""
     path = releases_folder(deployment) / "evaluations" / f"{result.release}.json"
     content = asdict(result) | {"scores": scores}
     atomic_write_text(path, json.dumps(content, indent=2, default=str) + "\n")

@@ -1,8 +1,8 @@
 """The paper's figure 5: vectors of a sample of users, without and with an instruction, in two dimensions (t-SNE).
 
 Each user of the sample is assigned to one scenario, as in the paper, whose scenarios have different users. Universal
-vectors do not depend on the assignment. Manual vectors cluster by it as far as instructions change vectors; the
-silhouette of the vectors (cosine distance) measures how far.
+vectors do not depend on the assignment. Manual vectors cluster by it if instructions change vectors; the silhouette of
+the vectors (cosine distance) measures how much they do.
 
 Shapes: Z users of the sample, H width of a vector.
 """
@@ -46,8 +46,8 @@ def figure_5(study: Study) -> Result:
     seed = study.seeds[0]
     [result] = study.run_cells([_cell(study, seed)])
     names, scenario_Z = result["scenarios"], np.array(result["scenario"])
-    picture, page = study.folder / "figure_5.png", study.folder / "figure_5.html"
-    _draw({mode: np.array(result["plane"][mode]) for mode in MODES}, names, scenario_Z, result["silhouette"], picture)
+    plot_path, page_path = study.folder / "figure_5.png", study.folder / "figure_5.html"
+    _draw({mode: np.array(result["plane"][mode]) for mode in MODES}, names, scenario_Z, result["silhouette"], plot_path)
     rows = tuple(
         (mode, *(f"{result['by_scenario'][mode][name]:+.3f}" for name in names), f"{result['silhouette'][mode]:+.3f}")
         for mode in MODES
@@ -60,13 +60,13 @@ def figure_5(study: Study) -> Result:
         "silhouette of the vectors, by cosine: 1 is a separate cluster, 0 no difference, below 0 inside other clusters",
         f"t-SNE by cosine, perplexity {_perplexity(len(scenario_Z))}: distances between clusters mean nothing",
     )
-    _page(page, title, notes, table, picture)
+    _write_page(page_path, title, notes, table, plot_path)
     return Result(
         name="figure_5",
         title=title,
         tables=(table,),
         notes=notes,
-        plots=(picture, page),
+        plots=(plot_path, page_path),
         data={name: result[name] for name in ("silhouette", "by_scenario")},
     )
 
@@ -164,13 +164,13 @@ def _draw(
     plots.save(figure, path)
 
 
-def _page(path: Path, title: str, notes: Sequence[str], table: Table, picture: Path) -> None:
+def _write_page(path: Path, title: str, notes: Sequence[str], table: Table, plot: Path) -> None:
     """Write an HTML page that needs no other file."""
 
     def row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    image = b64encode(picture.read_bytes()).decode()
+    image = b64encode(plot.read_bytes()).decode()
     lines = [
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',

@@ -46,7 +46,7 @@ class StudyOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyKind:
-    """A study: the function that makes it, and the tables that it reads beside labels and profiles."""
+    """A kind of study: the function that makes it, and the tables that it reads beside labels and profiles."""
 
     make: Callable[[Study, StudyOptions], Result]
     reads: tuple[str, ...] = TABLES

@@ -84,6 +84,7 @@ class Study:
     steps: int | None
     progress: Progress
     _last: tuple[Path, TrainedNetwork] | None = field(default=None, init=False)
+    _tables: dict[str, pa.Table] = field(default_factory=dict, init=False)
 
     @classmethod
     @contextmanager
@@ -254,10 +255,6 @@ class Study:
             table.load_as_version(self.run.versions[name])
             self._tables[name] = delta.read_rows(table)
         return self._tables[name]
-
-    @cached_property
-    def _tables(self) -> dict[str, pa.Table]:
-        return {}
 
     @cached_property
     def _profiles_hash(self) -> str:

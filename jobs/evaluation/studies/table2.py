@@ -93,20 +93,20 @@ def mode_probes(groups: Sequence[LabelledUsers], vectors_UKH: NDArray[np.float32
 
 
 def tuned_vectors(
-    read: ProfileKVCache,
+    cache: ProfileKVCache,
     group: LabelledUsers,
     start_IH: NDArray[np.float32],
     split_seed: str,
     shots: int | None,
     seed: int,
 ) -> NDArray[np.float32]:
-    """Tune an instruction's vectors `[I, H]` on users of the split's fit half; `read` has the group's profiles."""
+    """Tune an instruction's vectors `[I, H]` on users of the split's fit half; `cache` has the group's profiles."""
     from model.training.shots import draw_shots
     from model.training.tuning import tune
 
     half = np.flatnonzero(fit_half(group.user_ids, split_seed))
     chosen = half[draw_shots(group.label_U[half], shots, seed)]
-    return tune(read, chosen, group.label_U[chosen], start_IH, seed=seed).vectors
+    return tune(cache, chosen, group.label_U[chosen], start_IH, seed=seed).vectors
 
 
 def _tuned(study: Study, scenario: Scenario, group: LabelledUsers, shots: int | None, seed: int) -> Cell:
@@ -119,7 +119,7 @@ def _tuned(study: Study, scenario: Scenario, group: LabelledUsers, shots: int | 
         from model.training.tuning import start_vectors
 
         trained = study.trained(study.plan, seed)
-        read = ProfileKVCache(trained.network, trained.tokenizers, trained.profiles.take(group.row_U))
+        cache = ProfileKVCache(trained.network, trained.tokenizers, trained.profiles.take(group.row_U))
         start_IH = start_vectors(trained.network, trained.tokenizers, scenario.instruction)
         try:
             return score(
@@ -129,7 +129,7 @@ def _tuned(study: Study, scenario: Scenario, group: LabelledUsers, shots: int | 
                         method=_name(shots),
                         split_seeds=(split_seed,),
                         prototypes=True,
-                        features=read.embed(tuned_vectors(read, group, start_IH, split_seed, shots, seed)),
+                        features=cache.embed(tuned_vectors(cache, group, start_IH, split_seed, shots, seed)),
                     )
                     for split_seed in SPLIT_SEEDS
                 ]
