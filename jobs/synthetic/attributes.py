@@ -6,10 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.synthetic.company import AFTER, DAY, PAST, PERIOD, Chunk
+from jobs.synthetic.company import AFTER, DAY, PAST, PERIOD, TIME, Chunk, user_ids
 from jobs.synthetic.event_texts import TRAITS
 
-TIME = pa.timestamp("us", tz="UTC")
 ATTRIBUTES = pa.schema(
     [
         ("user_id", pa.string()),
@@ -82,9 +81,8 @@ def _rows(chunk: Chunk, rng: np.random.Generator, second: bool) -> pa.Table:
         "membership_days": (day - joined).astype(np.int32) + rng.integers(0, 30, n).astype(np.int32),
         "occupation": np.array(OCCUPATIONS)[np.where(work > 1.2, 3, rng.integers(len(OCCUPATIONS), size=n))],
     }
-    numbers = pc.utf8_lpad(pa.array(chunk.start + np.arange(n)).cast(pa.string()), 7, "0")
     columns = {
-        "user_id": pc.binary_join_element_wise("u", numbers, ""),
+        "user_id": user_ids(chunk.start + np.arange(n)),
         "valid_from": pa.array(day * DAY + rng.integers(3600, 80_000, n) * 1_000_000, TIME),
     }
     for name, value in values.items():

@@ -15,11 +15,15 @@ from datetime import date
 from statistics import NormalDist
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.synthetic.event_texts import EVERYDAY, GROUPS, SLOTS, SOURCES, THEMES, TRAITS, loadings, texts
 
 DAY = 86_400_000_000
 """Microseconds."""
+TIME = pa.timestamp("us", tz="UTC")
+"""The type of times in the tables."""
 PERIOD = 30
 """Days during which traits are constant; the labels' month is exactly one period."""
 PAST = 19
@@ -278,3 +282,8 @@ class Chunk:
             & (own.time_E < begin + PERIOD * DAY)
         )
         return np.bincount(own.user_E[counted] - self.start, minlength=self.users) >= minimum
+
+
+def user_ids(user_N: np.ndarray) -> pa.Array:
+    """Return the ids of users by their numbers in the company, `u0000012` for 12."""
+    return pc.binary_join_element_wise("u", pc.utf8_lpad(pa.array(user_N).cast(pa.string()), 7, "0"), "")

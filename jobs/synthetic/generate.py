@@ -23,9 +23,9 @@ from jobs.lake.delta import open_path, table_exists
 from jobs.lake.errors import translate_errors
 from jobs.synthetic.attributes import attribute_rows
 from jobs.synthetic.broken_rows import broken_rows
-from jobs.synthetic.company import DAY, Company
+from jobs.synthetic.company import DAY, TIME, Company
 from jobs.synthetic.event_texts import SOURCES
-from jobs.synthetic.tables import SCHEMAS, TIME, event_rows, label_rows
+from jobs.synthetic.tables import SCHEMAS, event_rows, label_rows
 from model.errors import InstructUEError
 
 if TYPE_CHECKING:

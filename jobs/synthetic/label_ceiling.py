@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from jobs.synthetic.attributes import attribute_rows
-from jobs.synthetic.company import DAY, LABELS, Chunk, Events
+from jobs.synthetic.company import DAY, LABELS, Chunk, Events, user_ids
 from jobs.synthetic.event_texts import COLUMNS, SOURCES, texts
 
 WINDOW = 365
@@ -117,7 +117,7 @@ def _column_hints(chunk: Chunk, events: dict[str, Events]) -> Hints:
 def _attribute_hints(chunk: Chunk) -> dict[str, np.ndarray]:
     rows = attribute_rows(chunk, chunk.company.midnight).to_pandas().dropna(subset=["user_id", "valid_from"])
     last = rows.sort_values("valid_from").groupby("user_id").last().sort_index()
-    last = last.reindex([f"u{chunk.start + i:07d}" for i in range(chunk.users)])
+    last = last.reindex(user_ids(chunk.start + np.arange(chunk.users)).to_pylist())
     hints = {}
     for name in last.columns.drop("valid_from"):
         if last[name].dtype == object:

@@ -9,10 +9,9 @@ import pyarrow.compute as pc
 from jobs.lake.catalog import TABLES
 from jobs.lake.delta import arrow_schema
 from jobs.synthetic.attributes import ATTRIBUTES
-from jobs.synthetic.company import DAY, LABELS, Chunk, Events
+from jobs.synthetic.company import DAY, LABELS, TIME, Chunk, Events, user_ids
 from jobs.synthetic.event_texts import COLUMNS, texts
 
-TIME = pa.timestamp("us", tz="UTC")
 SCHEMAS = {
     "bills": pa.schema(
         [
@@ -93,11 +92,6 @@ def label_rows(chunk: Chunk) -> pa.Table:
         )
         for name in LABELS
     )
-
-
-def user_ids(user_N: np.ndarray) -> pa.Array:
-    """Return the ids of users by their numbers, `u0000012` for 12."""
-    return pc.binary_join_element_wise("u", pc.utf8_lpad(pa.array(user_N).cast(pa.string()), 7, "0"), "")
 
 
 def event_ids(source: str, chunk: Chunk, position_N: np.ndarray) -> pa.Array:
