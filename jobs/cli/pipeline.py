@@ -95,11 +95,10 @@ def train_and_evaluate(deployment: Deployment, step: Steps, train_steps: int | N
 
 def ask(deployment: Deployment, scenario: str, step: Steps) -> list[RenderableType]:
     """Look one user up online, ask for similar users in SQL, and return both answers as tables."""
-    import deltalake
-
+    from jobs.lake.delta import open_table, read_rows
     from jobs.serving.lookup import Lookup
 
-    users = deltalake.DeltaTable(deployment.table("user_vectors")).to_pyarrow_table(columns=["user_id"])
+    users = read_rows(open_table(deployment, "user_vectors"), columns=["user_id"])
     user = min(users["user_id"].to_pylist())
     with step("look a user up online"):
         # With a frozen heap, triton, which training loads, prints a report of leaks when the process ends.
@@ -117,9 +116,9 @@ def ask(deployment: Deployment, scenario: str, step: Steps) -> list[RenderableTy
 
 def accounts(deployment: Deployment) -> RenderableType:
     """Return a table of rows in, out and left out of every run so far, in order."""
-    import deltalake
+    from jobs.lake.delta import open_table, read_rows
 
-    runs: list[dict[str, Any]] = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table().to_pylist()
+    runs: list[dict[str, Any]] = read_rows(open_table(deployment, "job_runs")).to_pylist()
     return tables.accounts(sorted(runs, key=lambda run: run["started_at"]))
 
 
