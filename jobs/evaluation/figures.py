@@ -67,14 +67,14 @@ def line(name: str, seeds_N: Sequence[Sequence[Score]], method: str, *, part: st
     return _line(part, name, figures)
 
 
-def line_over_splits(name: str, seeds_N: Sequence[Sequence[Score]], method: str, *, part: str = "") -> Line:
+def line_over_splits(name: str, seeds_N: Sequence[Sequence[Score]], method: str) -> Line:
     """Return a method's row over the scores of each seed, with the spread over seeds and splits."""
 
     def figures(measure: Measure) -> dict[str, Figure]:
         values_N = [_splits(scores, method, measure) for scores in seeds_N]
         return {name: Figure.over_splits([values[name] for values in values_N]) for name in values_N[0]}
 
-    return _line(part, name, figures)
+    return _line("", name, figures)
 
 
 def difference(

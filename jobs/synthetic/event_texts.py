@@ -32,6 +32,8 @@ SLOTS = (7.2, 12.1, 14.6, 18.6, 21.8)
 """Hours (UTC) at which a text's events begin; they last 1.3 hours, so a text keeps its part of the day."""
 TEXTS = {"bills": 26, "mini_program_logs": 18, "page_paths": 20, "searches": 20}
 """Distinct texts of a group in each source."""
+BRANDS = 48
+"""Brands of a group."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,6 @@ def _all_brands() -> tuple[str, ...]:
     return tuple(name.capitalize() for name in np.random.default_rng(20260101).permutation(names))
 
 
-def _brands(number: int, size: int = 48) -> list[str]:
+def _brands(number: int) -> list[str]:
     """Return the names of a group's brands, which are invented and so carry no meaning."""
-    return list(_all_brands()[number * size : (number + 1) * size])
+    return list(_all_brands()[number * BRANDS : (number + 1) * BRANDS])
