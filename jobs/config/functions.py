@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 ColumnKind = Literal["user", "time", "id", "text", "number"]
-"""What a column of a source table must hold for its use."""
+"""The kind of values that a column of a source table must hold."""
 
 
 @dataclass(frozen=True, kw_only=True)

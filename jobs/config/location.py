@@ -1,4 +1,4 @@
-"""Where a location of the deployment file is: a folder of this machine, or a URI of a remote store.
+"""Locations in the deployment file: folders of this machine, and URIs of remote stores.
 
 A location without a scheme, or with `file:`, is local. Every other scheme is remote, whatever it is mounted as.
 """

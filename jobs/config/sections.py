@@ -99,7 +99,7 @@ class Aggregate(Section):
 
     @property
     def column_kind(self) -> ColumnKind | None:
-        """What its column must hold; None where the function reads no column."""
+        """The kind of values that its column must hold; None where the function reads no column."""
         return AGGREGATE_FUNCTIONS[self.function].column
 
 

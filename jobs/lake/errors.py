@@ -41,7 +41,7 @@ LOG = "_delta_log"
 NEARLY_FULL = 64_000_000
 """Free bytes below which a disk counts as the full one."""
 SECONDS_TO_END = 2.0
-"""How long to wait for a killed JVM to end, since its socket closes first."""
+"""Time to wait for the end of a killed JVM, whose socket closes first."""
 
 
 class TableError(InstructUEError):

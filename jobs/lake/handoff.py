@@ -1,4 +1,4 @@
-"""What a run leaves for later runs: typed and versioned, under `handoff` in the details of its row of `job_runs`.
+"""The data that a run hands to later runs: typed and versioned, under `handoff` in the details of its `job_runs` row.
 
 Rows that were written before handoffs had a version are of version 0: their fields are beside the notes in `details`,
 and `from_version_0` reads them. To change a handoff, raise `VERSION` and read the version before it.
@@ -24,7 +24,7 @@ class HandoffError(TableError):
 
 
 class Handoff(BaseModel):
-    """What a run leaves for later runs; an absent or unknown field is an error."""
+    """The data that a run hands to later runs; an absent or unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,7 +66,7 @@ HandoffType = TypeVar("HandoffType", bound=Handoff)
 
 
 class ProfilesHandoff(Handoff):
-    """What a job that makes profiles leaves: the parts of the deployment file that shape a vector."""
+    """The handoff of a job that makes profiles: the settings that affect a vector."""
 
     vector_spec: dict[str, Any]
 
@@ -78,18 +78,18 @@ class ProfilesHandoff(Handoff):
 
 
 class AssembleHandoff(ProfilesHandoff):
-    """What `assemble` leaves."""
+    """The handoff of `assemble`."""
 
     users: int
     """Eligible users at the day."""
 
 
 class UserQAHandoff(ProfilesHandoff):
-    """What `userqa` leaves."""
+    """The handoff of `userqa`."""
 
 
 class EmbedHandoff(Handoff):
-    """What `embed` leaves."""
+    """The handoff of `embed`."""
 
     instructions: dict[str, str]
     """The hash of each scenario's instruction vectors."""
@@ -98,7 +98,7 @@ class EmbedHandoff(Handoff):
 
 
 class AskHandoff(Handoff):
-    """What `ask --all` leaves."""
+    """The handoff of `ask --all`."""
 
     tables: tuple[str, ...]
     """The names or paths of the tables written for the day, of earlier runs too."""
@@ -110,7 +110,7 @@ class AskHandoff(Handoff):
 
 
 class MaintainHandoff(Handoff):
-    """What `maintain` leaves."""
+    """The handoff of `maintain`."""
 
     horizon: date | None
     """The last day of which superseded rows were dropped; None: no row was dropped."""

@@ -74,7 +74,7 @@ class Run:
             )
 
     def handoff(self, kind: type[HandoffType]) -> HandoffType:
-        """Return what the run left for later runs.
+        """Return the data that the run handed to later runs.
 
         Raises
         ------
@@ -115,7 +115,7 @@ class RunRecord:
     details: dict[str, Any] = field(default_factory=dict)
     """Notes for people."""
     handoff: Handoff | None = None
-    """What later runs read."""
+    """Data for later runs."""
     replaced: bool = False
     """Whether the run has begun to replace rows."""
     former: Run | None = field(init=False)
@@ -183,7 +183,7 @@ class RunRecord:
             "details": _to_json(details),
             "day": self.as_of,
         }
-        # All jobs share this table: one writes at a time, and each replaces a partition of its own.
+        # All jobs share this table: one writes at a time, and each replaces its own partition.
         with job_lock(self.deployment, TABLE.lock):
             path = self.deployment.table(TABLE.name)
             write_deltalake(

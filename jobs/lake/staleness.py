@@ -1,4 +1,4 @@
-"""Whether the rows of a day can be used: their inputs were not replaced since, and no row was dropped."""
+"""Check that the rows of a day can be used: their inputs were not replaced since, and no row was dropped."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Table:
     feeds: tuple[str, ...] = ()
     """The jobs whose rows, files or answers are made from it."""
     personal: bool
-    """Whether it holds data of persons, the user id among them."""
+    """Whether it holds personal data, including the user id."""
     retention: Retention
 
     @property

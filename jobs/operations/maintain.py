@@ -38,7 +38,7 @@ Session = Callable[[], AbstractContextManager[SparkSession]]
 
 @dataclass(frozen=True, kw_only=True)
 class TableMaintenance:
-    """What maintain did to a table."""
+    """The result of maintain for one table."""
 
     rows_dropped: int
     files_before: int
@@ -53,7 +53,7 @@ class TableMaintenance:
 
 @dataclass(frozen=True, kw_only=True)
 class MaintainResult:
-    """What one run of maintain did."""
+    """The result of one run of maintain."""
 
     as_of: date
     horizon: date | None

@@ -43,7 +43,7 @@ class Grouped:
     events: Column
     """Number of events in the window."""
     value: Column
-    """What `AggregateFunction.group` gave."""
+    """The result of `AggregateFunction.group`."""
     as_of: Column
 
 

@@ -47,7 +47,7 @@ class AskResult:
 
     user_id: str
     as_of: datetime
-    """Of the profile."""
+    """The as_of of the profile."""
     answer: str
     similar: dict[str, float]
     """Cosine of the embedding and the user's vector in each scenario of the release."""
@@ -57,7 +57,7 @@ class AskResult:
 
 @dataclass(frozen=True, kw_only=True)
 class AskAllResult:
-    """What one run of `ask --all` did."""
+    """The result of one run of `ask --all`."""
 
     as_of: date
     table: str

@@ -37,7 +37,7 @@ class EmbedError(RefusedError):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedResult:
-    """What one run of embed did."""
+    """The result of one run of embed."""
 
     as_of: date
     release: str
@@ -51,7 +51,7 @@ class EmbedResult:
     deactivated: int
     """Users who fell out on the day."""
     ended: int
-    """Vectors that ended: those of these users, and those of scenarios that the deployment file has no more."""
+    """Vectors that ended: those of these users, and those of scenarios that were removed from the deployment file."""
     replaced: bool
     """False: the day held these rows already, and no model ran."""
     seconds: float

@@ -40,7 +40,7 @@ class PublishError(InstructUEError):
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineUpdate:
-    """What one update of the online store did."""
+    """The result of one update of the online store."""
 
     online: int
     """Users online afterwards."""

@@ -26,7 +26,7 @@ class NotReadyError(PublishError, RefusedError):
 
 @dataclass(frozen=True, kw_only=True)
 class PublishResult:
-    """What one publish did."""
+    """The result of one run of publish."""
 
     as_of: date
     users: int

@@ -33,7 +33,7 @@ SAMPLE_SIZE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """What one run of export did."""
+    """The result of one run of export."""
 
     as_of: date
     """The cut-off of the profiles that the gates were tried on."""
@@ -88,7 +88,7 @@ def export(
         base = _base_release(deployment) if instructions_only else None
         checkpoint = from_checkpoint or _default_checkpoint(deployment, base)
         release = _make_release(run, base, checkpoint, decoder=decoder)
-        next_step = hand_over(deployment, release, promote=promote)
+        next_step = register_release(deployment, release, promote=promote)
         manual_again = [] if base else before
         gates = json.loads((release.path / "metrics.json").read_text(encoding="utf-8"))["gates"]["cosines"]
         run.model_version = release.model_version
@@ -113,7 +113,7 @@ def export(
         )
 
 
-def hand_over(deployment: Deployment, release: Release, *, promote: bool) -> str:
+def register_release(deployment: Deployment, release: Release, *, promote: bool) -> str:
     """Make a release the candidate, or promote it at once, and return the next step."""
     if not registry.set_candidate(deployment, release):
         return "none: this release is the current one already"

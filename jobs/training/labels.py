@@ -1,6 +1,6 @@
-"""Labels of scenarios, and the profiles that go with them; `evaluate` and `tune` read both.
+"""Labels of scenarios, and the profiles that belong to them; `evaluate` and `tune` read both.
 
-A label goes with the user's latest profile at or before the label's as_of: the one that production would have embedded.
+The profile of a label is the user's latest one at or before the label's as_of, which production would have embedded.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _profiles(
 
 
 def check_assembled(deployment: Deployment, table: DeltaTable, last: date) -> None:
-    """Refuse the profiles up to a day if they are half replaced, or if another vector spec made them.
+    """Check that the profiles up to a day are complete and were made with the deployment's vector spec.
 
     `table` is `user_profiles`.
 

@@ -43,7 +43,7 @@ class NoCheckpointError(InstructUEError):
 
 @dataclass(frozen=True, kw_only=True)
 class PromoteResult:
-    """What a promotion did."""
+    """The result of one promotion."""
 
     release: Path
     """The current release."""
@@ -183,7 +183,7 @@ def tuned_scenarios(release: Release) -> dict[str, dict[str, Any]]:
 
 
 def check_vector_spec(deployment: Deployment, run: Run) -> None:
-    """Raise ReleaseError for profiles that were made with another vector spec than the deployment's.
+    """Check that profiles were made with the deployment's vector spec.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ from model.progress import Progress, no_progress
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What one run of train did."""
+    """The result of one run of train."""
 
     as_of: date
     """The last cut-off trained on."""
@@ -38,7 +38,7 @@ class TrainResult:
     pairs: int
     steps: int
     loss: float | None
-    """Of the last step; None without steps."""
+    """Loss of the last step; None without steps."""
     validation: dict[str, float]
     """Losses of the checkpoint's weights on the validation split; empty without steps."""
     seconds: float
@@ -85,7 +85,7 @@ def train(
 
 
 def check_training(deployment: Deployment) -> None:
-    """Refuse the tables of a userqa that did not succeed, or that had another vector spec.
+    """Check that the last userqa succeeded and had the deployment's vector spec.
 
     Raises
     ------

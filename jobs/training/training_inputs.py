@@ -65,7 +65,7 @@ def checkpoint_folder(deployment: Deployment, inputs: Mapping[str, Any], *, writ
 
 
 def check_inputs(checkpoint: Path, deployment: Deployment) -> None:
-    """Raise ReleaseError for a checkpoint that was trained with another vector spec or network than the deployment's.
+    """Check that a checkpoint was trained with the deployment's vector spec and network.
 
     Raises
     ------

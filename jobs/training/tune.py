@@ -21,7 +21,7 @@ from jobs.config.deployment import Deployment
 from jobs.config.sections import Scenario
 from jobs.lake.delta import job_lock
 from jobs.lake.run_log import RunRecord
-from jobs.training.export import SAMPLE_SIZE, hand_over
+from jobs.training.export import SAMPLE_SIZE, register_release
 from jobs.training.labels import labelled_profiles, read_labels
 from jobs.training.registry import open_release, source_checkpoint, tuned_scenarios
 from model.errors import InstructUEError
@@ -41,7 +41,7 @@ class TuneError(InstructUEError):
 
 @dataclass(frozen=True, kw_only=True)
 class TuneResult:
-    """What one run of tune did."""
+    """The result of one run of tune."""
 
     as_of: date
     """The last as_of of a label."""
@@ -51,7 +51,7 @@ class TuneResult:
     users: int
     """Users tuned with."""
     classes: dict[str, int]
-    """Of them, the users with each label."""
+    """The number of these users by label."""
     note: str | None
     """How the result differs from what was requested; None: it does not."""
     step: int
@@ -74,9 +74,9 @@ class Shots:
     labels: int
     """Labels of the scenario."""
     with_profile: int
-    """Of them, those of users with a profile."""
+    """Labels of users with a profile."""
     in_half: int
-    """Of these, those in the fit half."""
+    """Labels of users with a profile in the fit half."""
 
     @property
     def classes(self) -> dict[str, int]:
@@ -132,7 +132,7 @@ def tune(
         release, next_step = base, "none: the current release stays as it is"
         if tuned.step or scenario in tuned_scenarios(base):  # vectors of an earlier tuning are replaced in any case
             release = _with_tuned(deployment, base, checkpoint, scenario, tuned, facts, drawn)
-            next_step = hand_over(deployment, release, promote=promote)
+            next_step = register_release(deployment, release, promote=promote)
         _record(run, release, checkpoint, scenario, drawn, facts)
         note = _note(shots, drawn, tuned, is_new=release is not base)
         return _result(run, scenario, release, drawn, tuned, note, next_step)

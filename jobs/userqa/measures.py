@@ -38,7 +38,7 @@ class Measure:
 
     description: str
     value: Literal["number", "text", "column"] | None = None
-    """What `value` names: an expression over events, or a tabular column; None where there is no `value`."""
+    """The kind of `value`: an expression over events, or a tabular column; None where there is no `value`."""
     needs_where: bool = False
     future: bool | None = None
     """True: only future windows; False: only past ones; None: both."""
@@ -60,7 +60,7 @@ class Measure:
 
     @property
     def ranked(self) -> bool:
-        """Whether it is a list of the commonest texts, which takes groupings of its own."""
+        """Whether it is a list of the commonest texts, which needs separate groupings."""
         return self.compute is None and not self.tabular
 
 

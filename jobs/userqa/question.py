@@ -40,7 +40,7 @@ class Part(BaseModel):
 
 
 class Answer(Part):
-    """How a measured value becomes a sentence."""
+    """The form of an answer: how a measured value becomes a sentence."""
 
     text: Text
     none: Text | None = None
@@ -51,7 +51,7 @@ class Answer(Part):
 
     @property
     def numeric(self) -> bool:
-        """Whether it turns a number into words, by bands, levels or yes_from."""
+        """Whether the answer turns a number into words, by bands, levels or yes_from."""
         return bool(self.bands or self.levels or self.yes_from is not None)
 
     @model_validator(mode="after")
@@ -144,7 +144,7 @@ class Question(Part):
 
 
 class Theme(Part):
-    """What `each` repeats a question for."""
+    """A theme, for which `each` repeats a question."""
 
     words: Text
     where: str
