@@ -99,12 +99,12 @@ def measure(spark: SparkSession, at: Path, rows: int) -> dict[str, float]:
     spark.conf.set("spark.sql.shuffle.partitions", str(max(4, rows // ROWS_PER_PARTITION)))
     plain, named = deployment(at, ids=False), deployment(at, ids=True)
     bills(spark, plain.table("bills"), rows, rows // EVENTS_PER_USER)
-    took = {"bare": seconds(lambda: collect_events(spark, plain.table("bills"), str(at / "collected")))}
+    durations = {"bare": seconds(lambda: collect_events(spark, plain.table("bills"), str(at / "collected")))}
     for name, one in (("plain", plain), ("ids", named))[: 2 if rows <= MOST_WITH_IDS else 1]:
-        took[name] = seconds(lambda one=one: assemble(spark, one, DAY))  # type: ignore[misc]
+        durations[name] = seconds(lambda one=one: assemble(spark, one, DAY))  # type: ignore[misc]
         shutil.rmtree(plain.table("user_profiles"))
-    print(f"{rows:,} rows: " + ", ".join(f"{name} {one:.1f} s" for name, one in took.items()), flush=True)
-    return {name: rows / one for name, one in took.items()}
+    print(f"{rows:,} rows: " + ", ".join(f"{name} {one:.1f} s" for name, one in durations.items()), flush=True)
+    return {name: rows / one for name, one in durations.items()}
 
 
 def measure_skewed(spark: SparkSession, at: Path) -> float:

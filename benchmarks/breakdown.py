@@ -89,9 +89,9 @@ def spark_jobs(logs: Path) -> list[SparkJob]:
             elif event["Event"] == "SparkListenerJobEnd":
                 end_times[event["Job ID"]] = event["Completion Time"] / 1000
             elif event["Event"] == "SparkListenerTaskEnd" and event["Stage ID"] in of_stage:
-                took = event["Task Info"]["Finish Time"] - event["Task Info"]["Launch Time"]
+                duration = event["Task Info"]["Finish Time"] - event["Task Info"]["Launch Time"]
                 job = of_stage[event["Stage ID"]]
-                task_seconds[job] = task_seconds.get(job, 0.0) + took / 1000
+                task_seconds[job] = task_seconds.get(job, 0.0) + duration / 1000
     return [
         SparkJob(
             begin=event["Submission Time"] / 1000,

@@ -66,14 +66,14 @@ def pandas_form(deployment: Deployment) -> Column:
     def vectors(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.Series]:
         runtime = open_runtime(release, CPU, 1)
         for series in batches:
-            given = dict(zip(columns, series, strict=True))
-            table = {source: _events(given[f"{source}.text"], given[f"{source}.gap"]) for source in sources}
-            table["ages"] = _struct({name: _array(given[f"ages.{name}"], pa.int32()) for name in sources})
+            values = dict(zip(columns, series, strict=True))
+            table = {source: _events(values[f"{source}.text"], values[f"{source}.gap"]) for source in sources}
+            table["ages"] = _struct({name: _array(values[f"ages.{name}"], pa.int32()) for name in sources})
             table["tabular"] = _struct(
-                {name: _array(given[f"tabular.{name}"], pa.float64()) for name in numbers}
-                | {name: _array(given[f"tabular.{name}"], pa.string()) for name in categories}
+                {name: _array(values[f"tabular.{name}"], pa.float64()) for name in numbers}
+                | {name: _array(values[f"tabular.{name}"], pa.string()) for name in categories}
             )
-            vectors_of_batch = embed_rows(runtime, pa.table(table), given["scenarios"].tolist())
+            vectors_of_batch = embed_rows(runtime, pa.table(table), values["scenarios"].tolist())
             yield pd.Series(pd.arrays.ArrowExtensionArray(vectors_of_batch))
 
     return F.pandas_udf(vectors, RETURNS)(*map(F.col, columns))  # type: ignore[call-overload]
@@ -108,7 +108,7 @@ def measure(spark: SparkSession, deployment: Deployment, users: int) -> dict[str
         spark.read.format("delta").load(path).withColumn("scenarios", F.lit(",".join(deployment.scenario_names)))
     )
     forms = {"arrow": arrow_form(spark, deployment), "pandas": pandas_form(deployment)}
-    took: dict[str, list[float]] = {name: [] for name in (*forms, "bare")}
+    durations: dict[str, list[float]] = {name: [] for name in (*forms, "bare")}
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool, batched(spark):
         release = str(open_release(deployment).path)
 
@@ -119,9 +119,9 @@ def measure(spark: SparkSession, deployment: Deployment, users: int) -> dict[str
 
         for _ in range(REPEATS + 1):
             for name, form in forms.items():
-                took[name].append(seconds(profiles.select(form).write.format("noop").mode("overwrite").save))
-            took["bare"].append(seconds(loop))
-    return {name: users / min(turns) for name, turns in took.items()}
+                durations[name].append(seconds(profiles.select(form).write.format("noop").mode("overwrite").save))
+            durations["bare"].append(seconds(loop))
+    return {name: users / min(turns) for name, turns in durations.items()}
 
 
 def main() -> None:

@@ -78,15 +78,15 @@ def measure(deployment: Deployment, training: TrainingConfig, times: float) -> M
         for of in (network, copy.deepcopy(network))
     ]
     optimizers = [torch.optim.AdamW(grad_cache.network.parameters(), lr=1e-4) for grad_cache in grad_caches]
-    batches, took, losses = Batches(dataset, training, 0), np.zeros((STEPS, 2)), np.zeros((STEPS, 2))
+    batches, durations, losses = Batches(dataset, training, 0), np.zeros((STEPS, 2)), np.zeros((STEPS, 2))
     for step in range(STEPS):
         together = batches.batch(step)
         for kind, sampled in enumerate((together, apart(together))):
             begin = time.perf_counter()
             losses[step, kind] = grad_caches[kind].backward(sampled, step).total.item()
             optimizers[kind].step()
-            took[step, kind] = time.perf_counter() - begin
-    packed, alone = (len(together.pair_Q) / float(seconds) for seconds in took[1:].min(axis=0))
+            durations[step, kind] = time.perf_counter() - begin
+    packed, alone = (len(together.pair_Q) / float(seconds) for seconds in durations[1:].min(axis=0))
     batch = dataset.collate(together)
     return Measurement(
         packed=packed,

@@ -96,11 +96,11 @@ def milliseconds(
 ) -> tuple[float, float]:
     """Return the median and the 99th percentile of a call; `size` is the number of users and of scenarios."""
     rng = random.Random(0)
-    took = []
+    durations = []
     for _ in range(CALLS):
         sample = rng.sample(users, size[0]), rng.sample(scenarios, size[1])
-        took.append(1000 * seconds(partial(read, *sample)))
-    return float(np.percentile(took, 50)), float(np.percentile(took, 99))
+        durations.append(1000 * seconds(partial(read, *sample)))
+    return float(np.percentile(durations, 50)), float(np.percentile(durations, 99))
 
 
 def measure(spark: SparkSession, at: Path, online: dict[str, Any], users: int) -> list[Row]:
@@ -108,9 +108,9 @@ def measure(spark: SparkSession, at: Path, online: dict[str, Any], users: int) -
     kind = online["type"]
     company = deployment(at, online)
     write_embeddings(spark, company, users)
-    took = seconds(lambda: publish(spark, company, DAY))
+    duration = seconds(lambda: publish(spark, company, DAY))
     vectors = users * len(company.scenario_names)
-    rows = [Row(name=f"{kind}: publish", value=vectors / took, unit="vectors/s")]
+    rows = [Row(name=f"{kind}: publish", value=vectors / duration, unit="vectors/s")]
     reads: dict[str, Read] = {"raw read": raw_reader(company, at), "lookup": Lookup(company)}
     user_ids, scenarios = [f"u{user:07d}" for user in range(users)], [one.name for one in company.scenarios]
     for size in SIZES:
