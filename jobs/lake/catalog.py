@@ -13,12 +13,12 @@ from jobs.lake.table import Column, Names, Retention, Table
 USER = Column("user_id", "string", "The user.")
 AS_OF = Column("as_of", "timestamp", "Midnight, UTC: the row is made of events before it.")
 DAY = Column("day", "date", "The date of `as_of`; the table is partitioned by it.")
-MODEL_VERSION = Column("model_version", "string", "Hash of what shapes a vector in the release that made this one.")
-PROFILE_HASH = Column("profile_hash", "string", "SHA-256 of the profile; null where the user fell out on the day.")
+MODEL_VERSION = Column("model_version", "string", "Hash of everything in the release that affects a vector.")
+PROFILE_HASH = Column("profile_hash", "string", "SHA-256 of the profile; null where the user is no longer eligible.")
 EMBEDDING = Column(
     "embedding",
     "array<float>",
-    "The vector, of length 1; null where it ended: the user fell out, or the scenario was removed.",
+    "The vector, of length 1; null where it ended: the user is no longer eligible, or the scenario was removed.",
 )
 
 
@@ -143,7 +143,7 @@ TABLES = {
         ),
         Table(
             name="user_vectors",
-            description="A user touched on the day, with the latest vector of every scenario: what is served. "
+            description="A user with a new or ended vector on the day, and the latest vector of every scenario. "
             "`publish` brings the online store to the latest row of each user.",
             columns=_vector_columns,
             key=("user_id",),
