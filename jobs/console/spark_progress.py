@@ -31,7 +31,7 @@ def watch_spark(spark: SparkSession, progress: Progress) -> Iterator[None]:
                 last = over.wait(INTERVAL)
                 progress(*tasks.count())
         except (Py4JError, OSError):
-            return  # The JVM has ended: the block fails too, and its error says more.
+            return  # The JVM has ended, so the block fails too, with a clearer error.
 
     thread = Thread(target=watch, name="spark-progress", daemon=True)
     thread.start()

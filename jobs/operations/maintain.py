@@ -1,11 +1,11 @@
-"""Maintain: keep the project's own tables small, as the deployment file's `retention` says.
+"""Maintain: keep the project's own tables small, by the section `retention` of the deployment file.
 
-It does three things to each table, under the lock of the job that writes it:
+Under the lock of the job that writes a table, maintain
 
-- It drops superseded rows: of the days up to the horizon each key keeps its latest row. What is read as of the
-  horizon or a later day stays the same. Rejected rows are dropped by their age.
-- It merges the small files of a day (OPTIMIZE).
-- It removes files that no version of the last `retention.files` days reads (VACUUM), those of killed runs included.
+- drops superseded rows: of the days up to the horizon each key keeps its latest row, so a read as of the horizon or a
+  later day returns the same rows as before. Rejected rows are dropped by their age.
+- merges the small files of a day (OPTIMIZE).
+- removes files that no version of the last `retention.files` days reads, those of killed runs included (VACUUM).
 
 The company's own tables are never changed.
 """
@@ -65,7 +65,7 @@ class MaintainResult:
 def maintain(session: Session, deployment: Deployment, as_of: date | None = None) -> MaintainResult:
     """Drop rows, merge files and remove old files; record the run in `job_runs` under `as_of`.
 
-    It waits for a running job, table by table. A job that starts meanwhile waits for its table.
+    Maintain waits for a running job table by table, and a job that starts meanwhile waits for its table.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ def _attribute_rows(df: DataFrame, attributes: Attributes) -> DataFrame:
         for number in attributes.numbers
     ]
     categories = [templates.words(named(category.column)).alias(category.name) for category in attributes.categories]
-    # Of two rows valid from the same moment the values themselves decide, so that the order of rows cannot.
+    # Two rows valid from the same moment are ordered by their values, so that the result does not depend on row order.
     values = F.struct("__time", *numbers, *categories)
     return _with_bounds(df, None, 1, {"__values": values, "__repeated": F.lit(False)})
 

@@ -82,7 +82,7 @@ def event_rows(
         text = F.when(
             good & (F.col("__time") >= midnight_column(texts_since)), templates.text(source, df.schema, F.col("__time"))
         )
-    # The other columns order the copies of one id, so that the order of rows cannot.
+    # The other columns order the copies of one id, so that the result does not depend on row order.
     content = dict.fromkeys([*raw, *(column for column, _ in source.fields)])
     rest = F.xxhash64("__user", "__time", *[named(column) for column in content])
     kept = df.select(

@@ -189,7 +189,7 @@ class _Answerer:
 
 
 def _latest(deployment: Deployment, table: DeltaTable, day: date, users: Sequence[str] | None = None) -> pa.Table:
-    """Return the latest profile of each user at a day, by user id, without the users who fell out."""
+    """Return the latest profile of each user at a day, by user id, without deactivated users."""
     check_assembled(deployment, table, day)
     condition = pc.field("day") <= day
     if users is not None:

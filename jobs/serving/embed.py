@@ -49,7 +49,7 @@ class EmbedResult:
     vectors: dict[str, int]
     """Vectors of the day by scenario."""
     deactivated: int
-    """Users who fell out on the day."""
+    """Users deactivated on the day: they are no longer eligible."""
     ended: int
     """Vectors that ended: those of these users, and those of scenarios that were removed from the deployment file."""
     replaced: bool

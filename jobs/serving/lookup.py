@@ -46,7 +46,7 @@ class LookupResult:
 
     user_id: str
     has_vectors: bool
-    """Whether the user has a vector in a scenario of the lookup; False for users who are unknown or fell out."""
+    """Whether the user has a vector in a scenario of the lookup; False for unknown and deactivated users."""
     vectors: Mapping[str, Vector]
     """By scenario; a scenario without a vector is absent."""
 

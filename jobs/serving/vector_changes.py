@@ -1,8 +1,8 @@
 """The changes of a day: for each user, the scenarios to embed and the scenarios whose vector ends.
 
 A user is embedded in a scenario where the profile, the instruction's vectors or the model differ from those of the
-latest row before the day. A vector ends where the user fell out, and where the deployment file has no such scenario any
-more; its row then has neither embedding nor profile hash.
+latest row before the day. A vector ends where the user was deactivated, and where the scenario was removed from the
+deployment file; its row then has neither embedding nor profile hash.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ChangeCounts:
     embedded: int
     """Of them, those to embed in at least one scenario."""
     deactivated: int
-    """Users who fell out on the day and had a vector."""
+    """Users who were deactivated on the day and had a vector."""
     ended: int
     """Vectors that end."""
     vectors: dict[str, int]
@@ -64,7 +64,7 @@ def changes(profiles: DataFrame, before: DataFrame, hashes: Mapping[str, str], m
     Parameters
     ----------
     profiles : DataFrame
-        user_id, day, profile_hash: each user's latest at the day; a null hash marks a user who fell out.
+        user_id, day, profile_hash: each user's latest at the day; a null hash marks a deactivated user.
     before : DataFrame
         user_id, scenario and the three hashes: each pair's latest row before the day.
     hashes : mapping

@@ -24,7 +24,7 @@ class Events:
     time: Column
     as_of: Column
     value: Column
-    """The question's `value`, as `Measure.value` says: a double, a text (null without visible characters), or null."""
+    """The question's `value`, by `Measure.value` a double, a text (null without visible characters), or null."""
 
     @property
     def exact(self) -> Column:

@@ -146,7 +146,7 @@ def _lines(results: Mapping[str, Seeds]) -> list[Line]:
         method = name.removesuffix(", untrained")
         if name != method and method in results:
             trained_N = results[method]
-            # A network that no seed decides is the same for every seed of the untrained one.
+            # A network whose training has no seed is compared with the untrained network of every seed.
             trained_N = trained_N * len(untrained_N) if len(trained_N) == 1 else trained_N
             count = min(len(trained_N), len(untrained_N))
             lines.append(difference(method, (trained_N[:count], method), (untrained_N[:count], name), part=UNTRAINED))
