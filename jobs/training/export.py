@@ -133,9 +133,9 @@ def sample_profiles(table: DeltaTable, deployment: Deployment, as_of: date) -> p
         [pc.fill_null(pc.list_value_length(rows[source.name]), 0).to_numpy() for source in deployment.sources], axis=0
     )
     order = np.argsort(lengths, kind="stable")
-    few = min(SAMPLE_SIZE // 4, len(order))
+    extremes = min(SAMPLE_SIZE // 4, len(order))
     spread = order[np.linspace(0, len(order) - 1, min(SAMPLE_SIZE, len(order))).astype(np.int64)]
-    return rows.take(np.unique(np.concatenate([order[:few], spread, order[len(order) - few :]])))
+    return rows.take(np.unique(np.concatenate([order[:extremes], spread, order[len(order) - extremes :]])))
 
 
 def _tuned_scenarios(deployment: Deployment) -> list[str]:

@@ -25,8 +25,8 @@ r"""The questions file: the questions about a user, and the form of their answer
 commonest). An SQL expression may use the source's columns, `weekday`, `daypart`, `month` and `hour` of the event's
 time, and its `interest`, which is null where no pattern matches. A pattern is a Java regular expression that ignores
 case and matches anywhere in the text that the source's template makes of the event (`rug` matches in `drug`; write
-`\brug`). SQL strings have a backslash escape of their own: there the same is `rlike '\\brug'`. An instruction may be a
-list of phrasings; each user gets one of them. `none` is the answer where there is nothing (no event, a count of 0);
+`\brug`). In an SQL string a backslash is written twice: `rlike '\\brug'`. An instruction may be a
+list of phrasings; each user gets one of them. `none` is the answer where there is no event or the count is 0;
 without it the user has no such pair. `each: [playing, ...]` repeats the question per theme: `{theme}` in its name
 becomes the theme's key and elsewhere its words, and the theme's `where` is added to the question's own.
 
@@ -108,6 +108,7 @@ class _File:
     future_names: set[str] = field(default_factory=set)
 
     def interests(self) -> dict[str, str]:
+        """Return the pattern of each interest; an empty dictionary where the section is no mapping."""
         interests = self.content.get("interests", {})
         if not isinstance(interests, dict):
             self.errors.append("  interests: write a name and a pattern for each, such as `games: gems|skin`")
@@ -139,6 +140,7 @@ class _File:
         return questions
 
     def general(self) -> tuple[tuple[str, ...], ...]:
+        """Return the questions of each description; call it after `questions`, which collects the valid names."""
         general = self.content.get("general", [])
         if not isinstance(general, list) or not all(isinstance(entry, list) for entry in general):
             self.errors.append("  general: write a list of lists of question names")
