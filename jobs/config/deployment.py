@@ -27,7 +27,7 @@ from model.errors import InstructUEError
 from model.training.training_config import TrainingConfig
 
 UNIVERSAL = "universal"
-JOBS_NAMES = frozenset({"attributes", "scenarios", "to_embed", "wanted"})
+JOBS_NAMES = frozenset({"attributes", "scenarios", "to_embed"})
 """Names that the jobs use beside those of the sources."""
 
 

@@ -122,7 +122,7 @@ def check_reject_share(run: JobRun, totals: Totals) -> None:
     if exceeded:
         raise SourceError(
             f"more than max_reject_share = {share} of the rows were rejected: {'; '.join(exceeded)}. "
-            f"See rejected_rows of assemble; mend the source, or raise max_reject_share"
+            f"See rejected_rows of assemble; correct the source, or raise max_reject_share"
         )
 
 

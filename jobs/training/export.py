@@ -119,7 +119,7 @@ def register_release(deployment: Deployment, release: Release, *, promote: bool)
         return "none: this release is the current one already"
     if promote:
         return registry.promote(deployment, release.path).next
-    return "judge it with `instructue evaluate`, then `instructue promote`"
+    return "evaluate it with `instructue evaluate`, then `instructue promote`"
 
 
 def sample_profiles(table: DeltaTable, deployment: Deployment, as_of: date) -> pa.Table:

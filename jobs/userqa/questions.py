@@ -80,7 +80,7 @@ class Questions(Part):
             No such file, not YAML, or errors in it; all of them in one message.
         """
         path = Path(path)
-        content = yaml_file.read_yaml(path, "questions file", "mend userqa.questions", QuestionError)
+        content = yaml_file.read_yaml(path, "questions file", "correct userqa.questions", QuestionError)
         if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
             raise QuestionError(f"questions file {path} must hold a list `questions`; see conf/questions/demo.yaml")
         file = _File(content=content)

@@ -62,7 +62,7 @@ def open_session(
     used = session.get_providers()[0]
     if used != providers[0]:
         raise ReleaseError(
-            f"model.providers: asked for {providers[0]}, onnxruntime uses {used}; mend the driver and "
+            f"model.providers: asked for {providers[0]}, onnxruntime uses {used}; repair the driver and "
             f"libraries that {providers[0]} needs, or ask for {used}\n{output.getvalue()}".rstrip()
         )
     return session

@@ -122,7 +122,7 @@ def sql(
     with spark_session(deployment) as spark:
         from jobs.lake.sql.query import fetch_arrow, iterate_objects, iterate_rows, run_sql
 
-        with step("ask"):
+        with step("sql"):
             answer = run_sql(spark, deployment, statement)
             rows: Any = iterate_objects(answer) if json else fetch_arrow(answer.limit(limit + 1))
     if json:

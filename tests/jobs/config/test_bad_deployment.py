@@ -45,8 +45,8 @@ KEYS = [
     case(
         "a source named as something of the jobs'",
         "sources.0.name",
-        "wanted",
-        said="sources: 'wanted' is a name that the jobs give to something else; rename the source",
+        "to_embed",
+        said="sources: 'to_embed' is a name that the jobs give to something else; rename the source",
     ),
     case("two scenarios of one name", "scenarios.1.name", "food", said="scenarios: 'food' is named twice; rename one"),
     case(

@@ -151,7 +151,7 @@ def test_a_profiles_column_may_have_another_name_than_the_tables(content, tmp_pa
 @pytest.mark.parametrize(
     ("key", "name", "problem"),
     [
-        ("sources", "wanted", "sources: 'wanted' is a name that the jobs give"),
+        ("sources", "to_embed", "sources: 'to_embed' is a name that the jobs give"),
         ("sources", "scenarios", "sources: 'scenarios' is a name that the jobs give"),
         ("sources", "attributes", "sources: 'attributes' is a name that the jobs give"),
         ("scenarios", "food_as_of", "scenarios: 'food_as_of' would name two columns of user_vectors"),
