@@ -65,8 +65,8 @@ class EvaluationResult:
         Each vector's AUC less that baseline's, on the same splits.
     unconverged : str, optional
         A note on the logistic regressions that reached the iteration limit; None when there is none.
-    next : str
-        The next step.
+    next : str, optional
+        The next step; None when the release is the current one.
     """
 
     as_of: date
@@ -85,7 +85,7 @@ class EvaluationResult:
     difference: Table
     difference_std: Table
     unconverged: str | None
-    next: str
+    next: str | None
     seconds: float
 
 
@@ -150,9 +150,9 @@ def evaluate(
         return result
 
 
-def _next_step(deployment: Deployment, release: Release) -> str:
+def _next_step(deployment: Deployment, release: Release) -> str | None:
     if has_current_release(deployment) and current_release(deployment) == release.path:
-        return "none: this release is the current one"
+        return None
     name = "" if candidate_release(deployment) == release.path else f" {release.path.name}"
     return f"`instructue promote{name}` makes this release the current one"
 

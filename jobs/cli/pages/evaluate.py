@@ -28,7 +28,7 @@ def evaluation_page(result: EvaluationResult) -> RenderableType:
             for scenario, users in result.tuned.items()
         ),
         *([Text(result.unconverged)] if result.unconverged else []),
-        Text(f"Next: {result.next}"),
+        *([Text(f"Next: {result.next}")] if result.next else []),
     )
 
 
