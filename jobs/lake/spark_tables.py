@@ -91,8 +91,8 @@ def read_pinned(spark: SparkSession, deployment: Deployment, table: str, version
         It does not exist; the message names the job that makes it.
     """
     path = deployment.table(table)
-    if delta_exists(spark, path):
-        versions.setdefault(table, version(spark, path))
+    if table not in versions and delta_exists(spark, path):
+        versions[table] = version(spark, path)
     return read_table(spark, deployment, table, at=versions.get(table))
 
 

@@ -211,7 +211,7 @@ def _facts(
         "users": len(drawn.label_S),
         "classes": drawn.classes,
         "seed": seed,
-        "salt": SPLIT_SEED,
+        "salt": SPLIT_SEED,  # the key that releases written before have
         "half": "fit",
         "labels_as_of": as_of.isoformat(),
         "step": tuned.step,

@@ -48,6 +48,18 @@ def test_without_java_one_line_names_what_to_install(deployment, tmp_path):
     assert done.stderr == ""
 
 
+def run_python(code: str, deployment, folder) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, in a folder; its argument is the path of a deployment file."""
+    return subprocess.run(
+        [sys.executable, "-c", code, str(deployment().path)],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        text=True,
+        capture_output=True,
+        timeout=120,
+        cwd=folder,
+    )
+
+
 @pytest.mark.slow
 def test_a_person_sees_nothing_of_the_jvm_nor_of_the_next_session_in_it(deployment, tmp_path):
     code = (
@@ -55,16 +67,8 @@ def test_a_person_sees_nothing_of_the_jvm_nor_of_the_next_session_in_it(deployme
         "for users in (3, 4):\n"
         "    s = get_session(Deployment.read(sys.argv[1])); print(s.range(users).count()); s.stop()"
     )
-    env = {**os.environ, "PYTHONPATH": os.getcwd()}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(deployment().path)],
-        env=env,
-        text=True,
-        capture_output=True,
-        timeout=120,
-        check=True,
-        cwd=tmp_path,
-    )
+    done = run_python(code, deployment, tmp_path)
+    assert done.returncode == 0, done.stderr
     assert (done.stdout, done.stderr) == ("3\n4\n", "")
     [log] = (tmp_path / "logs").glob("spark-*.log")
     assert log.stat().st_size > 0
@@ -117,14 +121,6 @@ def test_a_jvm_that_was_killed_is_told_in_one_line(deployment, tmp_path):
         "    spark.range(3).count()\n"
         "run(work)"
     )
-    env = {**os.environ, "PYTHONPATH": os.getcwd()}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(deployment().path)],
-        env=env,
-        text=True,
-        capture_output=True,
-        timeout=120,
-        cwd=tmp_path,
-    )
+    done = run_python(code, deployment, tmp_path)
     assert done.returncode == 2, done.stderr
     assert "error: Spark's JVM has ended (exit code -9)" in done.stderr

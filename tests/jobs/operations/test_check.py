@@ -86,7 +86,7 @@ def lived(spark, tmp_path_factory) -> SimpleNamespace:
 
 
 def texts(d: Deployment, lake: dict, day: date) -> dict[str, Counter]:
-    """How often each text stands in the profiles of a day, by source."""
+    """Return the number of occurrences of each text in the profiles of a day, by source."""
     profiles, _ = literal.profiles(d, lake, day)
     return {
         source.name: Counter(text for profile in profiles.values() for _, text, _ in profile[source.name])

@@ -1,4 +1,4 @@
-"""Every bad row in one lake, each beside good ones: what became of it, and that it cost nobody else anything.
+"""Every bad row in one lake, each beside good rows: its outcome, and that no other user loses anything by it.
 
 One run of assemble, embed and publish goes over all of them.
 """
@@ -176,7 +176,7 @@ def read(deployment: Deployment, table: str) -> list[dict[str, Any]]:
 
 
 def became(lived: Lived, table: str, wrong: str, changes: dict[str, Any]) -> tuple[str, str]:
-    """What happened to a case's row, and what is told of it."""
+    """Return what happened to the row of a case, and its message."""
     nr = lived.number[wrong]
     reasons = [
         one["reason"]
