@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pyspark.errors import AnalysisException, IllegalArgumentException
+from pyspark.errors import IllegalArgumentException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType, DataType, NumericType
 
 from jobs.config.deployment import Deployment
+from jobs.profiles.expressions import ExpressionKind, expression_problem, has_column
 from jobs.userqa.question import TABULAR, Question
-from jobs.userqa.question_values import INTEREST, has_column, with_time_columns
+from jobs.userqa.question_values import INTEREST
 from jobs.userqa.questions import Questions
 
 
@@ -28,7 +28,7 @@ def question_errors(
             sources = ", ".join([*(source.name for source in deployment.sources), TABULAR])
             errors.append(f"  {question.name}.source = {question.source}: no source; use one of {sources}")
         else:
-            df = with_time_columns(opened[question.source], F.current_timestamp())
+            df = opened[question.source]
             if questions.interests and not has_column(df, INTEREST):
                 df = df.withColumn(INTEREST, F.lit(""))
             errors += _expression_errors(question, df)
@@ -48,33 +48,14 @@ def _tabular_errors(question: Question, deployment: Deployment) -> list[str]:
 
 def _expression_errors(question: Question, df: DataFrame) -> Iterator[str]:
     """Yield the errors of a question's SQL expressions over the columns of its source."""
-    for key, expression in (("where", question.where), ("value", question.value)):
-        if expression is None:
-            continue
-        where = f"  {question.name}.{key} = {expression}: "
-        try:
-            selected = df.select(F.expr(expression).alias("e"))
-            dtype = selected.schema["e"].dataType
-            df.where(F.expr(expression).isNotNull())
-        except AnalysisException as error:
-            yield f"{where}{str(error).splitlines()[0][:200]}; columns are {', '.join(df.columns)}"
-            continue
-        plan: Any = selected._jdf.queryExecution().analyzed()
-        if not plan.deterministic():
-            yield (
-                f"{where}calls what may answer otherwise the next time (rand, uuid, java_method, ...); write it with "
-                "the columns alone"
-            )
-        elif problem := _type_error(question, key, dtype):
-            yield where + problem
-
-
-def _type_error(question: Question, key: str, dtype: DataType) -> str | None:
-    if key == "where" and not isinstance(dtype, BooleanType):
-        return f"is {dtype.simpleString()}; write a condition"
-    if key == "value" and question.kind.value == "number" and not isinstance(dtype, NumericType):
-        return f"is {dtype.simpleString()}; write a number"
-    return None
+    value: ExpressionKind = "number" if question.kind.value == "number" else "text"
+    expressions: list[tuple[str, str | None, ExpressionKind]] = [
+        ("where", question.where, "condition"),
+        ("value", question.value, value),
+    ]
+    for key, expression, kind in expressions:
+        if expression is not None and (problem := expression_problem(df, expression, kind)):
+            yield f"  {question.name}.{key} = {expression}: {problem}"
 
 
 def _pattern_errors(spark: SparkSession, interests: Mapping[str, str]) -> Iterator[str]:

@@ -17,14 +17,13 @@ from jobs.config.deployment import Deployment
 from jobs.config.sections import EventSource
 from jobs.lake.spark_tables import midnight_column
 from jobs.profiles import templates
+from jobs.profiles.expressions import has_column, with_time_columns
 from jobs.profiles.time_bands import DAY_MICROS
 from jobs.profiles.validation import event_rows, validate_events
 from jobs.userqa.measures import Events
 from jobs.userqa.question import TABULAR, Question
 from jobs.userqa.questions import Questions
 
-TIMES = {"weekday": templates.weekday, "daypart": templates.daypart, "month": templates.month, "hour": templates.hour}
-"""Columns of the event's time that a question may name."""
 INTEREST = "interest"
 """The column with the topic of the event's text."""
 VALUE_CHARACTERS = 100
@@ -158,13 +157,3 @@ def _interests(events: DataFrame, interests: Mapping[str, str]) -> DataFrame:
     topic = F.coalesce(*[F.when(F.col("__text").rlike(f"(?iu){pattern}"), name) for name, pattern in interests.items()])
     # No filter may follow: Spark would move it, and the search with it, before the texts are made distinct.
     return events.select("__text").distinct().withColumn(INTEREST, topic)
-
-
-def with_time_columns(df: DataFrame, time: Column) -> DataFrame:
-    """Return the table with the columns of `TIMES`; a column of the source with such a name comes first."""
-    return df.withColumns({name: words(time) for name, words in TIMES.items() if not has_column(df, name)})
-
-
-def has_column(df: DataFrame, name: str) -> bool:
-    """Return whether a table has a column; Spark's names ignore case."""
-    return name in {column.lower() for column in df.columns}

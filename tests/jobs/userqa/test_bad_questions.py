@@ -124,7 +124,22 @@ UNFIT = [
     case(
         "a where that calls Java",
         {"where": "java_method('java.lang.System', 'lineSeparator') = 'x'"},
-        said="calls what may answer otherwise the next time (rand, uuid, java_method, ...)",
+        said="calls what may answer otherwise the next time (rand, uuid, current_date, java_method, ...)",
+    ),
+    case(
+        "a where of today",
+        {"where": "paid_at > current_date() - INTERVAL 7 DAYS"},
+        said="bills.where = paid_at > current_date() - INTERVAL 7 DAYS: calls what may answer otherwise the next time",
+    ),
+    case(
+        "a where that reads a table",
+        {"where": "amount > (SELECT avg(id) FROM range(3))"},
+        said="reads a table of its own (a subquery); write it with the columns of the event alone",
+    ),
+    case(
+        "commonest lists",
+        {"measure": "top", "value": "array(merchant)", "answer": {"text": "{top}"}},
+        said="bills.value = array(merchant): is array<string>; write a single value",
     ),
     case("a sum of texts", {"measure": "sum", "value": "merchant"}),
     case("a question about no source", {"source": "shop"}),
