@@ -27,6 +27,7 @@ from jobs.console.text import list_errors
 from jobs.lake.delta import MissingTableError, absent_message
 from jobs.lake.errors import TableError
 from jobs.lake.spark_tables import SourceError
+from jobs.lake.spark_user_ids import holds_user_ids
 
 ATTRIBUTES = "attributes"
 """Key of the tabular attributes among the event sources' names."""
@@ -120,7 +121,7 @@ def _is_single_value(dtype: DataType) -> bool:
 
 
 VALID_TYPES: dict[ColumnKind, Callable[[DataType], bool]] = {
-    "user": lambda dtype: isinstance(dtype, StringType | NumericType),
+    "user": holds_user_ids,
     "time": lambda dtype: isinstance(dtype, TimestampType | TimestampNTZType | DateType | StringType),
     "id": lambda dtype: _is_single_value(dtype) and not isinstance(dtype, BooleanType),
     "text": _is_single_value,

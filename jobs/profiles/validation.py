@@ -11,19 +11,17 @@ from datetime import date, timedelta
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import DecimalType, FractionalType, IntegralType, StringType, StructType
+from pyspark.sql.types import StringType, StructType
 
 from jobs.config.deployment import Deployment
 from jobs.config.fields import FIRST_DAY, LAST_DAY
 from jobs.config.functions import TEMPLATE_FILTERS
 from jobs.config.sections import Attributes, EventSource
 from jobs.lake.spark_tables import midnight_column
+from jobs.lake.spark_user_ids import refusal_column, user_id_column
 from jobs.profiles import templates
 from jobs.profiles.source_tables import ATTRIBUTES
 from jobs.profiles.templates import named, visible
-
-EXACT_INTEGERS = 2**53
-"""Doubles below this hold every whole number exactly."""
 
 
 def validate_sources(deployment: Deployment, opened: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
@@ -112,14 +110,7 @@ def rejected_rows(df: DataFrame, source: str, raw: Sequence[str]) -> DataFrame:
 
 
 def _user(column: str, schema: StructType) -> Column:
-    value, dtype = named(column), schema[column].dataType
-    if isinstance(dtype, StringType):
-        return F.when(visible(value) & F.is_valid_utf8(value), value)
-    if isinstance(dtype, IntegralType):
-        return value.cast("string")
-    # 12.0 and 12 are one user: pandas writes ids as doubles where a column holds a null.
-    whole = (value == F.floor(value)) & (F.abs(value) < EXACT_INTEGERS)
-    return F.when(whole, value.try_cast("bigint").cast("string"))
+    return user_id_column(named(column), schema[column].dataType)
 
 
 def _id(column: str, schema: StructType) -> Column:
@@ -129,15 +120,8 @@ def _id(column: str, schema: StructType) -> Column:
 
 def _reason(user: str, time: str | None, schema: StructType, numbers: Sequence[str]) -> Column:
     """Return the first reason to reject a row, or null for a good one."""
-    value, parsed = named(user), F.col("__time")
-    reason = F.when(value.isNull(), "no user id")
-    if isinstance(schema[user].dataType, FractionalType | DecimalType):
-        reason = reason.when(F.col("__user").isNull(), "user id is not a whole number")
-    else:
-        if isinstance(schema[user].dataType, StringType):
-            # Replacing invalid bytes could give two users one id.
-            reason = reason.when(~F.is_valid_utf8(value), "user id is not UTF-8")
-        reason = reason.when(F.col("__user").isNull(), "empty user id")
+    parsed, refusal = F.col("__time"), refusal_column(named(user), schema[user].dataType)
+    reason = F.when(refusal.isNotNull(), refusal)
     if time is not None:
         reason = (
             reason.when(named(time).isNull(), "no time")

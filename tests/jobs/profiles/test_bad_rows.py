@@ -187,7 +187,7 @@ def became(lived: Lived, table: str, wrong: str, changes: dict[str, Any]) -> tup
         assert len(reasons) == 1
         return "rejected", reasons[0]
     owner = (user(table, nr) | changes).get("member" if table == "visits" else "user_id")
-    profile = lived.profiles.get(f"{owner:.0f}" if isinstance(owner, float) else owner)
+    profile = lived.profiles.get(f"{owner:.0f}" if isinstance(owner, float) else owner.rstrip(" "))
     if profile is None:
         return "left out", ""
     if table == "attributes":
