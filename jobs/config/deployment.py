@@ -15,8 +15,9 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from feature_repo.columns import scenario_columns
 from jobs.config import yaml_file
+from jobs.config.company_table import CompanyTable
 from jobs.config.fields import Location, Name, Section, Share, require_items
-from jobs.config.location import is_path, scheme
+from jobs.config.location import is_catalog_name, is_path, quote_catalog_name, scheme
 from jobs.config.network import Model
 from jobs.config.sections import Aggregate, Attributes, Eligible, EventSource, Retention, Scenario, Spark, Store, UserQA
 from jobs.config.validation import format_error
@@ -73,6 +74,7 @@ class Deployment(Section):
             deployment = cls.model_validate({**content, "path": path})
         except ValidationError as error:
             errors = [format_error(detail, KEYS) for detail in error.errors()] + errors
+        errors += _table_errors(deployment) if deployment else []
         if deployment is None or errors:
             raise DeploymentError(list_errors(path, [f"  {line}" for line in errors]))
         return deployment
@@ -82,7 +84,12 @@ class Deployment(Section):
         return location if scheme(location) else str((self.path.parent / location).resolve())
 
     def table(self, name: str) -> str:
-        """Return the path or URI of a Delta table: `name` in the lake, unless it is itself a path or URI."""
+        """Return the path or URI of a table: `name` in the lake, unless it is itself a path or URI.
+
+        A name of Spark's catalogs is returned with each part between backticks.
+        """
+        if is_catalog_name(name):
+            return quote_catalog_name(name)
         if is_path(name):
             return self.resolve(name)
         return f"{self.resolve(self.lake).rstrip('/')}/{name}"
@@ -108,6 +115,19 @@ class Deployment(Section):
         """The company's own tables that profiles are built from."""
         return (*(source.table for source in self.sources), *([self.attributes.table] if self.attributes else []))
 
+    @property
+    def company_tables(self) -> tuple[tuple[str, CompanyTable], ...]:
+        """Every table of the company with the key that names it: sources, attributes, labels."""
+        return (
+            *((f"sources.{source.name}", source) for source in self.sources),
+            *([("attributes", self.attributes)] if self.attributes else []),
+            *((f"scenarios.{s.name}.labels", s.labels) for s in self.scenarios if s.labels),
+        )
+
+    def company_table(self, name: str) -> CompanyTable | None:
+        """Return the first block of the file that names a table; None where none does."""
+        return next((table for _, table in self.company_tables if table.table == name), None)
+
     def source(self, name: str) -> EventSource:
         """Return the event source of that name."""
         return next(source for source in self.sources if source.name == name)
@@ -118,6 +138,9 @@ class Deployment(Section):
         sources = [
             {k: s[k] for k in ("name", "template", "max_events", "max_tokens", "window_days")} for s in dump["sources"]
         ]
+        # A declared zone changes the hours and weekdays in texts. Without one the spec is that of earlier releases.
+        for source, section in zip(sources, self.sources, strict=True):
+            source |= {"timezone": section.timezone} if section.timezone else {}
         return {
             "sources": sources,
             "numbers": self.numbers,
@@ -165,6 +188,17 @@ def _name_errors(content: dict[str, Any]) -> list[str]:
     return errors
 
 
+def _table_errors(deployment: Deployment) -> list[str]:
+    """Return the errors of blocks that read one table in different ways."""
+    errors: list[str] = []
+    first: dict[str, tuple[str, tuple[object, ...]]] = {}
+    for key, table in deployment.company_tables:
+        other, way = first.setdefault(table.table, (key, table.reading))
+        if way != table.reading:
+            errors.append(f"{key}: reads {table.table} in another way than {other} (format, schema, options, timezone)")
+    return errors
+
+
 def _other_columns(scenarios: list[str]) -> set[str]:
     """Return the columns of `user_vectors` beside the vectors."""
     return {"user_id", "as_of", "day", *(column for name in scenarios for column in scenario_columns(name)[1:])}
@@ -180,7 +214,11 @@ def _names(sections: Any) -> list[str]:
     return [name for name in names if isinstance(name, str)]
 
 
+def _sections(section: type[Section]) -> list[type[Section]]:
+    return [kind for sub in section.__subclasses__() for kind in (sub, *_sections(sub))]
+
+
 KEYS = sorted(
-    {key for section in Section.__subclasses__() for key in section.model_fields}
+    {field.alias or key for section in _sections(Section) for key, field in section.model_fields.items()}
     | {field.name for part in (EncoderConfig, BackboneConfig, TrainingConfig) for field in fields(part)}
 )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
+from difflib import get_close_matches
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from jobs.config.location import scheme
+from jobs.config.location import expand_variables, is_catalog_name, quote_catalog_name, scheme
 
 FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
 """First and last valid day; a day or an event's time outside is an error."""
+REGIONS = sorted(name for name in available_timezones() if re.fullmatch(r"[A-Z]\w+(/[\w+-]+)+", name))
+"""Time zones by region. Names without a slash, such as EST or CST6CDT, are abbreviations."""
 NAME = r"^[a-z][a-z0-9_]{0,40}$"
 TRUE_OR_FALSE = "write a number; YAML reads yes and on as true, no and off as false"
 
@@ -29,15 +34,32 @@ def require_items(items: tuple[Any, ...]) -> tuple[Any, ...]:
     return items
 
 
-def _require_text(text: str) -> str:
+def require_text(text: str) -> str:
+    """Return the text; raise ValueError where it is empty or blank."""
     if not text.strip():
         raise ValueError("is empty; write one, or remove the key where it may be left out")
     return text
 
 
-def _require_location(location: str) -> str:
+def _expand_location(location: str) -> str:
+    location = expand_variables(location)
     scheme(location)  # raises ValueError for an invalid scheme or host
     return location
+
+
+def _require_table(table: str) -> str:
+    if is_catalog_name(table):
+        quote_catalog_name(table)
+    return table
+
+
+def _require_region(name: str) -> str:
+    """Return the name of a time zone that Python and Java both know by its region."""
+    if name != "UTC" and name not in REGIONS:
+        near = get_close_matches(name, REGIONS, n=1)
+        fix = f"did you mean {near[0]}?" if near else "write UTC or a region, such as Asia/Shanghai"
+        raise ValueError(f"no region of the tz database; {fix}")
+    return name
 
 
 def _require_number(value: Any) -> Any:
@@ -61,8 +83,11 @@ def _require_valid_day(day: date) -> date:
 
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]
-Text = Annotated[str, AfterValidator(_require_text)]
-Location = Annotated[Text, AfterValidator(_require_location)]
+Text = Annotated[str, AfterValidator(require_text)]
+Location = Annotated[Text, AfterValidator(_expand_location)]
+"""A path or URI, in which environment variables are replaced when the file is read."""
+TableName = Annotated[Location, AfterValidator(_require_table)]
+TimeZone = Annotated[str, AfterValidator(_require_region)]
 Integer = Annotated[int, BeforeValidator(_require_number)]
 Share = Annotated[float, BeforeValidator(_require_number)]
 Days = Annotated[Integer, Field(ge=1, le=3650)]

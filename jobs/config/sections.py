@@ -12,16 +12,16 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
+from jobs.config.company_table import CompanyTable, LabelsTable
 from jobs.config.fields import NAME, Day, Days, Integer, Location, Name, Section, Share, Text, require_items
 from jobs.config.functions import AGGREGATE_FUNCTIONS, TEMPLATE_FILTERS, ColumnKind
 from jobs.config.location import local_path, scheme
 
 
-class EventSource(Section):
+class EventSource(CompanyTable):
     """One table of events, and the template of an event's text."""
 
     name: Name
-    table: Location
     user: Text = "user_id"
     time: Text
     id: Text | None = None
@@ -126,10 +126,9 @@ Columns = tuple[Annotated[Column, BeforeValidator(_expand_column)], ...]
 """Each `{name, column}`, or a plain name where both are equal."""
 
 
-class Attributes(Section):
+class Attributes(CompanyTable):
     """The table of tabular attributes: one row per user, or several with a valid-from time."""
 
-    table: Location
     user: Text = "user_id"
     valid_from: Text | None = None
     static: bool = False
@@ -151,7 +150,7 @@ class Scenario(Section):
 
     name: Name
     instruction: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
-    labels: Location | None = None
+    labels: LabelsTable | None = None
 
 
 class UserQA(Section):

@@ -245,5 +245,5 @@ def tables_kept_by(*retentions: Retention) -> tuple[Table, ...]:
 
 def reserved_paths(deployment: Deployment) -> set[str]:
     """Return the paths or URIs of the tables that no user may name as a target: the lake's and the company's."""
-    labels = [scenario.labels for scenario in deployment.scenarios if scenario.labels]
-    return {deployment.table(name) for name in (*TABLES, *deployment.source_tables, *labels)}
+    company = [table.table for _, table in deployment.company_tables]
+    return {deployment.table(name) for name in (*TABLES, *company)}

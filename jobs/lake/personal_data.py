@@ -43,7 +43,7 @@ def personal_tables(deployment: Deployment) -> list[PersonalTable]:
     company = {source.table: source.user for source in deployment.sources}
     if deployment.attributes:
         company[deployment.attributes.table] = deployment.attributes.user
-    company |= {scenario.labels: "user_id" for scenario in deployment.scenarios if scenario.labels}
+    company |= {scenario.labels.table: "user_id" for scenario in deployment.scenarios if scenario.labels}
     own = [table.name for table in catalog.TABLES.values() if table.personal and not table.company]
     answers = {name for run in read_runs(deployment, "ask") for name in run.handoff(AskHandoff).tables}
     rejected = _user_of_rejected_row(deployment)

@@ -74,8 +74,9 @@ def read_labels(
     tables: dict[str, pa.Table] = {}
     problems: list[str] = []
     for scenario in scenarios:
-        key = f"scenarios.{scenario.name}.labels = {scenario.labels}"
-        labels = delta.open_table(deployment, str(scenario.labels))
+        name = scenario.labels.table if scenario.labels else ""
+        key = f"scenarios.{scenario.name}.labels = {name}"
+        labels = delta.open_table(deployment, name)
         with translate_table_errors(labels.table_uri):
             dataset = labels.to_pyarrow_dataset()
             wrong = _wrong_columns(dataset.schema)

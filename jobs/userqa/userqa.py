@@ -167,7 +167,7 @@ def _check(run: JobRun, questions: Questions, opened: Mapping[str, DataFrame], c
 
 def _first_label(run: JobRun) -> date | None:
     """Return the earliest as_of of the scenarios' tables of labels; None without labels."""
-    tables = {scenario.labels: scenario.name for scenario in run.deployment.scenarios if scenario.labels}
+    tables = {scenario.labels.table: scenario.name for scenario in run.deployment.scenarios if scenario.labels}
     missing = [
         f"  scenarios.{scenario}.labels = {table}: there is no Delta table at {run.deployment.table(table)}; "
         "write it first, because no question may read events after a label's as_of, "

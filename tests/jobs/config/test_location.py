@@ -39,7 +39,7 @@ def test_a_location_is_local_or_remote(text, scheme, path):
     [
         ("bills", False),
         ("bills.eu", False),
-        ("raw/bills", False),
+        ("raw/bills", True),
         ("./bills", True),
         ("../bills", True),
         ("/data/bills", True),
