@@ -6,7 +6,7 @@ the embedding can be compared with every vector of the release.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from jobs.config.deployment import Deployment
 from jobs.lake import catalog, delta
 from jobs.lake.handoff import AskHandoff
 from jobs.lake.run_log import RunRecord
+from jobs.lake.user_ids import user_ids
 from jobs.training.labels import check_assembled
 from jobs.training.registry import open_release
 from model.data.arrays import Floats
@@ -68,7 +69,7 @@ class AskAllResult:
 
 
 def ask(
-    deployment: Deployment, instruction: str, users: Sequence[str], *, release: str | Path | None = None
+    deployment: Deployment, instruction: str, users: Iterable[object], *, release: str | Path | None = None
 ) -> list[AskResult]:
     """Answer an instruction for these users' latest profiles.
 
@@ -76,18 +77,21 @@ def ask(
     ------
     AskError
         The instruction is empty, no user is named, or a user has no profile.
+    UserIdError
+        A value is no user id.
     ReleaseError
         There is no release, it has no decoder, or it would not make this deployment's vectors.
     TableError
         A table is missing, or a day of profiles is half replaced.
     """
-    if not users:
+    ids = [*dict.fromkeys(user_ids(users))]
+    if not ids:
         raise AskError("no user is named: give --user U, once for each, or --all")
     answerer = _Answerer(open_release(deployment, release), deployment, instruction)
     table = delta.open_table(deployment, "user_profiles")
-    profiles = _latest(deployment, table, delta.last_day(table), [*dict.fromkeys(users)])
+    profiles = _latest(deployment, table, delta.last_day(table), ids)
     known = set(profiles["user_id"].to_pylist())
-    missing = [user for user in users if user not in known]
+    missing = [user for user in ids if user not in known]
     if missing:
         raise AskError(
             f"no profile of {', '.join(map(repr, missing[:10]))}: name users of user_profiles, or run "

@@ -6,7 +6,7 @@ A service opens one `Lookup` when it starts and keeps it; `lookup` does the same
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,6 +21,7 @@ from feature_repo.store import open_store, translate_store_errors
 from feature_repo.vectors import unpack, width_in
 from feature_repo.views import SERVICE, VIEW
 from jobs.config.deployment import Deployment
+from jobs.lake.user_ids import user_ids
 from jobs.serving.store_settings import store_settings
 
 BATCH = 1000
@@ -87,14 +88,14 @@ class Lookup:
         return tuple(self._widths)
 
     def __call__(
-        self, users: Sequence[str], scenarios: Sequence[str] | None = None, *, now: datetime | None = None
+        self, users: Iterable[object], scenarios: Sequence[str] | None = None, *, now: datetime | None = None
     ) -> list[LookupResult]:
         """Return the vectors of these users, in their order.
 
         Parameters
         ----------
-        users : sequence of str
-            User ids.
+        users : iterable
+            User ids: texts or whole numbers, a list or a column of numpy, pandas or Arrow.
         scenarios : sequence of str, optional
             Names; None: all.
         now : datetime, optional
@@ -103,19 +104,19 @@ class Lookup:
         Raises
         ------
         StoreError
-            A scenario was never published, the users are not a list of texts, or the store cannot be read.
+            A scenario was never published, or the store cannot be read.
+        UserIdError
+            A value is no user id, or the users are one text.
         VectorError
             The store was published with another width after this object was opened: open a new one.
         """
-        # A number is another key than its digits, so a user given as a number would seem to have no vector.
-        if isinstance(users, str) or not all(isinstance(user, str) for user in users):
-            raise StoreError(f"users = {users!r}: name them in a list, each as a text such as '12'")
+        ids = user_ids(users)
         required = self._scenarios(scenarios)
         now = now or datetime.now(UTC)
         results = []
         with translate_store_errors(self._settings):
-            for start in range(0, len(users), BATCH):
-                results += self._read(users[start : start + BATCH], required, now)
+            for start in range(0, len(ids), BATCH):
+                results += self._read(ids[start : start + BATCH], required, now)
         return results
 
     def _scenarios(self, scenarios: Sequence[str] | None) -> tuple[str, ...]:
@@ -169,12 +170,16 @@ def _time(seconds: int, now: datetime) -> tuple[datetime, int]:
     return as_of, (now - as_of).days
 
 
-def lookup(deployment: Deployment, users: Sequence[str], scenarios: Sequence[str] | None = None) -> list[LookupResult]:
+def lookup(
+    deployment: Deployment, users: Iterable[object], scenarios: Sequence[str] | None = None
+) -> list[LookupResult]:
     """Return the vectors of these users, once; a service keeps a `Lookup` instead.
 
     Raises
     ------
     StoreError
         Nothing was published yet, or a scenario was never published.
+    UserIdError
+        A value is no user id.
     """
     return Lookup(deployment, freeze=False)(users, scenarios)

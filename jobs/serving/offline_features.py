@@ -20,6 +20,7 @@ from feature_repo.store import open_store
 from feature_repo.vectors import unpack_all
 from feature_repo.views import VIEW
 from jobs.config.deployment import Deployment
+from jobs.lake.user_ids import user_ids
 from jobs.serving.store_settings import store_settings
 
 REGEX_NAMES = "spark.sql.parser.quotedRegexColumnNames"
@@ -36,22 +37,27 @@ def features(
     Parameters
     ----------
     entity_df : pandas.DataFrame or DataFrame
-        Columns user_id and as_of (a time; UTC where it has no zone), and any others. A Spark DataFrame is collected.
+        Columns user_id (texts or whole numbers) and as_of (a time; UTC where it has no zone), and any others. A Spark
+        DataFrame is collected.
     scenarios : sequence of str, optional
         Names; None: all.
 
     Returns
     -------
     DataFrame
-        The columns of `entity_df`, then `<scenario>` array<float>, `<scenario>_model_version` and
+        The columns of `entity_df`, user_id as a text, then `<scenario>` array<float>, `<scenario>_model_version` and
         `<scenario>_as_of` for each; null where the user had no vector at the time.
 
     Raises
     ------
     StoreError
         Nothing was published yet, a scenario is unknown, or a column is missing.
+    UserIdError
+        A row has no user id, or one of a type that holds none.
     """
-    rows = entity_df.toPandas() if isinstance(entity_df, DataFrame) else entity_df
+    # As Arrow, whose whole numbers stay exact beside a missing one; pandas makes doubles of them.
+    collected = entity_df.toArrow() if isinstance(entity_df, DataFrame) else None
+    rows = entity_df if collected is None else collected.to_pandas()
     missing = [name for name in ("user_id", "as_of") if name not in rows.columns]
     if missing or rows.empty:
         raise StoreError(
@@ -66,6 +72,8 @@ def features(
         raise StoreError(f"scenario {unknown[0]!r} was never published; run `instructue publish`, or correct the name")
     names = feature_names(required)
     # Feast takes the time from a column of this name. It reads the times of a Spark DataFrame in the machine's zone.
+    # Spark would compare a number with every text that reads as it: 7 with '7' and '007'.
+    rows = rows.assign(user_id=user_ids((rows if collected is None else collected)["user_id"]))
     rows = rows.assign(as_of=pd.to_datetime(rows["as_of"], utc=True)).rename(columns={"as_of": "event_timestamp"})
     regex_names = spark.conf.get(REGEX_NAMES)
     with warnings.catch_warnings():

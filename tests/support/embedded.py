@@ -18,7 +18,7 @@ from tests.support.deployment import deploy
 WIDTH = 16
 DAY1, DAY2, DAY3 = date(2025, 3, 1), date(2025, 3, 2), date(2025, 3, 4)
 SCENARIOS = ("universal", "food", "film")
-USERS = tuple(f"u{number:02d}" for number in range(40))
+USERS = (*(f"u{number:02d}" for number in range(38)), "007", "7")
 CHANGES = {
     "scenarios": [
         {"name": "food", "instruction": "Predict whether this user will order food."},

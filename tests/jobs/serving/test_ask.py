@@ -200,3 +200,14 @@ def test_the_command_prints_the_answer_beside_the_embedding(shared, capsys):
     said = capsys.readouterr().out
     assert "food 1.000" in said
     assert "user-00003" in said
+
+
+def test_a_user_may_be_named_with_the_padding_of_a_char(shared):
+    answers = ask(shared, FOOD, np.array(["user-00003   ", "user-00003"]))
+    assert [answer.user_id for answer in answers] == ["user-00003"]
+
+
+@row("bytes for a user to ask about", said="row 0: user id of type bytes: give texts, whole numbers or decimals")
+def test_bytes_are_no_user(wrong, shared):
+    with refused(wrong):
+        ask(shared, FOOD, [b"user-00003"])

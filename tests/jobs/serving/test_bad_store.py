@@ -93,18 +93,9 @@ def look_up(published: Deployment) -> Lookup:
         ),
         case("a lookup of no scenario", ["u01"], [], said="scenarios = []: name some in a list, or None for all"),
         case("a text for the users of a lookup", "u01", None),
-        case(
-            "a number for a user of a lookup",
-            [1],
-            None,
-            said="users = [1]: name them in a list, each as a text such as '12'",
-        ),
-        case(
-            "None for a user of a lookup",
-            [None],
-            None,
-            said="users = [None]: name them in a list, each as a text such as '12'",
-        ),
+        case("None for a user of a lookup", ["u01", None], None),
+        case("bytes for a user of a lookup", [b"u01"], None),
+        case("half a number for a user of a lookup", [12.5], None, said="row 0: user id is not a whole number"),
     ],
 )
 def test_a_lookup_with_wrong_arguments_is_refused(wrong: str, users: Any, scenarios: Any, look_up: Lookup) -> None:

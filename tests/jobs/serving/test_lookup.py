@@ -7,9 +7,12 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from feature_repo.settings import StoreError
@@ -28,20 +31,39 @@ def look_up(published) -> Lookup:
 
 
 def test_answers_come_in_the_order_asked(look_up):
-    users = ["u07", "nobody", "u10", "u07", "u39"]
+    users = ["u07", "nobody", "u10", "u07", "7"]
     answers = look_up(users)
     assert [(answer.user_id, answer.has_vectors) for answer in answers] == [
         ("u07", True),
         ("nobody", False),
         ("u10", False),
         ("u07", True),
-        ("u39", True),
+        ("7", True),
     ]
     assert [dict(answer.vectors) for answer in answers if not answer.has_vectors] == [{}, {}]
     vector = answers[3].vectors["food"].vector
     assert vector.dtype == np.float32
     assert np.array_equal(vector, latest(DAY3)["u07", "food"][0].astype(np.float16).astype(np.float32))
     assert look_up([]) == []
+
+
+@pytest.mark.parametrize(
+    "users",
+    [
+        [7, "007", "7 "],
+        [np.int32(7), "007   ", Decimal("7.00")],
+        np.array(["7", "007", "7"]),
+        pd.Series(["7", "007", "7"], dtype="category"),
+        pa.array(["7", "007", "7"], pa.large_string()),
+    ],
+    ids=lambda users: type(users).__name__,
+)
+def test_a_user_may_be_given_in_every_type(look_up, users):
+    seven, agent, again = look_up(users, ["food"])
+    assert (seven.user_id, agent.user_id, again.user_id) == ("7", "007", "7")
+    for answer in (seven, agent, again):
+        expected = latest(DAY3)[answer.user_id, "food"][0]
+        assert answer.vectors["food"].vector @ expected / np.linalg.norm(expected) > 0.9999
 
 
 def test_age_model_version_and_as_of_are_each_vectors_own(look_up):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import deltalake
 import numpy as np
 import pandas as pd
 import pytest
 
 from feature_repo.settings import StoreError
+from jobs.lake.user_ids import UserIdError
 from jobs.serving.lookup import lookup
 from jobs.serving.offline_features import REGEX_NAMES, features
 from tests.support.embedded import DAY3, SCENARIOS, USERS, latest
@@ -74,6 +77,62 @@ def test_offline_online_and_the_embeddings_agree(published, spark):
                 vector = answer.vectors[scenario].vector
                 assert np.array_equal(np.asarray(packed, dtype=np.float32), vector)
                 assert vector @ truth[0] / np.linalg.norm(vector) > 0.9999
+
+
+SEVENS = {
+    "a whole number": [7, 7],
+    "doubles": [7.0, 7.0],
+    "doubles of 32 bits": np.array([7, 7], np.float32),
+    "mixed": [7, "7"],
+    "padded": ["7", "7     "],
+    "decimals": [Decimal("7.00"), Decimal(7)],
+    "categories": pd.Series(["7", "7"], dtype="category"),
+    "pandas' own": pd.Series([7, 7], dtype="Int8"),
+    "of Arrow": pd.Series(["7", "7"], dtype="large_string[pyarrow]"),
+}
+
+
+@pytest.mark.parametrize("kind", SEVENS)
+def test_a_user_id_of_any_type_is_one_user(published, spark, kind):
+    """7 is the user '7' and not '007', and the answer has the rows that were asked for."""
+    times = ["2025-03-01", "2025-03-03"]
+    asked = pd.DataFrame({"user_id": pd.Series(SEVENS[kind]), "as_of": times})
+    rows = features(spark, published, asked, ["food"]).toArrow().to_pylist()
+    assert [row["user_id"] for row in rows] == ["7", "7"]
+    assert [row["food"] is None for row in sorted(rows, key=lambda row: row["as_of"])] == [True, False]
+    expected, vector = latest(DAY3)["7", "food"][0], next(np.array(row["food"]) for row in rows if row["food"])
+    assert vector @ expected / np.linalg.norm(expected) > 0.9999
+
+
+def test_the_user_ids_of_a_spark_frame_stay_exact(published, spark):
+    frame = spark.sql(
+        "SELECT CAST(v AS BIGINT) AS user_id, DATE'2025-06-01' AS as_of FROM VALUES (7), (9007199254740993) t(v)"
+    )
+    rows = features(spark, published, frame, ["food"]).toArrow().to_pylist()
+    assert {row["user_id"]: row["food"] is None for row in rows} == {"7": False, "9007199254740993": True}
+    decimals = frame.selectExpr("CAST(user_id AS DECIMAL(38, 0)) AS user_id", "as_of")
+    assert {row["user_id"] for row in features(spark, published, decimals, ["food"]).collect()} == {
+        row["user_id"] for row in rows
+    }
+
+
+@pytest.mark.parametrize(
+    ("users", "said"),
+    [
+        (["u01", None], "row 1: no user id"),
+        ([7.0, float("nan")], "row 1: no user id"),
+        ([7.5, 7.0], "row 0: user id is not a whole number"),
+        ([2.0**53, 7.0], "row 0: user id is too large for a floating-point number"),
+        ([b"u01", b"u02"], "row 0: user id of type bytes"),
+        ([True, False], "row 0: user id of type bool"),
+        (["u01", " "], "row 1: empty user id"),
+        (pd.to_datetime(["2025-01-01", "2025-01-02"]), "row 0: user id of type Timestamp"),
+    ],
+    ids=str,
+)
+def test_a_row_without_a_user_id_is_refused(published, spark, users, said):
+    with pytest.raises(UserIdError, match=said):
+        features(spark, published, pd.DataFrame({"user_id": users, "as_of": "2025-06-01"}))
 
 
 def test_mistakes_are_named(published, spark, deployment):
