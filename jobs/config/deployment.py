@@ -15,11 +15,13 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from feature_repo.columns import scenario_columns
 from jobs.config import yaml_file
+from jobs.config.aggregate import Aggregate
 from jobs.config.company_table import CompanyTable
 from jobs.config.fields import Location, Name, Section, Share, require_items
+from jobs.config.functions import AGGREGATE_FUNCTIONS
 from jobs.config.location import is_catalog_name, is_path, quote_catalog_name, scheme
 from jobs.config.network import Model
-from jobs.config.sections import Aggregate, Attributes, Eligible, EventSource, Retention, Scenario, Spark, Store, UserQA
+from jobs.config.sections import Attributes, Eligible, EventSource, Retention, Scenario, Spark, Store, UserQA
 from jobs.config.validation import format_error
 from jobs.console.text import list_errors
 from model.data.config import RESERVED_NAMES
@@ -103,12 +105,15 @@ class Deployment(Section):
     def numbers(self) -> tuple[str, ...]:
         """The numeric tabular columns: those of the attributes, then the aggregates."""
         declared = self.attributes.numbers if self.attributes else ()
-        return (*(column.name for column in declared), *(aggregate.name for aggregate in self.aggregates))
+        computed = (aggregate.name for aggregate in self.aggregates if not aggregate.declared.category)
+        return (*(column.name for column in declared), *computed)
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """The tabular columns of categories."""
-        return tuple(column.name for column in self.attributes.categories) if self.attributes else ()
+        """The tabular columns of categories: those of the attributes, then the aggregates."""
+        declared = self.attributes.categories if self.attributes else ()
+        computed = (aggregate.name for aggregate in self.aggregates if aggregate.declared.category)
+        return (*(column.name for column in declared), *computed)
 
     @property
     def source_tables(self) -> tuple[str, ...]:
@@ -145,7 +150,7 @@ class Deployment(Section):
             "sources": sources,
             "numbers": self.numbers,
             "categories": self.categories,
-            "aggregates": dump["aggregates"],
+            "aggregates": [aggregate.spec() for aggregate in self.aggregates],
             "precision": self.model.precision,
         }
 
@@ -185,6 +190,18 @@ def _name_errors(content: dict[str, Any]) -> list[str]:
         for index, section in enumerate(aggregates)
         if sources and "source" in section and section["source"] not in sources
     ]
+    eligible = content.get("eligible")
+    if not attributes and isinstance(eligible, dict) and eligible.get("min_events") == 0:
+        errors.append(
+            "eligible.min_events = 0: a user without events has attributes alone; add `attributes`, or write 1"
+        )
+    categories = _names([*_list(attributes.get("categories")), *filter(_is_category, aggregates)])
+    errors += [
+        f"aggregates[{index}].per = {section['per']!r}: no category of the profile; "
+        f"use one of {', '.join(categories) or 'those that you add under attributes.categories'}"
+        for index, section in enumerate(aggregates)
+        if isinstance(section.get("per"), str) and section["per"] not in categories
+    ]
     return errors
 
 
@@ -197,6 +214,12 @@ def _table_errors(deployment: Deployment) -> list[str]:
         if way != table.reading:
             errors.append(f"{key}: reads {table.table} in another way than {other} (format, schema, options, timezone)")
     return errors
+
+
+def _is_category(section: dict[str, Any]) -> bool:
+    """Return whether a section of an aggregate gives a category; an unknown function is an error of the section."""
+    function = AGGREGATE_FUNCTIONS.get(str(section.get("function")))
+    return function is not None and function.category
 
 
 def _other_columns(scenarios: list[str]) -> set[str]:

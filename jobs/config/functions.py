@@ -15,11 +15,22 @@ ColumnKind = Literal["user", "time", "id", "text", "number"]
 
 @dataclass(frozen=True, kw_only=True)
 class AggregateFunction:
-    """A number computed over the events of one source in a window before as_of."""
+    """A number or a category computed over the events of one source in a window before as_of."""
 
     description: str
     column: ColumnKind | None = None
-    """Kind of the column that it reads; None where it reads no column."""
+    """Kind of the values that it reads, of `column` or `value`; None where it reads none."""
+    needs_where: bool = False
+    needs_divisor: bool = False
+    category: bool = False
+    """Whether the result is a category of the profile, not a number."""
+    banded: bool = False
+    """Whether the result is a time band."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the result can be compared with that of other windows or users."""
+        return not (self.category or self.banded)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +45,19 @@ AGGREGATE_FUNCTIONS = {
     "count": AggregateFunction(description="number of events"),
     "sum": AggregateFunction(description="sum of the column; 0 without events", column="number"),
     "mean": AggregateFunction(description="mean of the column", column="number"),
+    "min": AggregateFunction(description="smallest value of the column", column="number"),
+    "max": AggregateFunction(description="largest value of the column", column="number"),
+    "std": AggregateFunction(description="sample standard deviation; null with fewer than two values", column="number"),
+    "first": AggregateFunction(description="value of the earliest event that has one", column="number"),
+    "last": AggregateFunction(description="value of the latest event that has one", column="number"),
     "distinct": AggregateFunction(description="number of different values of the column", column="id"),
-    "days_since_last": AggregateFunction(description="band of the whole days since the last event"),
+    "share": AggregateFunction(description="share of the window's events that fulfil `where`", needs_where=True),
+    "ratio": AggregateFunction(
+        description="sum of the column over the sum of `divisor`", column="number", needs_divisor=True
+    ),
+    "days_since_last": AggregateFunction(description="band of the whole days since the last event", banded=True),
     "trend": AggregateFunction(description="least-squares slope of the column against time, per day", column="number"),
+    "top": AggregateFunction(description="most frequent value of the column", column="text", category=True),
 }
 TEMPLATE_FILTERS = {
     "text": TemplateFilter(description="the value, with white space folded", column="text"),

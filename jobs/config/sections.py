@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from jobs.config.company_table import CompanyTable, LabelsTable
 from jobs.config.fields import NAME, Day, Days, Integer, Location, Name, Section, Share, Text, require_items
-from jobs.config.functions import AGGREGATE_FUNCTIONS, TEMPLATE_FILTERS, ColumnKind
+from jobs.config.functions import TEMPLATE_FILTERS
 from jobs.config.location import local_path, scheme
 
 
@@ -70,37 +70,6 @@ def template_parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
             raise ValueError("an empty field {}")
         parts.append((literal, column, name or "text"))
     return tuple(parts)
-
-
-class Aggregate(Section):
-    """A number computed over a source's events before as_of by one of `AGGREGATE_FUNCTIONS`."""
-
-    name: Name
-    source: Name
-    function: str
-    column: Text | None = None
-    window_days: Days = 365
-
-    @field_validator("function")
-    @classmethod
-    def _validate_function(cls, function: str) -> str:
-        if function not in AGGREGATE_FUNCTIONS:
-            raise ValueError(f"unknown function; use one of {', '.join(AGGREGATE_FUNCTIONS)}")
-        return function
-
-    @model_validator(mode="after")
-    def _validate_column(self) -> Self:
-        kind = AGGREGATE_FUNCTIONS[self.function].column
-        if kind is not None and self.column is None:
-            raise ValueError(f"function {self.function} needs a column; add `column: <name>`")
-        if kind is None and self.column is not None:
-            raise ValueError(f"function {self.function} takes no column; remove `column`")
-        return self
-
-    @property
-    def column_kind(self) -> ColumnKind | None:
-        """The kind of values that its column must hold; None where the function reads no column."""
-        return AGGREGATE_FUNCTIONS[self.function].column
 
 
 def _expand_column(column: Any) -> Any:
@@ -164,7 +133,8 @@ class UserQA(Section):
 class Eligible(Section):
     """The section `eligible`: the users that get a vector."""
 
-    min_events: Integer = Field(default=1, ge=1)
+    min_events: Integer = Field(default=1, ge=0)
+    """0: a user without an event gets a vector where they have a row of attributes."""
 
 
 class Spark(Section):

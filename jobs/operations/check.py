@@ -19,7 +19,6 @@ from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
 from jobs.lake.spark_tables import midnight_column
 from jobs.operations.cost_estimate import CostEstimate, estimate_costs
-from jobs.profiles.aggregates import aggregate_function
 from jobs.profiles.build import Profiles, build_profiles
 from jobs.profiles.row_account import RowAccount
 from jobs.profiles.source_tables import ATTRIBUTES, open_sources
@@ -226,5 +225,5 @@ def _sample(rows: DataFrame, deployment: Deployment) -> ProfileSample | None:
         events={name: [Event(**event) for event in row[name]] for name in names},
         ages=row["ages"],
         tabular=row.get("tabular") or {},
-        banded=[a.name for a in deployment.aggregates if aggregate_function(a).banded],
+        banded=[a.name for a in deployment.aggregates if a.declared.banded],
     )

@@ -17,12 +17,13 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
-from jobs.config.sections import Aggregate
 from jobs.lake import spark_tables
-from jobs.profiles.aggregates import Grouped, aggregate_function
-from jobs.profiles.event_history import event_histories, grouped_column, window_count_column, without_negative_zero
+from jobs.profiles.aggregate_windows import user_value
+from jobs.profiles.event_history import event_histories
+from jobs.profiles.peer_groups import with_relative_values
 from jobs.profiles.row_account import Totals, count_totals
 from jobs.profiles.source_tables import open_sources
+from jobs.profiles.templates import finite
 from jobs.profiles.time_bands import time_band, whole_days
 from jobs.profiles.validation import rejected_rows, validate_sources
 
@@ -74,12 +75,20 @@ def build_profiles(
     opened = open_sources(deployment, read or (lambda table: spark_tables.read_table(spark, deployment, table)))
     clock = clock or datetime.now(UTC)
     validated = validate_sources(deployment, opened)
-    users = event_histories(validated, deployment, cut_offs, clock)
-    cached = _with_profile_columns(users, deployment).persist(StorageLevel.MEMORY_AND_DISK)
+    users = _with_values(event_histories(validated, deployment, cut_offs, clock), deployment)
+    relative = {_value_column(a.name): _value_column(a.per) for a in deployment.aggregates if a.per}
+    compared = users
+    if relative:
+        # Read twice: for the means of the groups, and for the users that are compared with them.
+        compared = with_relative_values(users.persist(StorageLevel.MEMORY_AND_DISK), relative)
+    cached = _with_profile_columns(compared, deployment).persist(StorageLevel.MEMORY_AND_DISK)
     columns = [name for name in spark_tables.table_schema(deployment, "user_profiles").names if name != "day"]
+    totals = count_totals(cached, deployment, cut_offs)
+    if relative:
+        users.unpersist()
     return Profiles(
         rows=cached.where("__eligible").select(*columns),
-        totals=count_totals(cached, deployment, cut_offs),
+        totals=totals,
         validated=validated,
         raw={name: df.columns for name, df in opened.items()},
         cached=cached,
@@ -96,27 +105,44 @@ def deactivated_rows(deployment: Deployment) -> dict[str, Column]:
     }
 
 
+def _with_values(users: DataFrame, deployment: Deployment) -> DataFrame:
+    """Add `__eligible` and every tabular value, under `_value_column` of its name, to the histories."""
+    attributes = deployment.attributes
+    declared = (*attributes.numbers, *attributes.categories) if attributes else ()
+    values = {_value_column(column.name): F.col("__values")[column.name] for column in declared}
+    values |= {_value_column(a.name): user_value(a) for a in deployment.aggregates}
+    numbers = [_value_column(a.name) for a in deployment.aggregates if not a.declared.category]
+    users = users.withColumns({"__eligible": _eligible(deployment), **values})
+    # In a second step, because Spark would compute a value anew for each of its uses.
+    return users.withColumns({name: finite(F.col(name)) for name in numbers})
+
+
+def _eligible(deployment: Deployment) -> Column:
+    """Return whether a user gets a profile: by events in the windows, or with `min_events: 0` by an attributes row."""
+    least = deployment.eligible.min_events
+    used = sum((F.size(source.name) for source in deployment.sources), F.lit(0))
+    enough = used >= max(1, least)
+    if least == 0:
+        enough = enough | F.col("__values").isNotNull()
+    return F.col("__user").isNotNull() & enough
+
+
 def _with_profile_columns(users: DataFrame, deployment: Deployment) -> DataFrame:
-    """Add the profile's columns and `__eligible` to the histories, one row per user id of any source."""
+    """Add the profile's columns to the users, one row per user id of any source."""
     events = [source.name for source in deployment.sources]
     # A history begins with the latest event, a profile with the oldest.
     users = users.withColumns({name: F.reverse(name) for name in events})
-    used = sum((F.size(name) for name in events), F.lit(0))
-    users = users.withColumns(
-        {
-            "user_id": F.col("__user"),
-            "as_of": F.col("__as_of"),
-            "ages": F.struct(*[_age(name).alias(name) for name in events]),
-            "__eligible": F.col("__user").isNotNull() & (used >= deployment.eligible.min_events),
-        }
-    )
+    ages = F.struct(*[_age(name).alias(name) for name in events])
+    users = users.withColumns({"user_id": F.col("__user"), "as_of": F.col("__as_of"), "ages": ages})
     hashed = [F.arrays_zip(F.col(f"{name}.text"), F.col(f"{name}.gap")).alias(name) for name in events]
     hashed.append(F.col("ages"))
-    if tabular := _tabular(deployment):
-        users = users.withColumn("tabular", F.struct(*tabular))
+    if names := [*deployment.numbers, *deployment.categories]:
+        tabular = F.struct(*[F.col(_value_column(name)).alias(name) for name in names])
+        users = users.withColumn("tabular", tabular)
         hashed.append(F.col("tabular"))
     canonical = F.to_json(F.struct(*hashed), {"ignoreNullFields": "false"})
-    return users.withColumn("profile_hash", F.when(F.col("__eligible"), F.sha2(canonical, 256)))
+    users = users.withColumn("profile_hash", F.when(F.col("__eligible"), F.sha2(canonical, 256)))
+    return users.drop(*[name for name in users.columns if name.startswith(("__a_", "__t_"))])
 
 
 def _age(name: str) -> Column:
@@ -125,16 +151,5 @@ def _age(name: str) -> Column:
     return time_band(whole_days(last, F.col("__as_of")))
 
 
-def _tabular(deployment: Deployment) -> list[Column]:
-    attributes = deployment.attributes
-    declared = attributes.numbers if attributes else ()
-    numbers = [F.col("__values")[number.name].alias(number.name) for number in declared]
-    numbers += [without_negative_zero(_aggregate(a)).alias(a.name) for a in deployment.aggregates]
-    return [*numbers, *(F.col("__values")[name].alias(name) for name in deployment.categories)]
-
-
-def _aggregate(aggregate: Aggregate) -> Column:
-    user = Grouped(
-        events=F.col(window_count_column(aggregate)), value=F.col(grouped_column(aggregate)), as_of=F.col("__as_of")
-    )
-    return aggregate_function(aggregate).finish(user)
+def _value_column(name: str) -> str:
+    return f"__t_{name}"

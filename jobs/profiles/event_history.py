@@ -14,9 +14,11 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
-from jobs.config.sections import Aggregate, Attributes, EventSource
+from jobs.config.sections import Attributes, EventSource
 from jobs.lake.spark_tables import midnight_column, union
-from jobs.profiles import aggregates, templates
+from jobs.profiles import templates
+from jobs.profiles.aggregate_inputs import input_columns, with_expressions
+from jobs.profiles.aggregate_windows import event_values, grouped_values
 from jobs.profiles.source_tables import ATTRIBUTES
 from jobs.profiles.templates import named
 from jobs.profiles.time_bands import DAY_MICROS, time_band, whole_days
@@ -37,7 +39,7 @@ def event_histories(
     DataFrame
         `KEYS`; per source, under its name, its last events from the latest on as array<struct<event_time, text,
         gap>>; per source and for the attributes `__n_<name>`, the counts of its rows; `__values`, the attributes'
-        latest row; per aggregate the columns `grouped_column` and `window_count_column`.
+        latest row; per aggregate the columns of `jobs.profiles.aggregate_windows`.
     """
     rows = [_event_rows(validated[source.name], source, deployment, cut_offs) for source in deployment.sources]
     if deployment.attributes:
@@ -54,34 +56,14 @@ def source_names(deployment: Deployment) -> list[str]:
     return [*(source.name for source in deployment.sources), *attributes]
 
 
-def window_count_column(aggregate: Aggregate) -> str:
-    """Return the column with the number of a user's events in an aggregate's window."""
-    return f"__w_{aggregate.source}_{aggregate.window_days}"
-
-
-def grouped_column(aggregate: Aggregate) -> str:
-    """Return the column with an aggregate's grouped value."""
-    return f"__a_{aggregate.name}"
-
-
-def without_negative_zero(value: Column) -> Column:
-    """Return a double without a negative zero, which would give another hash of the same number."""
-    return value.cast("double") + F.lit(0.0)
-
-
 def _event_rows(df: DataFrame, source: EventSource, deployment: Deployment, cut_offs: Sequence[date]) -> DataFrame:
-    own = [a for a in deployment.aggregates if a.source == source.name and a.column]
-    columns = sorted({str(a.column) for a in own})
+    own = [a for a in deployment.aggregates if a.source == source.name]
+    df, results = with_expressions(df, source.name, own)
+    columns = [*sorted({a.column for a in own if a.column}), *results]
     # The earliest copy of an id is kept, so a repeat at the last cut-off is a repeat at every earlier one.
     texts_since = min(cut_offs) - timedelta(days=source.window_days)
     rows = event_rows(df, source, max(cut_offs), columns, texts_since)
-    # Ids and values may be of any type, so no two sources share a column of them.
-    values = {
-        _value_column(a): templates.number(named(str(a.column)), df.schema[str(a.column)].dataType)
-        if a.column_kind == "number"
-        else named(str(a.column))
-        for a in own
-    }
+    values = input_columns(df, source.name, own)
     ids = {f"__id_{source.name}": F.col("__id")} if source.id else {}
     return _with_bounds(
         rows,
@@ -94,7 +76,7 @@ def _event_rows(df: DataFrame, source: EventSource, deployment: Deployment, cut_
 def _attribute_rows(df: DataFrame, attributes: Attributes) -> DataFrame:
     schema = df.schema
     numbers = [
-        without_negative_zero(templates.number(named(number.column), schema[number.column].dataType)).alias(number.name)
+        templates.finite(templates.number(named(number.column), schema[number.column].dataType)).alias(number.name)
         for number in attributes.numbers
     ]
     categories = [templates.words(named(category.column)).alias(category.name) for category in attributes.categories]
@@ -113,11 +95,6 @@ def _with_bounds(rows: DataFrame, window: int | None, limit: int, more: Mapping[
         *bounds,
         *[value.alias(name) for name, value in more.items()],
     )
-
-
-def _value_column(aggregate: Aggregate) -> str:
-    """Return the column with what an aggregate reads of each row."""
-    return f"__{aggregate.column_kind}_{aggregate.source}_{aggregate.column}"
 
 
 def _at_cut_offs(rows: DataFrame, cut_offs: Sequence[date]) -> DataFrame:
@@ -164,16 +141,8 @@ def _collect(rows: DataFrame, deployment: Deployment, clock: datetime) -> DataFr
     if deployment.attributes:
         values["__attributes"] = F.when(of_source[ATTRIBUTES] & F.col("__used"), F.col("__values"))
         grouped["__values"] = F.any_value("__attributes", True)
-    for aggregate in deployment.aggregates:
-        recent = _age() <= aggregate.window_days * DAY_MICROS
-        inside = of_source[aggregate.source] & F.col("__kept") & recent
-        grouped[window_count_column(aggregate)] = F.count_if(inside)
-        function, name = aggregates.aggregate_function(aggregate), grouped_column(aggregate)
-        if function.collect and function.group:
-            value = named(_value_column(aggregate)) if aggregate.column else F.lit(None)
-            event_columns = aggregates.Event(time=F.col("__time"), as_of=F.col("__as_of"), value=value)
-            values[name] = F.when(inside, function.collect(event_columns))
-            grouped[name] = function.group(name)
+    values |= event_values(deployment.aggregates, of_source, _age())
+    grouped |= grouped_values(deployment.aggregates, of_source, _age())
     return rows.withColumns(values).groupBy(*KEYS).agg(*[value.alias(name) for name, value in grouped.items()])
 
 

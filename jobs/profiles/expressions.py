@@ -11,13 +11,12 @@ from typing import Any, Literal
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType, DataType, NumericType
+from pyspark.sql.types import AtomicType, BinaryType, BooleanType, DataType, NumericType, VariantType
 
 from jobs.profiles import templates
-from jobs.profiles.source_tables import VALID_TYPES
 
-ExpressionKind = Literal["condition", "number", "text"]
-"""What an expression must result in; `text` is any single value."""
+ExpressionKind = Literal["condition", "number", "text", "id"]
+"""What an expression must result in; `text` and `id` are any single value."""
 TIMES = {"weekday": templates.weekday, "daypart": templates.daypart, "month": templates.month, "hour": templates.hour}
 """Columns of the event's time that an expression may name."""
 
@@ -63,4 +62,9 @@ def _type_problem(dtype: DataType, kind: ExpressionKind) -> str | None:
         return None if isinstance(dtype, BooleanType) else f"is {name}; write a condition"
     if kind == "number":
         return None if isinstance(dtype, NumericType) else f"is {name}; write a number"
-    return None if VALID_TYPES["text"](dtype) else f"is {name}; write a single value (a text, number, time or boolean)"
+    return None if is_single_value(dtype) else f"is {name}; write a single value (a text, number, time or boolean)"
+
+
+def is_single_value(dtype: DataType) -> bool:
+    """Return whether values of a type are single values that have a text."""
+    return isinstance(dtype, AtomicType) and not isinstance(dtype, BinaryType | VariantType)

@@ -11,7 +11,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
-from jobs.profiles.event_history import source_names, window_count_column
+from jobs.profiles.aggregate_windows import window_count_column
+from jobs.profiles.event_history import source_names
 from jobs.profiles.source_tables import ATTRIBUTES
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 from pyspark.sql.types import (
-    AtomicType,
-    BinaryType,
     BooleanType,
     DataType,
     DateType,
@@ -17,7 +15,6 @@ from pyspark.sql.types import (
     StructType,
     TimestampNTZType,
     TimestampType,
-    VariantType,
 )
 
 from jobs.config.deployment import Deployment
@@ -28,6 +25,8 @@ from jobs.lake.delta import MissingTableError, absent_message
 from jobs.lake.errors import TableError
 from jobs.lake.spark_tables import SourceError
 from jobs.lake.spark_user_ids import holds_user_ids
+from jobs.profiles.aggregate_inputs import expression_errors
+from jobs.profiles.expressions import is_single_value
 
 ATTRIBUTES = "attributes"
 """Key of the tabular attributes among the event sources' names."""
@@ -50,6 +49,7 @@ def open_sources(deployment: Deployment, read: Callable[[str], DataFrame]) -> di
             errors.append(f"  {key}.table = {table}: {reason}")
             continue
         errors += _column_errors(tables[name].schema, table, required)
+        errors += expression_errors(tables[name], [a for a in deployment.aggregates if a.source == name])
     if errors:
         raise SourceError(list_errors(deployment.path, errors))
     return tables
@@ -116,15 +116,11 @@ def _column_errors(schema: StructType, table: str, required: Iterable[RequiredCo
     return list(dict.fromkeys(errors))
 
 
-def _is_single_value(dtype: DataType) -> bool:
-    return isinstance(dtype, AtomicType) and not isinstance(dtype, BinaryType | VariantType)
-
-
 VALID_TYPES: dict[ColumnKind, Callable[[DataType], bool]] = {
     "user": holds_user_ids,
     "time": lambda dtype: isinstance(dtype, TimestampType | TimestampNTZType | DateType | StringType),
-    "id": lambda dtype: _is_single_value(dtype) and not isinstance(dtype, BooleanType),
-    "text": _is_single_value,
+    "id": lambda dtype: is_single_value(dtype) and not isinstance(dtype, BooleanType),
+    "text": is_single_value,
     "number": lambda dtype: isinstance(dtype, NumericType | StringType | BooleanType),
 }
 FIXES: dict[ColumnKind, str] = {

@@ -83,6 +83,11 @@ def number(value: Column, dtype: DataType) -> Column:
     return F.when(F.isnan(parsed) | (F.abs(parsed) == float("inf")), None).otherwise(parsed)
 
 
+def finite(value: Column) -> Column:
+    """Return a double: null where it is NaN or infinite, 0 where it is a negative zero, which has another hash."""
+    return F.when(F.abs(value) < float("inf"), value + F.lit(0.0))
+
+
 def timestamp(value: Column, dtype: DataType) -> Column:
     """Return a column as a timestamp; null where a text is not an ISO time. A text without an offset is UTC.
 

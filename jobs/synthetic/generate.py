@@ -131,7 +131,7 @@ def quiet_ages(deployment: Deployment) -> tuple[int, ...]:
     The bands floor(log2(1 + days)) step after 2^k - 2 days, and an event leaves a window of W days after W - 1.
     """
     windows = [source.window_days for source in deployment.sources]
-    windows += [aggregate.window_days for aggregate in deployment.aggregates]
+    windows += [aggregate.longest_days for aggregate in deployment.aggregates]
     return tuple(sorted({2**k - 2 for k in range(1, 12)} | {days - 1 for days in windows}))
 
 

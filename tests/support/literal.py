@@ -9,12 +9,12 @@ import unicodedata
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 from jobs.config.deployment import Deployment
 from jobs.config.sections import EventSource
+from tests.support.literal_aggregates import aggregate, relative_bands
 
 BANDS = [
     1,
@@ -158,39 +158,6 @@ def split(source: EventSource, rows: list[dict[str, Any]], as_of: datetime) -> t
     return went, kept
 
 
-def aggregate(declared: Any, source: EventSource, rows: list[dict[str, Any]], as_of: datetime) -> float | None:
-    since = as_of - timedelta(days=declared.window_days)
-    inside = [row for row in rows if when(row[source.time]) >= since]
-    if declared.function == "count":
-        return float(len(inside))
-    if declared.function == "days_since_last":
-        return float(band(as_of, max(when(row[source.time]) for row in inside))) if inside else None
-    if declared.function == "trend":
-        return trend([(when(row[source.time]) - as_of, row[declared.column]) for row in inside])
-    values = [row[declared.column] for row in inside]
-    values = [value for value in values if value is not None and value == value]
-    if declared.function == "distinct":
-        return float(len(set(values)))
-    total = float(sum((Decimal(repr(value)) for value in values), Decimal(0)))
-    if declared.function == "mean":
-        return total / len(values) if values else None
-    return 0.0 if not inside else total if values else None
-
-
-def trend(points: list[tuple[timedelta, float | None]]) -> float | None:
-    """The slope of the least-squares line in rational numbers, per day; times count to the millisecond."""
-    exact = [
-        (Fraction(-(-time // timedelta(milliseconds=1)), 86_400_000), Fraction(repr(value)))
-        for time, value in points
-        if value is not None and value == value
-    ]
-    if len({time for time, _ in exact}) < 2:
-        return None
-    mean_time, mean_value = (sum(column) / len(exact) for column in zip(*exact, strict=True))
-    shared = sum((time - mean_time) * (value - mean_value) for time, value in exact)
-    return float(shared / sum((time - mean_time) ** 2 for time, _ in exact))
-
-
 def profiles(
     deployment: Deployment, lake: dict[str, list[dict[str, Any]]], day: date
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Counter]]:
@@ -216,7 +183,8 @@ def profiles(
                 if not held or held[attributes.valid_from] < row[attributes.valid_from]:
                     latest[row[attributes.user]] = row
     profiles_by_user = {}
-    for user, of in events.items():
+    for user in events | latest:
+        of = events.get(user, {})
         profile: dict[str, Any] = {}
         for source in deployment.sources:
             since = as_of - timedelta(days=source.window_days)
@@ -235,20 +203,31 @@ def profiles(
         profile["ages"] = {
             s.name: band(as_of, profile[s.name][-1][0]) if profile[s.name] else None for s in deployment.sources
         }
-        tabular: dict[str, Any] = {}
-        row = latest.get(user, {})
-        for number in attributes.numbers if attributes else ():
-            tabular[number.name] = None if row.get(number.column) is None else float(row[number.column])
-        for declared in deployment.aggregates:
-            source = deployment.source(declared.source)
-            tabular[declared.name] = aggregate(declared, source, of.get(source.name, []), as_of)
-        for category in attributes.categories if attributes else ():
-            tabular[category.name] = (row.get(category.column) or "").strip() or None
-        profile["tabular"] = tabular
-        if sum(len(profile[source.name]) for source in deployment.sources) >= deployment.eligible.min_events:
-            profile["profile_hash"] = digest(deployment, profile)
+        profile["tabular"] = tabular_values(deployment, latest.get(user, {}), of, as_of)
+        used = sum(len(profile[source.name]) for source in deployment.sources)
+        if used >= max(1, deployment.eligible.min_events) or (user in latest and deployment.eligible.min_events == 0):
             profiles_by_user[user] = profile
+    relative_bands(deployment.aggregates, {user: profile["tabular"] for user, profile in profiles_by_user.items()})
+    for profile in profiles_by_user.values():
+        profile["profile_hash"] = digest(deployment, profile)
     return profiles_by_user, went
+
+
+def tabular_values(
+    deployment: Deployment, attributes: dict[str, Any], events: dict[str, list[dict[str, Any]]], as_of: datetime
+) -> dict[str, Any]:
+    """The attributes and aggregates, without `per`, in the order of the profile's columns."""
+    values: dict[str, Any] = {}
+    for number in deployment.attributes.numbers if deployment.attributes else ():
+        cell = attributes.get(number.column)
+        values[number.name] = None if cell is None else float(cell)
+    for category in deployment.attributes.categories if deployment.attributes else ():
+        values[category.name] = (attributes.get(category.column) or "").strip() or None
+    for declared in deployment.aggregates:
+        source = deployment.source(declared.source)
+        timed = [(when(row[source.time]), row) for row in events.get(source.name, [])]
+        values[declared.name] = aggregate(declared, timed, as_of)
+    return {name: values[name] for name in (*deployment.numbers, *deployment.categories)}
 
 
 def digest(deployment: Deployment, profile: dict[str, Any]) -> str:

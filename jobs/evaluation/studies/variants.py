@@ -120,8 +120,12 @@ def _text_only(plan: Plan, deployment: Deployment) -> Plan:
 def _without_sequences(plan: Plan, deployment: Deployment) -> Plan:
     """Remove the sources and their aggregates, which are computed from events."""
     computed = {aggregate.name for aggregate in deployment.aggregates}
-    numbers = tuple(number for number in plan.config.tabular.numbers if number.name not in computed)
-    return replace(plan, config=replace(plan.config, sources=(), tabular=replace(plan.config.tabular, numbers=numbers)))
+    tabular = plan.config.tabular
+    kept = Tabular(
+        numbers=tuple(number for number in tabular.numbers if number.name not in computed),
+        categories=tuple(category for category in tabular.categories if category.name not in computed),
+    )
+    return replace(plan, config=replace(plan.config, sources=(), tabular=kept))
 
 
 def _network(plan: Plan, deployment: Deployment, **changes: Any) -> Plan:

@@ -90,7 +90,7 @@ KEYS = [
         "an unknown function",
         "aggregates.0.function",
         "median",
-        said=("aggregates[0].function = 'median': unknown function; use one of count, sum, mean, distinct"),
+        said=("aggregates[0].function = 'median': unknown function; use one of count, sum, mean, min, max"),
     ),
     case("a sum of nothing", "aggregates.0.function", "sum"),
     case(
