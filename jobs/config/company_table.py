@@ -56,6 +56,9 @@ class CompanyTable(Section):
 class Labels(CompanyTable):
     """A table of labels: user_id, as_of, scenario, label."""
 
+    latest_by: Text | None = None
+    """Column of numbers or times that orders the labels of one user, scenario and as_of: the latest one counts."""
+
 
 def _expand_table(labels: Any) -> Any:
     """Return the mapping of a plain table name."""

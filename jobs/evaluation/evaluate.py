@@ -21,6 +21,7 @@ from jobs.config.deployment import UNIVERSAL, Deployment
 from jobs.evaluation.baselines.hand_made import LIGHTGBM, REGRESSION, deployment_features
 from jobs.evaluation.labelled_data import LabelledData, labelled_scenarios, open_labelled_data
 from jobs.evaluation.scores import Measure, Probe, Score, comparable, not_probed, score, split_values, unconverged
+from jobs.training.labels import LeftOut
 from jobs.training.registry import (
     candidate_release,
     current_release,
@@ -52,8 +53,10 @@ class EvaluationResult:
         The latest as_of of a label.
     splits : int
         The number of splits of the users into a fit half and a score half.
-    users, left_out : dict
-        The number of labelled users with and without a profile, by scenario.
+    users : dict
+        The number of labelled users with a profile, by scenario.
+    left_out : dict
+        What is left out of the labels, by scenario.
     not_probed : dict
         The reason, for each scenario without figures.
     tuned : dict
@@ -74,7 +77,7 @@ class EvaluationResult:
     release: str
     model_version: str
     users: dict[str, int]
-    left_out: dict[str, int]
+    left_out: dict[str, LeftOut]
     not_probed: dict[str, str]
     tuned: dict[str, int]
     auc: Table
@@ -127,9 +130,11 @@ def evaluate(
         run, tuned = data.run, tuned_scenarios(opened)
         scores = score(_probes(data, opened, _split_seeds(data, tuned, splits), baselines), progress)
         run.model_version, run.details = opened.model_version, {"release": opened.path.name}
-        users = {group.scenario: len(group.user_ids) for group in data.groups}
+        users = {group.scenario: group.users for group in data.groups}
         failed = not_probed(scores)
-        run.left_out |= {f"{name}: not probed": users[name] for name in failed}
+        run.left_out |= {
+            f"{group.scenario}: not probed": len(group.user_ids) for group in data.groups if group.scenario in failed
+        }
         data.record_failures(failed)
         [scores_of_probed] = comparable([scores])
         result = EvaluationResult(

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from jobs.config.deployment import Deployment
 from jobs.config.sections import Scenario
 from jobs.lake.run_log import RunRecord
-from jobs.training.labels import LabelledUsers, labelled_profiles, read_labels
+from jobs.training.labels import LabelledUsers, LeftOut, labelled_profiles, read_labels
 from model.errors import InstructUEError
 
 
@@ -36,7 +36,7 @@ class LabelledData:
     profiles : pa.Table
         Each user's latest row of `user_profiles` at or before the label's as_of.
     left_out : dict
-        The number of labelled users without a profile, by scenario.
+        What is left out of the labels, by scenario.
     first_as_of : datetime
         The earliest as_of of a label.
     last_as_of : date
@@ -47,7 +47,7 @@ class LabelledData:
     scenarios: tuple[Scenario, ...]
     groups: tuple[LabelledUsers, ...]
     profiles: pa.Table
-    left_out: dict[str, int]
+    left_out: dict[str, LeftOut]
     first_as_of: datetime
     last_as_of: date
 
@@ -77,7 +77,7 @@ def open_labelled_data(deployment: Deployment, job: str, names: Sequence[str] = 
     EvaluationError
         No scenario has labels, or a named one has none.
     LabelError
-        A table of labels is malformed, or no labelled user has a profile.
+        A table of labels is malformed, labels contradict each other, or no labelled user has a profile.
     ReleaseError
         Another deployment file made the profiles.
     TableError
@@ -85,12 +85,12 @@ def open_labelled_data(deployment: Deployment, job: str, names: Sequence[str] = 
     """
     scenarios = labelled_scenarios(deployment, names)
     labels = read_labels(deployment, scenarios)
-    times = [time for table in labels.values() for time in pc.unique(table["as_of"]).to_pylist()]
+    times = [time for one in labels.values() for time in pc.unique(one.rows["as_of"]).to_pylist()]
     with RunRecord.kept(deployment, job, max(times).date()) as run:
-        profiles, groups = labelled_profiles(deployment, run.open("user_profiles"), labels)
-        left_out = {group.scenario: len(labels[group.scenario]) - len(group.user_ids) for group in groups}
-        run.rows_in = sum(len(table) for table in labels.values())
-        run.left_out = {f"{name}: no profile": count for name, count in left_out.items() if count}
+        profiles, groups, left_out = labelled_profiles(deployment, run.open("user_profiles"), labels)
+        run.versions |= {one.table: one.version for one in labels.values() if one.version is not None}
+        run.rows_in = sum(one.rows_in for one in labels.values())
+        run.left_out = {reason: n for name, of in left_out.items() for reason, n in of.reasons(name).items()}
         yield LabelledData(
             run=run,
             scenarios=scenarios,

@@ -22,7 +22,7 @@ from jobs.config.sections import Scenario
 from jobs.lake.delta import job_lock
 from jobs.lake.run_log import RunRecord
 from jobs.training.export import SAMPLE_SIZE, register_release
-from jobs.training.labels import labelled_profiles, read_labels
+from jobs.training.labels import LabelSet, labelled_profiles, read_labels
 from jobs.training.registry import open_release, source_checkpoint, tuned_scenarios
 from model.errors import InstructUEError
 from model.progress import Progress, no_progress
@@ -50,6 +50,8 @@ class TuneResult:
     model_version: str
     users: int
     """Users tuned with."""
+    left_out: dict[str, int]
+    """Labels that were not tuned with, by reason."""
     classes: dict[str, int]
     """The number of these users by label."""
     note: str | None
@@ -71,16 +73,19 @@ class Shots:
 
     profiles: pa.Table
     label_S: NDArray[np.int64]
-    labels: int
-    """Labels of the scenario."""
-    with_profile: int
-    """Labels of users with a profile."""
-    in_half: int
-    """Labels of users with a profile in the fit half."""
+    user_S: NDArray[np.str_]
+    """The user of each shot; a user may have labels at several times."""
+    users_in_half: int
+    """Users with a profile in the fit half."""
+
+    @property
+    def users(self) -> int:
+        """Number of different users."""
+        return len({*self.user_S})
 
     @property
     def classes(self) -> dict[str, int]:
-        """Number of shots by label."""
+        """Number of labels by class."""
         names, counts = np.unique(self.label_S, return_counts=True)
         return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
 
@@ -122,7 +127,7 @@ def tune(
     """
     target = _scenario(deployment, scenario)
     labels = read_labels(deployment, [target], yes_or_no=False)[scenario]
-    as_of = pc.max(labels["as_of"]).as_py().date()
+    as_of = pc.max(labels.rows["as_of"]).as_py().date()
     with RunRecord.kept(deployment, "tune", as_of) as run, job_lock(deployment, "export"):  # both make a candidate
         base = open_release(deployment)
         checkpoint = from_checkpoint or source_checkpoint(deployment, base)
@@ -133,7 +138,7 @@ def tune(
         if tuned.step or scenario in tuned_scenarios(base):  # vectors of an earlier tuning are replaced in any case
             release = _with_tuned(deployment, base, checkpoint, scenario, tuned, facts, drawn)
             next_step = register_release(deployment, release, promote=promote)
-        _record(run, release, checkpoint, scenario, drawn, facts)
+        _record(run, release, checkpoint, scenario, facts)
         note = _note(shots, drawn, tuned, is_new=release is not base)
         return _result(run, scenario, release, drawn, tuned, note, next_step)
 
@@ -152,19 +157,26 @@ def _scenario(deployment: Deployment, name: str) -> Scenario:
     raise TuneError(f"{deployment.path}: there is no scenario {name!r} with an instruction; use one of {known}")
 
 
-def _draw(run: RunRecord, target: Scenario, labels: pa.Table, shots: int | None, seed: int) -> Shots:
-    """Draw the shots from the labelled users of the fit half who have a profile."""
+def _draw(run: RunRecord, target: Scenario, labels: LabelSet, shots: int | None, seed: int) -> Shots:
+    """Draw the shots from the labelled users of the fit half who have a profile, and record what is left out."""
     from model.training.shots import draw_shots
 
-    profiles, [group] = labelled_profiles(run.deployment, run.open("user_profiles"), {target.name: labels})
+    name = target.name
+    profiles, [group], left_out = labelled_profiles(run.deployment, run.open("user_profiles"), {name: labels})
+    users = np.array(group.user_ids)
     half = np.flatnonzero(fit_half(group.user_ids, SPLIT_SEED))
-    drawn = half[draw_shots(group.label_U[half], shots, seed)]
+    drawn = half[draw_shots(group.label_U[half], shots, seed, user_ids=users[half])]
+    run.versions |= {labels.table: labels.version} if labels.version is not None else {}
+    run.rows_in = labels.rows_in
+    run.left_out = left_out[name].reasons(name) | {
+        f"{name}: not in the fit half of {SPLIT_SEED}": len(group.user_ids) - len(half),
+        f"{name}: not drawn": len(half) - len(drawn),
+    }
     return Shots(
         profiles=profiles.take(group.row_U[drawn]),
         label_S=group.label_U[drawn],
-        labels=len(labels),
-        with_profile=len(group.user_ids),
-        in_half=len(half),
+        user_S=users[drawn],
+        users_in_half=len({*users[half]}),
     )
 
 
@@ -187,6 +199,7 @@ def _learn(
         np.arange(len(cache)),
         shots.label_S,
         start_vectors(network, tokenizers, target.instruction),
+        user_ids=shots.user_S,
         config=settings,
         seed=seed,
         progress=progress,
@@ -208,7 +221,7 @@ def _facts(
     return {
         "instruction": target.instruction,
         "shots": "all" if shots is None else shots,
-        "users": len(drawn.label_S),
+        "users": drawn.users,
         "classes": drawn.classes,
         "seed": seed,
         "salt": SPLIT_SEED,  # the key that releases written before have
@@ -244,16 +257,9 @@ def _with_tuned(
     )
 
 
-def _record(
-    run: RunRecord, release: Release, checkpoint: Path, scenario: str, shots: Shots, facts: Mapping[str, Any]
-) -> None:
-    """Note in the run what was used and which labels were left out."""
-    run.model_version, run.rows_in = release.model_version, shots.labels
-    run.left_out = {
-        f"{scenario}: no profile": shots.labels - shots.with_profile,
-        f"{scenario}: not in the fit half of {SPLIT_SEED}": shots.with_profile - shots.in_half,
-        f"{scenario}: not drawn": shots.in_half - len(shots.label_S),
-    }
+def _record(run: RunRecord, release: Release, checkpoint: Path, scenario: str, facts: Mapping[str, Any]) -> None:
+    """Note in the run what was used."""
+    run.model_version = release.model_version
     run.details = {"release": release.path.name, "checkpoint": checkpoint.name, "scenario": scenario, **facts}
 
 
@@ -266,7 +272,8 @@ def _result(
         scenario=scenario,
         release=release.path,
         model_version=release.model_version,
-        users=len(shots.label_S),
+        users=shots.users,
+        left_out=run.left_out,
         classes=shots.classes,
         note=note,
         step=tuned.step,
@@ -280,8 +287,8 @@ def _result(
 def _note(shots: int | None, drawn: Shots, tuned: TuningResult, *, is_new: bool) -> str | None:
     """Return how the result differs from what was requested, None where it does not."""
     notes = []
-    if (shots or 0) > drawn.in_half:
-        notes.append(f"{shots} shots were requested, the fit half has {drawn.in_half}")
+    if (shots or 0) > drawn.users_in_half:
+        notes.append(f"{shots} shots were requested, the fit half has {drawn.users_in_half}")
     if not tuned.step:
         notes.append(
             "nothing learned was surely better on the users held out: "

@@ -17,12 +17,15 @@ from pyspark.sql import functions as F
 from jobs.config.deployment import Deployment
 from jobs.console.text import list_errors
 from jobs.lake import spark_tables
+from jobs.lake.delta import MissingTableError
 from jobs.lake.handoff import UserQAHandoff
-from jobs.lake.spark_tables import JobRun, TableError, job_run, midnight_column
+from jobs.lake.spark_tables import JobRun, job_run, midnight_column
 from jobs.profiles.assemble import check_reject_share, note_static
 from jobs.profiles.build import build_profiles
 from jobs.profiles.row_account import Totals
 from jobs.profiles.source_tables import open_sources
+from jobs.training.label_tables import LabelError
+from jobs.training.labels import first_as_of
 from jobs.userqa.pairs import Spread, answer_spreads, question_pairs
 from jobs.userqa.question_errors import question_errors
 from jobs.userqa.question_values import Span, question_values
@@ -54,8 +57,10 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
     ------
     QuestionError
         The questions do not fit the tables, or a future window ends after the earliest label's as_of.
+    LabelError
+        A scenario names a table of labels that does not exist, or whose columns or times cannot be read.
     TableError
-        A scenario names a table of labels that does not exist, or no run noted the versions to read.
+        No run noted the versions to read.
     SourceError
         Source tables or columns are missing or mistyped, or too many rows of a source were rejected.
     """
@@ -167,15 +172,25 @@ def _check(run: JobRun, questions: Questions, opened: Mapping[str, DataFrame], c
 
 def _first_label(run: JobRun) -> date | None:
     """Return the earliest as_of of the scenarios' tables of labels; None without labels."""
-    tables = {scenario.labels.table: scenario.name for scenario in run.deployment.scenarios if scenario.labels}
-    missing = [
-        f"  scenarios.{scenario}.labels = {table}: there is no Delta table at {run.deployment.table(table)}; "
-        "write it first, because no question may read events after a label's as_of, "
-        "or remove the key until there are labels"
-        for table, scenario in tables.items()
-        if not spark_tables.delta_exists(run.spark, run.deployment.table(table))
-    ]
-    if missing:
-        raise TableError(list_errors(run.deployment.path, missing))
-    firsts = [run.read(table).agg(F.min(F.to_date("as_of")).alias("first")).collect()[0]["first"] for table in tables]
-    return min((first for first in firsts if first), default=None)
+    firsts, errors = [], []
+    for scenario in run.deployment.scenarios:
+        if scenario.labels is None:
+            continue
+        name = scenario.labels.table
+        try:
+            first, version = first_as_of(run.deployment, scenario.labels, run.spark)
+        except MissingTableError:
+            errors.append(
+                f"  scenarios.{scenario.name}.labels = {name}: there is no Delta table at "
+                f"{run.deployment.table(name)}; write it first, because no question may read events after a label's "
+                "as_of, or remove the key until there are labels"
+            )
+            continue
+        except LabelError as error:
+            errors += [f"  scenarios.{scenario.name}.labels = {name}: {line}" for line in str(error).splitlines()]
+            continue
+        run.versions |= {name: version} if version is not None else {}
+        firsts += [first.date()] if first else []
+    if errors:
+        raise LabelError(list_errors(run.deployment.path, errors))
+    return min(firsts, default=None)

@@ -3,14 +3,16 @@
 A split divides the users into a fit half and a score half; its split seed and the user's id alone decide the half.
 Baselines are scored on the same splits. This module needs numpy and scikit-learn only.
 
-Shapes: U users, D features, S splits.
+A user may have several rows, of labels at several times: they are always in one half and in one fold.
+
+Shapes: U users (or their labels), D features, S splits.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -181,7 +183,8 @@ class Classifier(NamedTuple):
     unconverged: int = 0
 
 
-Fit = Callable[[NDArray[np.float64], NDArray[np.int64]], Classifier]
+Fit = Callable[[NDArray[np.float64], NDArray[np.int64], NDArray[np.str_]], Classifier]
+"""Takes the features, the labels and the users of the fit half."""
 
 
 def _finite(features: ArrayLike) -> NDArray[np.float64]:
@@ -195,18 +198,18 @@ def _finite(features: ArrayLike) -> NDArray[np.float64]:
 def _score(
     features_UD: NDArray[np.float64], labels: ArrayLike, user_ids: Sequence[str], split_seeds: Sequence[str], fit: Fit
 ) -> ProbeResult:
-    labels_U = _checked_labels(features_UD, labels, user_ids)
+    labels_U, users_U = _checked_labels(features_UD, labels, user_ids), np.array(user_ids)
     scores = []
     for split_seed in split_seeds:
         fit_U = fit_half(user_ids, split_seed)
-        _check_classes(labels_U, fit_U, split_seed)
-        classifier = fit(features_UD[fit_U], labels_U[fit_U])
+        _check_classes(labels_U, users_U, fit_U, split_seed)
+        classifier = fit(features_UD[fit_U], labels_U[fit_U], users_U[fit_U])
         predicted = classifier.predict(features_UD[~fit_U])
         scores.append(
             Score(
                 split_seed=split_seed,
-                fitted=int(fit_U.sum()),
-                scored=int((~fit_U).sum()),
+                fitted=len(np.unique(users_U[fit_U])),
+                scored=len(np.unique(users_U[~fit_U])),
                 strength=classifier.strength,
                 auc=float(roc_auc_score(labels_U[~fit_U], predicted)),
                 ks=kolmogorov_smirnov(labels_U[~fit_U], predicted),
@@ -229,21 +232,22 @@ def _checked_labels(features_UD: NDArray[np.float64], labels: ArrayLike, user_id
     return labels_U.astype(np.int64)
 
 
-def _check_classes(labels_U: NDArray[np.int64], fit_U: NDArray[np.bool_], split_seed: str) -> None:
+def _check_classes(
+    labels_U: NDArray[np.int64], users_U: NDArray[np.str_], fit_U: NDArray[np.bool_], split_seed: str
+) -> None:
     for half_U, name in ((fit_U, "fit"), (~fit_U, "score")):
-        counts = np.bincount(labels_U[half_U], minlength=2)
-        if counts.min() < FOLDS:
+        counts = [len(np.unique(users_U[half_U & (labels_U == label)])) for label in (0, 1)]
+        if min(counts) < FOLDS:
             raise ProbeError(
                 f"the {name} half of split {split_seed!r} has {counts[1]} users labelled 1 and {counts[0]} "
                 f"labelled 0: a probe takes at least {FOLDS} of each; label more users"
             )
 
 
-def _fit_regression(features: NDArray[np.float64], labels: NDArray[np.int64]) -> Classifier:
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+def _fit_regression(features: NDArray[np.float64], labels: NDArray[np.int64], users: NDArray[np.str_]) -> Classifier:
     aucs = np.zeros(len(STRENGTHS))
     unconverged = 0
-    for inner, outer in folds.split(features, labels):
+    for inner, outer in _folds(labels, users):
         predictors, stopped = _regressions(features[inner], labels[inner], STRENGTHS)
         unconverged += stopped
         for number, predict in enumerate(predictors):
@@ -252,6 +256,26 @@ def _fit_regression(features: NDArray[np.float64], labels: NDArray[np.int64]) ->
     strength = STRENGTHS[int(np.argmax(aucs))]
     [predict], stopped = _regressions(features, labels, [strength])
     return Classifier(predict, strength, fits=FOLDS * len(STRENGTHS) + 1, unconverged=unconverged + stopped)
+
+
+def _folds(labels: NDArray[np.int64], users: NDArray[np.str_]) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Yield the rows of each fold's inner and outer part; all rows of a user are in one of them.
+
+    Users are stratified by the labels that they have.
+    """
+    _, first, user = np.unique(users, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # the users in the order of their first rows
+    has = [np.isin(np.arange(len(first)), user[labels == label]) for label in (0, 1)]
+    labels_of_user = (has[0] + 2 * has[1])[order]
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        splits = [*folds.split(labels_of_user, labels_of_user)]
+    for _, outer_users in splits:
+        outer = np.isin(user, order[outer_users])
+        if min(len(np.unique(labels[part])) for part in (outer, ~outer)) < 2:
+            raise ProbeError("too few users have one label alone for a cross-validation by user: label more users")
+        yield ~outer, outer
 
 
 def _regressions(
@@ -277,13 +301,13 @@ def _regressions(
     return predictors, unconverged
 
 
-def _fit_prototypes(features: NDArray[np.float64], labels: NDArray[np.int64]) -> Classifier:
+def _fit_prototypes(features: NDArray[np.float64], labels: NDArray[np.int64], users: NDArray[np.str_]) -> Classifier:
     means = [features[labels == label].mean(axis=0) for label in (0, 1)]
     difference = means[1] / np.linalg.norm(means[1]) - means[0] / np.linalg.norm(means[0])
     return Classifier(lambda x: x @ difference)
 
 
-def _fit_trees(features: NDArray[np.float64], labels: NDArray[np.int64]) -> Classifier:
+def _fit_trees(features: NDArray[np.float64], labels: NDArray[np.int64], users: NDArray[np.str_]) -> Classifier:
     from lightgbm import LGBMClassifier  # takes a second to import, and only the baseline needs it
 
     # One thread is as fast at this size, and gives the same trees on any machine.

@@ -13,6 +13,7 @@ there is a head).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +131,7 @@ def tune(
     labels_S: ArrayLike,
     start_IH: Floats,
     *,
+    user_ids: Sequence[str] | NDArray[np.str_] | None = None,
     config: TuningConfig | None = None,
     seed: int = 0,
     progress: Progress = no_progress,
@@ -144,6 +146,8 @@ def tune(
         The shots, as rows of `kv_cache`, and their classes: two or more whole numbers.
     start_IH
         The vectors to start from; see `start_vectors`.
+    user_ids
+        The user of each shot, so that no user is on both sides of the division; None: each is another user.
     seed
         Decides the shots that are held out, and the batches.
     progress
@@ -155,9 +159,9 @@ def tune(
         One class only, or a class of one shot.
     """
     config = config or TuningConfig()
-    classes_S = class_numbers(labels_S)
+    classes_S = class_numbers(labels_S, user_ids)
     rng = np.random.default_rng(seed)
-    held_out_S = held_out_shots(classes_S, config.held_out, rng)
+    held_out_S = held_out_shots(classes_S, config.held_out, rng, user_ids)
     batches = shot_batches(np.flatnonzero(~held_out_S), classes_S, config.batch_size, rng)
     vectors_IH = torch.from_numpy(start_IH.copy()).requires_grad_(True)
     selection = _StepSelection(kv_cache, users_S, classes_S, held_out_S, config)

@@ -23,6 +23,7 @@ def evaluation_page(result: EvaluationResult) -> RenderableType:
     return Group(
         *parts,
         *(Text(f"{scenario} was not probed: {reason}") for scenario, reason in result.not_probed.items()),
+        *(Text(f"{scenario}: {left_out}") for scenario, left_out in result.left_out.items() if str(left_out)),
         *(
             Text(f"{scenario} was tuned on {count(users, 'user')}: probed on the one split that scores none of them")
             for scenario, users in result.tuned.items()

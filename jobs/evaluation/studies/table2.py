@@ -104,9 +104,10 @@ def tuned_vectors(
     from model.training.shots import draw_shots
     from model.training.tuning import tune
 
+    users = np.array(group.user_ids)
     half = np.flatnonzero(fit_half(group.user_ids, split_seed))
-    chosen = half[draw_shots(group.label_U[half], shots, seed)]
-    return tune(cache, chosen, group.label_U[chosen], start_IH, seed=seed).vectors
+    chosen = half[draw_shots(group.label_U[half], shots, seed, user_ids=users[half])]
+    return tune(cache, chosen, group.label_U[chosen], start_IH, user_ids=users[chosen], seed=seed).vectors
 
 
 def _tuned(study: Study, scenario: Scenario, group: LabelledUsers, shots: int | None, seed: int) -> Cell:

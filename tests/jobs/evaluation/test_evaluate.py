@@ -20,7 +20,8 @@ from jobs.evaluation.labelled_data import EvaluationError
 from jobs.lake.delta import TableError
 from jobs.lake.handoff import AssembleHandoff
 from jobs.lake.run_log import RunRecord
-from jobs.training.labels import LabelError
+from jobs.training.label_tables import LabelError
+from jobs.training.labels import LeftOut
 from jobs.training.registry import open_release, releases_folder, scenario_instructions
 from model.serving.release import ReleaseError
 from model.training.checkpoint import load_checkpoint
@@ -70,7 +71,8 @@ def test_figures_are_those_of_the_profiles_as_of_the_label(labelled, shop_releas
         probed = probe(values, label, ids)
         assert result.auc["food"][method] == pytest.approx(probed.auc, abs=0.01)
         assert result.ks_std["food"][method] == pytest.approx(probed.ks_std, abs=0.02)
-    assert (result.users, result.left_out, result.as_of) == ({"food": USERS}, {"food": 1}, LABEL_DAY)
+    left_out = LeftOut(repeated=0, superseded=0, no_profile=1, deactivated=0, users=1)
+    assert (result.users, result.left_out, result.as_of) == ({"food": USERS}, {"food": left_out}, LABEL_DAY)
     assert (result.difference, result.best_baseline) == ({}, {})
     assert result.next is None, "the release is the current one"
 
@@ -143,15 +145,20 @@ def test_a_scenario_that_cannot_be_probed_costs_the_others_nothing(labelled):
 @pytest.mark.parametrize(
     ("column", "values", "problem"),
     [
-        ("user_id", pa.array([1, 2]), "column user_id is int64; write texts"),
-        ("as_of", pa.array([LABEL_DAY] * 2), "column as_of is date32.*; write UTC timestamps"),
+        ("user_id", pa.array([b"a", b"b"]), "column user_id is binary; write texts, whole numbers or decimals"),
+        ("as_of", pa.array([1, 2]), "column as_of is int64; write timestamps, dates or ISO texts"),
         (
             "as_of",
             pa.array([LABELS_AS_OF, None], pa.timestamp("us", "UTC")),
-            "1 rows of scenario 'food' have no as_of; fill it",
+            "1 row of scenario 'food': no as_of; correct or remove them",
         ),
-        ("label", pa.array([1, None]), "1 rows of scenario 'food' have no label; fill it, or remove the rows"),
-        ("label", pa.array([0.2, 0.7]), "column label is double; write whole numbers, 0 and 1"),
+        ("label", pa.array([1, None]), "1 row of scenario 'food': no label; correct or remove them"),
+        (
+            "label",
+            pa.array([0.2, 0.7]),
+            "2 rows of scenario 'food': label is no whole number of 64 bits, such as 0.2; correct or remove them",
+        ),
+        ("label", pa.array(["0", "1"]), "column label is string; write whole numbers, 0 and 1"),
         ("label", pa.array([1, 3]), "scenario 'food' has labels such as 3; write 0 and 1"),
         ("label", None, "there is no column label; write one of whole numbers"),
     ],
