@@ -132,9 +132,6 @@ def evaluate(
         run.model_version, run.details = opened.model_version, {"release": opened.path.name}
         users = {group.scenario: group.users for group in data.groups}
         failed = not_probed(scores)
-        run.left_out |= {
-            f"{group.scenario}: not probed": len(group.user_ids) for group in data.groups if group.scenario in failed
-        }
         data.record_failures(failed)
         [scores_of_probed] = comparable([scores])
         result = EvaluationResult(

@@ -60,6 +60,9 @@ class LabelledData:
             No scenario could be probed.
         """
         self.run.details["not_probed"] = dict(failed)
+        self.run.left_out |= {
+            f"{group.scenario}: not probed": len(group.user_ids) for group in self.groups if group.scenario in failed
+        }
         if len(failed) == len(self.groups):
             raise EvaluationError(
                 "no scenario could be probed:\n" + "\n".join(f"  {name}: {why}" for name, why in failed.items())

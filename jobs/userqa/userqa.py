@@ -19,7 +19,7 @@ from jobs.console.text import list_errors
 from jobs.lake import spark_tables
 from jobs.lake.delta import MissingTableError
 from jobs.lake.handoff import UserQAHandoff
-from jobs.lake.spark_tables import JobRun, job_run, midnight_column
+from jobs.lake.spark_tables import JobRun, TableError, job_run, midnight_column
 from jobs.profiles.assemble import check_reject_share, note_static
 from jobs.profiles.build import build_profiles
 from jobs.profiles.row_account import Totals
@@ -57,10 +57,9 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
     ------
     QuestionError
         The questions do not fit the tables, or a future window ends after the earliest label's as_of.
-    LabelError
-        A scenario names a table of labels that does not exist, or whose columns or times cannot be read.
     TableError
-        No run noted the versions to read.
+        A scenario names a table of labels that does not exist or whose columns or times cannot be read, or no run
+        noted the versions to read.
     SourceError
         Source tables or columns are missing or mistyped, or too many rows of a source were rejected.
     """
@@ -192,5 +191,5 @@ def _first_label(run: JobRun) -> date | None:
         run.versions |= {name: version} if version is not None else {}
         firsts += [first.date()] if first else []
     if errors:
-        raise LabelError(list_errors(run.deployment.path, errors))
+        raise TableError(list_errors(run.deployment.path, errors))
     return min(firsts, default=None)

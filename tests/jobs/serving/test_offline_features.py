@@ -96,8 +96,8 @@ SEVENS = {
 def test_a_user_id_of_any_type_is_one_user(published, spark, kind):
     """7 is the user '7' and not '007', and the answer has the rows that were asked for."""
     times = ["2025-03-01", "2025-03-03"]
-    asked = pd.DataFrame({"user_id": pd.Series(SEVENS[kind]), "as_of": times})
-    rows = features(spark, published, asked, ["food"]).toArrow().to_pylist()
+    entities = pd.DataFrame({"user_id": pd.Series(SEVENS[kind]), "as_of": times})
+    rows = features(spark, published, entities, ["food"]).toArrow().to_pylist()
     assert [row["user_id"] for row in rows] == ["7", "7"]
     assert [row["food"] is None for row in sorted(rows, key=lambda row: row["as_of"])] == [True, False]
     expected, vector = latest(DAY3)["7", "food"][0], next(np.array(row["food"]) for row in rows if row["food"])

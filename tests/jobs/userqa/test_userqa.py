@@ -222,7 +222,8 @@ def test_a_pattern_that_cannot_be_searched_for_is_refused(spark, tmp_path):
     d = deploy(tmp_path, **CHANGES)
     lake = make_lake()
     write(d, lake)
-    deltalake.write_deltalake(d.table("labels"), pa.table({"as_of": pa.array([LABELLED], TIME)}))
+    labels = pa.table({"user_id": ["u1"], "as_of": pa.array([LABELLED], TIME), "scenario": ["food"], "label": [1]})
+    deltalake.write_deltalake(d.table("labels"), labels)
     content = {"interests": {"tea": "hot (tea", "han": r"\p{IsHan}"}, "questions": QUESTIONS[:1]}
     (tmp_path / "questions.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(QuestionError, match=r"interests.tea = hot \(tea: no regular expression \(Unclosed") as refused:
