@@ -16,6 +16,7 @@ from jobs.config.company_table import CompanyTable, LabelsTable
 from jobs.config.fields import NAME, Day, Days, Integer, Location, Name, Section, Share, Text, require_items
 from jobs.config.functions import TEMPLATE_FILTERS
 from jobs.config.location import local_path, scheme
+from jobs.config.spark_settings import require_free_settings
 
 
 class EventSource(CompanyTable):
@@ -144,7 +145,7 @@ class Spark(Section):
     """None: the master that spark-submit sets."""
     metastore: Location | None = None
     """Folder or URI of a warehouse that keeps the tables, views and functions of sql/; None: per session."""
-    conf: dict[str, str] = Field(default_factory=dict)
+    conf: Annotated[dict[str, str], AfterValidator(require_free_settings)] = Field(default_factory=dict)
 
 
 class Store(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 
@@ -13,3 +14,13 @@ def count(number: int, noun: str) -> str:
 def list_errors(subject: object, lines: Sequence[str]) -> str:
     """Return `conf/demo.yaml: 2 errors` and below it the errors, a line each."""
     return "\n".join([f"{subject}: {count(len(lines), 'error')}", *lines])
+
+
+def sql_command(statement: str) -> str:
+    """Return the command that runs an SQL statement, quoted for a shell: `instructue sql 'SELECT 1'`."""
+    return f"`instructue sql {shlex.quote(statement)}`"
+
+
+def sql_table(path: str) -> str:
+    """Return the name in SQL of the Delta table at a path or URI."""
+    return "delta.`{}`".format(path.replace("`", "``"))

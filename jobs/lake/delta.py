@@ -10,19 +10,24 @@ from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 from filelock import FileLock, Timeout
+from pyarrow.dataset import ParquetReadOptions
 
 from jobs.config.deployment import Deployment
 from jobs.config.location import local_path
 from jobs.lake import catalog
-from jobs.lake.errors import LOG, TableError, repair_hint, translate_table_errors
+from jobs.lake.errors import LOG, TableError, rewrite_hint, translate_table_errors
+from jobs.lake.protocol import open_supported
 from jobs.lake.table import Table
 
 logger = logging.getLogger(__name__)
+READ_OPTIONS = ParquetReadOptions(coerce_int96_timestamp_unit="us")
+"""Nanoseconds, Arrow's default for the timestamps of some writers, end in the year 2262."""
 
 
 class MissingTableError(TableError):
@@ -59,30 +64,47 @@ def open_path(path: str) -> DeltaTable:
 
     Raises
     ------
+    UnsupportedTableError
+        It has features that `deltalake` does not read correctly.
     TableError
-        Its log cannot be read, or has an empty commit, which deltalake and Spark would read as one without changes.
+        Its log cannot be read, or has an empty commit.
     """
-    with translate_table_errors(path):
-        folder = local_path(path)
-        for commit in (folder / LOG).glob("*.json") if folder else ():
-            if commit.stat().st_size == 0:
-                raise TableError(
-                    f"the table at {path} has an empty commit, {commit.name}, as a full disk or a broken "
-                    f"copy leaves behind; {repair_hint(path, log=True)}"
-                )
-        return DeltaTable(path)
+    return open_supported(path)
 
 
-def read_rows(table: DeltaTable, **options: Any) -> pa.Table:
-    """Return a table's rows, with the options of `DeltaTable.to_pyarrow_table`.
+def read_rows(
+    table: DeltaTable, *, columns: Sequence[str] | None = None, filters: pc.Expression | None = None
+) -> pa.Table:
+    """Return the rows of a table that meet a condition, all without one; `columns` of them, all without it.
 
     Raises
     ------
     TableError
-        One of its files is lost or broken.
+        One of its files is lost or broken, or has a column under a name in other case, which Arrow would read as null.
     """
-    with translate_table_errors(table.table_uri):
-        return table.to_pyarrow_table(**options)
+    path = table_path(table)
+    with translate_table_errors(path):
+        dataset = table.to_pyarrow_dataset(parquet_read_options=READ_OPTIONS)
+        for fragment in dataset.get_fragments(filter=filters):
+            _require_same_case(fragment, dataset.schema, path)
+        return dataset.to_table(columns=columns, filter=filters)
+
+
+def table_path(table: DeltaTable) -> str:
+    """Return the path of an opened table on this machine, or its URI elsewhere."""
+    uri = table.table_uri.rstrip("/")
+    folder = local_path(uri)
+    return uri if folder is None else unquote(str(folder))
+
+
+def _require_same_case(fragment: Any, schema: pa.Schema, path: str) -> None:
+    stored = fragment.physical_schema.names
+    for name in (name for name in schema.names if name not in stored):
+        if other := next((other for other in stored if other.casefold() == name.casefold()), None):
+            raise TableError(
+                f"the file {Path(fragment.path).name} of the table at {path} has the column {name} as {other}, which "
+                f"only Spark reads as the same column; {rewrite_hint(path)}"
+            )
 
 
 def latest_per_key(rows: pa.Table, keys: Sequence[str], at: datetime | None = None) -> list[int]:
@@ -157,8 +179,9 @@ def last_day(table: DeltaTable) -> date:
     """Return the last day of a table that is partitioned by day; TableError where it has no rows."""
     days = table_days(table)
     if not days:
-        maker = catalog.made_by(Path(table.table_uri).name) or "userqa"
-        raise TableError(f"{table.table_uri} has no rows; run `instructue {maker}` first")
+        path = table_path(table)
+        maker = catalog.made_by(Path(path).name) or "userqa"
+        raise TableError(f"{path} has no rows; run `instructue {maker}` first")
     return max(days)
 
 

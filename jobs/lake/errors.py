@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.config.location import is_remote, local_path
+from jobs.console.text import sql_command, sql_table
 from jobs.lake import catalog
 from jobs.lake.error_text import error_causes, error_messages, error_reason, is_spark_error, is_table_error
+from jobs.lake.table import Table
 from model.errors import InstructUEError
 
 if TYPE_CHECKING:
@@ -99,14 +101,29 @@ def repair_hint(table: str, *, log: bool = False) -> str:
     copy = f"put its log, {LOG}, back from a copy, or" if log else "put it back from a copy, or"
     known = catalog.TABLES.get(name)
     if known and not known.company:
-        if known.made_by is None:
-            return f"{copy} remove the table and run the jobs again, from the oldest day on"
-        days = " again" if known.made_by == "userqa" else " for each of its days"
-        return f"{copy} remove the table and run `instructue {known.made_by}`{days}"
+        return f"{copy} {_make_again(known)}"
     if log:
         return f"{copy} write the table anew"
-    restore = f"RESTORE TABLE delta.`{table}` TO VERSION AS OF <number>"
-    return f"{copy} go back to a version without it: `instructue sql '{restore}'`"
+    restore = f"RESTORE TABLE {sql_table(table)} TO VERSION AS OF <number>"
+    return f"{copy} go back to a version without it: {sql_command(restore)}"
+
+
+def rewrite_hint(table: str, columns: str = "*") -> str:
+    """Return what to do about a table whose rows, or some columns of them, Spark reads right and another reader not."""
+    known = catalog.TABLES.get(Path(table).name)
+    if known and not known.company:
+        return _make_again(known)
+    new = sql_table(f"{table}_copy")
+    command = sql_command(f"CREATE TABLE {new} USING delta AS SELECT {columns} FROM {sql_table(table)}")
+    return f"write its rows to a new table and name that one: {command}"
+
+
+def _make_again(table: Table) -> str:
+    """Return how to make a table of the lake again."""
+    if table.made_by is None:
+        return "remove the table and run the jobs again, from the oldest day on"
+    days = " again" if table.made_by == "userqa" else " for each of its days"
+    return f"remove the table and run `instructue {table.made_by}`{days}"
 
 
 def _from_worker(error: BaseException) -> InstructUEError | None:

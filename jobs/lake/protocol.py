@@ -9,12 +9,15 @@ a renamed column has the values of another column.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from urllib.parse import urlparse
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from jobs.lake.errors import translate_table_errors
+from jobs.config.location import local_path
+from jobs.console.text import sql_command, sql_table
+from jobs.lake.errors import LOG, TableError, repair_hint, rewrite_hint, translate_table_errors
 
 READ_CORRECTLY = frozenset(
     {
@@ -26,9 +29,6 @@ READ_CORRECTLY = frozenset(
         "clustering",
         "domainMetadata",
         "generatedColumns",
-        "icebergCompatV1",
-        "icebergCompatV2",
-        "icebergCompatV3",
         "identityColumns",
         "inCommitTimestamp",
         "invariants",
@@ -37,12 +37,28 @@ READ_CORRECTLY = frozenset(
         "timestampNtz",
     }
 )
-"""Features with which `deltalake` and Spark read the same rows; those of Iceberg need column mapping besides."""
+"""Features with which `deltalake` and Spark read the same rows."""
 COLUMN_MAPPING, CATALOG_MANAGED, SHALLOW_CLONE = "columnMapping", "catalogManaged", "shallow clone"
+DROPPABLE = frozenset(
+    {
+        COLUMN_MAPPING,
+        "coordinatedCommits-preview",
+        "deletionVectors",
+        "typeWidening",
+        "typeWidening-preview",
+        "v2Checkpoint",
+        "vacuumProtocolCheck",
+    }
+)
+"""Features that `ALTER TABLE ... DROP FEATURE` removes while the rows stay as they are."""
 REFUSED_AT_OPENING = re.compile(
     r"Feature '(?P<feature>[^']+)' is not supported|minimum reader version (?P<version>\d+)"
 )
 """The message of `deltalake` about a feature or a version of the protocol with which it does not open a table."""
+
+
+class UnsupportedTableError(TableError):
+    """A table has features that `deltalake` does not read correctly."""
 
 
 def unsupported_features(path: str) -> tuple[str, ...]:
@@ -53,34 +69,64 @@ def unsupported_features(path: str) -> tuple[str, ...]:
     TableError
         There is no such table, or its log cannot be read.
     """
+    return _open(path)[1]
+
+
+def open_supported(path: str) -> DeltaTable:
+    """Open the Delta table at a path or URI with `deltalake`.
+
+    Raises
+    ------
+    UnsupportedTableError
+        The table has features that `deltalake` does not read correctly; names them and what to do.
+    TableError
+        There is no such table, or its log cannot be read.
+    """
+    table, features = _open(path)
+    if table is None or features:
+        raise UnsupportedTableError(
+            f"the table at {path} has a feature that the deltalake package does not read correctly: "
+            f"{', '.join(features)}; {_fix(path, features)}"
+        )
+    return table
+
+
+def _open(path: str) -> tuple[DeltaTable | None, tuple[str, ...]]:
+    """Return an opened table, None where `deltalake` does not open it, and its unsupported features."""
     with translate_table_errors(path):
+        _require_whole_commits(path)
         try:
             table = DeltaTable(path)
         except DeltaError as error:
             if (feature := _refused_feature(str(error))) is None:
                 raise
-            return (feature,)
-        return features_of(table)
+            return None, (feature,)
+        return table, _unsupported(table)
 
 
-def features_of(table: DeltaTable) -> tuple[str, ...]:
-    """Return the features of an opened table that `deltalake` does not read correctly, sorted."""
+def _require_whole_commits(path: str) -> None:
+    """Raise TableError for an empty commit, which deltalake and Spark would read as one without changes."""
+    folder = local_path(path)
+    for commit in (folder / LOG).glob("*.json") if folder else ():
+        if commit.stat().st_size == 0:
+            raise TableError(
+                f"the table at {path} has an empty commit, {commit.name}, as a full disk or a broken copy leaves "
+                f"behind; {repair_hint(path, log=True)}"
+            )
+
+
+def _unsupported(table: DeltaTable) -> tuple[str, ...]:
     protocol = table.protocol()
     reader, writer = protocol.reader_features or [], protocol.writer_features or []
-    unsupported = {*reader, *writer} - READ_CORRECTLY
-    mode = table.metadata().configuration.get("delta.columnMapping.mode", "none")
-    if mode != "none":
-        unsupported.add(COLUMN_MAPPING)
-    elif COLUMN_MAPPING not in reader:
-        unsupported.discard(COLUMN_MAPPING)
-    if any(urlparse(file).scheme or file.startswith("/") for file in _paths(table)):
-        unsupported.add(SHALLOW_CLONE)
-    return tuple(sorted(unsupported))
-
-
-def _paths(table: DeltaTable) -> list[str]:
-    """Return the paths of a table's files as its log has them: relative, except those of another table."""
-    return [str(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist()]
+    features = {*reader, *writer} - READ_CORRECTLY
+    if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
+        features.add(COLUMN_MAPPING)
+    elif COLUMN_MAPPING not in reader:  # a table may have the feature and no mapping
+        features.discard(COLUMN_MAPPING)
+    paths = table.get_add_actions(flatten=True).column("path").to_pylist()
+    if any(urlparse(file).scheme or file.startswith("/") for file in paths):
+        features.add(SHALLOW_CLONE)
+    return tuple(sorted(features))
 
 
 def _refused_feature(message: str) -> str | None:
@@ -89,3 +135,17 @@ def _refused_feature(message: str) -> str | None:
         return CATALOG_MANAGED
     match = REFUSED_AT_OPENING.search(message)
     return match and (match["feature"] or f"reader version {match['version']}")
+
+
+def _fix(path: str, features: Iterable[str]) -> str:
+    """Return what to do about a table with unsupported features."""
+    if not DROPPABLE.issuperset(features):
+        variant = any(feature.startswith("variant") for feature in features)
+        return rewrite_hint(path, "<its columns of other types than variant>" if variant else "*")
+    alter = f"ALTER TABLE {sql_table(path)}"
+    statements = []
+    for feature in features:
+        if feature == COLUMN_MAPPING:
+            statements.append(f"{alter} SET TBLPROPERTIES ('delta.columnMapping.mode' = 'none')")
+        statements.append(f"{alter} DROP FEATURE `{feature}`")
+    return f"remove it: {', then '.join(map(sql_command, statements))}"

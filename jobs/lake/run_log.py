@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 
 from jobs.config.deployment import Deployment
@@ -90,7 +91,7 @@ def read_runs(deployment: Deployment, *jobs: str, first: date = date.min, last: 
     if not table_exists(path):
         return []
     columns = [*Run.__dataclass_fields__]
-    rows = read_rows(open_path(path), columns=columns, filters=[("job", "in", list(jobs))])
+    rows = read_rows(open_path(path), columns=columns, filters=pc.field("job").isin(list(jobs)))
     ordered = sorted(rows.to_pylist(), key=lambda row: (row["day"], row["job"]))
     return [
         Run(**row | {"versions": dict(row["versions"]), "details": json.loads(row["details"] or "{}")})

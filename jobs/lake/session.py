@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.config.location import local_path
+from jobs.config.spark_settings import FIXED_SETTINGS, unset_reason
 from jobs.console.log_files import new_log
 from jobs.lake.sql.views import register_views
 from model.errors import InstructUEError
@@ -28,23 +29,12 @@ DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 DEFAULTS = {
     "spark.sql.extensions": DELTA_EXTENSION,
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    "spark.sql.session.timeZone": "UTC",
-    "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     # Delta's own default, 50 tasks to read a log, suits no table of this project.
     "spark.databricks.delta.snapshotPartitions": "8",
-    # HotSpot compiles no method above 8,000 bytes; from there on Spark uses operators without generated code.
-    "spark.sql.codegen.hugeMethodLimit": "8000",
-    # A user's events are collected from rows that are sorted already: hashing them would lose their order.
-    "spark.sql.execution.useObjectHashAggregateExec": "false",
 }
-PER_SESSION = (
-    "spark.sql.session.timeZone",
-    "spark.sql.execution.arrow.pyspark.enabled",
-    "spark.sql.codegen.hugeMethodLimit",
-    "spark.sql.execution.useObjectHashAggregateExec",
-)
+"""What a session starts with, beside `FIXED_SETTINGS`."""
 
 
 class SparkError(InstructUEError):
@@ -74,8 +64,7 @@ def get_session(deployment: Deployment, *, named: bool = True) -> SparkSession:
     if spark is None or spark._sc._jsc is None:
         spark = _start(deployment)
     _require_delta(spark)
-    for key in PER_SESSION:
-        spark.conf.set(key, DEFAULTS[key])
+    _fix_settings(spark)
     if named or deployment.spark.metastore:
         register_views(spark, deployment)
     return spark
@@ -128,6 +117,15 @@ def _start(deployment: Deployment) -> SparkSession:
             f"Spark did not start ({error.getCondition()}): Java 17 or later is needed, "
             f"see what `java -version` says and the end of {log}"
         ) from None
+
+
+def _fix_settings(spark: SparkSession) -> None:
+    """Give a session the settings with which every session gives the same rows."""
+    for key, fixed in FIXED_SETTINGS.items():
+        spark.conf.set(key, fixed.value)
+    for key in spark.conf.getAll:
+        if unset_reason(key):
+            spark.conf.unset(key)
 
 
 def _settings(deployment: Deployment) -> dict[str, str]:

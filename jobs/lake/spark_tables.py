@@ -7,7 +7,7 @@ never appends. A run whose rows are the day's rows already writes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial, reduce
@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from delta import DeltaTable
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
@@ -24,9 +24,18 @@ from jobs.config.location import is_remote
 from jobs.lake import catalog
 from jobs.lake.delta import missing_table_error, open_path, table_days
 from jobs.lake.errors import TableError, translate_table_errors
+from jobs.lake.protocol import UnsupportedTableError
 from jobs.lake.run_log import RunRecord
 from jobs.lake.staleness import require_retained
 
+TABLE_PROPERTIES = {
+    "delta.appendOnly": "false",
+    "delta.checkpointPolicy": "classic",
+    "delta.columnMapping.mode": "none",
+    "delta.enableDeletionVectors": "false",
+    "delta.enableTypeWidening": "false",
+}
+"""Properties that a table of the lake is made with, because the jobs that run without Spark read and write it too."""
 REJECTED_PER_REASON = 1_000
 """Rows kept of each source and reason in a day of `rejected_rows`."""
 
@@ -54,7 +63,8 @@ def delta_exists(spark: SparkSession, path: str) -> bool:
 def version(spark: SparkSession, path: str) -> int:
     """Return the newest version of a Delta table."""
     if not is_remote(path):
-        return open_path(path).version()
+        with suppress(UnsupportedTableError):
+            return open_path(path).version()
     return int(DeltaTable.forPath(spark, path).history(1).head()["version"])  # type: ignore[index]
 
 
@@ -64,11 +74,14 @@ def read_table(spark: SparkSession, deployment: Deployment, table: str, *, at: i
     Raises
     ------
     TableError
-        It does not exist, and the message names the job that makes it; or it no longer has that version.
+        It does not exist, and the message names the job that makes it; or it no longer has that version; or it is one
+        of the project's own and has features with which other jobs cannot read it.
     """
     path = deployment.table(table)
     if not delta_exists(spark, path):
         raise missing_table_error(deployment, table)
+    if table in catalog.TABLES and not catalog.TABLES[table].company:
+        open_path(path)
     reader = spark.read.format("delta")
     with translate_table_errors(path):
         try:
@@ -111,6 +124,11 @@ def union(frames: Sequence[DataFrame]) -> DataFrame:
     return reduce(partial(DataFrame.unionByName, allowMissingColumns=True), frames)
 
 
+def delta_writer(df: DataFrame) -> DataFrameWriter:
+    """Return the writer of rows to a table of the lake, which makes a new table with `TABLE_PROPERTIES`."""
+    return df.write.format("delta").options(**TABLE_PROPERTIES)
+
+
 def replace_day(df: DataFrame, path: str, as_of: date) -> None:
     """Replace a day's rows of a Delta table in one commit; create the table if it is missing.
 
@@ -121,8 +139,7 @@ def replace_day(df: DataFrame, path: str, as_of: date) -> None:
     where = f"day = '{as_of.isoformat()}'"
     # A source added to the deployment file adds its column; one removed leaves it null.
     (
-        df.withColumn("day", F.lit(as_of))
-        .write.format("delta")
+        delta_writer(df.withColumn("day", F.lit(as_of)))
         .mode("overwrite")
         .option("replaceWhere", where)
         .option("mergeSchema", "true")

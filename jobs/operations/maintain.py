@@ -135,7 +135,7 @@ def _drop(spark: SparkSession, deployment: Deployment, table: Table, horizon: da
             dropped = past.count() - kept.count()
             if dropped:
                 (
-                    kept.write.format("delta")
+                    spark_tables.delta_writer(kept)
                     .mode("overwrite")
                     .option("replaceWhere", f"day <= '{horizon}'")
                     .partitionBy(*table.partition)

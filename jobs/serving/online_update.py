@@ -131,7 +131,7 @@ class _OnlineUsers:
         """Add the users of these rows, and return the listed users who have no row."""
         users = self._users(rows)
         if not spark_tables.delta_exists(self._spark, self._path):
-            users.write.format("delta").partitionBy("project").save(self._path)
+            spark_tables.delta_writer(users).partitionBy("project").save(self._path)
             return []
         current = users.select("user_id", F.lit(True).alias("current"))
         listed = self._listed().withColumn("listed", F.lit(True))
@@ -144,14 +144,13 @@ class _OnlineUsers:
         new = [(self._project, row.user_id) for row in differing if row.current]
         if new:
             added = self._spark.createDataFrame(new, "project string, user_id string")
-            added.write.format("delta").mode("append").save(self._path)
+            spark_tables.delta_writer(added).mode("append").save(self._path)
         return [row.user_id for row in differing if not row.current]
 
     def replace(self, rows: DataFrame) -> None:
         """Replace the listed users by the users of these rows."""
         (
-            self._users(rows)
-            .write.format("delta")
+            spark_tables.delta_writer(self._users(rows))
             .mode("overwrite")
             .option("replaceWhere", f"project = '{self._project}'")
             .save(self._path)
