@@ -17,7 +17,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
+from jobs.config.sections import Column as AttributeColumn
 from jobs.lake import spark_tables
+from jobs.lake.spark_tables import midnight_column
 from jobs.profiles.aggregate_windows import user_value
 from jobs.profiles.event_history import event_histories
 from jobs.profiles.peer_groups import with_relative_values
@@ -109,12 +111,20 @@ def _with_values(users: DataFrame, deployment: Deployment) -> DataFrame:
     """Add `__eligible` and every tabular value, under `_value_column` of its name, to the histories."""
     attributes = deployment.attributes
     declared = (*attributes.numbers, *attributes.categories) if attributes else ()
-    values = {_value_column(column.name): F.col("__values")[column.name] for column in declared}
+    values = {_value_column(column.name): _attribute(column) for column in declared}
     values |= {_value_column(a.name): user_value(a) for a in deployment.aggregates}
     numbers = [_value_column(a.name) for a in deployment.aggregates if not a.declared.category]
     users = users.withColumns({"__eligible": _eligible(deployment), **values})
     # In a second step, because Spark would compute a value anew for each of its uses.
     return users.withColumns({name: finite(F.col(name)) for name in numbers})
+
+
+def _attribute(declared: AttributeColumn) -> Column:
+    """Return an attribute's value; null as of the days on which it was not yet known."""
+    value = F.col("__values")[declared.name]
+    if declared.known_from is None:
+        return value
+    return F.when(F.col("__as_of") > midnight_column(declared.known_from), value)
 
 
 def _eligible(deployment: Deployment) -> Column:
