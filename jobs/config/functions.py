@@ -6,9 +6,13 @@ Each entry declares what the file must give beside the name. The entry of the sa
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
+EDGE = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
+MOST_EDGES = 100
 ColumnKind = Literal["user", "time", "id", "text", "number"]
 """The kind of values that a column of a source table must hold."""
 
@@ -39,6 +43,50 @@ class TemplateFilter:
 
     description: str
     column: ColumnKind
+    takes_edges: bool = False
+    """Whether a template may give it edges, as in `{score:band(0,50,100)}`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterCall:
+    """A filter as a template writes it: its name, and its edges as they are written."""
+
+    name: str
+    edges: tuple[str, ...] = ()
+
+    @property
+    def column(self) -> ColumnKind:
+        """The kind of values that its column must hold."""
+        return TEMPLATE_FILTERS[self.name].column
+
+    @classmethod
+    def parse(cls, text: str) -> FilterCall:
+        """Return the filter of `name` or `name(edge,edge,...)`.
+
+        Raises
+        ------
+        ValueError
+            An unknown filter, edges for a filter that takes none, or edges that are no growing numbers.
+        """
+        name, opened, rest = text.partition("(")
+        if name not in TEMPLATE_FILTERS or (opened and not rest.endswith(")")):
+            raise ValueError(f"template filter {text!r} is unknown; use one of {', '.join(TEMPLATE_FILTERS)}")
+        if not opened:
+            return cls(name=name)
+        if not TEMPLATE_FILTERS[name].takes_edges:
+            raise ValueError(f"template filter {text!r} has edges, and {name} takes none; write {name}")
+        edges = tuple(edge.strip() for edge in rest[:-1].split(","))
+        wrong = [edge for edge in edges if not EDGE.fullmatch(edge)]
+        if wrong:
+            raise ValueError(
+                f"template filter {text!r}: {wrong[0]!r} is no number; write edges as in {name}(0,50,99.5)"
+            )
+        if len(edges) > MOST_EDGES:
+            raise ValueError(f"template filter {text!r:.40}... has {len(edges)} edges; use at most {MOST_EDGES}")
+        numbers = [Decimal(edge) for edge in edges]
+        if numbers != sorted(set(numbers)):
+            raise ValueError(f"template filter {text!r}: edges must grow from each to the next")
+        return cls(name=name, edges=edges)
 
 
 AGGREGATE_FUNCTIONS = {
@@ -61,7 +109,12 @@ AGGREGATE_FUNCTIONS = {
 }
 TEMPLATE_FILTERS = {
     "text": TemplateFilter(description="the value, with white space folded", column="text"),
-    "amount_band": TemplateFilter(description="a logarithmic band, as in `20 to 50`", column="number"),
+    "amount_band": TemplateFilter(description="a band, as in `20 to 50`; a negative one is a refund", column="number"),
+    "band": TemplateFilter(
+        description="an interval, as in `-20 to -10`: of own edges, or logarithmic on both sides of 0",
+        column="number",
+        takes_edges=True,
+    ),
     "number": TemplateFilter(description="a number of two significant digits, as in `1200`", column="number"),
     "weekday": TemplateFilter(description="the day of the week, as in `Friday`", column="time"),
     "hour": TemplateFilter(description="the hour of the day, as in `14:00`", column="time"),

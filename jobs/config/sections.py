@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from jobs.config.company_table import CompanyTable, LabelsTable
 from jobs.config.fields import NAME, Day, Days, Integer, Location, Name, Section, Share, Text, require_items
-from jobs.config.functions import TEMPLATE_FILTERS
+from jobs.config.functions import FilterCall
 from jobs.config.location import local_path, scheme
 from jobs.config.spark_settings import require_free_settings
 
@@ -46,8 +46,7 @@ class EventSource(CompanyTable):
         for column, name in fields:
             if not re.fullmatch(r"[A-Za-z_]\w*", column):
                 raise ValueError(f"template field {column!r} is not a column name; use letters, digits and _")
-            if name not in TEMPLATE_FILTERS:
-                raise ValueError(f"template filter {name!r} is unknown; use one of {', '.join(TEMPLATE_FILTERS)}")
+            FilterCall.parse(name)
         return template
 
     @cached_property
@@ -90,6 +89,8 @@ class Column(Section):
 
     name: Name
     column: Text
+    known_from: Day | None = None
+    """The day on which the value became known: it is null in profiles as of that day or an earlier one."""
 
 
 Columns = tuple[Annotated[Column, BeforeValidator(_expand_column)], ...]

@@ -1,8 +1,8 @@
 """The text of an event: the filters of a source's template as Spark columns.
 
 A text carries no date and no raw amount, because each distinct text is encoded once and texts repeat only without them:
-`amount_band` gives a logarithmic band, `number` two significant digits, and a time appears as a weekday, hour, part of
-the day or month. `jobs.config.functions.TEMPLATE_FILTERS` declares the same filters for the deployment file.
+`amount_band` and `band` give an interval, `number` two significant digits, and a time appears as a weekday, hour, part
+of the day or month. `jobs.config.functions.TEMPLATE_FILTERS` declares the same filters for the deployment file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DateType, StringType, StructType, TimestampType
 
-from jobs.config.functions import TEMPLATE_FILTERS
+from jobs.config.functions import FilterCall
 from jobs.config.sections import EventSource
 
 MAX_CHARACTERS = 1_000
@@ -59,12 +59,12 @@ def _fold_blanks(text: Column) -> Column:
 
 def _field(column: str, name: str, dtype: DataType, time: Column | None) -> Column:
     value = named(column)
-    kind = TEMPLATE_FILTERS[name].column
-    if kind == "number":
+    call = FilterCall.parse(name)
+    if call.column == "number":
         value = number(value, dtype)
-    if kind == "time":
+    if call.column == "time":
         value = timestamp(value, dtype) if time is None else time
-    return FILTERS[name](value)
+    return FILTERS[call.name](value, *call.edges)
 
 
 def named(column: str) -> Column:
@@ -120,6 +120,17 @@ def amount_band(amount: Column) -> Column:
     )
 
 
+def band(number: Column, *edges: str) -> Column:
+    """Return '-20 to -10' for -20 <= number < -10, 'under 0' and '100 or more' beyond the edges, 'unknown' for null.
+
+    Without edges they are those of the amount bands on both sides of 0.
+    """
+    edges = edges or (*(f"-{edge}" for edge in reversed(AMOUNTS)), "0", *map(str, AMOUNTS))
+    names = [f"under {edges[0]}", *(f"{low} to {high}" for low, high in pairwise(edges)), f"{edges[-1]} or more"]
+    reached = sum(((number >= float(edge)).cast("int") for edge in edges), F.lit(0))
+    return F.when(number.isNull() | F.isnan(number), UNKNOWN).otherwise(F.get(F.array(*map(F.lit, names)), reached))
+
+
 def two_digits(value: Column) -> Column:
     """Return a number rounded half up to two significant digits, as '1200', '0.012' or '-57'; 'unknown' for null.
 
@@ -155,9 +166,10 @@ def daypart(time: Column) -> Column:
     return part
 
 
-FILTERS: dict[str, Callable[[Column], Column]] = {
+FILTERS: dict[str, Callable[..., Column]] = {
     "text": value_words,
     "amount_band": amount_band,
+    "band": band,
     "number": two_digits,
     "weekday": weekday,
     "hour": hour,

@@ -15,7 +15,7 @@ from pyspark.sql.types import StringType, StructType
 
 from jobs.config.deployment import Deployment
 from jobs.config.fields import FIRST_DAY, LAST_DAY
-from jobs.config.functions import TEMPLATE_FILTERS
+from jobs.config.functions import FilterCall
 from jobs.config.sections import Attributes, EventSource
 from jobs.lake.spark_tables import midnight_column
 from jobs.lake.spark_user_ids import refusal_column, user_id_column
@@ -45,7 +45,7 @@ def validate_events(df: DataFrame, source: EventSource, numbers: Sequence[str] =
     `numbers` are further columns that are read as numbers: a text there that is no number rejects the row.
     """
     schema = df.schema
-    numbers = [*numbers, *(column for column, name in source.fields if TEMPLATE_FILTERS[name].column == "number")]
+    numbers = [*numbers, *(column for column, name in source.fields if FilterCall.parse(name).column == "number")]
     return df.withColumns(
         {
             "__user": _user(source.user, schema),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -13,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from jobs.config.deployment import Deployment
+from jobs.config.functions import FilterCall
 from jobs.config.sections import EventSource
 from tests.support.literal_aggregates import aggregate, relative_bands
 
@@ -63,6 +65,16 @@ def amount_band(value: Any) -> str:
     return f"refund {band}" if value < 0 else band
 
 
+def band_of(value: Any, *edges: str) -> str:
+    if value is None or not math.isfinite(value):
+        return "unknown"
+    edges = edges or (*(f"-{edge}" for edge in reversed(BANDS)), "0", *map(str, BANDS))
+    below = [edge for edge in edges if float(edge) <= value]
+    if not below:
+        return f"under {edges[0]}"
+    return f"{below[-1]} to {edges[len(below)]}" if len(below) < len(edges) else f"{edges[-1]} or more"
+
+
 def words(value: Any) -> str:
     if value is None:
         return "unknown"
@@ -91,6 +103,7 @@ def daypart(time: datetime) -> str:
 FILTERS = {
     "text": words,
     "amount_band": amount_band,
+    "band": band_of,
     "number": two_digits,
     "daypart": daypart,
     "weekday": lambda t: f"{t:%A}",
@@ -107,7 +120,8 @@ def text(source: EventSource, row: dict[str, Any]) -> str:
             value = row[column]
             if column == source.time and kind != "text":
                 value = when(value).astimezone(UTC)
-            out += FILTERS[kind](value)
+            call = FilterCall.parse(kind)
+            out += FILTERS[call.name](value, *call.edges)
     blank = ("Cc", "Zs", "Zl", "Zp")
     spaced = "".join(" " if c.isspace() or unicodedata.category(c) in blank else c for c in out)
     return re.sub(" +", " ", spaced).strip()[:1000].rstrip()

@@ -188,6 +188,32 @@ TEMPLATES = [
     case("a template {0}", "{0}"),
     case("a template {merchant!r}", "{merchant!r}"),
     case("a template {merchant:shout}", "{merchant:shout}"),
+    case("a template {score:band(50,0)}", "{score:band(50,0)}"),
+    case("a template {score:band(0,x)}", "{score:band(0,x)}"),
+    *[
+        case(f"a template {{score:{text}}}", f"{{score:{text}}}", said=f"template filter '{text}'{problem}")
+        for text, problem in {
+            "band()": ": '' is no number; write edges as in band(0,50,99.5)",
+            "band(0,,5)": ": '' is no number",
+            "band(1e3)": ": '1e3' is no number",
+            "band(0,nan)": ": 'nan' is no number",
+            "band(0,inf)": ": 'inf' is no number",
+            "band(0 50)": ": '0 50' is no number",
+            "band(1_000)": ": '1_000' is no number",
+            "band(٣)": ": '٣' is no number",
+            "band(0,0.0)": ": edges must grow from each to the next",
+            "band(0,-0)": ": edges must grow from each to the next",
+            "band(0": " is unknown; use one of text, amount_band, band",
+            "band(0))": ": '0)' is no number",
+            "band 0": " is unknown",
+            "number(1,2)": " has edges, and number takes none; write number",
+        }.items()
+    ],
+    case(
+        "a template of 101 edges",
+        f"{{score:band({','.join(map(str, range(101)))})}}",
+        said="has 101 edges; use at most 100",
+    ),
 ]
 FILES = [
     case("a deployment file that is empty", b""),

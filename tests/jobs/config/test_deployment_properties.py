@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobs.config.sections import TEMPLATE_FILTERS
+from jobs.config.functions import TEMPLATE_FILTERS
 from model.errors import InstructUEError
 from tests.support.changed_deployment import change, read, valid
 
@@ -70,7 +70,21 @@ def test_every_malformed_value_is_named_in_one_error(seed: int, tmp_path: Path) 
 
 
 PIECES = [
-    *("{merchant}", "{amount:amount_band}", "{paid_at:hour}", "{", "}", "{}", "{{", "}}", "!r", ":", ":>10", "[0]"),
+    *(
+        "{merchant}",
+        "{amount:amount_band}",
+        "{amount:band}",
+        "{paid_at:hour}",
+        "{",
+        "}",
+        "{}",
+        "{{",
+        "}}",
+        "!r",
+        ":",
+        ":>10",
+        "[0]",
+    ),
     *(".__class__", "{0}", "{ merchant }", "$(rm -rf /)", "${env:HOME}", "{% if x %}", "'; DROP TABLE bills; --", "`"),
     *("{__import__('os').system('id')}", "{merchant:{amount}}", " ", "é外", *string.ascii_letters[:4]),
 ]
@@ -99,6 +113,8 @@ def is_template(template: str) -> bool:
         return False
     fields = [(name, kind, conversion) for _, name, kind, conversion in parts if name is not None]
     return bool(fields) and all(
-        re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and (kind or "text") in TEMPLATE_FILTERS and conversion is None
+        re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+        and (kind or "text") in (*TEMPLATE_FILTERS, "band(0,5)")
+        and conversion is None
         for name, kind, conversion in fields
     )

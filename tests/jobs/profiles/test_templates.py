@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from pyspark.sql import functions as F
 
-from jobs.config.functions import TEMPLATE_FILTERS
+from jobs.config.functions import TEMPLATE_FILTERS, FilterCall
 from jobs.config.sections import EventSource
 from jobs.profiles import templates
 from tests.support import literal
@@ -49,6 +49,35 @@ def test_amount_bands(spark):
     assert texts == [literal.amount_band(amount) for amount in AMOUNTS]
     assert texts[:4] == ["under 1", "under 1", "under 1", "1 to 2"]
     assert texts[-4:] == ["refund under 1", "refund 10 to 20", "unknown amount", "unknown amount"]
+
+
+SCORES = [*AMOUNTS, 49.999999999, 50.0, 100.0, -1e-9, -20.0, -19.9, -1e6, -1e7, float("inf"), -float("inf"), 0.1, 0.3]
+
+
+@pytest.mark.parametrize(
+    "filter_text",
+    ["band", "band(0,50,60,70,80,90,100)", "band(-0.5, 0.10,0.3)", "band(0)", "band(-100,-50,-20)", "band(1000000.5)"],
+)
+def test_bands_with_a_sign_and_with_own_edges(spark, filter_text):
+    call = FilterCall.parse(filter_text)
+    texts = rendered(spark, f"{{score:{filter_text}}}", [(score,) for score in SCORES], "score double")
+    assert texts == [literal.band_of(score, *call.edges) for score in SCORES]
+
+
+def test_bands_say_where_a_number_is(spark):
+    template, cells = "{score:band}|{score:band(0,50,60,100)}|{score:amount_band}", [-15, 0, 55, 250, None]
+    assert rendered(spark, template, [(cell,) for cell in cells], "score int") == [
+        "-20 to -10|under 0|refund 10 to 20",
+        "0 to 1|0 to 50|under 1",
+        "50 to 100|50 to 60|50 to 100",
+        "200 to 500|100 or more|200 to 500",
+        "unknown|unknown|unknown amount",
+    ]
+    assert rendered(spark, "{score:band(0,0.5)}", [("0.50",), ("-1",), ("many",)], "score string") == [
+        "0.5 or more",
+        "under 0",
+        "unknown",
+    ]
 
 
 def test_amounts_that_are_texts(spark):
