@@ -15,6 +15,8 @@ from jobs.lake import catalog
 from jobs.lake.delta import table_exists
 from jobs.lake.handoff import AskHandoff
 from jobs.lake.run_log import read_runs
+from jobs.lake.user_ids import user_id as canonical_id
+from jobs.lake.user_ids import user_id_of_json_sql, user_id_sql
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +31,9 @@ class PersonalTable:
     company: bool
     """True: the company writes it, and the project never changes it."""
 
-    def delete_statement(self, user_id: str) -> str:
+    def delete_statement(self, user: object) -> str:
         """Return the SQL statement that removes a user's rows."""
-        literal = user_id.replace("\\", "\\\\").replace("'", "\\'")
+        literal = canonical_id(user).replace("\\", "\\\\").replace("'", "\\'")
         return f"DELETE FROM delta.`{self.path}` WHERE {self.user} = '{literal}'"
 
 
@@ -47,7 +49,7 @@ def personal_tables(deployment: Deployment) -> list[PersonalTable]:
     own = [table.name for table in catalog.TABLES.values() if table.personal and not table.company]
     answers = {name for run in read_runs(deployment, "ask") for name in run.handoff(AskHandoff).tables}
     rejected = _user_of_rejected_row(deployment)
-    users = {table: f"CAST(`{column}` AS STRING)" for table, column in company.items()}
+    users = {table: user_id_sql(f"`{column}`") for table, column in company.items()}
     users |= {name: rejected if name == "rejected_rows" else "user_id" for name in (*own, *sorted(answers))}
     tables = [
         PersonalTable(name=name, path=deployment.table(name), user=user, company=name in company)
@@ -61,7 +63,7 @@ def _user_of_rejected_row(deployment: Deployment) -> str:
     columns = {source.name: source.user for source in deployment.sources}
     if deployment.attributes:
         columns["attributes"] = deployment.attributes.user
-    cases = [f"WHEN '{source}' THEN get_json_object(row, '$[\\'{column}\\']')" for source, column in columns.items()]
+    cases = [f"WHEN '{source}' THEN {user_id_of_json_sql('row', column)}" for source, column in columns.items()]
     return f"CASE source {' '.join(cases)} END"
 
 

@@ -113,6 +113,20 @@ def user_id_array(values: pa.Array | pa.ChunkedArray) -> tuple[pa.ChunkedArray, 
     return pa.chunked_array([ids]), pa.chunked_array([reasons])
 
 
+def user_id_sql(column: str) -> str:
+    """Return the canonical user id of a column of any type as an expression of Spark SQL, for a person's statements."""
+    is_fraction = f"typeof({column}) IN ('float', 'double') OR typeof({column}) LIKE 'decimal%'"
+    whole = f"CASE WHEN CAST({column} % 1 AS DOUBLE) = 0 THEN CAST(TRY_CAST({column} AS DECIMAL(38, 0)) AS STRING) END"
+    return f"CASE WHEN {is_fraction} THEN {whole} ELSE rtrim(CAST({column} AS STRING)) END"
+
+
+def user_id_of_json_sql(column: str, key: str) -> str:
+    """Return the canonical user id at a key of a column of JSON as an expression of Spark SQL."""
+    value = f"variant_get(try_parse_json({column}), '$[\\'{key}\\']')"
+    number = f"CAST(try_variant_get({value}, '$', 'decimal(38, 0)') AS STRING)"
+    return f"CASE WHEN schema_of_variant({value}) = 'STRING' THEN rtrim(CAST({value} AS STRING)) ELSE {number} END"
+
+
 def holds_user_ids(kind: pa.DataType) -> bool:
     """Return whether a column of an Arrow type may hold user ids."""
     types = pa.types

@@ -19,6 +19,7 @@ from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
 from jobs.lake.spark_tables import midnight_column
 from jobs.operations.cost_estimate import CostEstimate, estimate_costs
+from jobs.operations.look_alikes import LookAlikes, find_look_alikes
 from jobs.profiles.build import Profiles, build_profiles
 from jobs.profiles.row_account import RowAccount
 from jobs.profiles.source_tables import ATTRIBUTES, open_sources
@@ -91,6 +92,8 @@ class CheckResult:
     static: bool
     """Whether attributes carry no time and hold for every day."""
     costs: CostEstimate
+    look_alikes: LookAlikes
+    """User ids of all sources that look like one."""
     profile: ProfileSample | None
     """None where no user is eligible."""
     seconds: float
@@ -121,7 +124,7 @@ def check(
     def read(table: str) -> DataFrame:
         return spark_tables.read_pinned(spark, deployment, table, versions)
 
-    spans = _spans(validate_sources(deployment, open_sources(deployment, read)), now.date())
+    spans, look_alikes = _users(validate_sources(deployment, open_sources(deployment, read)), now.date())
     as_of = as_of or _day_after(spans, deployment, now.date())
     before = as_of - timedelta(days=1)
     profiles = build_profiles(spark, deployment, [before, as_of], read, now)
@@ -137,6 +140,7 @@ def check(
         sources=_sources(deployment, versions, spans, profiles.totals[as_of].accounts, rejected),
         static=attributes is not None and attributes.static,
         costs=costs,
+        look_alikes=look_alikes,
         profile=sample,
         seconds=time.monotonic() - started,
     )
@@ -167,8 +171,11 @@ def _sources(
     }
 
 
-def _spans(validated: Mapping[str, DataFrame], today: date) -> dict[str, dict[str, Any]]:
-    """Return per source the distinct `users` of the good rows, and their times: `first`, `last`, last before today."""
+def _users(validated: Mapping[str, DataFrame], today: date) -> tuple[dict[str, dict[str, Any]], LookAlikes]:
+    """Return the spans of the sources, and the user ids that look alike.
+
+    The spans are per source the distinct `users` of the good rows, and their times: `first`, `last`, last before today.
+    """
 
     def good(name: str) -> DataFrame:
         rows = validated[name].where(F.col("__rejected").isNull())
@@ -176,16 +183,23 @@ def _spans(validated: Mapping[str, DataFrame], today: date) -> dict[str, dict[st
 
     rows = spark_tables.union([good(name) for name in validated])
     past = F.when(F.col("time") < midnight_column(today), F.col("time"))
-    counts = rows.groupBy("source").agg(
-        F.count_distinct("user").alias("users"),
-        F.min("time").alias("first"),
-        F.max("time").alias("last"),
-        F.max(past).alias("past"),
+    users = (
+        rows.groupBy("source", "user")
+        .agg(F.min("time").alias("first"), F.max("time").alias("last"), F.max(past).alias("past"))
+        .cache()
+    )
+    counts = users.groupBy("source").agg(
+        F.count(F.lit(1)).alias("users"),
+        F.min("first").alias("first"),
+        F.max("last").alias("last"),
+        F.max("past").alias("past"),
     )
     # Arrow keeps UTC, where collect() converts to the time zone of this machine.
     result = {row["source"]: row for row in counts.toArrow().to_pylist()}
+    look_alikes = find_look_alikes(users)
+    users.unpersist()
     empty: dict[str, Any] = {"users": 0, "first": None, "last": None, "past": None}
-    return {name: result.get(name, empty) for name in validated}
+    return {name: result.get(name, empty) for name in validated}, look_alikes
 
 
 def _day_after(spans: Mapping[str, Mapping[str, Any]], deployment: Deployment, today: date) -> date:

@@ -201,6 +201,12 @@ def _notes(result: CheckResult) -> Iterator[str]:
     yield f"Seconds are as in {' and '.join(runs)}." if runs else "Seconds are unknown before the first run of embed."
     if result.static:
         yield "attributes have no time and hold for every as_of: they may contain later knowledge."
+    if alike := result.look_alikes.examples:
+        shown = "; ".join(", ".join(map(ascii, ids)) for ids in alike)
+        yield (
+            f"{count(result.look_alikes.users, 'user id')} differ from another one only by blanks, case, width, "
+            f"invisible or combining characters, such as {shown}: each of them is a user of its own."
+        )
     for name, source in result.sources.items():
         if source.refused:
             yield (

@@ -32,13 +32,13 @@ def lake(deployment):
     shop = deployment(**CHANGES)
     for table in [*OWN, *ANSWERS, "searches", "food_labels"]:
         write(shop, table, {"user_id": USERS, "day": [DAY] * 3})
-    write(shop, "bills", {"client": USERS})
+    write(shop, "bills", {"client": ["u1   ", "u2", "it's"]})  # as a CHAR is padded
     write(
         shop,
         "rejected_rows",
         {
             "source": ["bill", "search", "search"],
-            "row": ['{"client":"u1","user_id":"u2"}', '{"user_id":"u1"}', '{"user_id":"u2"}'],
+            "row": ['{"client":"u1 ","user_id":"u2"}', '{"user_id":"u1"}', '{"user_id":"u2"}'],
         },
     )
     for table in ANSWERS:

@@ -26,6 +26,8 @@ from jobs.lake.user_ids import (
     holds_user_ids,
     user_id,
     user_id_array,
+    user_id_of_json_sql,
+    user_id_sql,
     user_ids,
 )
 
@@ -123,10 +125,19 @@ def in_spark(spark):
     def read(values: list[Any], kind: pa.DataType) -> list[tuple[str | None, str | None]]:
         rows = spark.createDataFrame(pa.table({"n": range(len(values)), "v": pa.array(values, kind)}))
         dtype, value = rows.schema["v"].dataType, F.col("v")
-        both = rows.select(
-            "n", spark_user_ids.user_id_column(value, dtype), spark_user_ids.refusal_column(value, dtype)
+        of_json = user_id_of_json_sql("to_json(named_struct('v', v))", "v")
+        answers = sorted(
+            rows.select(
+                "n",
+                spark_user_ids.user_id_column(value, dtype),
+                spark_user_ids.refusal_column(value, dtype),
+                F.expr(user_id_sql("`v`")),
+                F.expr(of_json),
+            ).collect()
         )
-        return [(user, reason) for _, user, reason in sorted(both.collect())]
+        for _, user, reason, in_sql, in_json in answers:
+            assert reason or user == in_sql == in_json
+        return [(user, reason) for _, user, reason, _, _ in answers]
 
     return read
 
