@@ -72,12 +72,17 @@ def not_probed(scores: Iterable[Score]) -> dict[str, str]:
 
 
 def unconverged(scores: Iterable[Score]) -> str | None:
-    """Return a note on the logistic regressions that reached the iteration limit; None when there is none."""
-    fits = [(one["unconverged"], one["fits"]) for one in scores if "fits" in one]
-    slow, total = sum(count for count, _ in fits), sum(count for _, count in fits)
-    if not slow:
-        return None
-    return f"{slow:,} of {total:,} logistic regressions reached the limit of {MAX_ITERATIONS} iterations"
+    """Return a note on the logistic regressions that reached the iteration limit, by scenario and method; or None."""
+    fits: dict[tuple[str, str], list[int]] = {}
+    for one in scores:
+        if "fits" in one:
+            slow, total = fits.setdefault((one["scenario"], one["method"]), [0, 0])
+            fits[one["scenario"], one["method"]] = [slow + one["unconverged"], total + one["fits"]]
+    parts = [
+        f"{scenario}, {method}: {slow:,} of {total:,}" for (scenario, method), (slow, total) in fits.items() if slow
+    ]
+    limit = f"logistic regressions that reached the limit of {MAX_ITERATIONS:,} iterations"
+    return f"{limit}: {'; '.join(parts)}" if parts else None
 
 
 def comparable(scores_N: Sequence[Sequence[Score]]) -> list[list[Score]]:

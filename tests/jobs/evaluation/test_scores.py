@@ -10,5 +10,5 @@ def test_fits_at_the_iteration_limit_are_a_note() -> None:
     failed = {"scenario": "films", "method": "manual", "why": "too few users"}
     assert unconverged([score, failed]) is None
     assert unconverged([score, failed, score | {"unconverged": 2, "fits": 1000}]) == (
-        "2 of 1,019 logistic regressions reached the limit of 300 iterations"
+        "logistic regressions that reached the limit of 3,000 iterations: food, manual: 2 of 1,019"
     )

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from model.training.probe import (
     SPLIT_SEEDS,
     ProbeError,
+    _folds,
     fit_half,
     kolmogorov_smirnov,
     nearest_class,
@@ -139,3 +141,39 @@ def test_what_cannot_be_probed_says_why(data: tuple[np.ndarray, np.ndarray]) -> 
         nearest_class(np.where(np.arange(USERS)[:, None] == 7, np.nan, features), labels, IDS)
     with pytest.raises(ProbeError, match="one row, one label"):
         probe(features[:-1], labels, IDS)
+
+
+def test_rows_of_one_user_stay_together(data: tuple[np.ndarray, np.ndarray]) -> None:
+    """Each user's vector is noise and repeated, with one label: a user in both halves would be recognised."""
+    rng = np.random.default_rng(4)
+    noise, labels = rng.normal(size=(150, 40)), rng.integers(0, 2, 150)
+    user = rng.permutation(np.repeat(np.arange(150), 4))
+    ids = [f"user-{number}" for number in user]
+    result = probe(noise[user] + 1e-3 * rng.normal(size=(600, 40)), labels[user], ids)
+    assert abs(result.auc - 0.5) < 0.12
+    for score in result.scores:
+        assert score.fitted == len({one for one, own in zip(ids, fit_half(ids, score.split_seed), strict=True) if own})
+        assert score.fitted + score.scored == 150
+
+
+def test_folds_hold_each_user_once_whatever_labels_they_have() -> None:
+    rng = np.random.default_rng(5)
+    users = np.array([f"u{number}" for number in rng.integers(0, 60, 300)])
+    labels = rng.integers(0, 2, 300)  # most users have both
+    folds = [*_folds(labels, users)]
+    for inner, outer in folds:
+        assert not {*users[inner]} & {*users[outer]}
+        assert (inner ^ outer).all()
+    assert sum(outer.astype(int) for _, outer in folds).tolist() == [1] * 300
+    alone = np.array([f"u{number}" for number in range(300)])
+    literal = StratifiedKFold(3, shuffle=True, random_state=0).split(labels, labels)
+    for (_, outer), (_, rows) in zip(_folds(labels, alone), literal, strict=True):
+        assert np.flatnonzero(outer).tolist() == rows.tolist(), "a label per user: the folds of former versions"
+    with pytest.raises(ProbeError, match="too few users have one label alone"):
+        [*_folds(np.array([0, 0, 0, 1, 1, 1]), np.array(["a", "b", "c", "d", "d", "d"]))]
+
+
+def test_the_halves_count_users_not_rows() -> None:
+    ids, labels = ["u1", "u2"] * 100, [0, 1] * 100
+    with pytest.raises(ProbeError, match=r"has [01] users labelled 1 and [01] labelled 0"):
+        probe(np.zeros((200, 2)), labels, ids)
