@@ -1,9 +1,14 @@
 """
 ### The day's vectors
 
-`assemble` writes the profiles that changed, `embed` writes their vectors, and `publish` updates the online store. A
-run's day is the end of its data interval: the run for 2026-01-01 to 2026-01-02 reads every event before
-2026-01-02T00:00 UTC.
+`assemble` writes the profiles that changed, `embed` writes their vectors, and `publish` updates the online store. The
+run for day D reads every event before midnight (UTC) of D.
+
+| run | its day |
+| --- | --- |
+| any, with the parameter `as_of` | `as_of`, at most today (UTC) |
+| scheduled, catch-up or backfill | the end of its data interval |
+| triggered by a person, another DAG or an asset | the UTC day of its logical date; without one, of its *run after* |
 
 Any task may be cleared and run again, for today or for a past day: it replaces that day's rows. One run is active at a
 time, the oldest day first. After a past day is replaced, clear the later days too: until then `publish` does not update
@@ -23,8 +28,10 @@ The Spark connection is `spark_default`. The table `job_runs` says what each run
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, chain
@@ -42,6 +49,25 @@ def day(name: str) -> datetime | None:
         return datetime.fromisoformat(value).replace(tzinfo=UTC) - ONE_DAY
     except ValueError:
         raise ValueError(f"{name} = {value!r} is not a day; write it as 2026-01-31") from None
+
+
+def as_of(params: Mapping[str, Any], dag_run: Any) -> str:
+    """Return the day of a run: its parameter, or else what the table above says.
+
+    Raises
+    ------
+    ValueError
+        The day has not begun, so its events are incomplete.
+    """
+    moment = dag_run.data_interval_end
+    if dag_run.run_type not in ("scheduled", "backfill"):
+        # Airflow derives the data interval of such a run from the present, whatever its logical date is.
+        moment = dag_run.logical_date or dag_run.run_after
+    run_day = date.fromisoformat(params["as_of"]) if params["as_of"] else moment.astimezone(UTC).date()
+    today = datetime.now(UTC).date()
+    if run_day > today:
+        raise ValueError(f"{run_day} has not begun (UTC), so its events are incomplete; name {today} or an earlier day")
+    return run_day.isoformat()
 
 
 start = day("INSTRUCTUE_START")
@@ -66,10 +92,11 @@ with DAG(
             None,
             type=["null", "string"],
             format="date",
-            description="The day of a manual run; empty: the end of the run's data interval",
+            description="The day; empty: the end of the data interval, or the UTC day of a manual run",
         ),
         "driver_memory": Param(os.environ.get("INSTRUCTUE_DRIVER_MEMORY", "2g"), type="string"),
     },
+    user_defined_macros={"as_of": as_of},
     tags=["instructue"],
 ) as dag:
     chain(
@@ -78,13 +105,7 @@ with DAG(
                 task_id=job,
                 name=f"instructue-{job}",
                 application=os.environ.get("INSTRUCTUE_APPLICATION", str(CHECKOUT / "jobs" / "__main__.py")),
-                application_args=[
-                    job,
-                    "--config",
-                    "{{ params.config }}",
-                    "--as-of",
-                    "{{ params.as_of or (data_interval_end | ds) }}",
-                ],
+                application_args=[job, "--config", "{{ params.config }}", "--as-of", "{{ as_of(params, dag_run) }}"],
                 conf={"spark.driver.memory": "{{ params.driver_memory }}", "spark.log.level": "WARN"},
                 outlets=[Asset("user_vectors")] if job == "publish" else [],
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from datetime import UTC, date, datetime
@@ -22,10 +21,10 @@ from jobs.profiles.assemble import assemble
 from jobs.serving.embed import embed
 from jobs.serving.publish import publish
 from tests.support import shop
+from tests.support.airflow_environment import BIN, airflow_environment
 from tests.support.made_up import INTERESTS, LEVELS, PLACES
 
 ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 USERS = 60
 DAY1, DAY2 = date(2025, 3, 1), date(2025, 3, 2)
 
@@ -49,20 +48,6 @@ print(json.dumps({
     "start": dag.start_date and dag.start_date.isoformat(), "end": dag.end_date and dag.end_date.isoformat(),
     "doc": dag.doc_md, "config": dag.params["config"]}))
 """
-
-
-def airflow_environment(home: Path, **more: str) -> dict[str, str]:
-    """Return the environment of an Airflow of the test's own, on an embedded Spark."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "INSTRUCTUE"))}
-    return {
-        **kept,
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}',
-        **more,
-    }
 
 
 def look(home: Path, **environment: str) -> dict[str, Any]:
