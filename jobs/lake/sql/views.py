@@ -35,6 +35,8 @@ FOLDER = Path(__file__).parent
 Statement = tuple[str, str]
 """The name of a table, view or function, and the statement that creates it."""
 
+NAMES = "instructue.names"
+"""The property of a database that lists the names that this project wrote into it."""
 _registered: WeakKeyDictionary[SparkSession, set[str]] = WeakKeyDictionary()
 """The names that each session has without a metastore."""
 
@@ -144,15 +146,31 @@ def _update_metastore(spark: SparkSession, deployment: Deployment, paths: dict[s
     spark.sql(f"CREATE DATABASE IF NOT EXISTS `{database}`")
     spark.sql(f"USE `{database}`")
     described = {row[0]: row[1] for row in spark.sql(f"DESCRIBE DATABASE EXTENDED `{database}`").collect()}
-    if mark in described.get("Properties", ""):
+    properties = described.get("Properties", "")
+    present = {row.tableName for row in spark.sql(f"SHOW TABLES IN `{database}`").collect() if not row.isTemporary}
+    if mark in properties and {*paths} <= present:
         return names
+    recorded = re.search(rf"\({NAMES},([^)]*)\)", properties)
+    _drop(spark, present, ({*recorded[1].split()} if recorded else {*catalog.TABLES}) - {*names})
     tables = [(name, _external_table(spark, database, name, path)) for name, path in paths.items()]
     created = _run(spark, [(name, statement) for name, statement in tables if statement])
-    present = tuple(name for name, statement in tables if statement is None or name in created)
-    created = _create(spark, _statements(deployment, present))
-    if {*names} == {*present, *created}:
-        spark.sql(f"ALTER DATABASE `{database}` SET DBPROPERTIES ('instructue' = '{mark}')")
-    return tuple(sorted((*present, *created)))
+    usable = tuple(name for name, statement in tables if statement is None or name in created)
+    created = _create(spark, _statements(deployment, usable))
+    complete = mark if {*names} == {*usable, *created} else ""
+    written = " ".join(sorted({*usable, *created}))
+    spark.sql(f"ALTER DATABASE `{database}` SET DBPROPERTIES ('instructue' = '{complete}', '{NAMES}' = '{written}')")
+    return tuple(written.split())
+
+
+def _drop(spark: SparkSession, present: set[str], names: set[str]) -> None:
+    """Drop names that this project wrote for a former lake or scenario: they would give that lake's rows."""
+    for name in sorted(names):
+        kind = ("VIEW" if _is_view(spark, name) else "TABLE") if name in present else "FUNCTION"
+        spark.sql(f"DROP {kind} IF EXISTS `{name}`")  # the tables are external: their files stay where they are
+
+
+def _is_view(spark: SparkSession, name: str) -> bool:
+    return spark.catalog.getTable(name).tableType == "VIEW"
 
 
 def _external_table(spark: SparkSession, database: str, name: str, path: str) -> str | None:

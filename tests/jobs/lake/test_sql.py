@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +11,9 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import deltalake
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -208,6 +211,53 @@ def test_two_columns_of_one_name(spark, deployment):
     with pytest.raises(SqlError, match=r"two columns of the answer are named 'id'.*alias"):
         iterate_objects(answer)
     assert list(iterate_objects(answer.toDF("id", "other_id"))) == [{"id": 0, "other_id": 7}]
+
+
+@pytest.fixture
+def metastore(spark, published, tmp_path):
+    """Return a copy of the published deployment whose names are in a metastore, here that of the session."""
+    copied = copy(published, tmp_path / "copy")
+    content = yaml.safe_load(copied.path.read_text())
+    content |= {"name": "kept", "spark": {**content["spark"], "metastore": "metastore"}}
+    copied.path.write_text(yaml.safe_dump(content))
+    spark.sql(f"CREATE DATABASE kept LOCATION '{tmp_path / 'kept.db'}'")
+    yield Deployment.read(copied.path)
+    spark.sql("USE default")
+    spark.sql("DROP DATABASE IF EXISTS kept CASCADE")
+
+
+def count(spark, deployment, query):
+    [[number]] = run_sql(spark, deployment, query).collect()
+    return number
+
+
+def test_a_metastore_follows_a_lake_that_moved(spark, metastore, tmp_path):
+    query = "SELECT count(*) FROM kept.user_embeddings"
+    deltalake.write_deltalake(metastore.table("labels"), pa.table({"user_id": ["u01"]}))
+    former = count(spark, metastore, query)
+    assert count(spark, metastore, "SELECT count(*) FROM kept.labels") == 1
+    spark.sql("CREATE TABLE kept.somebodys (n INT) USING delta")
+    copied = Deployment.read(shutil.copytree(metastore.path.parent, tmp_path / "other") / metastore.path.name)
+    for table in ("labels", "job_runs"):
+        shutil.rmtree(copied.table(table))
+    deltalake.DeltaTable(copied.table("user_embeddings")).delete("user_id = 'u01'")
+    assert count(spark, copied, query) < former
+    # A name that this lake lacks must not give the rows of the other one.
+    for name in ("labels", "job_runs", "left_out"):
+        with pytest.raises(SqlError, match="cannot be found"):
+            run_sql(spark, copied, f"SELECT * FROM kept.{name}")
+    assert count(spark, copied, "SELECT count(*) FROM kept.somebodys") == 0
+    assert count(spark, metastore, query) == former
+
+
+def test_a_metastore_forgets_a_scenario_and_makes_a_dropped_name_again(spark, metastore):
+    run_sql(spark, metastore, "SELECT * FROM kept.embeddings_film")
+    spark.sql("DROP TABLE kept.user_embeddings")
+    assert count(spark, metastore, "SELECT count(*) FROM kept.latest_embeddings") > 0
+    content = yaml.safe_load(metastore.path.read_text())
+    metastore.path.write_text(yaml.safe_dump({**content, "scenarios": content["scenarios"][:1]}))
+    with pytest.raises(SqlError, match=r"embeddings_film.*cannot be found"):
+        run_sql(spark, Deployment.read(metastore.path), "SELECT * FROM kept.embeddings_film")
 
 
 @pytest.mark.slow
