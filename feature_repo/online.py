@@ -45,12 +45,16 @@ class OnlineView:
         self.config = store.config
         self.view = store.get_feature_view(VIEW)
         self.features = [feature.name for feature in self.view.features]
-        self.online = get_online_store_from_config(self.config.online_store)
+        self.online: Any = get_online_store_from_config(self.config.online_store)
+
+    def create(self) -> None:
+        """Create what the store lacks to hold the view, such as a table that was lost."""
+        self.online.update(self.config, [], [self.view], [], [], partial=True)
 
     def read(self, users: Sequence[str]) -> list[OnlineRow]:
         """Return the rows of these users, in their order; a user who is not in the store has a row without values."""
         # A copy of the list, because the store may add a name of its own to it.
-        rows = self.online.online_read(self.config, self.view, [_key(user) for user in users], [*self.features])
+        rows = self.online.online_read(self.config, self.view, [entity_key(user) for user in users], [*self.features])
         return [
             OnlineRow(user_id=user, as_of=as_of, values=self._values(values or {}))
             for user, (as_of, values) in zip(users, rows, strict=True)
@@ -59,15 +63,11 @@ class OnlineView:
     def write(self, rows: Sequence[OnlineRow]) -> None:
         """Write whole rows: a feature that is not in a row becomes null."""
         now = datetime.now(UTC)
-        self.online.online_write_batch(
-            self.config,
-            self.view,
-            [
-                (_key(row.user_id), {name: row.values.get(name, NULL) for name in self.features}, row.as_of or now, now)
-                for row in rows
-            ],
-            None,
-        )
+        data = []
+        for row in rows:
+            values = {name: row.values.get(name, NULL) for name in self.features}
+            data.append((entity_key(row.user_id), values, row.as_of or now, now))
+        self.online.online_write_batch(self.config, self.view, data, None)
 
     def _values(self, values: dict[str, Value]) -> dict[str, Value]:
         return {
@@ -89,5 +89,6 @@ def _value(cell: bytes | str | int) -> Value:
     return Value(string_val=cell) if isinstance(cell, str) else Value(unix_timestamp_val=cell)
 
 
-def _key(user: str) -> Any:
+def entity_key(user: str) -> Any:
+    """Return Feast's key of a user."""
     return EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user)])

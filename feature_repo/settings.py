@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import feature_repo.no_torch  # noqa: F401
 from feast import RepoConfig
 from feast.errors import FeastError
 
+from feature_repo import online_settings
 from model.errors import InstructUEError
 
 TEMPLATE = Path(__file__).with_name("feature_store.yaml")
@@ -44,8 +45,10 @@ class StoreSettings:
         Feast's settings of the online store, `type` among them.
     scenarios : tuple of str
         The scenarios that have features.
-    table : str
-        Path or URI of the table `user_vectors`.
+    table, users : str
+        Path or URI of the tables `user_vectors` and `online_users`.
+    table_id : callable
+        Returns Delta's id of the table at a path or URI; None where there is none.
     origin : Path
         The file that the settings come from; messages name it.
     """
@@ -56,17 +59,16 @@ class StoreSettings:
     online: Mapping[str, Any]
     scenarios: tuple[str, ...]
     table: str
+    users: str
+    table_id: Callable[[str], str | None]
     origin: Path
 
 
 def feature_store_yaml(settings: StoreSettings) -> str:
     """Return the text of `feature_store.yaml`; environment variables in it are not replaced."""
-    online = dict(settings.online)
-    if online.get("type") == "sqlite":
+    online = online_settings.complete(settings.online)
+    if online_settings.store_type(online["type"]) == "sqlite":
         online.setdefault("path", str(settings.folder / "online.db"))
-    if online.get("type") == "redis":
-        # By default, Redis drops a row whose time is not later than the stored one. A day computed again has such rows.
-        online["skip_dedup"] = True
     registry = settings.registry or f"sqlite:///{settings.folder / 'registry.db'}"
     values = {"project": settings.project, "registry": registry, "online": online}
     comment, _, body = TEMPLATE.read_text(encoding="utf-8").partition("project:")

@@ -25,6 +25,8 @@ from feature_repo.columns import scenario_columns
 from feature_repo.vectors import tags
 
 VIEW = SERVICE = "user_vectors"
+OWNER = "owner"
+"""The tag of the view that says whose vectors it holds; `feature_repo.owner` reads it."""
 
 # Feast calls its Spark source experimental each time that it reads a registry.
 warnings.filterwarnings("ignore", message="The spark data source API is", category=RuntimeWarning)
@@ -46,7 +48,7 @@ class Definitions:
         return [self.entity, self.source, self.view, *self.services]
 
 
-def definitions(*, scenarios: Sequence[str], table: str, width: int) -> Definitions:
+def definitions(*, scenarios: Sequence[str], table: str, width: int, owner: str | None = None) -> Definitions:
     """Return the Feast objects of a store.
 
     Parameters
@@ -57,6 +59,8 @@ def definitions(*, scenarios: Sequence[str], table: str, width: int) -> Definiti
         Path or URI of the table `user_vectors`.
     width : int
         Values in a vector.
+    owner : str, optional
+        The lake whose vectors they are.
     """
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="A user.")
     source = SparkSource(
@@ -81,6 +85,7 @@ def definitions(*, scenarios: Sequence[str], table: str, width: int) -> Definiti
         source=source,
         ttl=timedelta(0),
         online=True,
+        tags={OWNER: owner} if owner else {},
         description="Each scenario's vector, the model that made it, and its as_of.",
     )
     everything = FeatureService(name=SERVICE, features=[view])

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
+from feature_repo import online_settings
 from jobs.config.company_table import CompanyTable, LabelsTable
 from jobs.config.fields import NAME, Day, Days, Integer, Location, Name, Section, Share, Text, require_items
 from jobs.config.functions import FilterCall
@@ -163,7 +164,15 @@ class Store(Section):
     def _validate_online(cls, online: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(online.get("type"), str):
             raise ValueError("has no type; add one, such as `type: sqlite` or `type: redis`")
+        online_settings.validate(online)
         return online
+
+    @field_validator("registry")
+    @classmethod
+    def _validate_registry(cls, registry: str | None) -> str | None:
+        if registry and re.fullmatch(r"sqlite(\+\w+)?:/*(:memory:)?", registry):
+            raise ValueError("is in the memory of one process; name a file, or remove the key")
+        return registry
 
     @field_validator("folder")
     @classmethod

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
+SECRETS = (("store", "online"), ("store", "registry"))
+"""Keys whose values may hold a password."""
+
 
 def format_error(detail: Any, keys: Sequence[str]) -> str:
     """Return one of pydantic's errors as `key = value: fix`; `keys` are the candidates for an unknown key."""
     steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in detail["loc"]]
     key = "".join(steps).removeprefix(".") or "(file)"
-    value = "" if detail["type"] == "missing" else f" = {_short(detail['input'])}"
+    hidden = detail["type"] == "missing" or detail["loc"] in SECRETS
+    value = "" if hidden else f" = {_short(detail['input'])}"
     return f"{key}{value}: {suggest_fix(detail, keys)}"
 
 

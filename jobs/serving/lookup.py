@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_repo.columns import feature_names, scenario_columns
+from feature_repo.registered_view import vector_widths
 from feature_repo.settings import StoreError
-from feature_repo.store import open_store, translate_store_errors
-from feature_repo.vectors import unpack, width_in
+from feature_repo.store import open_store, require_online, translate_store_errors
+from feature_repo.vectors import unpack
 from feature_repo.views import SERVICE, VIEW
 from jobs.config.deployment import Deployment
 from jobs.lake.user_ids import user_ids
@@ -66,15 +67,18 @@ class Lookup:
     Raises
     ------
     StoreError
-        Nothing was published yet.
+        Nothing was published yet, or the registry or the online store holds something else than this deployment
+        published.
     """
 
     def __init__(self, deployment: Deployment, *, freeze: bool = True) -> None:
         self._settings = store_settings(deployment)
         self._store = open_store(self._settings)
+        with translate_store_errors(self._settings):
+            require_online(self._settings, self._store)
         view = self._store.get_feature_view(VIEW)
         # The registry has the published scenarios and widths; the deployment file may have changed since.
-        self._widths = {field.name: width_in(field.tags) for field in view.features if "width" in field.tags}
+        self._widths = vector_widths(view)
         self._services: dict[str | None, Any] = {None: self._store.get_feature_service(SERVICE)}
         self._services |= {name: self._store.get_feature_service(f"{SERVICE}_{name}") for name in self._widths}
         self(["-"])  # opens the connection and fills Feast's caches

@@ -19,16 +19,16 @@ from pyspark.sql import functions as F
 
 from feature_repo.columns import feature_names, scenario_columns
 from feature_repo.online import OnlineRow, OnlineView, online_row
-from feature_repo.settings import StoreError, StoreSettings
-from feature_repo.store import apply, open_store, translate_store_errors
+from feature_repo.redis_server import remove_expiry
+from feature_repo.store import apply, claim, find_store, record_owner, translate_store_errors
 from feature_repo.vectors import DTYPE
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
-from jobs.serving.store_settings import store_settings
+from jobs.serving.store_settings import ONLINE_USERS, store_settings
 from model.errors import InstructUEError
 from model.progress import Progress, no_progress
 
-TABLE, ONLINE_USERS = "user_vectors", "online_users"
+TABLE = "user_vectors"
 BATCH = 1000
 """Users in one write."""
 Item = TypeVar("Item")
@@ -58,7 +58,7 @@ def update_online(spark: SparkSession, deployment: Deployment, progress: Progres
     PublishError
         The store does not hold what was written to it.
     StoreError
-        The store cannot be used.
+        The store cannot be used, or holds the vectors of another lake.
     """
     settings = store_settings(deployment)
     rows, scenarios = _latest_rows(spark, deployment)
@@ -66,14 +66,24 @@ def update_online(spark: SparkSession, deployment: Deployment, progress: Progres
     try:
         with translate_store_errors(settings):
             total, width = _count(deployment, rows, scenarios)
-            former = _open_view(settings)
-            if width is None and former is None:
+            store = find_store(settings)
+            if width is None and store is None:
                 return OnlineUpdate(online=0, written=0, cleared=0)
             users = _OnlineUsers(spark, deployment)
             without_vector = users.add(rows)
-            written = _clear_scenarios(former, users, settings.scenarios) if former else 0
-            view = former if width is None else OnlineView(apply(settings, width))
-            assert view is not None
+            written = 0
+            if store is not None:
+                former = OnlineView(store)
+                former.create()
+                claim(settings, store)
+                written = _clear_scenarios(former, users, settings.scenarios)
+            if width is not None:
+                store = apply(settings, width)
+            assert store is not None
+            view = OnlineView(store)
+            if not claim(settings, store):
+                remove_expiry(view, _batches(iter(users)))
+            record_owner(settings, view)
             written += _write(view, _online_rows(rows, feature_names(scenarios)), total, progress)
             cleared = _clear(view, without_vector)
             if without_vector:
@@ -107,14 +117,6 @@ def _count(deployment: Deployment, rows: DataFrame, scenarios: list[str]) -> tup
             "publish"
         )
     return total, None if longest is None else longest // DTYPE.itemsize
-
-
-def _open_view(settings: StoreSettings) -> OnlineView | None:
-    """Return the view as it was applied last, None where there is no store yet."""
-    try:
-        return OnlineView(open_store(settings))
-    except StoreError:
-        return None
 
 
 class _OnlineUsers:

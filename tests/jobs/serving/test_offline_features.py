@@ -11,8 +11,9 @@ import pytest
 
 from feature_repo.settings import StoreError
 from jobs.lake.user_ids import UserIdError
+from jobs.serving.entity_rows import FrameError
 from jobs.serving.lookup import lookup
-from jobs.serving.offline_features import REGEX_NAMES, features
+from jobs.serving.offline_features import SETTINGS, features
 from tests.support.embedded import DAY3, SCENARIOS, USERS, latest
 
 TIMES = pd.to_datetime(["2025-02-28T23:59:59Z", "2025-03-01T00:00:00Z", "2025-03-02T12:00:00Z", "2025-03-04T00:00:00Z"])
@@ -37,9 +38,9 @@ def test_features_are_a_literal_as_of_join(published, spark, kind):
     embeddings = deltalake.DeltaTable(published.table("user_embeddings")).to_pandas()
     embeddings["as_of"] = embeddings["as_of"].astype("datetime64[ns, UTC]")
     entities = entity_rows()
-    before = spark.conf.get(REGEX_NAMES)
+    before = [spark.conf.get(key) for key in SETTINGS]
     joined = features(spark, published, entities if kind == "pandas" else spark.createDataFrame(entities))
-    assert spark.conf.get(REGEX_NAMES) == before
+    assert [spark.conf.get(key) for key in SETTINGS] == before
     assert joined.columns[:3] == ["user_id", "as_of", "label"]
     result = joined.toPandas()
     assert len(result) == len(entities)
@@ -136,9 +137,9 @@ def test_a_row_without_a_user_id_is_refused(published, spark, users, said):
 
 
 def test_mistakes_are_named(published, spark, deployment):
-    with pytest.raises(StoreError, match="no column as_of"):
+    with pytest.raises(FrameError, match="no column as_of"):
         features(spark, published, pd.DataFrame({"user_id": ["u01"]}))
-    with pytest.raises(StoreError, match="has no row"):
+    with pytest.raises(FrameError, match="has no row"):
         features(spark, published, entity_rows().iloc[:0])
     with pytest.raises(StoreError, match="scenario 'foood' was never published"):
         features(spark, published, entity_rows(), ["foood"])
