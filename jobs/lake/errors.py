@@ -39,6 +39,9 @@ UNREAD = re.compile(
     r"(?P<why>[^\n]*?)[\s.]*(?:SQLSTATE|\n|$)"
 )
 """A message of Spark or Delta about a file that they could not read, with the file's name and the reason."""
+UNCOMPUTED = re.compile(r"\[[A-Z_.]+\]\s+(?P<why>.*?)\s*SQLSTATE: (?:22|23|P0)\w{3}(?P<context>.*)", re.DOTALL)
+"""A message of Spark about a value that an SQL expression cannot compute, with the expression where it is known."""
+ANSI_ADVICE = re.compile(r"\s*If necessary set \"spark\.sql\.ansi\.enabled\" to \"false\" to bypass this error[^.]*\.")
 LOG = "_delta_log"
 NEARLY_FULL = 64_000_000
 """Free bytes below which a disk counts as the full one."""
@@ -52,6 +55,10 @@ class TableError(InstructUEError):
 
 class DiskError(InstructUEError):
     """A disk is full."""
+
+
+class ExpressionError(InstructUEError):
+    """An SQL expression of a file, or of a query, that cannot be computed on a row."""
 
 
 class JVMError(InstructUEError):
@@ -88,7 +95,13 @@ def as_user_error(error: BaseException, deployment: Deployment | None = None) ->
     if isinstance(error, InstructUEError):
         return None
     messages = error_messages(error)
-    translated = _from_worker(error) or _full_disk(messages, deployment) or _broken_file(messages) or _ended_jvm(error)
+    translated = (
+        _from_worker(error)
+        or _full_disk(messages, deployment)
+        or _broken_file(messages)
+        or (_uncomputed(messages) if is_spark_error(error) else None)
+        or _ended_jvm(error)
+    )
     if translated is not None:
         for note in getattr(error, "__notes__", ()):
             translated.add_note(note)
@@ -171,6 +184,22 @@ def _broken_file(messages: list[str]) -> TableError | None:
                 f"the file {file.name} of the table at {table} is {'lost' if lost else 'broken'}{why}; "
                 f"{repair_hint(table, log=file.parent.name == LOG)}"
             )
+    return None
+
+
+def _uncomputed(messages: list[str]) -> ExpressionError | None:
+    """Return the error of an SQL expression that failed on a row; None if no message is about one."""
+    for message in messages:
+        match = UNCOMPUTED.search(message)
+        if match is None or "== DataFrame ==" in match["context"]:  # the project's own code
+            continue
+        lines = match["context"].strip().splitlines()
+        named = f" `{lines[1].strip()}`" if len(lines) > 1 and lines[0].startswith("== SQL") else ""
+        why = ANSI_ADVICE.sub("", " ".join(match["why"].split())).strip().rstrip(".")
+        return ExpressionError(
+            f"the SQL expression{named} cannot be computed on a row ({why}); write it so that it gives null there, for "
+            "example with try_divide, try_cast or nullif, or exclude the row by `where`"
+        )
     return None
 
 

@@ -68,7 +68,7 @@ QUESTIONS = {
     ],
     "general": [["old", "often"]],
 }
-QUIET = {"quiet-1": (30, "Ulm"), "quiet-2": (70, "Bonn"), "quiet-3": (70, None), "leaving": (50, "Ulm")}
+WITHOUT_EVENTS = {"quiet-1": (30, "Ulm"), "quiet-2": (70, "Bonn"), "quiet-3": (70, None), "leaving": (50, "Ulm")}
 """Users with attributes, who have no event on the second day."""
 
 
@@ -82,7 +82,7 @@ def make_lake() -> dict[str, list[dict[str, Any]]]:
     # The last event of these two leaves the window of 30 days between the days; only one of them has attributes.
     bills += [bill(user, 29.5) for user in ("leaving", "bare")]
     bills += [bill("long ago", 90), bill("tomorrow", -5)]
-    people = {**QUIET, **{f"busy-{n}": (20 + 5 * n, "Ulm") for n in range(8)}}
+    people = {**WITHOUT_EVENTS, **{f"busy-{n}": (20 + 5 * n, "Ulm") for n in range(8)}}
     attributes = [
         {"user_id": user, "valid_from": datetime(2024, 6, 1, tzinfo=UTC), "age": age, "city": city}
         for user, (age, city) in people.items()
@@ -131,7 +131,7 @@ def test_profiles_of_two_days_are_what_plain_python_computes(spark: Any, deploym
         assert {row["user_id"]: as_literal(row, d) for row in rows if row["as_of"].date() == day} == expected
         assert profiles.totals[day].users == len(expected)
     assert {"bare", "long ago", "tomorrow", "known after both days"}.isdisjoint(expected)
-    assert {*QUIET, "known on the second day", "known, and empty"} <= set(expected)
+    assert {*WITHOUT_EVENTS, "known on the second day", "known, and empty"} <= set(expected)
 
 
 @pytest.mark.slow
@@ -149,7 +149,7 @@ def test_both_days_hold_what_plain_python_computes(company: SimpleNamespace) -> 
         assert all(account.balanced for account in result.accounts.values())
         assert result.accounts["attributes"].used == counts["attributes"]["used"]
         latest = hashes
-    assert {user for user in latest if user.startswith("quiet") or user == "leaving"} == set(QUIET)
+    assert {user for user in latest if user.startswith("quiet") or user == "leaving"} == set(WITHOUT_EVENTS)
     assert {"known on the second day", "known, and empty"} <= set(latest)
     assert {"bare", "long ago", "tomorrow", "known after both days"}.isdisjoint(latest)
 
@@ -191,13 +191,13 @@ def vectors(d: Deployment, users: list[str]) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 def test_each_has_a_unit_vector_that_follows_the_attributes(company: SimpleNamespace) -> None:
-    users = [*QUIET, "known, and empty", "known on the second day"]
-    found_online = vectors(company.d, users)
-    assert set(found_online) == set(users)
-    for vector in found_online.values():
+    users = [*WITHOUT_EVENTS, "known, and empty", "known on the second day"]
+    online = vectors(company.d, users)
+    assert set(online) == set(users)
+    for vector in online.values():
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-2)
-    assert min(np.abs(found_online["quiet-1"] - found_online[user]).max() for user in users[1:]) > 1e-3
-    assert np.abs(found_online["quiet-2"] - found_online["quiet-3"]).max() > 1e-3
+    assert min(np.abs(online["quiet-1"] - online[user]).max() for user in users[1:]) > 1e-3
+    assert np.abs(online["quiet-2"] - online["quiet-3"]).max() > 1e-3
 
 
 @pytest.mark.slow
