@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from string import Formatter
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator, model_validator
@@ -18,6 +17,7 @@ from jobs.config.fields import NAME, Day, Days, Integer, Location, Name, Section
 from jobs.config.functions import FilterCall
 from jobs.config.location import local_path, scheme
 from jobs.config.spark_settings import require_free_settings
+from jobs.config.template import require_column_name, template_parts
 
 
 class EventSource(CompanyTable):
@@ -45,8 +45,7 @@ class EventSource(CompanyTable):
         if not fields:
             raise ValueError("template names no column; write at least one {column}")
         for column, name in fields:
-            if not re.fullmatch(r"[A-Za-z_]\w*", column):
-                raise ValueError(f"template field {column!r} is not a column name; use letters, digits and _")
+            require_column_name(column)
             FilterCall.parse(name)
         return template
 
@@ -59,18 +58,6 @@ class EventSource(CompanyTable):
     def fields(self) -> tuple[tuple[str, str], ...]:
         """The columns of the template in order, each with its filter."""
         return tuple((column, name) for _, column, name in self.parts if column is not None)
-
-
-def template_parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
-    """Split a template into (literal text, column or None, filter); raise ValueError where it does not parse."""
-    parts = []
-    for literal, column, name, conversion in Formatter().parse(template):
-        if conversion is not None:
-            raise ValueError(f"conversion '!{conversion}'")
-        if column == "":
-            raise ValueError("an empty field {}")
-        parts.append((literal, column, name or "text"))
-    return tuple(parts)
 
 
 def _expand_column(column: Any) -> Any:

@@ -37,6 +37,9 @@ FIXED_SETTINGS: dict[str, FixedSetting] = {
     "spark.sql.retainGroupColumns": FixedSetting("true", "the users of grouped rows would be lost"),
     "spark.sql.storeAssignmentPolicy": FixedSetting("ANSI", "a value that does not fit its column would become null"),
     "spark.sql.sources.partitionOverwriteMode": FixedSetting("STATIC", "a day without rows would keep its old ones"),
+    "spark.sql.sources.partitionColumnTypeInference.enabled": FixedSetting(
+        "false", "the folder user_id=007 would be the user 7"
+    ),
     "spark.sql.files.ignoreCorruptFiles": FixedSetting("false", LOST_ROWS),
     "spark.sql.files.ignoreMissingFiles": FixedSetting("false", LOST_ROWS),
     "spark.databricks.delta.stats.collect": FixedSetting("true", "maintain could not count the rows that it drops"),

@@ -21,6 +21,7 @@ from jobs.config.location import is_remote, local_path
 from jobs.console.text import sql_command, sql_table
 from jobs.lake import catalog
 from jobs.lake.error_text import error_causes, error_messages, error_reason, is_spark_error, is_table_error
+from jobs.lake.file_errors import file_error
 from jobs.lake.table import Table
 from model.errors import InstructUEError
 
@@ -98,6 +99,7 @@ def as_user_error(error: BaseException, deployment: Deployment | None = None) ->
     translated = (
         _from_worker(error)
         or _full_disk(messages, deployment)
+        or _company_file(messages)
         or _broken_file(messages)
         or (_uncomputed(messages) if is_spark_error(error) else None)
         or _ended_jvm(error)
@@ -170,6 +172,12 @@ def _full_disk(messages: list[str], deployment: Deployment | None) -> DiskError 
         f"no space is left on {disk}: free some, then run the command again; a day's rows are replaced "
         "whole or not at all"
     )
+
+
+def _company_file(messages: list[str]) -> TableError | None:
+    """Return the error of a company's file that does not fit its declaration; None if no message names one."""
+    text = file_error(messages)
+    return None if text is None else TableError(text)
 
 
 def _broken_file(messages: list[str]) -> TableError | None:

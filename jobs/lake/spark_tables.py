@@ -6,7 +6,7 @@ never appends. A run whose rows are the day's rows already writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -20,8 +20,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from jobs.config.deployment import Deployment
-from jobs.config.location import is_remote
+from jobs.config.location import is_catalog_name, is_remote
 from jobs.lake import catalog
+from jobs.lake.company_tables import catalog_version, is_files, read_catalog_table, read_files, without_versions
 from jobs.lake.delta import missing_table_error, open_path, table_days
 from jobs.lake.errors import TableError, translate_table_errors
 from jobs.lake.protocol import UnsupportedTableError
@@ -78,6 +79,11 @@ def read_table(spark: SparkSession, deployment: Deployment, table: str, *, at: i
         of the project's own and has features with which other jobs cannot read it.
     """
     path = deployment.table(table)
+    if is_catalog_name(table):
+        return read_catalog_table(spark, path, at)
+    company = deployment.company_table(table)
+    if company is not None and is_files(company):
+        return read_files(spark, path, company)
     if not delta_exists(spark, path):
         raise missing_table_error(deployment, table)
     if table in catalog.TABLES and not catalog.TABLES[table].company:
@@ -103,10 +109,19 @@ def read_pinned(spark: SparkSession, deployment: Deployment, table: str, version
     TableError
         It does not exist; the message names the job that makes it.
     """
-    path = deployment.table(table)
-    if table not in versions and delta_exists(spark, path):
-        versions[table] = version(spark, path)
+    if table not in versions and (newest := _newest_version(spark, deployment, table)) is not None:
+        versions[table] = newest
     return read_table(spark, deployment, table, at=versions.get(table))
+
+
+def _newest_version(spark: SparkSession, deployment: Deployment, table: str) -> int | None:
+    """Return the newest version of a table; None where it has no versions or does not exist."""
+    path = deployment.table(table)
+    if is_catalog_name(table):
+        return catalog_version(spark, path)
+    if is_files(deployment.company_table(table)) or not delta_exists(spark, path):
+        return None
+    return version(spark, path)
 
 
 def latest_per_key(df: DataFrame, keys: Sequence[str], as_of: date, strictly_before: bool = False) -> DataFrame:
@@ -189,6 +204,16 @@ class JobRun(RunRecord):
     """The record of a run in Spark that reads the lake's tables and replaces days of them."""
 
     spark: SparkSession
+
+    def pin(self, tables: Iterable[str]) -> None:
+        """Read these tables at the versions that the last run for the day read; see `RunRecord.pin`."""
+        tables = tuple(tables)
+        for table in tables:
+            if why := without_versions(self.spark, self.deployment, table):
+                raise TableError(
+                    f"{table} cannot be read at an earlier version: {why}; run {self.job} without --source-versions"
+                )
+        super().pin(tables)
 
     def read(self, table: str) -> DataFrame:
         """Read a table at its newest version and note that version."""

@@ -44,8 +44,8 @@ class Source:
     """The rows of a source's table, and their account as of the day."""
 
     table: str
-    version: int
-    """Delta version of the table that was read."""
+    version: int | None
+    """Delta version of the table that was read; None where it has no versions."""
     users: int
     """Distinct users of the good rows of any time."""
     first: datetime | None
@@ -159,7 +159,7 @@ def _sources(
     return {
         name: Source(
             table=table,
-            version=versions[table],
+            version=versions.get(table),
             users=spans[name]["users"],
             first=spans[name]["first"],
             last=spans[name]["last"],

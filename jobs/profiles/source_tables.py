@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
@@ -26,6 +26,7 @@ from jobs.lake.errors import TableError
 from jobs.lake.spark_tables import SourceError
 from jobs.lake.spark_user_ids import holds_user_ids
 from jobs.profiles.aggregate_inputs import expression_errors
+from jobs.profiles.column_paths import add_paths, available_names
 from jobs.profiles.expressions import is_single_value
 
 ATTRIBUTES = "attributes"
@@ -48,7 +49,9 @@ def open_sources(deployment: Deployment, read: Callable[[str], DataFrame]) -> di
             reason = absent_message(deployment.table(table)) if isinstance(error, MissingTableError) else str(error)
             errors.append(f"  {key}.table = {table}: {reason}")
             continue
-        errors += _column_errors(tables[name].schema, table, required)
+        available = available_names(tables[name].schema)
+        tables[name], paths = add_paths(tables[name], [need.column for need in required])
+        errors += _column_errors(tables[name].schema, table, required, available, paths)
         errors += expression_errors(tables[name], [a for a in deployment.aggregates if a.source == name])
     if errors:
         raise SourceError(list_errors(deployment.path, errors))
@@ -105,12 +108,20 @@ def _attribute_columns(attributes: Attributes) -> list[RequiredColumn]:
     return columns
 
 
-def _column_errors(schema: StructType, table: str, required: Iterable[RequiredColumn]) -> list[str]:
+def _column_errors(
+    schema: StructType,
+    table: str,
+    required: Iterable[RequiredColumn],
+    available: Iterable[str],
+    paths: Mapping[str, str],
+) -> list[str]:
+    """Return the errors of the required columns; `paths` has those of the names that lead to no column."""
     errors: list[str] = []
     for need in required:
         where = f"  {need.key} = {need.column}: "
         if need.column not in schema.names:
-            errors.append(f"{where}table {table} has no such column; use one of {', '.join(schema.names)}")
+            reason = paths.get(need.column) or f"table {table} has no such column; use one of {', '.join(available)}"
+            errors.append(f"{where}{reason}")
         elif not VALID_TYPES[need.kind](dtype := schema[need.column].dataType):
             errors.append(f"{where}column of {table} is {dtype.simpleString()}; {FIXES[need.kind]}")
     return list(dict.fromkeys(errors))

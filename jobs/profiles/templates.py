@@ -2,21 +2,22 @@
 
 A text carries no date and no raw amount, because each distinct text is encoded once and texts repeat only without them:
 `amount_band` and `band` give an interval, `number` two significant digits, and a time appears as a weekday, hour, part
-of the day or month. `jobs.config.functions.TEMPLATE_FILTERS` declares the same filters for the deployment file.
+of the day or month, in the source's declared zone or else in UTC. `jobs.config.functions.TEMPLATE_FILTERS` declares the
+same filters for the deployment file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
 from itertools import pairwise
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, DateType, StringType, StructType, TimestampType
+from pyspark.sql.types import DataType, StringType, StructType, TimestampType
 
 from jobs.config.functions import FilterCall
 from jobs.config.sections import EventSource
+from jobs.lake.times import parse_time, to_local
 
 MAX_CHARACTERS = 1_000
 UNKNOWN = "unknown"
@@ -24,7 +25,7 @@ UNKNOWN_AMOUNT = "unknown amount"
 AMOUNTS = (*(step * 10**power for power in range(6) for step in (1, 2, 5)), 10**6)
 """Edges of the amount bands: 1, 2, 5, 10, ... 1,000,000, in the table's own currency."""
 DAYPARTS = ((6, "night"), (12, "morning"), (18, "afternoon"), (24, "evening"))
-"""Part of the day up to this hour, UTC."""
+"""Part of the day up to this hour."""
 BLANK_CLASS = r"\s\p{Z}\p{Cc}"
 """White space of any kind, the ideographic space included, and control characters."""
 BLANK, VISIBLE = f"[{BLANK_CLASS}]", f"[^{BLANK_CLASS}]"
@@ -43,7 +44,7 @@ def text(source: EventSource, schema: StructType, time: Column) -> Column:
             pieces.append(F.lit(literal))
         if column is not None:
             parsed_time = time if column == source.time else None
-            pieces.append(_field(column, name, schema[column].dataType, parsed_time))
+            pieces.append(_field(column, name, schema[column].dataType, parsed_time, source.timezone))
     return F.rtrim(F.substring(_fold_blanks(F.concat(*pieces)), 1, MAX_CHARACTERS))
 
 
@@ -57,13 +58,15 @@ def _fold_blanks(text: Column) -> Column:
     return F.trim(F.regexp_replace(text, BLANKS, " "))
 
 
-def _field(column: str, name: str, dtype: DataType, time: Column | None) -> Column:
+def _field(column: str, name: str, dtype: DataType, time: Column | None, zone: str | None) -> Column:
     value = named(column)
     call = FilterCall.parse(name)
     if call.column == "number":
         value = number(value, dtype)
-    if call.column == "time":
-        value = timestamp(value, dtype) if time is None else time
+    elif call.column == "time":
+        value = to_local(parse_time(value, dtype, zone) if time is None else time, zone)
+    elif isinstance(dtype, TimestampType):
+        value = to_local(value, zone)
     return FILTERS[call.name](value, *call.edges)
 
 
@@ -86,20 +89,6 @@ def number(value: Column, dtype: DataType) -> Column:
 def finite(value: Column) -> Column:
     """Return a double: null where it is NaN or infinite, 0 where it is a negative zero, which has another hash."""
     return F.when(F.abs(value) < float("inf"), value + F.lit(0.0))
-
-
-def timestamp(value: Column, dtype: DataType) -> Column:
-    """Return a column as a timestamp; null where a text is not an ISO time. A text without an offset is UTC.
-
-    A text must begin with a date, because Spark reads '12:30' as that time of the current day.
-    """
-    if isinstance(dtype, StringType):
-        return F.when(value.rlike(r"^\s*\d{4}-\d{1,2}-\d{1,2}"), F.try_to_timestamp(F.trim(value)))
-    if isinstance(dtype, DateType):
-        # The last dates of 32 bits are beyond the microseconds of 64 bits, and one of them would fail the job.
-        first, last = date(1000, 1, 1), date.max
-        value = F.when(value < F.lit(first), first).when(value > F.lit(last), last).otherwise(value)
-    return value if isinstance(dtype, TimestampType) else value.cast("timestamp")
 
 
 def value_words(value: Column) -> Column:
@@ -154,12 +143,12 @@ def month(time: Column) -> Column:
 
 
 def hour(time: Column) -> Column:
-    """Return the hour, as '09:00' for 09:00 to 09:59 UTC."""
+    """Return the hour, as '09:00' for 09:00 to 09:59."""
     return F.coalesce(F.date_format(time, "HH:00"), F.lit(UNKNOWN))
 
 
 def daypart(time: Column) -> Column:
-    """Return 'night', 'morning', 'afternoon' or 'evening', six hours each from midnight UTC."""
+    """Return 'night', 'morning', 'afternoon' or 'evening', six hours each from midnight."""
     part = F.when(time.isNull(), UNKNOWN)
     for before, name in DAYPARTS:
         part = part.when(F.hour(time) < before, name)

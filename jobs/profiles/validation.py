@@ -17,8 +17,10 @@ from jobs.config.deployment import Deployment
 from jobs.config.fields import FIRST_DAY, LAST_DAY
 from jobs.config.functions import FilterCall
 from jobs.config.sections import Attributes, EventSource
+from jobs.lake.csv_rows import MALFORMED
 from jobs.lake.spark_tables import midnight_column
 from jobs.lake.spark_user_ids import refusal_column, user_id_column
+from jobs.lake.times import has_unknown_abbreviation, parse_time
 from jobs.profiles import templates
 from jobs.profiles.source_tables import ATTRIBUTES
 from jobs.profiles.templates import named, visible
@@ -49,19 +51,21 @@ def validate_events(df: DataFrame, source: EventSource, numbers: Sequence[str] =
     return df.withColumns(
         {
             "__user": _user(source.user, schema),
-            "__time": templates.timestamp(named(source.time), schema[source.time].dataType),
+            "__time": parse_time(named(source.time), schema[source.time].dataType, source.timezone),
             "__id": _id(source.id, schema) if source.id else F.lit(None).cast("string"),
         }
-    ).withColumn("__rejected", _reason(source.user, source.time, schema, numbers))
+    ).withColumn("__rejected", _reason(source, source.time, schema, numbers))
 
 
 def validate_attributes(df: DataFrame, attributes: Attributes) -> DataFrame:
     """Return the attributes' rows with `__user`, `__time` (valid from; null where static) and `__rejected`."""
     schema, time = df.schema, attributes.valid_from
     numbers = [number.column for number in attributes.numbers]
-    parsed = templates.timestamp(named(time), schema[time].dataType) if time else F.lit(None).cast("timestamp")
+    parsed = F.lit(None).cast("timestamp")
+    if time:
+        parsed = parse_time(named(time), schema[time].dataType, attributes.timezone)
     return df.withColumns({"__user": _user(attributes.user, schema), "__time": parsed}).withColumn(
-        "__rejected", _reason(attributes.user, time, schema, numbers)
+        "__rejected", _reason(attributes, time, schema, numbers)
     )
 
 
@@ -118,11 +122,17 @@ def _id(column: str, schema: StructType) -> Column:
     return F.when(visible(value), value) if isinstance(schema[column].dataType, StringType) else value
 
 
-def _reason(user: str, time: str | None, schema: StructType, numbers: Sequence[str]) -> Column:
+def _reason(table: EventSource | Attributes, time: str | None, schema: StructType, numbers: Sequence[str]) -> Column:
     """Return the first reason to reject a row, or null for a good one."""
-    parsed, refusal = F.col("__time"), refusal_column(named(user), schema[user].dataType)
+    parsed, refusal = F.col("__time"), refusal_column(named(table.user), schema[table.user].dataType)
     reason = F.when(refusal.isNotNull(), refusal)
+    if MALFORMED in schema.names:
+        malformed = F.col(MALFORMED)["reason"]
+        reason = F.when(malformed.isNotNull(), malformed).when(refusal.isNotNull(), refusal)
     if time is not None:
+        if isinstance(schema[time].dataType, StringType):
+            unknown = has_unknown_abbreviation(named(time), table.timezone)
+            reason = reason.when(unknown, "time zone is an abbreviation")
         reason = (
             reason.when(named(time).isNull(), "no time")
             .when(parsed.isNull(), "time does not parse")

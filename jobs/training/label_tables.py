@@ -28,7 +28,7 @@ from jobs.lake.user_ids import ACCEPTED, PADDING, holds_user_ids, is_missing, us
 from model.errors import InstructUEError
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 types = pa.types
 TIME = pa.timestamp("us", "UTC")
@@ -164,8 +164,21 @@ def _read(
         versions: dict[str, int] = {}
         rows = spark_tables.read_pinned(session, deployment, section.table, versions)
         _require_columns(rows.columns, columns)
+        _require_sound_lines(rows)
         quoted = ["`" + column.replace("`", "``") + "`" for column in columns]
         return rows.select(*quoted).toArrow(), versions.get(section.table)
+
+
+def _require_sound_lines(rows: DataFrame) -> None:
+    """Raise LabelError where lines of a CSV file are no rows of its schema."""
+    from jobs.lake.csv_rows import MALFORMED
+
+    if MALFORMED not in rows.columns:
+        return
+    malformed = [row[MALFORMED] for row in rows.select(MALFORMED).where(rows[MALFORMED].isNotNull()).collect()]
+    if malformed:
+        lines, first = count(len(malformed), "line"), malformed[0]
+        raise LabelError(f"{lines} cannot be read, such as {first.line!r}: {first.reason}; correct or remove them")
 
 
 @contextmanager

@@ -239,6 +239,7 @@ SEARCHES = [
     ),
     case("an empty time text", {"searched_at": ""}, happens="rejected", said="time does not parse"),
     case("a time text in words", {"searched_at": "yesterday"}),
+    case("a time text with an abbreviated zone", {"searched_at": "2025-02-20 12:00:00 CST"}),
     case("a time text without a day", {"searched_at": "12:30"}, happens="rejected", said="time does not parse"),
     case(
         "a time text of the 30th of February",

@@ -181,9 +181,11 @@ def test_the_stores_folder_is_one_of_this_machine(content, tmp_path):
     [
         ("no column", "names no column"),
         ("{merchant", "does not parse"),
-        ("{merchant!r}", "conversion"),
-        ("{}", "empty field"),
-        ("{merchant.__class__}", "not a column name"),
+        ("{merchant!r}", "does not parse"),
+        ("{}", "does not parse"),
+        ("{merchant.}", "not a column name"),
+        ("{2024}", "not a column name"),
+        ("{`merchant}", "does not parse"),
         ("{merchant[0]}", "not a column name"),
     ],
 )

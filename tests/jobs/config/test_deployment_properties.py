@@ -107,13 +107,14 @@ def test_a_template_is_columns_with_filters_or_is_refused(seed: int, tmp_path: P
 
 def is_template(template: str) -> bool:
     """Tell whether Python's own parser sees fields that are column names with a known filter, and at least one."""
+    part = r"[^\W\d]([\w -]*\w)?"
     try:
         parts = [*string.Formatter().parse(template)]
     except ValueError:
         return False
     fields = [(name, kind, conversion) for _, name, kind, conversion in parts if name is not None]
     return bool(fields) and all(
-        re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+        re.fullmatch(rf"{part}(\.{part})*", name)
         and (kind or "text") in (*TEMPLATE_FILTERS, "band(0,5)")
         and conversion is None
         for name, kind, conversion in fields
