@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -20,11 +22,9 @@ STREAM_LOG = "_spark_metadata"
 """Folder in which a streaming job lists the files that it has committed; Spark then reads these alone."""
 FIXES = {
     "PATH_NOT_FOUND": "create it or name another",
-    "UNABLE_TO_INFER_SCHEMA": "it has no data files; write some or name another folder",
     "CANNOT_MERGE_SCHEMAS": "write all files with one type for each column",
     "COLUMN_ALREADY_EXISTS": "two columns differ in case alone; rename one",
     "PARQUET_TYPE_ILLEGAL": "write this column in a type that Spark reads, times in microseconds",
-    "CONFLICTING_PARTITION_COLUMN_NAMES": "give all folders of one level the same column",
     "FAILED_READ_FILE": "remove this file, or put it back from a copy",
     "TABLE_OR_VIEW_NOT_FOUND": "create it, correct the name or spark.conf, or write ./ before the name of a file",
     "SCHEMA_NOT_FOUND": "correct the name or spark.conf, or write ./ before the name of a file",
@@ -47,9 +47,8 @@ def read_files(spark: SparkSession, path: str, table: CompanyTable) -> DataFrame
     """
     _require_plain_files(spark, path, table.format)
     with _translated(f"{path} cannot be read as {table.format}"):
-        rows = READERS[table.format](spark, path, table)
-        _require_all_files(spark, path, rows)
-        return rows
+        _require_all_files(spark, path)
+        return READERS[table.format](spark, path, table)
 
 
 def _read_parquet(spark: SparkSession, path: str, _: CompanyTable) -> DataFrame:
@@ -67,30 +66,45 @@ def _require_plain_files(spark: SparkSession, path: str, declared: str) -> None:
         raise TableError(f"{path} is a Delta table; remove `format: {declared}`")
     if _exists(spark, f"{path}/.hoodie"):
         raise TableError(
-            f"{path} is a Hudi table, whose files also hold replaced rows; write its present rows to a {declared} folder"
+            f"{path} is a Hudi table, whose files also hold replaced rows; write its present rows to a new folder"
         )
     if _exists(spark, f"{path}/metadata"):
         raise TableError(f"{path} has a folder `metadata`, as an Iceberg table has. {NO_ICEBERG}")
 
 
-def _require_all_files(spark: SparkSession, path: str, rows: DataFrame) -> None:
-    """Raise TableError where Spark would leave files out: beside or below folders that are no partitions."""
+def _require_all_files(spark: SparkSession, path: str) -> None:
+    """Raise TableError where Spark would leave files out: some are in folders of partitions, and others are not."""
     if _exists(spark, f"{path}/{STREAM_LOG}"):
         return
     options = {"recursiveFileLookup": True, "__globPaths__": False}
-    files = {*spark.read.format("binaryFile").options(**options).load(path).inputFiles()}
+    files = sorted(spark.read.format("binaryFile").options(**options).load(path).inputFiles())
     if not files:
         raise TableError(f"{path} has no data files; write some or name another folder")
-    if skipped := sorted(files - {*rows.inputFiles()}):
+    root = _hadoop_path(spark, path).toUri().getPath()
+    levels = {file: _partition_columns(file, root) for file in files}
+    expected = next((columns for columns in levels.values() if columns), ())
+    if left_out := [file for file, columns in levels.items() if columns is None or columns != expected]:
         raise TableError(
-            f"{path} mixes files and folders, and Spark would leave out {len(skipped)} of {len(files)} files, such as "
-            f"{skipped[0]}; write all as <column>=<value>/<file> with the same columns, or all directly in the folder"
+            f"{path} mixes files and folders, and Spark would leave out {len(left_out)} of {len(files)} files, such as "
+            f"{left_out[0]}; write all as <column>=<value>/<file> with the same columns, or all directly in the folder"
         )
 
 
+def _partition_columns(file: str, root: str) -> tuple[str, ...] | None:
+    """Return the columns in the names of the folders between a table and its file; None where one has no column."""
+    folders = unquote(urlsplit(file).path).removeprefix(root).strip("/").split("/")[:-1]
+    if any("=" not in folder for folder in folders):
+        return None
+    return tuple(folder.partition("=")[0].casefold() for folder in folders)
+
+
+def _hadoop_path(spark: SparkSession, path: str) -> Any:
+    jvm: Any = spark._jvm
+    return jvm.org.apache.hadoop.fs.Path(path)
+
+
 def _exists(spark: SparkSession, path: str) -> bool:
-    jvm, hadoop = spark._jvm, spark._jsparkSession.sessionState().newHadoopConf()
-    file = jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
+    file, hadoop = _hadoop_path(spark, path), spark._jsparkSession.sessionState().newHadoopConf()
     return bool(file.getFileSystem(hadoop).exists(file))
 
 
