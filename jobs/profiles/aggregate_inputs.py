@@ -16,6 +16,8 @@ from pyspark.sql.types import DataType, DoubleType, FloatType
 
 from jobs.config.aggregate import Aggregate
 from jobs.config.functions import ColumnKind
+from jobs.config.sections import EventSource
+from jobs.lake.times import to_local
 from jobs.profiles import templates
 from jobs.profiles.expressions import ExpressionKind, expression_problem, with_time_columns
 from jobs.profiles.templates import named
@@ -72,13 +74,15 @@ def expression_errors(df: DataFrame, aggregates: Sequence[Aggregate]) -> list[st
     return errors
 
 
-def with_expressions(df: DataFrame, source: str, aggregates: Sequence[Aggregate]) -> tuple[DataFrame, list[str]]:
+def with_expressions(
+    df: DataFrame, source: EventSource, aggregates: Sequence[Aggregate]
+) -> tuple[DataFrame, list[str]]:
     """Return a source's validated rows with the result of each expression, and the names of these columns."""
-    read = {e.column(source): e for a in aggregates for e in expressions(a)}
+    read = {e.column(source.name): e for a in aggregates for e in expressions(a)}
     if not read:
         return df, []
     results = {name: expression.result() for name, expression in read.items()}
-    computed = with_time_columns(df, F.col("__time")).withColumns(results)
+    computed = with_time_columns(df, to_local(F.col("__time"), source.timezone)).withColumns(results)
     converted = {name: _converted(F.col(name), computed.schema[name].dataType, e.kind) for name, e in read.items()}
     names = [named(column) for column in df.columns]
     return computed.withColumns(converted).select(*names, *read), [*read]

@@ -58,7 +58,7 @@ def source_names(deployment: Deployment) -> list[str]:
 
 def _event_rows(df: DataFrame, source: EventSource, deployment: Deployment, cut_offs: Sequence[date]) -> DataFrame:
     own = [a for a in deployment.aggregates if a.source == source.name]
-    df, results = with_expressions(df, source.name, own)
+    df, results = with_expressions(df, source, own)
     columns = [*sorted({a.column for a in own if a.column}), *results]
     # The earliest copy of an id is kept, so a repeat at the last cut-off is a repeat at every earlier one.
     texts_since = min(cut_offs) - timedelta(days=source.window_days)

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from jobs.config.deployment import Deployment
 from jobs.config.sections import EventSource
 from jobs.lake.spark_tables import midnight_column
+from jobs.lake.times import to_local
 from jobs.profiles import templates
 from jobs.profiles.expressions import has_column, with_time_columns
 from jobs.profiles.time_bands import DAY_MICROS
@@ -95,7 +96,7 @@ def _rows_near_cut_offs(
     rows = rows.where((micros >= -past * DAY_MICROS) & (micros < ahead * DAY_MICROS))
     # Whole days from the cut-off, rounded down: -1 is the day before it, 0 the day after its midnight.
     day = F.call_function("div", micros - F.pmod(micros, F.lit(DAY_MICROS)), F.lit(DAY_MICROS))
-    return with_time_columns(rows.withColumn("__day", day), F.col("__time"))
+    return with_time_columns(rows.withColumn("__day", day), to_local(F.col("__time"), source.timezone))
 
 
 def _events(question: Question, text_columns: Mapping[str, str]) -> Events:

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from jobs.config.functions import TEMPLATE_FILTERS, FilterCall
 from jobs.config.sections import EventSource
+from jobs.lake.times import parse_time
 from jobs.profiles import templates
 from tests.support import literal
 
@@ -39,7 +40,7 @@ def source(template: str) -> EventSource:
 
 def rendered(spark, template: str, rows: list[tuple], schema: str) -> list[str]:
     df = spark.createDataFrame([(n, *row) for n, row in enumerate(rows)], f"n int, {schema}").coalesce(1)
-    time = templates.timestamp(F.col("at"), df.schema["at"].dataType) if "at" in df.columns else F.lit(None)
+    time = parse_time(F.col("at"), df.schema["at"].dataType, None) if "at" in df.columns else F.lit(None)
     out = df.select("n", templates.text(source(template), df.schema, time).alias("text")).collect()
     return [row.text for row in sorted(out)]
 
@@ -159,7 +160,7 @@ def test_times_as_weekday_hour_daypart_and_month(spark):
 )
 def test_texts_as_times(cell, meaning, spark):
     df = spark.createDataFrame([(cell,)], "at string")
-    [row] = df.select(templates.timestamp(F.col("at"), df.schema["at"].dataType).cast("string").alias("t")).collect()
+    [row] = df.select(parse_time(F.col("at"), df.schema["at"].dataType, None).cast("string").alias("t")).collect()
     assert row.t == meaning
 
 
