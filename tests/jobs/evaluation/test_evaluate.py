@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import deltalake
 import numpy as np
@@ -116,13 +116,54 @@ def test_vectors_are_compared_with_the_best_baseline_split_by_split(labelled):
         assert "±" not in line_of_food(alone), "one split has no spread"
 
 
+def test_repeated_labels_change_no_figure_and_the_page_counts_what_is_left_out(labelled):
+    deployment, day_profiles = labelled
+    users = day_profiles["user_id"].to_pylist()
+    once = evaluate(deployment, baselines=False)
+    label = {row["user_id"]: int(row["interest"] < 3) for row in day_profiles.to_pylist()}
+    rows = [label_row(user, label[user]) for user in [*reversed(users), *users, *users]] + [label_row("nobody")]
+    write_labels(deployment, "many_labels", rows)
+    many = [shop.SCENARIOS[0] | {"labels": "many_labels"}, shop.SCENARIOS[1]]
+    result = evaluate(shop.company(deployment.path.parent, scenarios=many), baselines=False)
+    shop.company(deployment.path.parent)
+    assert (result.auc, result.ks) == (once.auc, once.ks)
+    assert result.left_out["food"] == replace(once.left_out["food"], repeated=2 * USERS)
+    assert "food: 1 labelled user left out; 1 label without a profile; 240 labels repeated" in shown(result)
+    run = deltalake.DeltaTable(deployment.table("job_runs")).to_pyarrow_table(filters=[("job", "=", "evaluate")])
+    [row] = run.to_pylist()
+    assert dict(row["left_out"]) == {"food: no profile": 1, "food: repeated": 2 * USERS}
+    assert (row["rows_in"], dict(row["versions"])["many_labels"]) == (3 * USERS + 1, 0)
+
+
+def test_a_user_with_labels_at_several_times_is_on_one_side(labelled):
+    """Labels at two times of which each has its own profile."""
+    deployment, day_profiles = labelled
+    rows = [
+        label_row(row["user_id"], int(row["interest"] < 3)) | {"as_of": LABELS_AS_OF + timedelta(days=days)}
+        for row in day_profiles.to_pylist()
+        for days in (0, 2)
+    ]
+    write_labels(deployment, "later_labels", rows)
+    later = [shop.SCENARIOS[0] | {"labels": "later_labels"}, shop.SCENARIOS[1]]
+    result = evaluate(shop.company(deployment.path.parent, scenarios=later), baselines=False)
+    shop.company(deployment.path.parent)
+    assert (result.users, result.left_out["food"].users) == ({"food": USERS}, 0)
+    written = json.loads((releases_folder(deployment) / "evaluations" / f"{result.release}.json").read_text())
+    assert {score["fitted"] + score["scored"] for score in written["scores"]} == {USERS}
+
+
+def shown(result: EvaluationResult) -> str:
+    """Return the page as a terminal shows it."""
+    console = Console(width=200)
+    with console.capture() as page:
+        console.print(evaluation_page(result))
+    return page.get()
+
+
 def line_of_food(result: EvaluationResult) -> str:
     """Return the shown line of `food` with its best baseline."""
-    console = Console(width=200)
-    with console.capture() as shown:
-        console.print(evaluation_page(result))
     begin = f" food       {result.best_baseline['food']}"
-    return next(line for line in shown.get().splitlines() if line.startswith(begin))
+    return next(line for line in shown(result).splitlines() if line.startswith(begin))
 
 
 def test_a_scenario_that_cannot_be_probed_costs_the_others_nothing(labelled):
