@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,9 @@ from jobs.config.deployment import Deployment
 from jobs.config.fields import FIRST_DAY, LAST_DAY
 from jobs.config.location import is_catalog_name
 from jobs.console.text import count
-from jobs.lake import delta, protocol
+from jobs.lake import delta
 from jobs.lake.errors import translate_table_errors
+from jobs.lake.protocol import UnsupportedTableError
 from jobs.lake.user_ids import ACCEPTED, PADDING, holds_user_ids, is_missing, user_id_array
 from model.errors import InstructUEError
 
@@ -152,12 +153,10 @@ def _read(
     if section.format == "delta" and not is_catalog_name(section.table):
         if not delta.table_exists(path):
             raise delta.missing_table_error(deployment, section.table)
-        if not protocol.unsupported_features(path):
+        with suppress(UnsupportedTableError):
             opened = delta.open_path(path)
-            with translate_table_errors(path):
-                dataset = opened.to_pyarrow_dataset()
-                _require_columns(dataset.schema.names, columns)
-                return dataset.to_table(columns=[*columns]), opened.version()
+            _require_columns([field.name for field in opened.schema().fields], columns)
+            return delta.read_rows(opened, columns=columns), opened.version()
     from jobs.lake import spark_tables
 
     with _session(deployment, spark) as session, translate_table_errors(path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import date
 
 import deltalake
-import pytest
 
 from jobs.lake import delta
 from jobs.profiles.assemble import assemble
@@ -19,12 +18,11 @@ SEARCHES = [(12, "tea"), (LARGE, "map"), (LARGE - 1, "tea")]
 """As doubles the last two would be one user."""
 
 
-@pytest.mark.parametrize("padding", ["true", "false"])
-def test_one_user_in_columns_of_many_types(spark, tmp_path, padding):
+def test_one_user_in_columns_of_many_types(spark, tmp_path):
     attributes = {"table": "attributes", "static": True, "numbers": ["age"]}
     scenarios = [{"name": "food", "instruction": "Food?", "labels": "labels"}]
     sources = [DEPLOYMENT["sources"][0] | {"id": "bill_id"}, DEPLOYMENT["sources"][1]]
-    deployment = deploy(tmp_path, sources=sources, attributes=attributes, scenarios=scenarios)
+    deployment = deploy(tmp_path, sources=sources, attributes=attributes, scenarios=scenarios, max_reject_share=1)
     tables = {
         "bills": "user_id CHAR(20), paid_at TIMESTAMP, bill_id CHAR(4), merchant STRING, amount DOUBLE",
         "searches": "user_id DECIMAL(38, 2), searched_at TIMESTAMP, query STRING",
@@ -37,15 +35,10 @@ def test_one_user_in_columns_of_many_types(spark, tmp_path, padding):
         "attributes": ["(12.0, 30)", "(12.5, 99)"],
         "labels": ["('12', '2025-03-01', 'food', true)", "('u1 ', '2025-03-01', 'food', false)"],
     }
-    spark.conf.set("spark.sql.readSideCharPadding", padding)
-    try:
-        for name, columns in tables.items():
-            spark.sql(f"CREATE TABLE delta.`{deployment.table(name)}` ({columns}) USING delta")
-            spark.sql(f"INSERT INTO delta.`{deployment.table(name)}` VALUES {', '.join(rows[name])}")
-        deployment = deployment.model_copy(update={"max_reject_share": 1.0})
-        assemble(spark, deployment, DAY)
-    finally:
-        spark.conf.unset("spark.sql.readSideCharPadding")
+    for name, columns in tables.items():
+        spark.sql(f"CREATE TABLE delta.`{deployment.table(name)}` ({columns}) USING delta")
+        spark.sql(f"INSERT INTO delta.`{deployment.table(name)}` VALUES {', '.join(rows[name])}")
+    assemble(spark, deployment, DAY)
     profiles = {
         row["user_id"]: row
         for row in deltalake.DeltaTable(deployment.table("user_profiles")).to_pyarrow_table().to_pylist()

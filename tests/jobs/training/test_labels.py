@@ -16,7 +16,7 @@ from jobs.lake import delta
 from jobs.training.label_tables import LabelError
 from jobs.training.labels import LabelSet, LeftOut, labelled_profiles, read_labels
 from tests.support.deployment import deploy
-from tests.support.error_page import refused, row
+from tests.support.error_page import case, refused, row
 from tests.support.training_tables import LABELS_AS_OF, label_row, write_day, write_labels
 
 
@@ -73,6 +73,23 @@ def test_contradictions_are_refused_with_their_number_and_an_example(wrong, tmp_
         read(deployment)
     with refused(wrong):
         read(deployment, yes_or_no=False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "columns"),
+    [
+        case("a label of half a number", {"label": [0.5, 1.0]}),
+        case("a label's time in words", {"as_of": ["yesterday", "2025-03-03"]}),
+        case("labels of users who are bytes", {"user_id": [b"u1", b"u2"]}),
+        case("labels as texts", {"label": ["yes", "no"]}),
+    ],
+)
+def test_labels_of_a_wrong_kind_are_refused(wrong, columns, tmp_path):
+    deployment = labelled(tmp_path)
+    plain = {"user_id": ["u1", "u2"], "as_of": ["2025-03-03"] * 2, "scenario": ["food"] * 2, "label": [0, 1]}
+    deltalake.write_deltalake(deployment.table("labels"), pa.table(plain | columns))
+    with refused(wrong):
+        read(deployment)
 
 
 VERSIONS = [(1, 2, 3), (1.5, 2.5, 3.5), tuple(Decimal(n) / 2 for n in (1, 2, 3))]
