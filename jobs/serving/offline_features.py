@@ -36,8 +36,10 @@ SETTINGS = {"spark.sql.parser.quotedRegexColumnNames": None, "spark.sql.session.
 """Settings of the session that Feast changes, or that its SQL reads, and the value that it needs."""
 POSITION = "_position"
 """The column with the number of a row; no scenario's name begins with `_`."""
+VIEWS = (f"{VIEW}__cleaned", "entity_dataframe")
+"""The temporary views of Feast's query, beside the one that holds the users and times in memory."""
 _one_query = threading.Lock()
-"""Feast names its views alike in each query of a session."""
+"""Each query of a session replaces the views of the one before."""
 
 
 def features(
@@ -103,18 +105,20 @@ def _point_in_time(spark: SparkSession, store: Any, view: Any, rows: pa.Table, n
     with _one_query, _settings(spark), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # Feast calls its Spark store experimental
         # As pandas: Feast reads the times of a Spark DataFrame in the machine's zone.
-        job = SparkOfflineStore.get_historical_features(
+        job: Any = SparkOfflineStore.get_historical_features(
             store.config,
             [view],
             [f"{VIEW}:{name}" for name in names],
             distinct.to_pandas(),
             store.registry,
             store.project,
+            full_feature_names=True,  # a scenario may have the name of a column of Feast's query
         )
         result: DataFrame = job.to_spark_df()
-        for name in {*re.findall(r"feast_entity_df_\w+", str(job.query))}:
-            spark.catalog.dropTempView(name)  # it holds the rows in memory
-    return result.select(USER, F.col("event_timestamp").alias(TIME), *names)
+        for name in (*VIEWS, *re.findall(r"feast_entity_df_\w+", str(job.query))):
+            spark.catalog.dropTempView(name)
+    features = [F.col(f"{VIEW}__{name}").alias(name) for name in names]
+    return result.select(USER, F.col("event_timestamp").alias(TIME), *features)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def table_id(path: str) -> str | None:
     """Return Delta's id of the table at a path or URI; None where there is no table."""
     from jobs.lake.delta import open_path, table_exists  # a lookup seldom needs them
 
-    return open_path(path).metadata().id if table_exists(path) else None
+    return str(open_path(path).metadata().id) if table_exists(path) else None
 
 
 def _registry(deployment: Deployment) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,13 @@ import pytest
 from jobs.config.deployment import Deployment
 from jobs.serving.entity_rows import FrameError
 from jobs.serving.offline_features import features
-from tests.support.embedded import DAYS, SCENARIOS, USERS
+from jobs.serving.publish import publish
+from tests.support.deployment import deploy
+from tests.support.embedded import DAY1, DAYS, SCENARIOS, USERS, embed, some
 from tests.support.error_page import case, refused
 
 NOON = datetime(2025, 3, 2, 12, tzinfo=UTC)
+SUMMER = datetime(2025, 6, 1, tzinfo=UTC)
 SHANGHAI = timezone(timedelta(hours=8))
 
 
@@ -235,6 +240,32 @@ def test_a_frame_of_spark_is_refused_and_kept_alike(published: Deployment, spark
         features(spark, published, frame.selectExpr("user_id", "as_of", "1 AS n", "2 AS N"))
     with pytest.raises(FrameError, match=r"column 'v' of entity_df \(variant\) cannot be kept"):
         features(spark, published, frame.selectExpr("user_id", "as_of", "parse_json('1') AS v"))
+
+
+def test_a_scenario_may_have_the_name_of_a_column_of_feasts_query(spark: Any, tmp_path: Path) -> None:
+    names = ("event_timestamp", "entity_timestamp", "created_timestamp", "row_number", "select")
+    scenarios = [{"name": name, "instruction": f"Tell about {name}."} for name in names]
+    deployment = deploy(tmp_path, scenarios=scenarios)
+    vectors = some(1, ("u01",), ("universal", *names))
+    embed(spark, deployment, DAY1, vectors)
+    publish(spark, deployment, DAY1)
+    [row] = features(spark, deployment, one_row().assign(user_id="u01")).toArrow().to_pylist()
+    for name in names:
+        assert row[name] == vectors["u01", name].astype("<f2").tolist(), name
+
+
+def test_threads_may_share_a_session(published: Deployment, spark: Any) -> None:
+    """Feast's views have the same names in every query; none of them is left in the session."""
+    before = {table.name for table in spark.catalog.listTables()}
+    frames = {user: one_row(n=number).assign(user_id=user) for number, user in enumerate(USERS[:4])}
+    with ThreadPoolExecutor(4) as pool:
+        results = dict(
+            zip(frames, pool.map(lambda f: features(spark, published, f, ["food"]), frames.values()), strict=True)
+        )
+    for number, (user, result) in enumerate(results.items()):
+        [row] = result.collect()
+        assert (row["user_id"], row["n"], row["food"]) == (user, number, expected(user, SUMMER)[0])
+    assert {table.name for table in spark.catalog.listTables()} == before
 
 
 def test_scenarios_may_be_in_any_order(published: Deployment, spark: Any) -> None:
