@@ -73,7 +73,7 @@ def feature_store_yaml(settings: StoreSettings) -> str:
     values = {"project": settings.project, "registry": registry, "online": online}
     comment, _, body = TEMPLATE.read_text(encoding="utf-8").partition("project:")
     for name, value in values.items():
-        body = body.replace(f" {{{name}}}", f" {json.dumps(value)}")
+        body = body.replace(f" {{{name}}}", f" {json.dumps(value, ensure_ascii=False)}")
     return f"{comment}project:{body}"
 
 

@@ -21,6 +21,7 @@ from jobs.config.fields import Location, Name, Section, Share, require_items
 from jobs.config.functions import AGGREGATE_FUNCTIONS
 from jobs.config.location import is_catalog_name, is_path, quote_catalog_name, scheme
 from jobs.config.network import Model
+from jobs.config.path_characters import path_errors
 from jobs.config.sections import Attributes, Eligible, EventSource, Retention, Scenario, Spark, Store, UserQA
 from jobs.config.validation import format_error
 from jobs.console.text import list_errors
@@ -76,7 +77,7 @@ class Deployment(Section):
             deployment = cls.model_validate({**content, "path": path})
         except ValidationError as error:
             errors = [format_error(detail, KEYS) for detail in error.errors()] + errors
-        errors += _table_errors(deployment) if deployment else []
+        errors += [*_table_errors(deployment), *path_errors(deployment)] if deployment else []
         if deployment is None or errors:
             raise DeploymentError(list_errors(path, [f"  {line}" for line in errors]))
         return deployment

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from jobs.config.deployment import Deployment
+from jobs.console.text import sql_table
 from jobs.lake import catalog
 from jobs.lake.delta import table_exists
 from jobs.lake.handoff import AskHandoff
@@ -34,7 +35,7 @@ class PersonalTable:
     def delete_statement(self, user: object) -> str:
         """Return the SQL statement that removes a user's rows."""
         literal = canonical_id(user).replace("\\", "\\\\").replace("'", "\\'")
-        return f"DELETE FROM delta.`{self.path}` WHERE {self.user} = '{literal}'"
+        return f"DELETE FROM {sql_table(self.path)} WHERE {self.user} = '{literal}'"
 
 
 def personal_tables(deployment: Deployment) -> list[PersonalTable]:

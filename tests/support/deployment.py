@@ -52,6 +52,10 @@ DEPLOYMENT: dict[str, Any] = {
 """Two small event sources; a test changes the keys that it tests."""
 
 
+ODD_NAME = " a b'c\"d{e}*#+&;=:é日本😀e\u0301,%@!(~)<>` "
+"""A folder's name with every kind of character that a path may have."""
+
+
 def deploy(folder: Path, **changes: Any) -> Deployment:
     """Write DEPLOYMENT with these keys changed into a folder, and read the file."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 
 from jobs.config.deployment import Deployment
 from jobs.config.location import is_path, local_path, scheme
+from jobs.console.text import sql_table
 from jobs.lake import catalog
 from jobs.lake.error_text import error_reason
 from jobs.lake.errors import LOG
@@ -54,7 +55,7 @@ def register_views(spark: SparkSession, deployment: Deployment) -> tuple[str, ..
     tables = _run(
         spark,
         [
-            (name, f"CREATE OR REPLACE TEMPORARY VIEW `{name}` AS SELECT * FROM delta.`{path}`")
+            (name, f"CREATE OR REPLACE TEMPORARY VIEW `{name}` AS SELECT * FROM {sql_table(path)}")
             for name, path in paths.items()
         ],
     )
@@ -181,4 +182,4 @@ def _external_table(spark: SparkSession, database: str, name: str, path: str) ->
         if rows and rows[0]["data_type"].rstrip("/") == location.rstrip("/"):
             return None
         spark.sql(f"DROP TABLE `{name}`")  # external: its files stay where they are
-    return f"CREATE TABLE `{name}` USING delta LOCATION '{location}'"
+    return "CREATE TABLE `{}` USING delta LOCATION '{}'".format(name, location.replace("'", r"\'"))

@@ -9,23 +9,9 @@ import pytest
 from jobs.config.deployment import DeploymentError
 from jobs.config.spark_settings import FIXED_SETTINGS
 from tests.support.error_page import case, refused
+from tests.support.spark_settings import other_value
 
 DELTA = "spark.databricks.delta"
-OTHER_VALUES = {
-    "spark.sql.session.timeZone": "Asia/Shanghai",
-    "spark.sql.timestampType": "TIMESTAMP_NTZ",
-    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MILLIS",
-    "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
-    "spark.sql.storeAssignmentPolicy": "LEGACY",
-    "spark.sql.sources.partitionOverwriteMode": "DYNAMIC",
-    "spark.sql.codegen.hugeMethodLimit": "65535",
-}
-"""A value other than the jobs' own of each key that is neither true nor false."""
-
-
-def other_value(key: str) -> str:
-    """A value of a fixed setting with which rows would differ."""
-    return OTHER_VALUES.get(key) or {"true": "false", "false": "true"}[FIXED_SETTINGS[key].value]
 
 
 @pytest.mark.parametrize(
