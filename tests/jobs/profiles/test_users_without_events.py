@@ -239,6 +239,7 @@ def test_check_counts_them(company: SimpleNamespace, spark: Any) -> None:
     assert "nan" not in page.get().lower()
 
 
+@pytest.mark.slow
 def test_a_lake_without_any_event_is_checked_and_assembled(spark: Any, deployment: Any) -> None:
     d = deployment(**CHANGES)
     write(d, {"bills": [], "searches": [], "attributes": make_lake()["attributes"]})
