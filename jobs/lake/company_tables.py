@@ -16,7 +16,8 @@ from jobs.config.deployment import Deployment
 from jobs.config.location import is_catalog_name
 from jobs.lake.csv_rows import read_csv
 from jobs.lake.error_text import error_reason
-from jobs.lake.errors import LOG, TableError
+from jobs.lake.errors import TableError
+from jobs.lake.repair import LOG
 
 STREAM_LOG = "_spark_metadata"
 """Folder in which a streaming job lists the files that it has committed; Spark then reads these alone."""

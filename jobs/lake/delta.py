@@ -21,8 +21,10 @@ from pyarrow.dataset import ParquetReadOptions
 from jobs.config.deployment import Deployment
 from jobs.config.location import local_path
 from jobs.lake import catalog
-from jobs.lake.errors import LOG, TableError, rewrite_hint, translate_table_errors
+from jobs.lake.errors import TableError, translate_table_errors
+from jobs.lake.folder_contents import contents
 from jobs.lake.protocol import open_supported
+from jobs.lake.repair import rewrite_hint
 from jobs.lake.table import Table
 
 logger = logging.getLogger(__name__)
@@ -151,28 +153,14 @@ def missing_table_error(deployment: Deployment, table: str) -> MissingTableError
     first = f"run `instructue {job}` first, or" if job else "create it, or"
     return MissingTableError(
         f"{deployment.path}: lake = {deployment.lake}: there is no Delta table {table} at "
-        f"{deployment.table(table)}{_instead(deployment.table(table))}; {first} correct `lake`"
+        f"{deployment.table(table)}{contents(deployment.table(table)).what}; {first} correct `lake`"
     )
 
 
 def absent_message(path: str) -> str:
     """Return the message that there is no Delta table at a path, what is at the path, and what to do."""
-    return f"there is no Delta table at {path}{_instead(path)}; create it or name another"
-
-
-def _instead(path: str) -> str:
-    """Return what is at a path that has no Delta table, as the end of a clause."""
-    folder = local_path(path)
-    if folder is None or not folder.exists():
-        return ""
-    if not folder.is_dir():
-        return ", only a file"
-    if (folder / LOG).is_dir():
-        return f", only a log, {LOG}, that has lost its beginning (put that back from a copy)"
-    if any(folder.rglob("*.parquet")):
-        convert = f"CONVERT TO DELTA parquet.`{path}`"
-        return f", only Parquet files without a log (`instructue sql '{convert}'` gives them one)"
-    return ""
+    what, advice = contents(path)
+    return f"there is no Delta table at {path}{what}; {advice}"
 
 
 def last_day(table: DeltaTable) -> date:

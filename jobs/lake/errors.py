@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.config.location import is_remote, local_path
-from jobs.console.text import sql_command, sql_table
-from jobs.lake import catalog
 from jobs.lake.error_text import error_causes, error_messages, error_reason, is_spark_error, is_table_error
 from jobs.lake.file_errors import file_error
-from jobs.lake.table import Table
+from jobs.lake.repair import ACCESS, DENIED, LOG, file_hint, log_hint, unread_hint
 from model.errors import InstructUEError
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ UNREAD = re.compile(
 UNCOMPUTED = re.compile(r"\[[A-Z_.]+\]\s+(?P<why>.*?)\s*SQLSTATE: (?:22|23|P0)\w{3}(?P<context>.*)", re.DOTALL)
 """A message of Spark about a value that an SQL expression cannot compute, with the expression where it is known."""
 ANSI_ADVICE = re.compile(r"\s*If necessary set \"spark\.sql\.ansi\.enabled\" to \"false\" to bypass this error[^.]*\.")
-LOG = "_delta_log"
+ANSI_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 NEARLY_FULL = 64_000_000
 """Free bytes below which a disk counts as the full one."""
 SECONDS_TO_END = 2.0
@@ -86,9 +84,11 @@ def translate_table_errors(table: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, InstructUEError) or not (is_table_error(error) or isinstance(error, OSError)):
             raise
-        raise as_user_error(error) or TableError(
-            f"the table at {table} cannot be read ({_why(error, table)}); {repair_hint(table, log=True)}"
-        ) from error
+        if (translated := as_user_error(error)) is None:
+            reason = _why(error, table)
+            hint = unread_hint(table, reason)
+            translated = TableError(f"the table at {table} cannot be read ({reason}){hint and f'; {hint}'}")
+        raise translated from error
 
 
 def as_user_error(error: BaseException, deployment: Deployment | None = None) -> InstructUEError | None:
@@ -108,37 +108,6 @@ def as_user_error(error: BaseException, deployment: Deployment | None = None) ->
         for note in getattr(error, "__notes__", ()):
             translated.add_note(note)
     return translated
-
-
-def repair_hint(table: str, *, log: bool = False) -> str:
-    """Return what to do about a table that lost a file or, with `log`, whose log cannot be read."""
-    name = Path(table).name
-    copy = f"put its log, {LOG}, back from a copy, or" if log else "put it back from a copy, or"
-    known = catalog.TABLES.get(name)
-    if known and not known.company:
-        return f"{copy} {_make_again(known)}"
-    if log:
-        return f"{copy} write the table anew"
-    restore = f"RESTORE TABLE {sql_table(table)} TO VERSION AS OF <number>"
-    return f"{copy} go back to a version without it: {sql_command(restore)}"
-
-
-def rewrite_hint(table: str, columns: str = "*") -> str:
-    """Return what to do about a table whose rows, or some columns of them, Spark reads right and another reader not."""
-    known = catalog.TABLES.get(Path(table).name)
-    if known and not known.company:
-        return _make_again(known)
-    new = sql_table(f"{table}_copy")
-    command = sql_command(f"CREATE TABLE {new} USING delta AS SELECT {columns} FROM {sql_table(table)}")
-    return f"write its rows to a new table and name that one: {command}"
-
-
-def _make_again(table: Table) -> str:
-    """Return how to make a table of the lake again."""
-    if table.made_by is None:
-        return "remove the table and run the jobs again, from the oldest day on"
-    days = " again" if table.made_by == "userqa" else " for each of its days"
-    return f"remove the table and run `instructue {table.made_by}`{days}"
 
 
 def _from_worker(error: BaseException) -> InstructUEError | None:
@@ -188,11 +157,21 @@ def _broken_file(messages: list[str]) -> TableError | None:
             lost = re.search(r"does not exist|not found", message)
             why = f" ({match['why']})" if match["why"] and not lost else ""
             table = re.sub(rf"(/{LOG}|(/[^/=]+=[^/]*)+)$", "", str(file.parent))  # without the partitions' folders
-            return TableError(
-                f"the file {file.name} of the table at {table} is {'lost' if lost else 'broken'}{why}; "
-                f"{repair_hint(table, log=file.parent.name == LOG)}"
-            )
+            state = "lost" if lost else "broken"
+            if denied := any(DENIED.search(text) for text in messages):
+                state, why = "closed to this user", ""
+            hint = ACCESS if denied else _file_hint(table, file)
+            return TableError(f"the file {file.name} of the table at {table} is {state}{why}; {hint}")
     return None
+
+
+def _file_hint(table: str, file: Path) -> str:
+    if file.parent.name == LOG:
+        return log_hint(table)
+    folder = local_path(table)
+    if folder and not (folder / LOG).is_dir():
+        return "put it back from a copy, or remove it"
+    return file_hint(table, file)
 
 
 def _uncomputed(messages: list[str]) -> ExpressionError | None:
@@ -246,5 +225,7 @@ def _why(error: BaseException, table: str) -> str:
             DeltaTable(table)
         except (DeltaError, OSError) as clearer:
             text = str(clearer)
-    first = (text.strip().splitlines() or [type(error).__name__])[0]
+    lines = [ANSI_COLOR.sub("", line).strip(" ↳") for line in text.strip().splitlines()] or [type(error).__name__]
+    # Below its first line deltalake says where and why, most exactly in the last one.
+    first = ": ".join(lines[1:3]) if lines[0].endswith("LocalFileSystem error") else lines[0]
     return re.sub(r"^(Kernel error|Generic delta kernel error): ", "", first)

@@ -17,7 +17,8 @@ from deltalake.exceptions import DeltaError
 
 from jobs.config.location import local_path
 from jobs.console.text import sql_command, sql_table
-from jobs.lake.errors import LOG, TableError, repair_hint, rewrite_hint, translate_table_errors
+from jobs.lake.errors import TableError, translate_table_errors
+from jobs.lake.repair import LOG, log_hint, rewrite_hint
 
 READ_CORRECTLY = frozenset(
     {
@@ -111,7 +112,7 @@ def _require_whole_commits(path: str) -> None:
         if commit.stat().st_size == 0:
             raise TableError(
                 f"the table at {path} has an empty commit, {commit.name}, as a full disk or a broken copy leaves "
-                f"behind; {repair_hint(path, log=True)}"
+                f"behind; {log_hint(path)}"
             )
 
 

@@ -23,7 +23,7 @@ from jobs.config.location import is_path, local_path, scheme
 from jobs.console.text import sql_table
 from jobs.lake import catalog
 from jobs.lake.error_text import error_reason
-from jobs.lake.errors import LOG
+from jobs.lake.repair import LOG
 from jobs.lake.sql.definitions import DEFINITIONS
 
 logger = logging.getLogger(__name__)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,10 @@ from typing import Any
 import deltalake
 import pytest
 
-from jobs.config.deployment import Deployment
 from jobs.lake.delta import open_path, open_table, read_rows
 from jobs.lake.protocol import UnsupportedTableError, unsupported_features
 from jobs.lake.spark_tables import read_table, version
-from jobs.lake.sql.query import run_sql
+from tests.support.commands import follow
 from tests.support.error_page import refused, row
 
 ROWS = "SELECT 'a' user_id, 1 label, 0 label_raw UNION ALL SELECT 'b', 0, 1"
@@ -75,15 +72,6 @@ def arrow_rows(path: str) -> list[tuple[Any, ...]]:
     return sorted(tuple(row.values()) for row in read_rows(open_path(path)).to_pylist())
 
 
-def follow(spark: Any, deployment: Deployment, message: object) -> None:
-    """Run each command that a message names."""
-    commands = re.findall(r"`(instructue sql .*?'|instructue sql \".*?\")`(?=[,;]|$)", str(message))
-    assert commands, message
-    for command in commands:
-        [statement] = shlex.split(command.replace("<its columns of other types than variant>", "* EXCEPT (v)"))[2:]
-        run_sql(spark, deployment, statement).collect()
-
-
 @pytest.mark.parametrize("name", QUICK)
 def test_a_feature_is_refused_by_name(name: str, spark: Any, tmp_path: Path) -> None:
     features, properties, statements = TABLES[name]
@@ -103,7 +91,7 @@ def test_the_advice_makes_a_table_readable(name: str, spark: Any, deployment: An
     assert unsupported_features(path) == features
     with pytest.raises(UnsupportedTableError) as refusal:
         open_path(path)
-    follow(spark, deployment(), refusal.value)
+    follow(spark, deployment(), refusal.value, columns="* EXCEPT (v)")
     if "DROP FEATURE" not in str(refusal.value):
         path += "_copy"
     assert unsupported_features(path) == ()
