@@ -6,7 +6,7 @@ never appends. A run whose rows are the day's rows already writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -151,10 +151,18 @@ def replace_day(df: DataFrame, path: str, as_of: date) -> None:
     """
     if "as_of" not in df.columns:
         df = df.withColumn("as_of", midnight_column(as_of))
-    where = f"day = '{as_of.isoformat()}'"
+    replace_days(df.withColumn("day", F.lit(as_of)), path, [as_of])
+
+
+def replace_days(df: DataFrame, path: str, days: Collection[date]) -> None:
+    """Replace the rows of some days of a Delta table in one commit; create the table if it is missing.
+
+    `df` has `as_of` and `day`, and rows of these days alone.
+    """
+    where = " OR ".join(f"day = '{day.isoformat()}'" for day in sorted(days))
     # A source added to the deployment file adds its column; one removed leaves it null.
     (
-        delta_writer(df.withColumn("day", F.lit(as_of)))
+        delta_writer(df)
         .mode("overwrite")
         .option("replaceWhere", where)
         .option("mergeSchema", "true")
@@ -185,10 +193,30 @@ def same_rows(df: DataFrame, path: str, as_of: date, columns: Sequence[str]) -> 
     return bool(_fingerprint(df, columns) == _fingerprint(stored, columns))
 
 
+def changed_days(df: DataFrame, path: str, days: Iterable[date], columns: Sequence[str]) -> set[date]:
+    """Return the days of which a table does not have exactly the rows of `df`, by `columns` and in any order.
+
+    `df` has `day`; each of both tables is read once. A table without one of the columns has no day.
+    """
+    stored = df.sparkSession.read.format("delta").load(path)
+    if not set(columns) <= set(stored.columns):
+        return set(days)
+    after, before = (_day_fingerprints(rows, columns) for rows in (df, stored.where(F.col("day").isin([*days]))))
+    return {day for day in days if after.get(day) != before.get(day)}
+
+
+def _day_fingerprints(df: DataFrame, columns: Sequence[str]) -> dict[date, Any]:
+    return {row["day"]: row[1:] for row in df.groupBy("day").agg(*_fingerprint_columns(columns)).collect()}
+
+
 def _fingerprint(df: DataFrame, columns: Sequence[str]) -> Any:
+    return df.agg(*_fingerprint_columns(columns)).head()
+
+
+def _fingerprint_columns(columns: Sequence[str]) -> list[Column]:
     # Null and '' must differ, so each column is hashed with whether it is null.
     row = F.xxhash64(*[part for name in columns for part in (F.col(name), F.col(name).isNull())])
-    return df.agg(F.count(F.lit(1)), F.sum(row.cast("decimal(38,0)")), F.bit_xor(row)).head()
+    return [F.count(F.lit(1)), F.sum(row.cast("decimal(38,0)")), F.bit_xor(row)]
 
 
 def write_rejected(df: DataFrame, deployment: Deployment, as_of: date) -> None:
@@ -248,6 +276,24 @@ class JobRun(RunRecord):
         self.replacing()
         replace_day(df, path, day)
         return True
+
+    def replace_table(self, df: DataFrame, table: str, days: Collection[date]) -> int:
+        """Make a table hold the rows of these days and of no other, in one commit; return how many were written.
+
+        A day that holds the same rows already is not written. `df` has `as_of`, and is read twice where the table
+        exists: cache it.
+        """
+        path = self.deployment.table(table)
+        df = df.withColumn("day", F.to_date("as_of"))
+        stored: set[date] = set()
+        changed = set(days)
+        if delta_exists(self.spark, path):
+            stored = table_days(open_path(path))
+            changed = changed_days(df, path, days, catalog.TABLES[table].identity(self.deployment))
+        if replaced := changed | (stored - set(days)):
+            self.replacing()
+            replace_days(df.where(F.col("day").isin([*changed])), path, replaced)
+        return len(changed)
 
 
 @contextmanager

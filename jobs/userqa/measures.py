@@ -24,12 +24,24 @@ class Events:
     time: Column
     as_of: Column
     value: Column
-    """The question's `value`, by `Measure.value` a double, a text (null without visible characters), or null."""
+    """The question's `value` as a double; null for another kind of value."""
 
     @property
     def exact(self) -> Column:
         """The value of an event inside as an exact decimal, so that sums do not depend on the order of rows."""
         return F.when(self.inside & ~F.isnan(self.value), self.value.try_cast(EXACT))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """The columns that a measure may read of the different texts of a user's events near a cut-off."""
+
+    words: Column
+    """One of the texts."""
+    events: Column
+    """The number of events inside that have it."""
+    top: int
+    """The question's `top`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +62,10 @@ class Measure:
     """Whether it is 0 over no event, where other measures are null."""
     none_at_zero: bool = False
     """Whether the answer `none` is for a value of 0 instead of null."""
-    compute: Callable[[Events], Column] | None = None
-    """The measure as an aggregate over a user's events; None for a tabular column and for ranked texts."""
+    of_events: Callable[[Events], Column] | None = None
+    """The measure as an aggregate over a user's events: a number that is 0 or null without events inside."""
+    of_texts: Callable[[Texts], Column] | None = None
+    """The measure as an aggregate over a user's different texts."""
 
     @property
     def tabular(self) -> bool:
@@ -60,8 +74,17 @@ class Measure:
 
     @property
     def ranked(self) -> bool:
-        """Whether it is a list of the commonest texts, which needs separate groupings."""
-        return self.compute is None and not self.tabular
+        """Whether it is a list of the commonest texts."""
+        return self.answer == "text"
+
+
+def _commonest(texts: Texts) -> Column:
+    """Return the commonest texts, by frequency and then by alphabet; null or empty without one."""
+    ranked = F.when(texts.events > 0, F.struct((-texts.events).alias("n"), texts.words.alias("words")))
+    if texts.top == 1:
+        first = F.min(ranked)["words"]
+        return F.when(first.isNotNull(), F.array(first))
+    return F.slice(F.sort_array(F.collect_list(ranked)), 1, texts.top)["words"]
 
 
 def _sum(events: Events) -> Column:
@@ -74,19 +97,21 @@ MEASURES = {
         whole=True,
         zero_without_events=True,
         none_at_zero=True,
-        compute=lambda events: F.count_if(events.inside),
+        of_events=lambda events: F.count_if(events.inside),
     ),
     "share": Measure(
         description="percent of the source's events that fulfil `where`",
         needs_where=True,
         none_at_zero=True,
-        compute=lambda events: F.try_divide(F.count_if(events.inside) * 100.0, F.count_if(events.in_window)),
+        of_events=lambda events: F.try_divide(F.count_if(events.inside) * 100.0, F.count_if(events.in_window)),
     ),
-    "sum": Measure(description="of `value`", value="number", zero_without_events=True, none_at_zero=True, compute=_sum),
+    "sum": Measure(
+        description="of `value`", value="number", zero_without_events=True, none_at_zero=True, of_events=_sum
+    ),
     "mean": Measure(
         description="of `value`",
         value="number",
-        compute=lambda events: F.try_divide(_sum(events), F.count(events.exact)),
+        of_events=lambda events: F.try_divide(_sum(events), F.count(events.exact)),
     ),
     "distinct": Measure(
         description="number of different `value`s",
@@ -94,20 +119,20 @@ MEASURES = {
         whole=True,
         zero_without_events=True,
         none_at_zero=True,
-        compute=lambda events: F.size(F.collect_set(F.when(events.inside, events.value))),
+        of_texts=lambda texts: F.count_if(texts.events > 0),
     ),
-    "top": Measure(description="the commonest `value`s", value="text", answer="text"),
+    "top": Measure(description="the commonest `value`s", value="text", answer="text", of_texts=_commonest),
     "recency": Measure(
         description="whole days since the last event",
         future=False,
         whole=True,
-        compute=lambda events: whole_days(F.max(F.when(events.inside, events.time)), events.as_of),
+        of_events=lambda events: whole_days(F.max(F.when(events.inside, events.time)), events.as_of),
     ),
     "days_until": Measure(
         description="whole days until the next event (future)",
         future=True,
         whole=True,
-        compute=lambda events: whole_days(events.as_of, F.min(F.when(events.inside, events.time))),
+        of_events=lambda events: whole_days(events.as_of, F.min(F.when(events.inside, events.time))),
     ),
     "value": Measure(description="of a tabular column", value="column", answer="either"),
 }

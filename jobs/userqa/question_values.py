@@ -1,6 +1,7 @@
 """The value of each question for each user and cut-off, before it becomes a sentence.
 
-One grouping of a source gives the values of all questions about it.
+Two groupings of a source give the values of all questions about it. The first is per user, cut-off and text: Spark adds
+up its numbers before it shuffles, so no event is shuffled. The second, over its few rows, ranks and counts the texts.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import reduce
+from operator import or_
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -21,7 +24,7 @@ from jobs.profiles import templates
 from jobs.profiles.expressions import has_column, with_time_columns
 from jobs.profiles.time_bands import DAY_MICROS
 from jobs.profiles.validation import event_rows, validate_events
-from jobs.userqa.measures import Events
+from jobs.userqa.measures import Events, Texts
 from jobs.userqa.question import TABULAR, Question
 from jobs.userqa.questions import Questions
 
@@ -29,6 +32,8 @@ INTEREST = "interest"
 """The column with the topic of the event's text."""
 VALUE_CHARACTERS = 100
 """The longest text of a value."""
+NO_TEXT = -1
+"""The number of the rows of the first grouping that are about events, not about their texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,26 +65,43 @@ def question_values(
 def _source_values(
     df: DataFrame, source: EventSource, questions: Sequence[Question], interests: Mapping[str, str], span: Span
 ) -> DataFrame:
-    """Return the values of all questions about a source, per user and cut-off, by one grouping."""
-    rows = _rows_near_cut_offs(df, source, questions, interests, span)
+    """Return the values of all questions about a source, per user and cut-off."""
     # Questions share values, so the texts of each value are computed once.
-    texts = dict.fromkeys(str(q.value) for q in questions if q.kind.value == "text")
-    text_columns = {value: f"__text_{number}" for number, value in enumerate(texts)}
-    rows = rows.withColumns({name: _value_text(value) for value, name in text_columns.items()})
-    ranked = [q for q in questions if q.kind.ranked]
-    # A grouping needs at least one aggregate, and all questions may be ranked.
-    aggregates = [F.count(F.lit(1)).alias("__events")]
+    numbers = {value: n for n, value in enumerate(dict.fromkeys(str(q.value) for q in questions if q.kind.of_texts))}
+    rows = _rows_near_cut_offs(df, source, questions, interests, span, numbers)
+    groups = [F.struct(F.lit(n).alias("__number"), F.col(_text_column(n)).alias("__words")) for n in numbers.values()]
+    if any(q.kind.of_events for q in questions):
+        groups.append(F.struct(F.lit(NO_TEXT).alias("__number"), F.lit(None).cast("string").alias("__words")))
+    rows = rows.select("*", F.inline(F.array(*groups)))
+    rows = rows.where((F.col("__number") == NO_TEXT) | F.col("__words").isNotNull())
+    first, second = [], []
     for question in questions:
-        if question.kind.compute is not None:
-            aggregates.append(question.kind.compute(_events(question, text_columns)).alias(question.name))
-    values = rows.groupBy(F.col("__user").alias("user_id"), "as_of").agg(*aggregates).drop("__events")
-    return values.join(_commonest(rows, ranked, text_columns), ["user_id", "as_of"], "left") if ranked else values
+        number, value = numbers.get(str(question.value), NO_TEXT), F.col(question.name)
+        events = _events(question, F.col("__number") == number)
+        if question.kind.of_events:
+            first.append(question.kind.of_events(events).alias(question.name))
+            # The other rows hold 0 or null.
+            second.append(F.max(F.when(F.col("__number") == NO_TEXT, value)).alias(question.name))
+        elif question.kind.of_texts:
+            first.append(F.count_if(events.inside).alias(question.name))
+            texts = Texts(words=F.col("__words"), events=value, top=question.top)
+            second.append(question.kind.of_texts(texts).alias(question.name))
+    counted = rows.groupBy(F.col("__user").alias("user_id"), "as_of", "__number", "__words").agg(*first)
+    return counted.groupBy("user_id", "as_of").agg(*second)
 
 
 def _rows_near_cut_offs(
-    df: DataFrame, source: EventSource, questions: Sequence[Question], interests: Mapping[str, str], span: Span
+    df: DataFrame,
+    source: EventSource,
+    questions: Sequence[Question],
+    interests: Mapping[str, str],
+    span: Span,
+    texts: Mapping[str, int],
 ) -> DataFrame:
-    """Return the good rows within the longest windows of each cut-off, with `as_of`, `__day` and the times' columns."""
+    """Return the good rows within the longest windows of each cut-off, with `as_of` and `__day`.
+
+    They have the columns that the questions name, and each expression of `texts` as a text under its `_text_column`.
+    """
     expressions = " ".join(part for q in questions for part in (q.where, q.value) if part)
     columns = [column for column in df.columns if column.lower() in expressions.lower()]  # SQL ignores case
     past = max([q.span for q in questions if not q.future], default=0)
@@ -89,34 +111,36 @@ def _rows_near_cut_offs(
     good = event_rows(validate_events(df, source), source, span.end, columns, texts_since=since).where(
         F.col("__rejected").isNull() & ~F.col("__repeated") & (F.col("__time") < midnight_column(span.end))
     )
+    good = good.where(reduce(or_, [_in_windows(midnight_column(c), past, ahead) for c in span.cut_offs]))
     if search:
         good = good.join(_interests(good, interests), "__text", "left")
+    good = with_time_columns(good, to_local(F.col("__time"), source.timezone))
+    good = good.withColumns({_text_column(n): _value_text(value) for value, n in texts.items()})
     rows = good.withColumn("as_of", F.explode(F.array(*[midnight_column(c) for c in span.cut_offs])))
-    micros = F.unix_micros("__time") - F.unix_micros("as_of")
-    rows = rows.where((micros >= -past * DAY_MICROS) & (micros < ahead * DAY_MICROS))
+    rows = rows.where(_in_windows(F.col("as_of"), past, ahead))
     # Whole days from the cut-off, rounded down: -1 is the day before it, 0 the day after its midnight.
+    micros = F.unix_micros("__time") - F.unix_micros("as_of")
     day = F.call_function("div", micros - F.pmod(micros, F.lit(DAY_MICROS)), F.lit(DAY_MICROS))
-    return with_time_columns(rows.withColumn("__day", day), to_local(F.col("__time"), source.timezone))
+    return rows.withColumn("__day", day)
 
 
-def _events(question: Question, text_columns: Mapping[str, str]) -> Events:
-    value = F.lit(None)
-    if question.kind.value == "text":
-        value = F.col(text_columns[str(question.value)])
-    if question.kind.value == "number":
-        value = F.expr(str(question.value)).cast("double")
+def _in_windows(cut_off: Column, past: int, ahead: int) -> Column:
+    """Return whether an event is within `past` days before a cut-off or `ahead` days from it on."""
+    micros = F.unix_micros("__time") - F.unix_micros(cut_off)
+    return (micros >= -past * DAY_MICROS) & (micros < ahead * DAY_MICROS)
+
+
+def _events(question: Question, own: Column) -> Events:
+    """Return what a measure reads of the rows that are its `own`."""
+    in_window = own & _in_window(question)
     return Events(
-        inside=_inside(question),
-        in_window=_in_window(question),
+        # The condition comes last: Spark computes it for the events of the window alone.
+        inside=in_window & F.expr(question.where) if question.where else in_window,
+        in_window=in_window,
         time=F.col("__time"),
         as_of=F.col("as_of"),
-        value=value,
+        value=F.expr(str(question.value)).cast("double") if question.kind.value == "number" else F.lit(None),
     )
-
-
-def _inside(question: Question) -> Column:
-    """Return whether an event is in the question's window and fulfils its `where`."""
-    return _in_window(question) & F.expr(question.where) if question.where else _in_window(question)
 
 
 def _in_window(question: Question) -> Column:
@@ -124,33 +148,13 @@ def _in_window(question: Question) -> Column:
     return (day >= 0) & (day < question.span) if question.future else (day < 0) & (day >= -question.span)
 
 
+def _text_column(number: int) -> str:
+    return f"__text_{number}"
+
+
 def _value_text(expression: str) -> Column:
     """Return an event's value as a text, null where it has no visible character."""
     return templates.words(F.expr(expression), VALUE_CHARACTERS)
-
-
-def _commonest(rows: DataFrame, questions: Sequence[Question], text_columns: Mapping[str, str]) -> DataFrame:
-    """Return each question's commonest texts per user and cut-off, by frequency and then by alphabet.
-
-    The texts are counted by groups of rows, because comparing the elements of an array takes quadratic time.
-    """
-    texts = F.array(
-        *[
-            F.struct(
-                F.lit(q.name).alias("question"), F.when(_inside(q), F.col(text_columns[str(q.value)])).alias("words")
-            )
-            for q in questions
-        ]
-    )
-    text_rows = rows.select(F.col("__user").alias("user_id"), "as_of", F.inline(texts)).where("words IS NOT NULL")
-    counted = text_rows.groupBy("user_id", "as_of", "question", "words").agg(F.count(F.lit(1)).alias("n"))
-    ranked = F.struct((-F.col("n")).alias("n"), "words")
-
-    def commonest(question: Question) -> Column:
-        own = F.collect_list(F.when(F.col("question") == question.name, ranked))
-        return F.slice(F.sort_array(own), 1, question.top)["words"].alias(question.name)
-
-    return counted.groupBy("user_id", "as_of").agg(*map(commonest, questions))
 
 
 def _interests(events: DataFrame, interests: Mapping[str, str]) -> DataFrame:

@@ -8,6 +8,7 @@ at or before the earliest label's as_of; of the tables of labels, only that date
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 
@@ -19,7 +20,7 @@ from jobs.console.text import list_errors
 from jobs.lake import spark_tables
 from jobs.lake.delta import MissingTableError
 from jobs.lake.handoff import UserQAHandoff
-from jobs.lake.spark_tables import JobRun, TableError, job_run, midnight_column
+from jobs.lake.spark_tables import JobRun, TableError, job_run
 from jobs.profiles.assemble import check_reject_share, note_static
 from jobs.profiles.build import build_profiles
 from jobs.profiles.row_account import Totals
@@ -71,45 +72,28 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
             run.pin(deployment.source_tables)
         opened = open_sources(deployment, run.read)
         span = Span(cut_offs=cut_offs, end=_check(run, questions, opened, cut_offs))
-        replaced = _write_profiles(run, cut_offs)
-        run.versions.pop(PROFILES, None)
-        users = run.read(PROFILES).where(F.col("day").isin(cut_offs))
-        values = question_values(deployment, questions, opened, users, span).cache()
-        # Each cut-off is written by itself; the sentences, the largest plan, are computed once for all cut-offs.
-        pairs = question_pairs(questions, values, deployment.userqa.validation_share).cache()
-        replaced += [
-            run.replace(pairs.where(F.col("as_of") == midnight_column(cut_off)), PAIRS, as_of=cut_off)
-            for cut_off in cut_offs
-        ]
-        count = values.count()
-        pairs.unpersist()
-        values.unpersist()
-        for table in (PROFILES, PAIRS):
-            _remove_other_days(run, table, cut_offs)
-        spreads = answer_spreads(questions, spark_tables.read_table(spark, deployment, PAIRS))
+        with ExitStack() as cached:
+            profiles = build_profiles(spark, deployment, cut_offs, run.read, run.started_at)
+            cached.callback(profiles.release)
+            _record_accounts(run, profiles.totals)
+            replaced = run.replace_table(profiles.rows, PROFILES, cut_offs)
+            values = question_values(deployment, questions, opened, profiles.rows, span).cache()
+            cached.callback(values.unpersist)
+            # The sentences, the largest plan, are computed once to compare, write and count them.
+            pairs = question_pairs(questions, values, deployment.userqa.validation_share).cache()
+            cached.callback(pairs.unpersist)
+            replaced += run.replace_table(pairs, PAIRS, cut_offs)
+            spreads = answer_spreads(questions, pairs)
         run.rows_out = sum(spread.rows for spread in spreads.values())
         run.details["questions"] = {name: asdict(spread) for name, spread in spreads.items()}
         return UserQAResult(
             as_of=tuple(cut_offs),
-            profiles=count,
+            profiles=sum(at.users for at in profiles.totals.values()),
             pairs=run.rows_out,
-            replaced=sum(replaced),
+            replaced=replaced,
             questions=spreads,
             seconds=run.seconds(),
         )
-
-
-def _write_profiles(run: JobRun, cut_offs: Sequence[date]) -> list[bool]:
-    """Replace `training_profiles` at each cut-off, and return for each whether it was written."""
-    profiles = build_profiles(run.spark, run.deployment, cut_offs, run.read, run.started_at)
-    try:
-        _record_accounts(run, profiles.totals)
-        return [
-            run.replace(profiles.rows.where(F.col("as_of") == midnight_column(cut_off)), PROFILES, as_of=cut_off)
-            for cut_off in cut_offs
-        ]
-    finally:
-        profiles.release()
 
 
 def _record_accounts(run: JobRun, totals: Mapping[date, Totals]) -> None:
@@ -132,13 +116,6 @@ def _record_accounts(run: JobRun, totals: Mapping[date, Totals]) -> None:
     note_static(run)
     for at in totals.values():
         check_reject_share(run, at)
-
-
-def _remove_other_days(run: JobRun, table: str, cut_offs: Sequence[date]) -> None:
-    """Remove the days of a table that the deployment no longer names, so that training cannot read them."""
-    rows = spark_tables.read_table(run.spark, run.deployment, table).select("day").distinct().collect()
-    for day in {row["day"] for row in rows} - set(cut_offs):
-        spark_tables.clear_day(run.spark, run.deployment.table(table), day)
 
 
 def _check(run: JobRun, questions: Questions, opened: Mapping[str, DataFrame], cut_offs: Sequence[date]) -> date:
