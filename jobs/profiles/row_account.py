@@ -81,8 +81,25 @@ def count_totals(users: DataFrame, deployment: Deployment, cut_offs: Sequence[da
     ]
     rows = users.groupBy(F.to_date("__as_of").alias("day")).agg(*counts).collect()
     by_day = {row["day"]: {name: int(n or 0) for name, n in row.asDict().items() if name != "day"} for row in rows}
-    # A cut-off has no row where every table is empty.
-    return {cut_off: _totals(by_day.get(cut_off, defaultdict(int)), deployment) for cut_off in cut_offs}
+    # A cut-off has no row where no row of any table is in its windows.
+    days = [by_day.get(cut_off, defaultdict(int)) for cut_off in sorted(cut_offs)]
+    return {
+        cut_off: _totals(_at(days, position, source_names(deployment)), deployment)
+        for position, cut_off in enumerate(sorted(cut_offs))
+    }
+
+
+def _at(days: Sequence[Mapping[str, int]], position: int, names: Sequence[str]) -> dict[str, int]:
+    """Return the counts as of one of the cut-offs from those of all, of which most count a row at its first cut-off."""
+    counts = defaultdict(int, days[position])
+    for name in names:
+        for key in ("rows_in", "rejected", "later"):
+            counts[f"{name}.{key}"] = sum(day[f"{name}.{key}"] for day in days)
+        for key in ("before", "repeated"):
+            counts[f"{name}.{key}"] = sum(day[f"{name}.{key}"] for day in days[: position + 1])
+        counts[f"{name}.kept"] = counts[f"{name}.before"] - counts[f"{name}.repeated"]
+        counts[f"{name}.after"] = counts[f"{name}.rows_in"] - counts[f"{name}.rejected"] - counts[f"{name}.before"]
+    return counts
 
 
 def _totals(count: Mapping[str, int], deployment: Deployment) -> Totals:
