@@ -17,7 +17,8 @@ dags
 benchmarks examples
 jobs.__main__
 jobs.cli
-jobs.evaluation jobs.operations jobs.serving jobs.synthetic jobs.text_profiles jobs.uqabench jobs.userqa
+jobs.operations
+jobs.evaluation jobs.serving jobs.synthetic jobs.text_profiles jobs.uqabench jobs.userqa
 jobs.language_models jobs.profiles jobs.training
 jobs.lake
 jobs.config

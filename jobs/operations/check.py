@@ -24,6 +24,9 @@ from jobs.profiles.build import Profiles, build_profiles
 from jobs.profiles.row_account import RowAccount
 from jobs.profiles.source_tables import ATTRIBUTES, open_sources
 from jobs.profiles.validation import validate_sources
+from jobs.userqa.question_sample import QuestionSample, sample_questions
+from jobs.userqa.question_windows import check_questions, first_label
+from jobs.userqa.questions import Questions
 
 SAMPLES = 3
 """Sample rows per reason."""
@@ -96,13 +99,14 @@ class CheckResult:
     """User ids of all sources that look like one."""
     profile: ProfileSample | None
     """None where no user is eligible."""
+    questions: QuestionSample
     seconds: float
 
 
 def check(
     spark: SparkSession, deployment: Deployment, as_of: date | None = None, now: datetime | None = None
 ) -> CheckResult:
-    """Return what assemble and embed would do with the tables as of a day, without writing anything.
+    """Return what assemble, userqa and embed would do with the tables as of a day, without writing anything.
 
     Parameters
     ----------
@@ -115,19 +119,26 @@ def check(
     ------
     SourceError
         Source tables or columns are missing or of the wrong type; all such errors at once.
+    TableError
+        A scenario names a table of labels that does not exist.
+    QuestionError
+        The questions file, or a query of it, is wrong; all such errors at once.
     TokenizerError
         The release's or checkpoint's tokenizer cannot be read.
     """
     started, now = time.monotonic(), now or datetime.now(UTC)
+    questions = Questions.read(deployment.resolve(deployment.userqa.questions))
     versions: dict[str, int] = {}
 
     def read(table: str) -> DataFrame:
         return spark_tables.read_pinned(spark, deployment, table, versions)
 
-    spans, look_alikes = _users(validate_sources(deployment, open_sources(deployment, read)), now.date())
+    opened = open_sources(deployment, read)
+    span = check_questions(spark, deployment, questions, opened, first_label(deployment, spark, versions))
+    spans, look_alikes = _users(validate_sources(deployment, opened), now.date())
     as_of = as_of or _day_after(spans, deployment, now.date())
     before = as_of - timedelta(days=1)
-    profiles = build_profiles(spark, deployment, [before, as_of], read, now)
+    profiles = build_profiles(deployment, opened, [before, as_of], now)
     try:
         costs = estimate_costs(profiles.rows, deployment, before, as_of)
         rejected = _rejected(profiles, as_of)
@@ -135,6 +146,7 @@ def check(
     finally:
         profiles.release()
     attributes = deployment.attributes
+    users = max(spans[source.name]["users"] for source in deployment.sources)
     return CheckResult(
         as_of=as_of,
         sources=_sources(deployment, versions, spans, profiles.totals[as_of].accounts, rejected),
@@ -142,6 +154,7 @@ def check(
         costs=costs,
         look_alikes=look_alikes,
         profile=sample,
+        questions=sample_questions(deployment, questions, opened, span, users, now),
         seconds=time.monotonic() - started,
     )
 

@@ -14,6 +14,7 @@ from jobs.lake.handoff import AssembleHandoff
 from jobs.lake.spark_tables import JobRun, SourceError, job_run, midnight_column
 from jobs.profiles.build import Profiles, build_profiles, deactivated_rows
 from jobs.profiles.row_account import RowAccount, Totals
+from jobs.profiles.source_tables import open_sources
 
 TABLE = "user_profiles"
 
@@ -58,7 +59,7 @@ def assemble(
     with job_run(spark, deployment, "assemble", as_of) as run:
         if source_versions:
             run.pin(deployment.source_tables)
-        profiles = build_profiles(spark, deployment, [as_of], run.read, run.started_at)
+        profiles = build_profiles(deployment, open_sources(deployment, run.read), [as_of], run.started_at)
         totals = profiles.totals[as_of]
         try:
             rejected = _record_accounts(run, profiles)

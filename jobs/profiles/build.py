@@ -8,12 +8,12 @@ Nothing at or after `as_of` can change a profile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
@@ -24,7 +24,6 @@ from jobs.profiles.aggregate_windows import user_value
 from jobs.profiles.event_history import event_histories
 from jobs.profiles.peer_groups import with_relative_values
 from jobs.profiles.row_account import Totals, count_totals
-from jobs.profiles.source_tables import open_sources
 from jobs.profiles.templates import finite
 from jobs.profiles.time_bands import time_band, whole_days
 from jobs.profiles.validation import rejected_rows, validate_sources
@@ -54,27 +53,17 @@ class Profiles:
 
 
 def build_profiles(
-    spark: SparkSession,
-    deployment: Deployment,
-    cut_offs: Sequence[date],
-    read: Callable[[str], DataFrame] | None = None,
-    clock: datetime | None = None,
+    deployment: Deployment, opened: Mapping[str, DataFrame], cut_offs: Sequence[date], clock: datetime | None = None
 ) -> Profiles:
     """Build the profiles as of the midnights (UTC) of some days, and read each source once for all of them.
 
     Parameters
     ----------
-    read
-        Reads a table of the lake by its name, for example at a pinned version; None: `spark_tables.read_table`.
+    opened
+        The source tables, from `source_tables.open_sources`.
     clock
         Rows later than this moment are counted as `later`; None: the present.
-
-    Raises
-    ------
-    SourceError
-        Source tables or columns are missing or of the wrong type; all such errors at once.
     """
-    opened = open_sources(deployment, read or (lambda table: spark_tables.read_table(spark, deployment, table)))
     clock = clock or datetime.now(UTC)
     validated = validate_sources(deployment, opened)
     users = _with_values(event_histories(validated, deployment, cut_offs, clock), deployment)

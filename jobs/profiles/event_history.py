@@ -68,7 +68,7 @@ def _event_rows(df: DataFrame, source: EventSource, deployment: Deployment, cut_
     return _with_bounds(
         rows,
         source.window_days,
-        max([source.window_days, *(a.longest_days for a in deployment.aggregates if a.source == source.name)]),
+        max([source.window_days, *(aggregate.longest_days for aggregate in own)]),
         source.max_events,
         {"__text": F.col("__text"), "__repeated": F.col("__repeated"), **ids, **values},
     )

@@ -21,6 +21,8 @@ def question_errors(
 ) -> list[str]:
     """Return a line for each place where a question or an interest does not fit the tables."""
     errors = []
+    # Questions share expressions, and Spark takes a tenth of a second for one.
+    problems: dict[tuple[str, str, ExpressionKind], str | None] = {}
     for question in questions.questions:
         if question.source == TABULAR:
             errors += _tabular_errors(question, deployment)
@@ -31,7 +33,7 @@ def question_errors(
             df = opened[question.source]
             if questions.interests and not has_column(df, INTEREST):
                 df = df.withColumn(INTEREST, F.lit(""))
-            errors += _expression_errors(question, df)
+            errors += _expression_errors(question, df, problems)
     return [*errors, *_pattern_errors(spark, questions.interests)]
 
 
@@ -46,15 +48,22 @@ def _tabular_errors(question: Question, deployment: Deployment) -> list[str]:
     return [f"  {question.name}.value = {question.value}: no tabular column; use one of {columns}"]
 
 
-def _expression_errors(question: Question, df: DataFrame) -> Iterator[str]:
-    """Yield the errors of a question's SQL expressions over the columns of its source."""
+def _expression_errors(
+    question: Question, df: DataFrame, problems: dict[tuple[str, str, ExpressionKind], str | None]
+) -> Iterator[str]:
+    """Yield the errors of a question's SQL expressions over the columns of its source; `problems` has those known."""
     value: ExpressionKind = "number" if question.kind.value == "number" else "text"
     expressions: list[tuple[str, str | None, ExpressionKind]] = [
         ("where", question.where, "condition"),
         ("value", question.value, value),
     ]
     for key, expression, kind in expressions:
-        if expression is not None and (problem := expression_problem(df, expression, kind)):
+        if expression is None:
+            continue
+        checked = (question.source, expression, kind)
+        if checked not in problems:
+            problems[checked] = expression_problem(df, expression, kind)
+        if problem := problems[checked]:
             yield f"  {question.name}.{key} = {expression}: {problem}"
 
 

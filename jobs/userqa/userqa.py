@@ -7,30 +7,24 @@ at or before the earliest label's as_of; of the tables of labels, only that date
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date
 
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 
 from jobs.config.deployment import Deployment
-from jobs.console.text import list_errors
-from jobs.lake import spark_tables
-from jobs.lake.delta import MissingTableError
 from jobs.lake.handoff import UserQAHandoff
-from jobs.lake.spark_tables import JobRun, TableError, job_run
+from jobs.lake.spark_tables import JobRun, job_run
 from jobs.profiles.assemble import check_reject_share, note_static
 from jobs.profiles.build import build_profiles
 from jobs.profiles.row_account import Totals
 from jobs.profiles.source_tables import open_sources
-from jobs.training.label_tables import LabelError
-from jobs.training.labels import first_as_of
 from jobs.userqa.pairs import Spread, answer_spreads, question_pairs
-from jobs.userqa.question_errors import question_errors
-from jobs.userqa.question_values import Span, question_values
-from jobs.userqa.questions import QuestionError, Questions
+from jobs.userqa.question_values import question_values
+from jobs.userqa.question_windows import check_questions, first_label
+from jobs.userqa.questions import Questions
 
 PROFILES, PAIRS = "training_profiles", "userqa"
 
@@ -57,7 +51,7 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
     Raises
     ------
     QuestionError
-        The questions do not fit the tables, or a future window ends after the earliest label's as_of.
+        The questions do not fit the tables or the labels.
     TableError
         A scenario names a table of labels that does not exist or whose columns or times cannot be read, or no run
         noted the versions to read.
@@ -71,9 +65,9 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
         if source_versions:
             run.pin(deployment.source_tables)
         opened = open_sources(deployment, run.read)
-        span = Span(cut_offs=cut_offs, end=_check(run, questions, opened, cut_offs))
+        span = check_questions(spark, deployment, questions, opened, first_label(deployment, spark, run.versions))
         with ExitStack() as cached:
-            profiles = build_profiles(spark, deployment, cut_offs, run.read, run.started_at)
+            profiles = build_profiles(deployment, opened, cut_offs, run.started_at)
             cached.callback(profiles.release)
             _record_accounts(run, profiles.totals)
             replaced = run.replace_table(profiles.rows, PROFILES, cut_offs)
@@ -116,57 +110,3 @@ def _record_accounts(run: JobRun, totals: Mapping[date, Totals]) -> None:
     note_static(run)
     for at in totals.values():
         check_reject_share(run, at)
-
-
-def _check(run: JobRun, questions: Questions, opened: Mapping[str, DataFrame], cut_offs: Sequence[date]) -> date:
-    """Return the day before which a question reads events; raise QuestionError with all errors at once."""
-    deployment = run.deployment
-    errors = question_errors(run.spark, deployment, questions, opened)
-    first_label = _first_label(run)
-    ends = [*cut_offs]
-    for question in questions.questions:
-        for cut_off in cut_offs:
-            if not question.future or (question.last_as_of is not None and cut_off > question.last_as_of):
-                continue
-            end = cut_off + timedelta(days=question.span)
-            ends.append(end)
-            # A cut-off after the label is an error of its own, below.
-            if first_label and cut_off <= first_label < end:
-                errors.append(
-                    f"  {question.name}.days = {question.span}: asked as of {cut_off}, its "
-                    f"window ends on {end}, after the earliest label's as_of {first_label}; "
-                    f"shorten it, or name an earlier `last_as_of`"
-                )
-    if first_label and cut_offs[-1] > first_label:
-        errors.append(
-            f"  userqa.as_of = {cut_offs[-1]}: after the earliest label's as_of {first_label}; name earlier cut-offs"
-        )
-    if errors:
-        raise QuestionError(list_errors(deployment.resolve(deployment.userqa.questions), errors))
-    return max(ends)
-
-
-def _first_label(run: JobRun) -> date | None:
-    """Return the earliest as_of of the scenarios' tables of labels; None without labels."""
-    firsts, errors = [], []
-    for scenario in run.deployment.scenarios:
-        if scenario.labels is None:
-            continue
-        name = scenario.labels.table
-        try:
-            first, version = first_as_of(run.deployment, scenario.labels, run.spark)
-        except MissingTableError:
-            errors.append(
-                f"  scenarios.{scenario.name}.labels = {name}: there is no Delta table at "
-                f"{run.deployment.table(name)}; write it first, because no question may read events after a label's "
-                "as_of, or remove the key until there are labels"
-            )
-            continue
-        except LabelError as error:
-            errors += [f"  scenarios.{scenario.name}.labels = {name}: {line}" for line in str(error).splitlines()]
-            continue
-        run.versions |= {name: version} if version is not None else {}
-        firsts += [first.date()] if first else []
-    if errors:
-        raise TableError(list_errors(run.deployment.path, errors))
-    return min(firsts, default=None)

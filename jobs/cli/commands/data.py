@@ -64,7 +64,7 @@ def check(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Report the contents of the source tables, the account of their rows and the cost of a day; write nothing.
+    """Report the contents of the tables, the account of their rows, the questions and a day's cost; write nothing.
 
     [dim]instructue check --config conf/yours.yaml[/]
     """
@@ -72,6 +72,7 @@ def check(
 
     deployment = read(config)
     require_safe_log_store(deployment)
+    _read_questions(deployment)
     with spark_session(_without_metastore(deployment)) as spark:
         from jobs.console.spark_progress import watch_spark
         from jobs.operations.check import check as job
@@ -94,6 +95,7 @@ def userqa(config: Config = DEFAULT_CONFIG, source_versions: SourceVersions = Fa
     [dim]instructue userqa --json[/]
     """
     deployment = read(config)
+    _read_questions(deployment)
     with spark_session(deployment) as spark:
         from jobs.console.spark_progress import watch_spark
         from jobs.userqa.userqa import userqa as job
@@ -101,6 +103,13 @@ def userqa(config: Config = DEFAULT_CONFIG, source_versions: SourceVersions = Fa
         with step("userqa") as progress, watch_spark(spark, progress):
             summary = job(spark, deployment, source_versions=source_versions)
     show("userqa", summary, json)
+
+
+def _read_questions(deployment: Deployment) -> None:
+    """Raise QuestionError for a wrong questions file, before Spark starts; the job reads it again."""
+    from jobs.userqa.questions import Questions
+
+    Questions.read(deployment.resolve(deployment.userqa.questions))
 
 
 def _without_metastore(deployment: Deployment) -> Deployment:

@@ -27,7 +27,7 @@ def check_page(result: CheckResult) -> RenderableType:
     parts = [_tables(result), _rows(result)]
     if any(source.rejected for source in result.sources.values()):
         parts.append(_rejected(result))
-    parts += [_texts(result), _tokens(result), _costs(result)]
+    parts += [_texts(result), _tokens(result), _costs(result), _questions(result)]
     if result.profile:
         parts += _profile(result.profile)
     return Group(*parts, *(Text(line) for line in _notes(result)))
@@ -161,6 +161,21 @@ def _costs(result: CheckResult) -> RenderableType:
     )
 
 
+def _questions(result: CheckResult) -> RenderableType:
+    sample = result.questions
+    rows = [
+        (name, spread.rows, spread.answers, f"{spread.commonest:.1%}" if spread.rows else "")
+        for name, spread in sample.questions.items()
+        if name != "general"
+    ]
+    of_users = "every user" if sample.part == 1 else f"one user of {sample.part}"
+    return table(
+        f"Questions, asked of {of_users} at every cut-off: {count(sample.profiles, 'profile')}",
+        ("question", "answers", "different answers", "share of the commonest"),
+        rows,
+    )
+
+
 def _profile(sample: ProfileSample) -> Iterator[RenderableType]:
     events_in_all = sum(map(len, sample.events.values()))
     rows: list[tuple[Any, ...]] = []
@@ -207,6 +222,11 @@ def _notes(result: CheckResult) -> Iterator[str]:
             f"{count(result.look_alikes.users, 'user id')} differ from another one only by blanks, case, width, "
             f"invisible or combining characters, such as {shown}: each of them is a user of its own."
         )
+    spreads = {name: spread for name, spread in result.questions.questions.items() if name != "general"}
+    if silent := [name for name, spread in spreads.items() if not spread.rows]:
+        yield f"Nobody has an answer to {', '.join(silent)}: correct or remove these questions."
+    if constant := [name for name, spread in spreads.items() if spread.answers == 1]:
+        yield f"Everybody has the same answer to {', '.join(constant)}: such a question teaches nothing."
     for name, source in result.sources.items():
         if source.refused:
             yield (

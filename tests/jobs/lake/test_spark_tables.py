@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from jobs.lake import run_log, spark_tables, staleness
 from jobs.lake.delta import job_lock, midnight
+from tests.support.deployment import deploy
 
 DAY1, DAY2, DAY3 = date(2025, 1, 1), date(2025, 1, 2), date(2025, 1, 3)
 
@@ -57,6 +58,28 @@ def test_same_rows_sees_order_nulls_and_repeats(spark, tmp_path):
     assert not same(("b", ""), ("a", None), ("a", None))
     assert not same(("b", ""))
     assert not spark_tables.same_rows(written, path, DAY2, columns)
+
+
+def test_replace_table_writes_the_days_that_differ_in_one_commit(spark, tmp_path):
+    deployment = deploy(tmp_path)
+    path = deployment.table("training_profiles")
+
+    def replace(**users):
+        schema = "user_id string, profile_hash string, as_of timestamp"
+        at = {"first": midnight(DAY1), "second": midnight(DAY2), "third": midnight(DAY3)}
+        written = [(user, user.upper(), at[day]) for day, names in users.items() for user in names]
+        with spark_tables.job_run(spark, deployment, "userqa", DAY3) as run:
+            days = [at[day].date() for day in users]
+            return run.replace_table(spark.createDataFrame(written, schema), "training_profiles", days)
+
+    assert replace(first="ab", second="") == 2
+    assert replace(first="ba", second="") == 0
+    assert replace(first="ab", second="c", third="d") == 2
+    assert [row[0] for row in rows(path)] == ["a", "b", "c", "d"]
+    # The third day is no cut-off any more, and the first holds another user.
+    assert replace(first="ax", second="c") == 1
+    assert [(row[0], row[3]) for row in rows(path)] == [("a", DAY1), ("c", DAY2), ("x", DAY1)]
+    assert deltalake.DeltaTable(path).version() == 2
 
 
 def test_latest_is_the_newest_row_at_or_before(spark, tmp_path):

@@ -10,6 +10,7 @@ import math
 import random
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import deltalake
@@ -17,7 +18,9 @@ import pyarrow as pa
 import pytest
 
 from jobs.config.deployment import Deployment
+from jobs.lake.spark_tables import read_table
 from jobs.profiles.build import build_profiles
+from jobs.profiles.source_tables import open_sources
 from tests.support import literal, literal_aggregates
 from tests.support.deployment import DEPLOYMENT, deploy
 
@@ -224,7 +227,7 @@ def write(d: Deployment, lake: dict[str, list[dict[str, Any]]], files: int) -> N
 
 
 def build(spark: Any, d: Deployment) -> dict[date, dict[str, Any]]:
-    profiles = build_profiles(spark, d, [BEFORE, DAY])
+    profiles = build_profiles(d, open_sources(d, partial(read_table, spark, d)), [BEFORE, DAY])
     rows = profiles.rows.collect()
     profiles.release()
     return {day: {row.user_id: row for row in rows if row.as_of.date() == day} for day in (BEFORE, DAY)}

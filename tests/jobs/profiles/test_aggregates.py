@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from jobs.config.functions import AGGREGATE_FUNCTIONS, TEMPLATE_FILTERS
+from jobs.lake.spark_tables import read_table
 from jobs.profiles.aggregates import AGGREGATES
 from jobs.profiles.build import build_profiles
+from jobs.profiles.source_tables import open_sources
 from tests.support import literal
 from tests.support.messy import CHANGES, DAY1, START, make_lake, write
 
@@ -41,7 +44,7 @@ def test_trend_is_the_least_squares_slope_whatever_the_order_of_rows(spark, depl
     lake["bills"] += [bill("together", n, 5, amount) for n, amount in enumerate((1.0, 2.0))]
     lake["bills"] += [bill("empty", 0, 5, None), bill("empty", 1, 4, float("nan")), bill("empty", 2, 3, 1.0)]
     write(d, lake)
-    profiles = build_profiles(spark, d, [DAY1])
+    profiles = build_profiles(d, open_sources(d, partial(read_table, spark, d)), [DAY1])
     rows = {row.user_id: (row.tabular.amount_trend, row.profile_hash) for row in profiles.rows.collect()}
     profiles.release()
 
@@ -56,6 +59,6 @@ def test_trend_is_the_least_squares_slope_whatever_the_order_of_rows(spark, depl
 
     random.Random(1).shuffle(lake["bills"])
     write(d, lake)
-    again = build_profiles(spark, d, [DAY1])
+    again = build_profiles(d, open_sources(d, partial(read_table, spark, d)), [DAY1])
     assert {row.user_id: (row.tabular.amount_trend, row.profile_hash) for row in again.rows.collect()} == rows
     again.release()
