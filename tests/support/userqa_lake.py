@@ -183,3 +183,18 @@ def write_questions(folder, questions=QUESTIONS, general=GENERAL):
 
 def table(d, name):
     return deltalake.DeltaTable(d.table(name)).to_pyarrow_table().to_pylist()
+
+
+FEW_QUESTIONS = [
+    question(
+        "pays", "attribute", "count", {"bands": [1, 3], "text": "Paid {times}.", "none": "Paid nothing."}, days=365
+    ),
+    question("pays_all", "attribute", "count", {"yes_from": 0, "text": "Yes.", "none": "No."}, days=30),
+    question("gold", "attribute", "top", {"text": "{top}."}, value="merchant", where="merchant = 'gold'", days=30),
+]
+
+
+def with_questions(d, questions=FEW_QUESTIONS):
+    """Write the deployment's file of questions."""
+    d.path.with_name("questions.yaml").write_text(yaml.safe_dump({"questions": questions}))
+    return d

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from jobs.cli import main
@@ -31,34 +30,17 @@ from jobs.operations.check import CheckResult, check
 from jobs.operations.cost_estimate import Distribution, tokenizers_folder
 from jobs.training import registry
 from jobs.training.training_inputs import network_config
-from jobs.userqa.questions import QuestionError
 from model.data.text import Tokenizers, train_event_tokenizer, train_language_tokenizer
 from tests.support import literal
 from tests.support.deployment import DEPLOYMENT, deploy
 from tests.support.messy import CHANGES, DAY1, DAY2, make_lake, write
-from tests.support.userqa_lake import question
+from tests.support.userqa_lake import with_questions
 
-CUT_OFF = date(2025, 2, 20)
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 FOOD = "Predict whether this user will order food."
 SCENARIOS = [{"name": "food", "instruction": FOOD}]
 LIMITED = [{**source, "max_tokens": most} for source, most in zip(CHANGES["sources"], (6, 4), strict=True)]
 COUNTS = ("rows_in", "used", "after", "outside", "over", "repeated", "superseded", "rejected")
-
-
-QUESTIONS = [
-    question(
-        "pays", "attribute", "count", {"bands": [1, 3], "text": "Paid {times}.", "none": "Paid nothing."}, days=365
-    ),
-    question("pays_all", "attribute", "count", {"yes_from": 0, "text": "Yes.", "none": "No."}, days=30),
-    question("gold", "attribute", "top", {"text": "{top}."}, value="merchant", where="merchant = 'gold'", days=30),
-]
-
-
-def with_questions(d: Deployment, questions: list[dict[str, Any]] = QUESTIONS) -> Deployment:
-    """Write the deployment's file of questions."""
-    Path(d.resolve(d.userqa.questions)).write_text(yaml.safe_dump({"questions": questions}), encoding="utf-8")
-    return d
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
@@ -84,7 +66,6 @@ def lived(spark, tmp_path_factory) -> SimpleNamespace:
         "scenarios": SCENARIOS,
         "model": {"network": {"head": 96}},
         "aggregates": CHANGES["aggregates"][-1:],
-        "userqa": {"questions": "questions.yaml", "as_of": [str(CUT_OFF)]},
     }
     d = with_questions(deploy(tmp_path_factory.mktemp("check"), **CHANGES | changes))
     lake = make_lake()
@@ -328,57 +309,6 @@ def test_a_person_reads_tables_and_a_program_one_object(lived, capsys):
     assert written["sources"]["bill"]["account"]["rows_in"] == len(lived.lake["bills"])
     assert written["costs"]["tokens"]["whole"]["possible"] == costs.tokens.whole.possible
     assert written["profile"]["user_id"] == profile.user_id
-
-
-def test_every_question_is_asked_of_the_users(lived, capsys):
-    """The messy company is small, so that each of its users is asked."""
-    profiles, _ = literal.profiles(lived.d, lived.lake, CUT_OFF)
-    source, end = lived.d.source("bill"), literal.when(f"{CUT_OFF}T00:00:00Z")
-    _, rows = literal.split(source, lived.lake["bills"], end)
-    bills = Counter(row["user_id"] for row in rows if row["paid_at"] >= end - timedelta(days=365))
-    answers = Counter(
-        "Paid nothing." if not bills[user] else "1 or 2" if bills[user] < 3 else "3 or more" for user in profiles
-    )
-    sample = lived.first.questions
-    assert (sample.part, sample.profiles) == (1, len(profiles))
-    pays = sample.questions["pays"]
-    assert (pays.rows, pays.answers) == (len(profiles), len(answers))
-    assert pays.commonest == pytest.approx(max(answers.values()) / len(profiles))
-    assert (sample.questions["pays_all"].answers, sample.questions["gold"].rows) == (1, 0)
-    terminal.out.print(check_page(lived.first))
-    page = " ".join(capsys.readouterr().out.split())
-    for words in (
-        f"Questions, asked of every user at every cut-off: {len(profiles)} profiles",
-        f"pays {pays.rows} {pays.answers} {pays.commonest:.1%}",
-        "Nobody has an answer to gold: correct or remove these questions.",
-        "Everybody has the same answer to pays_all: such a question teaches nothing.",
-    ):
-        assert words in page, words
-
-
-def test_a_question_that_fails_is_refused(spark, deployment):
-    d = with_questions(
-        deployment(sources=DEPLOYMENT["sources"][:1]),
-        [
-            *QUESTIONS,
-            question("cast", "attribute", "sum", {"bands": [1], "text": "{band}"}, value="int(merchant)", days=9),
-        ],
-    )
-    write(d, {"bills": [row for row in make_lake()["bills"] if row["merchant"]]})
-    with pytest.raises(QuestionError, match=r"1 error\n  cast.value = int\(merchant\): fails on a row: \[CAST_INVALID"):
-        check(spark, d, now=NOON)
-
-
-def test_a_wrong_questions_file_is_refused_before_spark_starts(deployment, monkeypatch):
-    def started(d: Deployment) -> Any:
-        raise AssertionError("Spark was started")
-
-    monkeypatch.setattr("jobs.cli.commands.data.spark_session", started)
-    path = with_questions(deployment(), [{**QUESTIONS[0], "wher": "true"}]).path
-    for command in ("check", "userqa"):
-        finished = CliRunner().invoke(main.app, [command, "-c", str(path)])
-        assert isinstance(finished.exception, QuestionError)
-        assert "pays.wher: unknown key; did you mean 'where'?" in str(finished.exception)
 
 
 def test_empty_tables_are_told_as_such(spark, deployment, capsys):

@@ -94,8 +94,8 @@ def opened(spark: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def message(spark: Any, shop: Any, opened: Any) -> str:
-    asked = [question(f"q{number}", *rest[:2]) for number, rest in enumerate(FAILING.values())]
-    questions = read(*asked, question("sound", "where", "amount > 1"))
+    failing = [question(f"q{number}", *rest[:2]) for number, rest in enumerate(FAILING.values())]
+    questions = read(*failing, question("sound", "where", "amount > 1"))
     # Every one of them fits the tables, as far as Spark says without a row.
     assert question_errors(spark, shop, questions, opened) == []
     with pytest.raises(QuestionError) as refused:
