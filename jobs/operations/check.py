@@ -17,9 +17,12 @@ from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
+from jobs.lake.delta import midnight
 from jobs.lake.spark_tables import midnight_column
 from jobs.operations.cost_estimate import CostEstimate, estimate_costs
+from jobs.operations.label_check import LabelCheck, check_labels, label_days, read_checked_labels
 from jobs.operations.look_alikes import LookAlikes, find_look_alikes
+from jobs.operations.store_check import store_problem
 from jobs.profiles.build import Profiles, build_profiles
 from jobs.profiles.row_account import RowAccount
 from jobs.profiles.source_tables import ATTRIBUTES, open_sources
@@ -27,6 +30,7 @@ from jobs.profiles.validation import validate_sources
 from jobs.userqa.question_sample import QuestionSample, sample_questions
 from jobs.userqa.question_windows import check_questions, first_label
 from jobs.userqa.questions import Questions
+from jobs.userqa.static_leaks import StaticLeak, static_leaks
 
 SAMPLES = 3
 """Sample rows per reason."""
@@ -86,6 +90,16 @@ class ProfileSample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Users:
+    """The users of the good rows of all sources, of any time."""
+
+    known: int
+    """Different users."""
+    without_events: int
+    """Those of them who have attributes alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckResult:
     """The result of one check."""
 
@@ -97,6 +111,12 @@ class CheckResult:
     costs: CostEstimate
     look_alikes: LookAlikes
     """User ids of all sources that look like one."""
+    users: Users
+    labels: dict[str, LabelCheck]
+    """Per scenario with labels; empty where `refusals` has an error of one."""
+    static_leaks: list[StaticLeak]
+    refusals: list[str]
+    """Why evaluate would refuse the labels, or publish and lookup the store; the other jobs' errors are raised."""
     profile: ProfileSample | None
     """None where no user is eligible."""
     questions: QuestionSample
@@ -135,26 +155,33 @@ def check(
 
     opened = open_sources(deployment, read)
     span = check_questions(spark, deployment, questions, opened, first_label(deployment, spark, versions))
-    spans, look_alikes = _users(validate_sources(deployment, opened), now.date())
+    spans, users, look_alikes = _users(validate_sources(deployment, opened), now.date())
+    labels, refusals = read_checked_labels(deployment)
     as_of = as_of or _day_after(spans, deployment, now.date())
     before = as_of - timedelta(days=1)
-    profiles = build_profiles(deployment, opened, [before, as_of], now)
+    profiles = build_profiles(deployment, opened, sorted({before, as_of, *label_days(labels)}), now)
     try:
-        costs = estimate_costs(profiles.rows, deployment, before, as_of)
+        days = profiles.rows.where(F.col("as_of").isin(midnight(before), midnight(as_of)))
+        costs = estimate_costs(days, deployment, before, as_of)
+        label_checks = check_labels(labels, profiles.rows)
         rejected = _rejected(profiles, as_of)
         sample = _sample(profiles.rows.where(F.col("as_of") == midnight_column(as_of)), deployment)
     finally:
         profiles.release()
     attributes = deployment.attributes
-    users = max(spans[source.name]["users"] for source in deployment.sources)
+    store = store_problem(deployment)
     return CheckResult(
         as_of=as_of,
         sources=_sources(deployment, versions, spans, profiles.totals[as_of].accounts, rejected),
         static=attributes is not None and attributes.static,
         costs=costs,
         look_alikes=look_alikes,
+        users=users,
+        labels=label_checks,
+        static_leaks=static_leaks(deployment, questions),
+        refusals=[*refusals, *([store] if store else [])],
         profile=sample,
-        questions=sample_questions(deployment, questions, opened, span, users, now),
+        questions=sample_questions(deployment, questions, opened, span, users.known, now),
         seconds=time.monotonic() - started,
     )
 
@@ -184,8 +211,8 @@ def _sources(
     }
 
 
-def _users(validated: Mapping[str, DataFrame], today: date) -> tuple[dict[str, dict[str, Any]], LookAlikes]:
-    """Return the spans of the sources, and the user ids that look alike.
+def _users(validated: Mapping[str, DataFrame], today: date) -> tuple[dict[str, dict[str, Any]], Users, LookAlikes]:
+    """Return the spans of the sources, the number of users, and the user ids that look alike.
 
     The spans are per source the distinct `users` of the good rows, and their times: `first`, `last`, last before today.
     """
@@ -210,9 +237,12 @@ def _users(validated: Mapping[str, DataFrame], today: date) -> tuple[dict[str, d
     # Arrow keeps UTC, where collect() converts to the time zone of this machine.
     result = {row["source"]: row for row in counts.toArrow().to_pylist()}
     look_alikes = find_look_alikes(users)
+    sources = users.groupBy("user").agg(F.bool_and(F.col("source") == ATTRIBUTES).alias("alone"))
+    known, alone = sources.agg(F.count(F.lit(1)), F.count_if("alone")).collect()[0]
     users.unpersist()
     empty: dict[str, Any] = {"users": 0, "first": None, "last": None, "past": None}
-    return {name: result.get(name, empty) for name in validated}, look_alikes
+    spans = {name: result.get(name, empty) for name in validated}
+    return spans, Users(known=known, without_events=alone), look_alikes
 
 
 def _day_after(spans: Mapping[str, Mapping[str, Any]], deployment: Deployment, today: date) -> date:

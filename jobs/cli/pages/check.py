@@ -28,6 +28,8 @@ def check_page(result: CheckResult) -> RenderableType:
     if any(source.rejected for source in result.sources.values()):
         parts.append(_rejected(result))
     parts += [_texts(result), _tokens(result), _costs(result), _questions(result)]
+    if result.labels:
+        parts.append(_labels(result))
     if result.profile:
         parts += _profile(result.profile)
     return Group(*parts, *(Text(line) for line in _notes(result)))
@@ -176,6 +178,15 @@ def _questions(result: CheckResult) -> RenderableType:
     )
 
 
+def _labels(result: CheckResult) -> RenderableType:
+    rows = [
+        (name, check.table, check.rows_in, check.labels, check.repeated, check.superseded, check.users, check.left_out)
+        for name, check in result.labels.items()
+    ]
+    columns = ("scenario", "table", "rows in", "labels", "repeated", "superseded", "users", "without a profile")
+    return table("Labels, and the labelled users whom evaluate and tune leave out", columns, rows)
+
+
 def _profile(sample: ProfileSample) -> Iterator[RenderableType]:
     events_in_all = sum(map(len, sample.events.values()))
     rows: list[tuple[Any, ...]] = []
@@ -214,8 +225,22 @@ def _notes(result: CheckResult) -> Iterator[str]:
         yield f"Tokens are those of the tokenizers in {costs.tokens.tokenizer}."
     runs = dict.fromkeys(side.measured for side in (costs.everyone, costs.day) if side.measured)
     yield f"Seconds are as in {' and '.join(runs)}." if runs else "Seconds are unknown before the first run of embed."
-    if result.static:
+    yield (
+        f"{result.costs.users:,} of {result.users.known:,} users of the source tables get a vector on {result.as_of}. "
+        f"{result.users.without_events:,} have attributes and no event at any time."
+    )
+    if result.static and not result.static_leaks:
         yield "attributes have no time and hold for every as_of: they may contain later knowledge."
+    for leak in result.static_leaks:
+        yield f"{leak.line()}."
+    for name, labels in result.labels.items():
+        if labels.left_out:
+            yield (
+                f"{name}: {labels.left_out:,} of {labels.users:,} labelled users have no profile at their label's "
+                "as_of, so evaluate and tune leave them out: see eligible.min_events."
+            )
+    for refusal in result.refusals:
+        yield f"This would be refused: {refusal}"
     if alike := result.look_alikes.examples:
         shown = "; ".join(", ".join(map(ascii, ids)) for ids in alike)
         yield (
