@@ -27,6 +27,7 @@ from jobs.profiles.build import Profiles, build_profiles
 from jobs.profiles.row_account import RowAccount
 from jobs.profiles.source_tables import ATTRIBUTES, open_sources
 from jobs.profiles.validation import validate_sources
+from jobs.training.labels import LabelSet
 from jobs.userqa.question_sample import QuestionSample, sample_questions
 from jobs.userqa.question_windows import check_questions, first_label
 from jobs.userqa.questions import Questions
@@ -161,29 +162,37 @@ def check(
     before = as_of - timedelta(days=1)
     profiles = build_profiles(deployment, opened, sorted({before, as_of, *label_days(labels)}), now)
     try:
-        days = profiles.rows.where(F.col("as_of").isin(midnight(before), midnight(as_of)))
-        costs = estimate_costs(days, deployment, before, as_of)
-        label_checks = check_labels(labels, profiles.rows)
+        counts = _count_profiles(profiles, deployment, labels, before, as_of)
         rejected = _rejected(profiles, as_of)
-        sample = _sample(profiles.rows.where(F.col("as_of") == midnight_column(as_of)), deployment)
     finally:
         profiles.release()
-    attributes = deployment.attributes
     store = store_problem(deployment)
     return CheckResult(
         as_of=as_of,
         sources=_sources(deployment, versions, spans, profiles.totals[as_of].accounts, rejected),
-        static=attributes is not None and attributes.static,
-        costs=costs,
+        static=deployment.attributes is not None and deployment.attributes.static,
         look_alikes=look_alikes,
         users=users,
-        labels=label_checks,
         static_leaks=static_leaks(deployment, questions),
         refusals=[*refusals, *([store] if store else [])],
-        profile=sample,
         questions=sample_questions(deployment, questions, opened, span, users.known, now),
+        **counts,
         seconds=time.monotonic() - started,
     )
+
+
+def _count_profiles(
+    profiles: Profiles, deployment: Deployment, labels: Mapping[str, LabelSet], before: date, as_of: date
+) -> dict[str, Any]:
+    """Return the fields of the result that are read from the profiles."""
+    rows = profiles.rows
+    return {
+        "costs": estimate_costs(
+            rows.where(F.col("as_of").isin(midnight(before), midnight(as_of))), deployment, before, as_of
+        ),
+        "labels": check_labels(labels, rows),
+        "profile": _sample(rows.where(F.col("as_of") == midnight_column(as_of)), deployment),
+    }
 
 
 def _sources(

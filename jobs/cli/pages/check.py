@@ -258,6 +258,8 @@ def _notes(result: CheckResult) -> Iterator[str]:
                 f"{name}: {source.account.rejected:,} of {source.account.rows_in:,} rows are rejected, more than "
                 "max_reject_share: assemble would fail; correct the source, or raise max_reject_share."
             )
+        if source.version is None:
+            yield f"{name}: {source.table} has no versions, so `--source-versions` cannot read it as it was."
         if not source.account.used:
             yield f"{name}: no row is used as of {result.as_of}."
 
