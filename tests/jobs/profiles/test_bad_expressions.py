@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.lake.errors import translate_errors
-from jobs.profiles.build import build_profiles
+from jobs.profiles.build import Profiles, build_profiles
 from jobs.profiles.source_tables import SourceError, open_sources
 from tests.support.deployment import deploy
 from tests.support.error_page import case, refused, says
@@ -91,6 +91,11 @@ UNCOMPUTED = [
 ]
 
 
+def built(shop: SimpleNamespace, aggregate: dict[str, Any]) -> Profiles:
+    d = shop.deploy(aggregate)
+    return build_profiles(d, open_sources(d, shop.read), [DAY1])
+
+
 @pytest.mark.parametrize(("wrong", "aggregate"), UNFIT)
 def test_an_expression_that_does_not_fit_is_refused_before_a_row_is_read(
     wrong: str, aggregate: dict[str, Any], shop: SimpleNamespace
@@ -102,14 +107,14 @@ def test_an_expression_that_does_not_fit_is_refused_before_a_row_is_read(
 
 @pytest.mark.parametrize(("wrong", "aggregate"), UNCOMPUTED)
 def test_an_expression_that_fails_on_a_row_is_named(
-    wrong: str, aggregate: dict[str, Any], spark: Any, shop: SimpleNamespace
+    wrong: str, aggregate: dict[str, Any], shop: SimpleNamespace
 ) -> None:
     with refused(wrong) as caught, translate_errors():
-        build_profiles(spark, shop.deploy(aggregate), [DAY1], shop.read)
+        built(shop, aggregate)
     assert "ansi" not in str(caught.value)  # Spark advises a setting that the jobs refuse
 
 
-def test_an_expression_is_not_computed_where_its_condition_excludes_the_row(spark: Any, shop: SimpleNamespace) -> None:
-    profiles = build_profiles(spark, shop.deploy({"value": "100 / amount", "where": "amount > 0"}), [DAY1], shop.read)
+def test_an_expression_is_not_computed_where_its_condition_excludes_the_row(shop: SimpleNamespace) -> None:
+    profiles = built(shop, {"value": "100 / amount", "where": "amount > 0"})
     assert [row.tabular.spent for row in profiles.rows.collect()] == [0.0]
     profiles.release()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 
 import deltalake
 import pyarrow as pa
 import pytest
 
+from jobs.lake.spark_tables import read_table
 from jobs.profiles.build import build_profiles
+from jobs.profiles.source_tables import open_sources
 from tests.support.changed_deployment import changed, read
 from tests.support.error_page import case, refused
 
@@ -43,7 +46,7 @@ def test_a_column_is_null_as_of_the_day_on_which_it_became_known_and_before(spar
         ("attributes", TABLE),
     ):
         deltalake.write_deltalake(d.table(name), rows)
-    profiles = build_profiles(spark, d, DAYS)
+    profiles = build_profiles(d, open_sources(d, partial(read_table, spark, d)), DAYS)
     rows = {row.as_of.date(): row for row in profiles.rows.collect()}
     profiles.release()
     assert [tuple(rows[day].tabular) for day in DAYS] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,11 @@ import yaml
 from jobs.cli.pages.check import check_page
 from jobs.config.deployment import Deployment
 from jobs.console.terminal import out
+from jobs.lake.spark_tables import read_table
 from jobs.operations.check import check
 from jobs.profiles.assemble import assemble
 from jobs.profiles.build import build_profiles
+from jobs.profiles.source_tables import open_sources
 from jobs.serving.ask import ask
 from jobs.serving.embed import embed
 from jobs.serving.lookup import lookup
@@ -123,7 +126,7 @@ def company(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> SimpleNames
 def test_profiles_of_two_days_are_what_plain_python_computes(spark: Any, deployment: Any) -> None:
     d, lake = deployment(**CHANGES), make_lake()
     write(d, lake)
-    profiles = build_profiles(spark, d, [DAY1, DAY2])
+    profiles = build_profiles(d, open_sources(d, partial(read_table, spark, d)), [DAY1, DAY2])
     rows = profiles.rows.toArrow().to_pylist()
     profiles.release()
     for day in (DAY1, DAY2):
@@ -242,6 +245,7 @@ def test_check_counts_them(company: SimpleNamespace, spark: Any) -> None:
 @pytest.mark.slow
 def test_a_lake_without_any_event_is_checked_and_assembled(spark: Any, deployment: Any) -> None:
     d = deployment(**CHANGES)
+    d.path.with_name("questions.yaml").write_text(yaml.safe_dump(QUESTIONS))
     write(d, {"bills": [], "searches": [], "attributes": make_lake()["attributes"]})
     assert assemble(spark, d, DAY1).users == 13
     result = check(spark, d, DAY1, now=START + timedelta(days=40))
