@@ -97,6 +97,11 @@ class Deployment(Section):
             return self.resolve(name)
         return f"{self.resolve(self.lake).rstrip('/')}/{name}"
 
+    def is_delta_path(self, name: str) -> bool:
+        """Return whether a table is a Delta table at a path: neither files of a declared format nor of a catalog."""
+        declared = self.company_table(name)
+        return not is_catalog_name(name) and (declared is None or declared.format == "delta")
+
     @property
     def scenario_names(self) -> tuple[str, ...]:
         """All embedded scenarios: `universal`, then those of the file."""

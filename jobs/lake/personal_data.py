@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from jobs.config.deployment import Deployment
+from jobs.config.location import is_catalog_name
 from jobs.console.text import sql_table
 from jobs.lake import catalog
 from jobs.lake.delta import table_exists
@@ -26,16 +27,20 @@ class PersonalTable:
 
     name: str
     path: str
-    """Path or URI."""
+    """Path or URI, or the name in Spark's catalogs."""
+    source: str | None
+    """The table in SQL; None for files, from which no statement removes rows."""
     user: str
     """The SQL expression of a row's user id."""
     company: bool
     """True: the company writes it, and the project never changes it."""
 
     def delete_statement(self, user: object) -> str:
-        """Return the SQL statement that removes a user's rows."""
+        """Return the SQL statement that removes a user's rows; for files, a comment that says what to do."""
+        if self.source is None:
+            return f"-- {self.path}: write these files anew without the rows of the user"
         literal = canonical_id(user).replace("\\", "\\\\").replace("'", "\\'")
-        return f"DELETE FROM {sql_table(self.path)} WHERE {self.user} = '{literal}'"
+        return f"DELETE FROM {self.source} WHERE {self.user} = '{literal}'"
 
 
 def personal_tables(deployment: Deployment) -> list[PersonalTable]:
@@ -53,10 +58,19 @@ def personal_tables(deployment: Deployment) -> list[PersonalTable]:
     users = {table: user_id_sql(f"`{column}`") for table, column in company.items()}
     users |= {name: rejected if name == "rejected_rows" else "user_id" for name in (*own, *sorted(answers))}
     tables = [
-        PersonalTable(name=name, path=deployment.table(name), user=user, company=name in company)
+        PersonalTable(
+            name=name, path=deployment.table(name), source=_in_sql(deployment, name), user=user, company=name in company
+        )
         for name, user in users.items()
     ]
-    return [table for table in tables if table_exists(table.path)]
+    return [table for table in tables if not deployment.is_delta_path(table.name) or table_exists(table.path)]
+
+
+def _in_sql(deployment: Deployment, name: str) -> str | None:
+    """Return a table as SQL names it; None for files."""
+    if is_catalog_name(name):
+        return deployment.table(name)
+    return sql_table(deployment.table(name)) if deployment.is_delta_path(name) else None
 
 
 def _user_of_rejected_row(deployment: Deployment) -> str:

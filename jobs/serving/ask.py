@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from jobs.config.deployment import Deployment
+from jobs.config.location import is_catalog_name
 from jobs.lake import catalog, delta
 from jobs.lake.handoff import AskHandoff
 from jobs.lake.run_log import RunRecord
@@ -226,6 +227,8 @@ def _rows(answerer: _Answerer, profiles: pa.Table, day: date, progress: Progress
 
 def _target(deployment: Deployment, table: str) -> str:
     """Return the path of the table to write to; it must be new or a table of answers."""
+    if is_catalog_name(table):
+        raise AskError(f"--table {table}: is a name of Spark's catalogs; name a table of the lake, or a path")
     path = deployment.table(table)
     if path in catalog.reserved_paths(deployment) or (
         delta.table_exists(path)

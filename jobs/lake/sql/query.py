@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.config.deployment import Deployment
 from jobs.lake.error_text import error_reason
 from jobs.lake.errors import as_user_error
-from jobs.lake.sql.views import register_views
+from jobs.lake.sql.views import register_company_views, register_views
 from model.errors import InstructUEError
 
 FIXES = {
@@ -37,7 +37,7 @@ def run_sql(spark: SparkSession, deployment: Deployment, query: str) -> DataFram
     SqlError
         The statement does not parse, uses a name that does not exist, or cannot be run.
     """
-    names = register_views(spark, deployment)
+    names = (*register_views(spark, deployment), *register_company_views(spark, deployment))
     try:
         return spark.sql(query)
     except ParseException as error:

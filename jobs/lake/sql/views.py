@@ -19,11 +19,13 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from jobs.config.deployment import Deployment
-from jobs.config.location import is_path, local_path, scheme
+from jobs.config.location import is_catalog_name, is_path, local_path, scheme
 from jobs.console.text import sql_table
 from jobs.lake import catalog
 from jobs.lake.error_text import error_reason
+from jobs.lake.errors import TableError
 from jobs.lake.repair import LOG
+from jobs.lake.spark_tables import read_table
 from jobs.lake.sql.definitions import DEFINITIONS
 
 logger = logging.getLogger(__name__)
@@ -68,13 +70,34 @@ def register_views(spark: SparkSession, deployment: Deployment) -> tuple[str, ..
     return tuple(sorted(names))
 
 
+def register_company_views(spark: SparkSession, deployment: Deployment) -> tuple[str, ...]:
+    """Register the company's tables that are no Delta tables at a path as temporary views; return their names.
+
+    Their columns are those that the jobs read. One that cannot be read is logged as a warning and left out.
+    """
+    names = []
+    for name, table in _company_names(deployment).items():
+        if not deployment.is_delta_path(table):
+            try:
+                read_table(spark, deployment, table).createOrReplaceTempView(f"`{name}`")
+            except TableError as error:
+                logger.warning("%s cannot be named in SQL: %s", name, error)
+            else:
+                names.append(name)
+    return tuple(names)
+
+
+def _company_names(deployment: Deployment) -> dict[str, str]:
+    """Return name to table of the sources and the attributes; one outside the lake has its block's name."""
+    tables = {source.name: source.table for source in deployment.sources}
+    tables |= {"attributes": deployment.attributes.table} if deployment.attributes else {}
+    return {block if is_path(table) or is_catalog_name(table) else table: table for block, table in tables.items()}
+
+
 def _tables(spark: SparkSession, deployment: Deployment) -> dict[str, str]:
     """Return name to path of the Delta tables that exist; a source outside the lake has the source's name."""
-    named = {name: name for name in catalog.TABLES}
-    named |= {source.name if is_path(source.table) else source.table: source.table for source in deployment.sources}
-    if deployment.attributes:
-        table = deployment.attributes.table
-        named["attributes" if is_path(table) else table] = table
+    company = {name: table for name, table in _company_names(deployment).items() if deployment.is_delta_path(table)}
+    named = {name: name for name in catalog.TABLES} | company
     paths = {name: deployment.table(table) for name, table in named.items()}
     with ThreadPoolExecutor(8) as pool:
         exist = list(pool.map(lambda path: _exists(spark, path), paths.values()))
