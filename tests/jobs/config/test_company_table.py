@@ -99,7 +99,7 @@ WRONG = [
         said="sources[0].options.mode",
     ),
     case("a format of a catalog's table", {"table": "sales.bills", **CSV}),
-    case("an Iceberg table", {"format": "iceberg"}),
+    case("an Iceberg table that is declared", {"format": "iceberg"}),
     case("a time zone that is an abbreviation", {"timezone": "CST"}),
     case("a time zone that is misspelt", {"timezone": "Asia/Shangai"}, said="did you mean Asia/Shanghai?"),
     case("a time zone that is an offset", {"timezone": "+08:00"}, said="write UTC or a region, such as Asia/Shanghai"),
