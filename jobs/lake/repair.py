@@ -90,7 +90,7 @@ def make_again(table: Table) -> str:
     if table.made_by is None:
         return "remove the table and run the jobs again, from the oldest day on"
     if "day" not in table.partition:
-        # It lists who may be online: without it, nobody is known whose vectors have to be removed.
-        return f"remove the table, empty the online store and run `instructue {table.made_by}` for the newest day"
+        # It lists who may be online: without it, nobody knows whose vectors have to be removed from there.
+        return f"remove the table, name another store.project and run `instructue {table.made_by}` for the newest day"
     days = " again" if table.made_by == "userqa" else " for each of its days"
     return f"remove the table and run `instructue {table.made_by}`{days}"

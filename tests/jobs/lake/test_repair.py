@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,15 @@ import deltalake
 import pyarrow as pa
 import pytest
 
+from jobs.config.deployment import Deployment
 from jobs.lake.delta import absent_message, open_path, read_rows
 from jobs.lake.errors import TableError
 from jobs.lake.spark_tables import read_table
+from jobs.serving.lookup import Lookup, LookupResult
+from jobs.serving.publish import publish
+from tests.support import embedded
 from tests.support.commands import follow
-from tests.support.deployment import DEPLOYMENT
+from tests.support.deployment import DEPLOYMENT, deploy
 from tests.support.error_page import case, refused, row
 
 LOG = "_delta_log"
@@ -237,3 +242,33 @@ def test_a_streaming_sink_is_read_with_its_format(spark: Any, deployment: Any, t
     file = next(Path(path).glob("*.parquet"))
     shutil.copy(file, file.with_name("part-unfinished.parquet"))
     assert sorted(row.n for row in read_table(spark, shop, "bills").collect()) == committed
+
+
+@pytest.mark.slow
+def test_tables_of_the_lake_are_made_again_as_the_advice_says(
+    spark: Any, published: Deployment, tmp_path: Path
+) -> None:
+    shop = embedded.copy(published, tmp_path / "shop")
+    users = list(embedded.USERS)
+    before = [vectors(result) for result in Lookup(shop, freeze=False)(users)]
+    tables = {
+        "job_runs": "remove the table and run the jobs again, from the oldest day on",
+        "user_vectors": "remove the table and run `instructue publish` for each of its days",
+        "online_users": "remove the table, name another store.project and run `instructue publish` for the newest day",
+    }
+    for table, advice in tables.items():
+        path = Path(shop.table(table))
+        for commit in (path / LOG).glob("*.json"):
+            commit.write_text("<html>")
+        with pytest.raises(TableError, match=re.escape(f"back from a copy, or {advice}")):
+            open_path(str(path))
+        shutil.rmtree(path)
+    shop = deploy(tmp_path / "shop", store={"folder": "store", "project": "second"}, **embedded.CHANGES)
+    for day, rows in embedded.DAYS.items():
+        embedded.embed(spark, shop, day, rows)
+        publish(spark, shop, day)
+    assert [vectors(result) for result in Lookup(shop, freeze=False)(users)] == before
+
+
+def vectors(result: LookupResult) -> dict[str, list[float]]:
+    return {scenario: one.vector.tolist() for scenario, one in result.vectors.items()}
