@@ -144,5 +144,5 @@ def _converted(value: Column, dtype: DataType, kind: ExpressionKind | ColumnKind
 
 def _table_column(aggregate: Aggregate, kind: ColumnKind) -> str:
     """Return the name of the column with a table's column in a source's rows."""
-    # Ids and values may be of any type, so no two sources share a column of them.
-    return f"__{kind}_{aggregate.source}_{aggregate.column}"
+    # Ids and values may be of any type, so no two sources share a column of them: no source's name has a dot.
+    return f"__{kind}_{aggregate.source}.{aggregate.column}"

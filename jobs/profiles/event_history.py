@@ -28,6 +28,9 @@ from model.data.time_bands import NO_BAND
 KEYS = ("__user", "__spread", "__as_of")
 """`__spread` is null except in rows without a user: there it is a number that spreads them over several tasks."""
 
+OWN_ID = "__own_id_"
+"""Prefix of the columns with the events' declared ids, one for each source, because ids may be of any type."""
+
 
 def event_histories(
     validated: Mapping[str, DataFrame], deployment: Deployment, cut_offs: Sequence[date], clock: datetime
@@ -64,7 +67,7 @@ def _event_rows(df: DataFrame, source: EventSource, deployment: Deployment, cut_
     texts_since = min(cut_offs) - timedelta(days=source.window_days)
     rows = event_rows(df, source, max(cut_offs), columns, texts_since)
     values = input_columns(df, source.name, own)
-    ids = {f"__id_{source.name}": F.col("__id")} if source.id else {}
+    ids = {f"{OWN_ID}{source.name}": F.col("__id")} if source.id else {}
     return _with_bounds(
         rows,
         source.window_days,
@@ -136,7 +139,7 @@ def _age() -> Column:
 
 def _rank(rows: DataFrame) -> DataFrame:
     """Sort each user's rows of a source from the latest on; add `__used` (within the limit) and `__gap` (a band)."""
-    ties = [name for name in rows.columns if name.startswith("__id_") or name in ("__text", "__values")]
+    ties = [name for name in rows.columns if name.startswith(OWN_ID) or name in ("__text", "__values")]
     order = Window.partitionBy(*KEYS, "__source").orderBy(*map(F.desc, ["__within", "__time", *sorted(ties)]))
     rows = rows.withColumn("__when", F.when(F.col("__within"), F.col("__time")))
     rows = rows.withColumns({"__rank": F.row_number().over(order), "__earlier": F.lead("__when").over(order)})
