@@ -13,6 +13,7 @@ from urllib.parse import urlparse
 VARIABLE = re.compile(r"\$(?:\$|(?P<plain>[A-Za-z_]\w*)|\{(?P<braced>[^}]*)\})")
 """`$NAME`, `${NAME}` and `$$`; any other `$` is a part of a name."""
 NAME_PART = re.compile(r"`(?P<quoted>(?:[^`]|``)+)`|(?P<plain>[^.`]+)")
+"""A part of a name with dots, of a table in a catalog or of a field in a struct."""
 
 
 def expand_variables(location: str) -> str:

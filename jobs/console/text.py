@@ -21,6 +21,11 @@ def sql_command(statement: str) -> str:
     return f"`instructue sql {shlex.quote(statement)}`"
 
 
+def sql_name(name: str) -> str:
+    """Return a name, of any characters, as one part of a name in SQL: between backticks."""
+    return "`" + name.replace("`", "``") + "`"
+
+
 def sql_table(path: str) -> str:
     """Return the name in SQL of the Delta table at a path or URI."""
-    return "delta.`{}`".format(path.replace("`", "``"))
+    return f"delta.{sql_name(path)}"

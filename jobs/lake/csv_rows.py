@@ -25,6 +25,7 @@ from pyspark.sql.types import (
 )
 
 from jobs.config.company_table import CompanyTable
+from jobs.console.text import sql_name
 from jobs.lake.errors import TableError
 from jobs.lake.times import BEGINS_WITH_DATE, WITHOUT_OFFSET, has_unknown_abbreviation, parse_time
 
@@ -65,10 +66,10 @@ def read_csv(spark: SparkSession, path: str, table: CompanyTable) -> DataFrame:
     reason = F.when(F.col(LINE).isNotNull(), "line does not have the fields of the schema")
     for field in declared:
         reason = _with_reasons(reason, field, values[field.name], table.timezone)
-    line = F.coalesce(F.col(LINE), F.to_csv(F.struct(*[_quoted(field.name) for field in declared])))
+    line = F.coalesce(F.col(LINE), F.to_csv(F.struct(*[_column(field.name) for field in declared])))
     malformed = F.when(reason.isNotNull(), F.struct(reason.alias("reason"), line.alias("line")))
     # Partitions' columns that the schema leaves out come last.
-    columns = [values.get(name, _quoted(name)).alias(name) for name in raw.columns if name != LINE]
+    columns = [values.get(name, _column(name)).alias(name) for name in raw.columns if name != LINE]
     return raw.select(*columns, malformed.alias(MALFORMED))
 
 
@@ -89,7 +90,7 @@ def _declared(schema: str) -> StructType:
 
 def _value(field: StructField, zone: str | None) -> Column:
     """Return a column converted to its type; null where the text is missing or no value of the type."""
-    text, dtype = _quoted(field.name), field.dataType
+    text, dtype = _column(field.name), field.dataType
     if isinstance(dtype, StringType):
         return text
     if isinstance(dtype, TimestampType):
@@ -107,7 +108,7 @@ def _pattern(dtype: DataType) -> str | None:
 
 
 def _with_reasons(reason: Column, field: StructField, value: Column, zone: str | None) -> Column:
-    text = _quoted(field.name)
+    text = _column(field.name)
     if isinstance(field.dataType, StringType):
         return reason.when(F.contains(text, F.lit(REPLACED)), f"{field.name} is not text in the file's encoding")
     if isinstance(field.dataType, TimestampType):
@@ -116,5 +117,5 @@ def _with_reasons(reason: Column, field: StructField, value: Column, zone: str |
     return reason.when((F.trim(text) != "") & value.isNull(), f"{field.name} is not {kind}")
 
 
-def _quoted(name: str) -> Column:
-    return F.col("`" + name.replace("`", "``") + "`")
+def _column(name: str) -> Column:
+    return F.col(sql_name(name))

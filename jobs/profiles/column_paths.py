@@ -7,16 +7,15 @@ names that differ in case are different.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
+from jobs.config.location import NAME_PART
+from jobs.console.text import sql_name
 from jobs.lake.csv_rows import MALFORMED
 from jobs.profiles.templates import named
-
-PART = re.compile(r"`((?:[^`]|``)+)`|([^.`]+)")
 
 
 class PathError(ValueError):
@@ -46,12 +45,12 @@ def _names(name: str, dtype: DataType) -> Iterator[str]:
         yield name
         return
     for field in dtype:
-        part = field.name if PART.fullmatch(field.name) else f"`{field.name.replace('`', '``')}`"
+        part = field.name if NAME_PART.fullmatch(field.name) else sql_name(field.name)
         yield from _names(f"{name}.{part}", field.dataType)
 
 
 def _resolve(schema: StructType, name: str) -> Column:
-    parts = [quoted.replace("``", "`") or plain for quoted, plain in PART.findall(name)]
+    parts = [quoted.replace("``", "`") or plain for quoted, plain in NAME_PART.findall(name)]
     column: Column | None = None
     dtype: DataType = schema
     for number, part in enumerate(parts):

@@ -17,6 +17,7 @@ from pyspark.sql.types import DataType, StringType, StructType, TimestampType
 
 from jobs.config.functions import FilterCall
 from jobs.config.sections import EventSource
+from jobs.console.text import sql_name
 from jobs.lake.times import parse_time, to_local
 
 MAX_CHARACTERS = 1_000
@@ -72,7 +73,7 @@ def _field(column: str, name: str, dtype: DataType, time: Column | None, zone: s
 
 def named(column: str) -> Column:
     """Return a table's column by its name, which may hold dots and backticks."""
-    return F.col("`" + column.replace("`", "``") + "`")
+    return F.col(sql_name(column))
 
 
 def visible(text: Column) -> Column:

@@ -21,7 +21,7 @@ from jobs.config.company_table import Labels
 from jobs.config.deployment import Deployment
 from jobs.config.fields import FIRST_DAY, LAST_DAY
 from jobs.config.location import is_catalog_name
-from jobs.console.text import count
+from jobs.console.text import count, sql_name
 from jobs.lake import delta
 from jobs.lake.errors import translate_table_errors
 from jobs.lake.protocol import UnsupportedTableError
@@ -164,8 +164,7 @@ def _read(
         rows = spark_tables.read_pinned(session, deployment, section.table, versions)
         _require_columns(rows.columns, columns)
         _require_sound_lines(rows)
-        quoted = ["`" + column.replace("`", "``") + "`" for column in columns]
-        return rows.select(*quoted).toArrow(), versions.get(section.table)
+        return rows.select(*map(sql_name, columns)).toArrow(), versions.get(section.table)
 
 
 def _require_sound_lines(rows: DataFrame) -> None:
