@@ -50,14 +50,14 @@ class EventSource(CompanyTable):
         return template
 
     @cached_property
-    def parts(self) -> tuple[tuple[str, str | None, str], ...]:
+    def parts(self) -> tuple[tuple[str, str | None, FilterCall], ...]:
         """The template as (literal text, column or None, filter) in order."""
-        return template_parts(self.template)
+        return tuple((text, column, FilterCall.parse(name)) for text, column, name in template_parts(self.template))
 
     @property
-    def fields(self) -> tuple[tuple[str, str], ...]:
+    def fields(self) -> tuple[tuple[str, FilterCall], ...]:
         """The columns of the template in order, each with its filter."""
-        return tuple((column, name) for _, column, name in self.parts if column is not None)
+        return tuple((column, call) for _, column, call in self.parts if column is not None)
 
 
 def _expand_column(column: Any) -> Any:

@@ -18,7 +18,7 @@ from pyspark.sql.types import (
 )
 
 from jobs.config.deployment import Deployment
-from jobs.config.functions import ColumnKind, FilterCall
+from jobs.config.functions import ColumnKind
 from jobs.config.sections import Attributes, EventSource
 from jobs.console.text import list_errors
 from jobs.lake.delta import MissingTableError, absent_message
@@ -86,8 +86,7 @@ def _source_columns(source: EventSource, deployment: Deployment) -> list[Require
     ]
     columns += [RequiredColumn(key=f"{key}.id", column=source.id, kind="id")] if source.id else []
     columns += [
-        RequiredColumn(key=f"{key}.template", column=column, kind=FilterCall.parse(name).column)
-        for column, name in source.fields
+        RequiredColumn(key=f"{key}.template", column=column, kind=call.column) for column, call in source.fields
     ]
     columns += [
         RequiredColumn(key=f"aggregates.{a.name}.column", column=a.column, kind=a.column_kind)

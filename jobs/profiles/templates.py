@@ -40,12 +40,12 @@ def text(source: EventSource, schema: StructType, time: Column) -> Column:
     `time` is the parsed event time, which filters of times read where a field names the time column.
     """
     pieces = []
-    for literal, column, name in source.parts:
+    for literal, column, call in source.parts:
         if literal:
             pieces.append(F.lit(literal))
         if column is not None:
             parsed_time = time if column == source.time else None
-            pieces.append(_field(column, name, schema[column].dataType, parsed_time, source.timezone))
+            pieces.append(_field(column, call, schema[column].dataType, parsed_time, source.timezone))
     return F.rtrim(F.substring(_fold_blanks(F.concat(*pieces)), 1, MAX_CHARACTERS))
 
 
@@ -59,9 +59,8 @@ def _fold_blanks(text: Column) -> Column:
     return F.trim(F.regexp_replace(text, BLANKS, " "))
 
 
-def _field(column: str, name: str, dtype: DataType, time: Column | None, zone: str | None) -> Column:
+def _field(column: str, call: FilterCall, dtype: DataType, time: Column | None, zone: str | None) -> Column:
     value = named(column)
-    call = FilterCall.parse(name)
     if call.column == "number":
         value = number(value, dtype)
     elif call.column == "time":

@@ -15,7 +15,6 @@ from pyspark.sql.types import StringType, StructType
 
 from jobs.config.deployment import Deployment
 from jobs.config.fields import FIRST_DAY, LAST_DAY
-from jobs.config.functions import FilterCall
 from jobs.config.sections import Attributes, EventSource
 from jobs.lake.csv_rows import MALFORMED
 from jobs.lake.spark_tables import midnight_column
@@ -47,7 +46,7 @@ def validate_events(df: DataFrame, source: EventSource, numbers: Sequence[str] =
     `numbers` are further columns that are read as numbers: a text there that is no number rejects the row.
     """
     schema = df.schema
-    numbers = [*numbers, *(column for column, name in source.fields if FilterCall.parse(name).column == "number")]
+    numbers = [*numbers, *(column for column, call in source.fields if call.column == "number")]
     return df.withColumns(
         {
             "__user": _user(source.user, schema),

@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import Any
 
 from jobs.config.deployment import Deployment
-from jobs.config.functions import FilterCall
 from jobs.config.sections import EventSource
 from tests.support.literal_aggregates import aggregate, relative_bands
 
@@ -114,13 +113,12 @@ FILTERS = {
 
 def text(source: EventSource, row: dict[str, Any]) -> str:
     out = ""
-    for literal, column, kind in source.parts:
+    for literal, column, call in source.parts:
         out += literal
         if column is not None:
             value = row[column]
-            if column == source.time and kind != "text":
+            if column == source.time and call.name != "text":
                 value = when(value).astimezone(UTC)
-            call = FilterCall.parse(kind)
             out += FILTERS[call.name](value, *call.edges)
     blank = ("Cc", "Zs", "Zl", "Zp")
     spaced = "".join(" " if c.isspace() or unicodedata.category(c) in blank else c for c in out)
