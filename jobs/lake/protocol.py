@@ -1,9 +1,8 @@
 """The features of Delta tables, and the ones that the `deltalake` package does not read correctly.
 
-`unsupported_features(path)` returns them by name. It is empty where `deltalake` and Spark read the same rows; a table
-with any is read by Spark alone. `READ_CORRECTLY` names the features that were tried with both readers. Every other one
-counts as unsupported, because `deltalake` reads some of them wrongly without an error: a table with column mapping and
-a renamed column has the values of another column.
+A table with any of those is read by Spark alone. `READ_CORRECTLY` names the features that were tried with both readers.
+Every other one counts as unsupported, because `deltalake` reads some of them wrongly without an error: a table with
+column mapping and a renamed column has the values of another column.
 """
 
 from __future__ import annotations
@@ -62,17 +61,6 @@ class UnsupportedTableError(TableError):
     """A table has features that `deltalake` does not read correctly."""
 
 
-def unsupported_features(path: str) -> tuple[str, ...]:
-    """Return the features of the Delta table at a path or URI that `deltalake` does not read correctly, sorted.
-
-    Raises
-    ------
-    TableError
-        There is no such table, or its log cannot be read.
-    """
-    return _open(path)[1]
-
-
 def open_supported(path: str) -> DeltaTable:
     """Open the Delta table at a path or URI with `deltalake`.
 
@@ -83,26 +71,21 @@ def open_supported(path: str) -> DeltaTable:
     TableError
         There is no such table, or its log cannot be read.
     """
-    table, features = _open(path)
-    if table is None or features:
+    with translate_table_errors(path):
+        _require_whole_commits(path)
+        try:
+            table = DeltaTable(path)
+            features = _unsupported(table)
+        except DeltaError as error:
+            if (refused := _refused_feature(str(error))) is None:
+                raise
+            features = (refused,)
+    if features:
         raise UnsupportedTableError(
             f"the table at {path} has a feature that the deltalake package does not read correctly: "
             f"{', '.join(features)}; {_fix(path, features)}"
         )
     return table
-
-
-def _open(path: str) -> tuple[DeltaTable | None, tuple[str, ...]]:
-    """Return an opened table, None where `deltalake` does not open it, and its unsupported features."""
-    with translate_table_errors(path):
-        _require_whole_commits(path)
-        try:
-            table = DeltaTable(path)
-        except DeltaError as error:
-            if (feature := _refused_feature(str(error))) is None:
-                raise
-            return None, (feature,)
-        return table, _unsupported(table)
 
 
 def _require_whole_commits(path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import deltalake
 import pytest
 
 from jobs.lake.delta import open_path, open_table, read_rows
-from jobs.lake.protocol import UnsupportedTableError, unsupported_features
+from jobs.lake.protocol import UnsupportedTableError
 from jobs.lake.spark_tables import read_table, version
 from tests.support.commands import follow
 from tests.support.error_page import refused, row
@@ -54,6 +55,16 @@ QUICK = ["mapping by name, renamed", "mapping by id", "deleted rows", "Iceberg's
 FOLLOWED = [name for name in TABLES if name not in QUICK]
 
 
+def unsupported_features(path: str) -> tuple[str, ...]:
+    """Return the features by which a table is refused; none where it opens."""
+    try:
+        open_path(path)
+    except UnsupportedTableError as error:
+        [features] = re.findall(r"read correctly: (.*?); ", str(error))
+        return tuple(features.split(", "))
+    return ()
+
+
 def make(spark: Any, path: Path, properties: str, statements: list[str]) -> str:
     """Write a table of two rows with Spark; return its path."""
     table = f"delta.`{path}`"
@@ -79,8 +90,6 @@ def test_a_feature_is_refused_by_name(name: str, spark: Any, tmp_path: Path) -> 
     path = make(spark, tmp_path / "labels", properties, statements)
     assert unsupported_features(path) == features
     assert version(spark, path) == spark.sql(f"DESCRIBE HISTORY delta.`{path}`").count() - 1
-    with pytest.raises(UnsupportedTableError, match=f"{', '.join(features)}; "):
-        open_path(path)
 
 
 @pytest.mark.slow
