@@ -81,7 +81,11 @@ def _aggregate(function: str, **more: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("wrong", "value"),
     [
-        case("a share of everything", _aggregate("share"), said="function share needs a condition; add `where: <SQL"),
+        case(
+            "an aggregate share of everything",
+            _aggregate("share"),
+            said="function share needs a condition; add `where: <SQL",
+        ),
         case("a ratio without a divisor", _aggregate("ratio", column="amount")),
         case(
             "a divisor of a mean",

@@ -37,7 +37,7 @@ BAD = [
     ),
     case("a number in words in a CSV file", "1,2025-01-01,tea,nine,1,2025-01-01,true", happens="rejected"),
     case(
-        "a number with a decimal comma",
+        "a decimal comma in a CSV file",
         '1,2025-01-01,tea,"1,5",1,2025-01-01,true',
         happens="rejected",
         said="amount is not double",
