@@ -128,7 +128,7 @@ def require_online(settings: StoreSettings, store: FeatureStore) -> None:
     _require_readers_lake(settings, former, place)
 
 
-def claim(settings: StoreSettings, store: FeatureStore) -> bool:
+def check_writable(settings: StoreSettings, store: FeatureStore) -> bool:
     """Check that vectors may be written, and return whether the online store records an owner.
 
     Raises

@@ -16,14 +16,14 @@ def store_problem(deployment: Deployment) -> str | None:
         return None
     from feature_repo.registered_view import require_as_published
     from feature_repo.settings import StoreError
-    from feature_repo.store import claim, find_store
+    from feature_repo.store import check_writable, find_store
     from jobs.serving.store_settings import store_settings
 
     try:
         settings = store_settings(deployment)
         store = find_store(settings)
         if store is not None:
-            claim(settings, store)
+            check_writable(settings, store)
             require_as_published(settings, store)
     except StoreError as error:
         return str(error)

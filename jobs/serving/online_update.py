@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from feature_repo.columns import feature_names, scenario_columns
 from feature_repo.online import OnlineRow, OnlineView, online_row
 from feature_repo.redis_server import remove_expiry
-from feature_repo.store import apply, claim, find_store, record_owner, translate_store_errors
+from feature_repo.store import apply, check_writable, find_store, record_owner, translate_store_errors
 from feature_repo.vectors import DTYPE
 from jobs.config.deployment import Deployment
 from jobs.lake import spark_tables
@@ -75,13 +75,13 @@ def update_online(spark: SparkSession, deployment: Deployment, progress: Progres
             if store is not None:
                 former = OnlineView(store)
                 former.create()
-                claim(settings, store)
+                check_writable(settings, store)
                 written = _clear_scenarios(former, users, settings.scenarios)
             if width is not None:
                 store = apply(settings, width)
             assert store is not None
             view = OnlineView(store)
-            if not claim(settings, store):
+            if not check_writable(settings, store):
                 remove_expiry(view, _batches(iter(users)))
             record_owner(settings, view)
             written += _write(view, _online_rows(rows, feature_names(scenarios)), total, progress)
