@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import VariantType
 
-from jobs.lake.user_ids import user_ids
+from jobs.lake.user_ids import is_missing, user_ids
 from model.errors import InstructUEError
 
 USER, TIME = "user_id", "as_of"
@@ -174,7 +174,7 @@ def _moment(value: Any) -> datetime:
     """Return one time, UTC; raise ValueError or TypeError for a value that is none."""
     if isinstance(value, np.datetime64):
         value = pd.Timestamp(value)
-    if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and value != value):
+    if is_missing(value):
         raise ValueError("is missing; drop the row")
     if isinstance(value, str):
         try:
