@@ -48,8 +48,8 @@ class CompanyTable(Section):
 
     @property
     def reading(self) -> tuple[object, ...]:
-        """How the table's rows are read; blocks that name one table must agree in it."""
-        # Only a CSV reader converts times; other times are converted by each block on its own.
+        """How the table's rows are read; sections that name one table must agree in it."""
+        # Only a CSV reader converts times; other times are converted by each section on its own.
         return self.format, self.columns, self.options, self.timezone if self.format == "csv" else None
 
 

@@ -136,7 +136,7 @@ class Deployment(Section):
         )
 
     def company_table(self, name: str) -> CompanyTable | None:
-        """Return the first block of the file that names a table; None where none does."""
+        """Return the first section of the file that names a table; None where none does."""
         return next((table for _, table in self.company_tables if table.table == name), None)
 
     def source(self, name: str) -> EventSource:
@@ -212,7 +212,7 @@ def _name_errors(content: dict[str, Any]) -> list[str]:
 
 
 def _table_errors(deployment: Deployment) -> list[str]:
-    """Return the errors of blocks that read one table in different ways."""
+    """Return the errors of sections that read one table in different ways."""
     errors: list[str] = []
     first: dict[str, tuple[str, tuple[object, ...]]] = {}
     for key, table in deployment.company_tables:

@@ -12,7 +12,9 @@ from decimal import Decimal
 from typing import Literal
 
 EDGE = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
+"""An edge of a band, as a template writes it."""
 MOST_EDGES = 100
+"""Edges of one filter."""
 ColumnKind = Literal["user", "time", "id", "text", "number"]
 """The kind of values that a column of a source table must hold."""
 

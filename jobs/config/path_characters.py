@@ -17,8 +17,6 @@ STORE = re.compile(rf"\?|\$\w|\$\{{|{CONTROL}")
 """In the folder of the store: SQLite's address ends at a question mark, and Feast replaces $NAME by a variable."""
 WAREHOUSE = re.compile(rf"{TABLE.pattern}|;")
 """In the folder of a metastore: Derby's address ends at a semicolon."""
-
-
 URI = re.compile(r"[#?%]")
 """In a `file:` URI, which libraries decode in different ways; a path without `file:` may have these characters."""
 

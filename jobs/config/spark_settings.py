@@ -18,7 +18,7 @@ class FixedSetting(NamedTuple):
     reason: str
 
 
-SQL_OF_QUESTIONS = "a condition or an expression in SQL would have another result"
+SQL_RESULTS = "a condition or an expression in SQL would have another result"
 TYPES = "columns would have other types"
 LOST_ROWS = "rows of a broken or lost file would be left out without an error"
 OPTIMIZED = "it changes how fast the jobs run, and is tuned for them"
@@ -26,13 +26,13 @@ FIXED_SETTINGS: dict[str, FixedSetting] = {
     "spark.sql.session.timeZone": FixedSetting("UTC", "days begin and end at midnight, UTC"),
     "spark.sql.timestampType": FixedSetting("TIMESTAMP_LTZ", TYPES),
     "spark.sql.parquet.outputTimestampType": FixedSetting("TIMESTAMP_MICROS", "times would lose their microseconds"),
-    "spark.sql.ansi.enabled": FixedSetting("true", SQL_OF_QUESTIONS),
-    "spark.sql.ansi.doubleQuotedIdentifiers": FixedSetting("false", SQL_OF_QUESTIONS),
-    "spark.sql.ansi.enforceReservedKeywords": FixedSetting("false", SQL_OF_QUESTIONS),
-    "spark.sql.caseSensitive": FixedSetting("false", SQL_OF_QUESTIONS),
-    "spark.sql.decimalOperations.allowPrecisionLoss": FixedSetting("true", SQL_OF_QUESTIONS),
-    "spark.sql.mapKeyDedupPolicy": FixedSetting("EXCEPTION", SQL_OF_QUESTIONS),
-    "spark.sql.parser.escapedStringLiterals": FixedSetting("false", SQL_OF_QUESTIONS),
+    "spark.sql.ansi.enabled": FixedSetting("true", SQL_RESULTS),
+    "spark.sql.ansi.doubleQuotedIdentifiers": FixedSetting("false", SQL_RESULTS),
+    "spark.sql.ansi.enforceReservedKeywords": FixedSetting("false", SQL_RESULTS),
+    "spark.sql.caseSensitive": FixedSetting("false", SQL_RESULTS),
+    "spark.sql.decimalOperations.allowPrecisionLoss": FixedSetting("true", SQL_RESULTS),
+    "spark.sql.mapKeyDedupPolicy": FixedSetting("EXCEPTION", SQL_RESULTS),
+    "spark.sql.parser.escapedStringLiterals": FixedSetting("false", SQL_RESULTS),
     "spark.sql.analyzer.singlePassResolver.enabled": FixedSetting("false", "tables would not be found"),
     "spark.sql.retainGroupColumns": FixedSetting("true", "the users of grouped rows would be lost"),
     "spark.sql.storeAssignmentPolicy": FixedSetting("ANSI", "a value that does not fit its column would become null"),

@@ -84,7 +84,7 @@ def read_rows(
     TableError
         One of its files is lost or broken, or has a column under a name in other case, which Arrow would read as null.
     """
-    path = table_path(table)
+    path = _table_path(table)
     with translate_table_errors(path):
         dataset = table.to_pyarrow_dataset(parquet_read_options=READ_OPTIONS)
         for fragment in dataset.get_fragments(filter=filters):
@@ -92,7 +92,7 @@ def read_rows(
         return dataset.to_table(columns=columns, filter=filters)
 
 
-def table_path(table: DeltaTable) -> str:
+def _table_path(table: DeltaTable) -> str:
     """Return the path of an opened table on this machine, or its URI elsewhere."""
     uri = table.table_uri.rstrip("/")
     folder = local_path(uri)
@@ -167,7 +167,7 @@ def last_day(table: DeltaTable) -> date:
     """Return the last day of a table that is partitioned by day; TableError where it has no rows."""
     days = table_days(table)
     if not days:
-        path = table_path(table)
+        path = _table_path(table)
         maker = catalog.made_by(Path(path).name) or "userqa"
         raise TableError(f"{path} has no rows; run `instructue {maker}` first")
     return max(days)

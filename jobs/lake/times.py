@@ -1,6 +1,6 @@
 """Times of the company's tables as timestamps: texts, dates and timestamps with or without a zone.
 
-A time without an offset is of the zone that its block of the deployment file declares, else of UTC. Where clocks were
+A time without an offset is of the zone that its section of the deployment file declares, else of UTC. Where clocks were
 put forward, a local time that did not exist is read as later by the skipped hour. Where they were put back, a local
 time that occurred twice is read as the first. Both are what `datetime.replace(tzinfo=ZoneInfo(...))` gives.
 """

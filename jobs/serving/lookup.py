@@ -99,7 +99,7 @@ class Lookup:
         Parameters
         ----------
         users : iterable
-            User ids: texts or whole numbers, a list or a column of numpy, pandas or Arrow.
+            User ids: texts, whole numbers or decimals, in a list or a column of numpy, pandas or Arrow.
         scenarios : sequence of str, optional
             Names; None: all.
         now : datetime, optional

@@ -53,8 +53,8 @@ def features(
     Parameters
     ----------
     entity_df : pandas.DataFrame or DataFrame
-        Columns user_id (texts or whole numbers) and as_of (times, dates or ISO texts; UTC where they have no zone), and
-        any others that Arrow and Spark can hold. A Spark DataFrame is collected.
+        Columns user_id (texts, whole numbers or decimals) and as_of (times, dates or ISO texts; UTC where they have no
+        zone), and any others that Arrow and Spark can hold. A Spark DataFrame is collected.
     scenarios : sequence of str, optional
         Names; None: all.
 

@@ -40,11 +40,7 @@ class StaticLeak:
 def static_leaks(deployment: Deployment, questions: Questions | None = None) -> list[StaticLeak]:
     """Return a finding for each static column without `known_from` that a question or label may follow.
 
-    It needs no Spark and reads no table. `check` calls it with the questions file that it has read, and prints each
-    finding's `line`:
-
-        for leak in static_leaks(deployment, questions):
-            print(leak.line())
+    It needs no Spark and reads no table.
 
     Parameters
     ----------

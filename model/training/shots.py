@@ -40,7 +40,7 @@ def draw_shots(
         One class only, a class of one user, or fewer shots than two of each class.
     """
     classes_L = class_numbers(labels_L, user_ids)
-    user_L, classes_U = users_with_class(classes_L, user_ids)
+    user_L, classes_U = _users_with_class(classes_L, user_ids)
     if shots is None or shots >= len(classes_U):
         return np.arange(len(classes_L))
     classes = len(np.unique(classes_L))
@@ -74,7 +74,7 @@ def class_numbers(labels: ArrayLike, user_ids: Sequence[str] | NDArray[np.str_] 
     return np.asarray(classes, np.int64)
 
 
-def users_with_class(classes_L: Ints, user_ids: Sequence[str] | NDArray[np.str_] | None = None) -> tuple[Ints, Ints]:
+def _users_with_class(classes_L: Ints, user_ids: Sequence[str] | NDArray[np.str_] | None = None) -> tuple[Ints, Ints]:
     """Return the user of each label, as a number in the order of the labels, and each user's class: their rarest."""
     if user_ids is None:
         return np.arange(len(classes_L)), classes_L
@@ -97,7 +97,7 @@ def held_out_shots(
     TuningError
         The users who are left have no label of a class.
     """
-    user_S, classes_U = users_with_class(classes_S, user_ids)
+    user_S, classes_U = _users_with_class(classes_S, user_ids)
     held_out_U = np.zeros(len(classes_U), bool)
     for number, count in enumerate(np.bincount(classes_U)):
         size = min(max(1, round(share * int(count))), int(count) - 1) if count else 0
