@@ -50,6 +50,7 @@ from tests.support.bad_cells import (
 )
 from tests.support.deployment import deploy
 from tests.support.error_page import EXPECTED, row, says
+from tests.support.userqa_lake import with_questions
 
 DAY = date(2025, 3, 1)
 MANY = 20_000
@@ -268,7 +269,7 @@ def test_an_event_id_that_came_before(wrong: str, lived: Lived) -> None:
 
 
 def test_a_check_finds_what_assemble_did(lived: Lived, spark: Any) -> None:
-    result = run_check(spark, lived.deployment, DAY)
+    result = run_check(spark, with_questions(lived.deployment), DAY)
     assert {name: source.account for name, source in result.sources.items()} == lived.done.accounts
     refused = Counter((one["source"], one["reason"]) for one in lived.rejected)
     assert refused == {
