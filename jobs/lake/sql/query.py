@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.config.deployment import Deployment
 from jobs.lake.error_text import error_reason
-from jobs.lake.errors import as_user_error
+from jobs.lake.errors import ExpressionError, as_user_error
 from jobs.lake.sql.views import register_company_views, register_views
 from model.errors import InstructUEError
 
@@ -104,7 +104,8 @@ def iterate_objects(result: DataFrame) -> Iterator[dict[str, Any]]:
 def _query_error(error: PySparkException | Py4JJavaError) -> InstructUEError:
     """Return the error of a query that failed, with what to write instead where `FIXES` has it."""
     known = as_user_error(error)
-    if known is not None:
+    # FIXES has what to write in a query; an ExpressionError says what to write in a deployment or questions file.
+    if known is not None and not isinstance(known, ExpressionError):
         return known
     condition = error.getCondition() if isinstance(error, PySparkException) else None
     fix = FIXES.get(condition or "")

@@ -165,7 +165,7 @@ def test_a_time_without_an_offset_is_one_of_the_declared_zone(spark, tmp_path, t
         ({"as_of": pa.array(["2025-03-03", None])}, "1 row: no as_of; correct"),
         ({"scenario": [1, 2]}, "column scenario is int64; write texts"),
     ],
-    ids=lambda value: str(value)[:50],
+    ids=lambda value: value[:50] if isinstance(value, str) else ",".join(value),
 )
 def test_values_that_are_refused(tmp_path, columns, said):
     deployment = labelled(tmp_path)
