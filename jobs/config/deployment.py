@@ -218,7 +218,10 @@ def _table_errors(deployment: Deployment) -> list[str]:
     for key, table in deployment.company_tables:
         other, way = first.setdefault(table.table, (key, table.reading))
         if way != table.reading:
-            errors.append(f"{key}: reads {table.table} in another way than {other} (format, schema, options, timezone)")
+            errors.append(
+                f"{key}: reads {table.table} in another way than {other}; declare format, schema, options and, for "
+                "CSV, timezone alike in both"
+            )
     return errors
 
 

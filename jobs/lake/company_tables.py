@@ -69,8 +69,8 @@ def _require_plain_files(spark: SparkSession, path: str, declared: str) -> None:
         raise TableError(
             f"{path} is a Hudi table, whose files also hold replaced rows; write its present rows to a new folder"
         )
-    if _exists(spark, f"{path}/metadata"):
-        raise TableError(f"{path} has a folder `metadata`, as an Iceberg table has. {NO_ICEBERG}")
+    if any(name.endswith(".metadata.json") for name in _names(spark, f"{path}/metadata")):
+        raise TableError(f"{path} is an Iceberg table. {NO_ICEBERG}")
 
 
 def _require_all_files(spark: SparkSession, path: str) -> None:
@@ -105,8 +105,22 @@ def _hadoop_path(spark: SparkSession, path: str) -> Any:
 
 
 def _exists(spark: SparkSession, path: str) -> bool:
-    file, hadoop = _hadoop_path(spark, path), spark._jsparkSession.sessionState().newHadoopConf()
-    return bool(file.getFileSystem(hadoop).exists(file))
+    file = _hadoop_path(spark, path)
+    return bool(_file_system(spark, file).exists(file))
+
+
+def _names(spark: SparkSession, path: str) -> list[str]:
+    """Return the names in a folder; none where there is no such folder."""
+    folder = _hadoop_path(spark, path)
+    return (
+        [file.getPath().getName() for file in _file_system(spark, folder).listStatus(folder)]
+        if _exists(spark, path)
+        else []
+    )
+
+
+def _file_system(spark: SparkSession, file: Any) -> Any:
+    return file.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())
 
 
 def read_catalog_table(spark: SparkSession, name: str, at: int | None = None) -> DataFrame:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from jobs.config.deployment import Deployment
 from jobs.config.location import is_catalog_name
-from jobs.console.text import sql_table
+from jobs.console.text import sql_name, sql_table
 from jobs.lake import catalog
 from jobs.lake.delta import table_exists
 from jobs.lake.handoff import AskHandoff
@@ -55,7 +55,7 @@ def personal_tables(deployment: Deployment) -> list[PersonalTable]:
     own = [table.name for table in catalog.TABLES.values() if table.personal and not table.company]
     answers = {name for run in read_runs(deployment, "ask") for name in run.handoff(AskHandoff).tables}
     rejected = _user_of_rejected_row(deployment)
-    users = {table: user_id_sql(f"`{column}`") for table, column in company.items()}
+    users = {table: user_id_sql(sql_name(column)) for table, column in company.items()}
     users |= {name: rejected if name == "rejected_rows" else "user_id" for name in (*own, *sorted(answers))}
     tables = [
         PersonalTable(
