@@ -36,10 +36,8 @@ def question_pairs(questions: Questions, values: DataFrame, validation_share: fl
     rows = values.select("user_id", "as_of", "split", *sentences)
     entries = [_entry(q.name, _phrasing(q), F.col(q.name), q.axis) for q in questions.questions]
     entries += [_entry("general", F.lit(None).cast("string"), _description(names), None) for names in questions.general]
-    entry = F.explode(F.filter(F.array(*entries), lambda e: e["answer"].isNotNull()))
-    return rows.select("user_id", "as_of", "split", entry.alias("e")).select(
-        "user_id", "as_of", "e.question", "e.instruction", "e.answer", "e.axis", "split"
-    )
+    pairs = rows.select("user_id", "as_of", F.inline(F.array(*entries)), "split")
+    return pairs.where(F.col("answer").isNotNull())
 
 
 def answer_spreads(questions: Questions, pairs: DataFrame) -> dict[str, Spread]:
