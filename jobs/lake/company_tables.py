@@ -62,20 +62,33 @@ READERS: dict[str, Callable[[SparkSession, str, CompanyTable], DataFrame]] = {"p
 
 
 def _require_plain_files(spark: SparkSession, path: str, declared: str) -> None:
-    """Raise TableError for the folder of a table whose log says which files count."""
-    if _exists(spark, f"{path}/{LOG}"):
+    """Raise TableError for a folder of a table whose log says which files count, or for a folder inside it."""
+    if path_exists(spark, f"{path}/{LOG}"):
         raise TableError(f"{path} is a Delta table; remove `format: {declared}`")
-    if _exists(spark, f"{path}/.hoodie"):
-        raise TableError(
-            f"{path} is a Hudi table, whose files also hold replaced rows; write its present rows to a new folder"
-        )
-    if any(name.endswith(".metadata.json") for name in _names(spark, f"{path}/metadata")):
-        raise TableError(f"{path} is an Iceberg table. {NO_ICEBERG}")
+    for folder in _folders_to_root(spark, path):
+        if path_exists(spark, f"{folder}/{LOG}"):
+            raise TableError(f"{path} is a folder of the Delta table {folder}; name that table, without `format`")
+        if path_exists(spark, f"{folder}/.hoodie"):
+            where = "a Hudi table" if path_exists(spark, f"{path}/.hoodie") else f"in the Hudi table {folder}"
+            raise TableError(
+                f"{path} is {where}, whose files also hold replaced rows; write its present rows to a new folder"
+            )
+        if any(name.endswith(".metadata.json") for name in _names(spark, f"{folder}/metadata")):
+            where = "an Iceberg table" if path_exists(spark, f"{path}/metadata") else f"in the Iceberg table {folder}"
+            raise TableError(f"{path} is {where}. {NO_ICEBERG}")
+
+
+def _folders_to_root(spark: SparkSession, path: str) -> Iterator[str]:
+    """Yield a path and every folder above it, without a slash at the end."""
+    folder = _hadoop_path(spark, path)
+    while folder is not None:
+        yield folder.toString().rstrip("/")
+        folder = folder.getParent()
 
 
 def _require_all_files(spark: SparkSession, path: str) -> None:
     """Raise TableError where Spark would leave files out: some are in folders of partitions, and others are not."""
-    if _exists(spark, f"{path}/{STREAM_LOG}"):
+    if path_exists(spark, f"{path}/{STREAM_LOG}"):
         return
     options = {"recursiveFileLookup": True, "__globPaths__": False}
     files = sorted(spark.read.format("binaryFile").options(**options).load(path).inputFiles())
@@ -104,7 +117,8 @@ def _hadoop_path(spark: SparkSession, path: str) -> Any:
     return jvm.org.apache.hadoop.fs.Path(path)
 
 
-def _exists(spark: SparkSession, path: str) -> bool:
+def path_exists(spark: SparkSession, path: str) -> bool:
+    """Return whether there is a file or folder at a path or URI."""
     file = _hadoop_path(spark, path)
     return bool(_file_system(spark, file).exists(file))
 
@@ -114,7 +128,7 @@ def _names(spark: SparkSession, path: str) -> list[str]:
     folder = _hadoop_path(spark, path)
     return (
         [file.getPath().getName() for file in _file_system(spark, folder).listStatus(folder)]
-        if _exists(spark, path)
+        if path_exists(spark, path)
         else []
     )
 

@@ -41,9 +41,10 @@ def _folder(folder: Path) -> tuple[str, ...]:
     """Return what a folder holds, and what to do about it if not to create a table."""
     if (folder / LOG).is_dir():
         return f"a log, {LOG}, without its first commits", "put it back from a copy, or write the table anew"
-    if (folder / ".hoodie").is_dir():
+    above = (folder, *folder.parents)
+    if any((one / ".hoodie").is_dir() for one in above):
         return "an Apache Hudi table, whose files also hold replaced rows", "write its present rows to a Delta table"
-    if any((folder / "metadata").glob("*.metadata.json")):
+    if any(any((one / "metadata").glob("*.metadata.json")) for one in above):
         return "an Apache Iceberg table", NO_ICEBERG
     if (folder / "_temporary").is_dir():
         return "a write that did not finish (it has a folder _temporary)", "write it again"

@@ -22,10 +22,18 @@ from pyspark.sql.types import StructType
 from jobs.config.deployment import Deployment
 from jobs.config.location import is_catalog_name, is_remote
 from jobs.lake import catalog
-from jobs.lake.company_tables import catalog_version, is_files, read_catalog_table, read_files, without_versions
+from jobs.lake.company_tables import (
+    catalog_version,
+    is_files,
+    path_exists,
+    read_catalog_table,
+    read_files,
+    without_versions,
+)
 from jobs.lake.delta import missing_table_error, open_path, table_days
 from jobs.lake.errors import TableError, translate_table_errors
 from jobs.lake.protocol import UnsupportedTableError
+from jobs.lake.repair import LOG
 from jobs.lake.run_log import RunRecord
 from jobs.lake.staleness import require_retained
 
@@ -58,7 +66,8 @@ def midnight_column(day: date) -> Column:
 def delta_exists(spark: SparkSession, path: str) -> bool:
     """Return whether there is a Delta table; TableError where its log cannot be read."""
     with translate_table_errors(path):
-        return bool(DeltaTable.isDeltaTable(spark, path))
+        # For a folder inside a table, Delta finds the table above it.
+        return bool(DeltaTable.isDeltaTable(spark, path)) and path_exists(spark, f"{path}/{LOG}")
 
 
 def version(spark: SparkSession, path: str) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -168,6 +170,39 @@ def make_hudi(folder: Path) -> None:
 def make_iceberg(folder: Path) -> None:
     write_parquet(folder / "data" / "1.parquet", user_id=["1"])
     write_text(folder / "metadata" / "v1.metadata.json", "{}")
+
+
+def make_inside(sign: str) -> Callable[[Path], None]:
+    """Return a function that makes a folder inside a table, whose log is beside it."""
+
+    def make(folder: Path) -> None:
+        write_parquet(folder / "1.parquet", user_id=["replaced", "present"])
+        if sign.startswith("_delta_log"):
+            deltalake.write_deltalake(str(folder.parent), pa.table({"user_id": ["present"]}))
+        else:
+            write_text(folder.parent / sign, "{}")
+
+    return make
+
+
+INSIDE = [
+    ("_delta_log/00000000000000000000.json", "is a folder of the Delta table"),
+    (".hoodie/hoodie.properties", "whose files also hold replaced rows"),
+    ("metadata/v1.metadata.json", "is in the Iceberg table"),
+]
+
+
+@pytest.mark.parametrize(("sign", "said"), INSIDE, ids=["Delta", "Hudi", "Iceberg"])
+@pytest.mark.parametrize("keys", [{"format": "parquet"}, {}], ids=["as Parquet", "as Delta"])
+def test_a_folder_inside_a_table_is_not_read_without_its_log(spark, tmp_path, sign, said, keys):
+    d = bills(tmp_path, table="./table/day=1", **keys)
+    make_inside(sign)(tmp_path / "table" / "day=1")
+    with pytest.raises(TableError) as error:
+        read_table(spark, d, "./table/day=1")
+    if keys:
+        assert said in str(error.value)
+    assert "format: parquet" not in str(error.value)
+    assert "back from a copy" not in str(error.value)
 
 
 REFUSED = [
