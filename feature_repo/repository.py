@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ parts = published_definitions(
 entity, source, view = parts.entity, parts.source, parts.view
 globals().update((service.name, service) for service in parts.services)
 '''
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_repository(settings: StoreSettings, scenarios: Sequence[str], width: int, owner: str | None) -> None:
@@ -36,6 +38,8 @@ def write_repository(settings: StoreSettings, scenarios: Sequence[str], width: i
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 atomic_write_text(path, text)
     except OSError as error:
+        if error.errno in FULL_DISK:  # another folder of the disk would not help
+            raise
         raise StoreError(
             f"{settings.origin}: store.folder = {settings.folder}: {error.strerror}; name a folder that may be "
             "written to"

@@ -23,7 +23,7 @@ TRUE_OR_FALSE = "write a number; YAML reads yes and on as true, no and off as fa
 class Section(BaseModel):
     """A section of the deployment file; it is frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False, serialize_by_alias=True)
 
 
 def require_items(items: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.config.company_table import NO_ICEBERG, CompanyTable
 from jobs.config.deployment import Deployment
-from jobs.config.location import is_catalog_name
+from jobs.config.location import is_catalog_name, is_remote
 from jobs.lake.csv_rows import read_csv
 from jobs.lake.error_text import error_reason
 from jobs.lake.errors import TableError
@@ -79,11 +79,12 @@ def _require_plain_files(spark: SparkSession, path: str, declared: str) -> None:
 
 
 def _folders_to_root(spark: SparkSession, path: str) -> Iterator[str]:
-    """Yield a path and every folder above it, without a slash at the end."""
+    """Yield a path and every folder above it, without a slash at the end; of a remote path, itself alone."""
     folder = _hadoop_path(spark, path)
     while folder is not None:
         yield folder.toString().rstrip("/")
-        folder = folder.getParent()
+        # A reader of a remote store often has no right to see the folders above its own.
+        folder = None if is_remote(path) else folder.getParent()
 
 
 def _require_all_files(spark: SparkSession, path: str) -> None:

@@ -23,6 +23,7 @@ from jobs.config.deployment import Deployment
 from jobs.config.sections import Scenario
 from jobs.console.text import count, list_errors
 from jobs.lake import delta, run_log
+from jobs.lake.errors import TableError
 from jobs.training.label_tables import LATEST_BY, LabelError, LabelTable, read_label_table
 from jobs.training.registry import check_vector_spec
 
@@ -249,6 +250,10 @@ def _read(deployment: Deployment, section: Labels) -> LabelTable | LabelError:
         return read_label_table(deployment, section)
     except LabelError as error:  # reported with those of the other scenarios
         return error
+    except TableError as error:
+        if str(deployment.path) in str(error):  # it names the file and the key
+            raise
+        return LabelError(str(error))
 
 
 def _wrong_rows(table: LabelTable, scenario: str, yes_or_no: bool) -> list[str]:
