@@ -20,6 +20,7 @@ from tests.support import embedded, literal
 from tests.support.deployment import deploy
 from tests.support.messy import CHANGES, DAY1, make_lake, write
 from tests.support.untrained import export_plain
+from tests.support.userqa_lake import with_questions
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +84,7 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def without_jars(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
     """A check before Delta's jars are put beside Spark's."""
-    deployment = deploy(tmp_path_factory.mktemp("jars"), **CHANGES)
+    deployment = with_questions(deploy(tmp_path_factory.mktemp("jars"), **CHANGES))
     command = (programs / "instructue", "check", "--config", deployment.path)
     return run(*command, cwd=deployment.path.parent, check=False)
 
@@ -130,7 +131,7 @@ def test_check_without_jars_names_the_command_that_fetches_them(without_jars: su
 
 
 def test_check_counts_the_rows_of_a_lake(with_jars: Path, tmp_path: Path) -> None:
-    deployment, lake = deploy(tmp_path / "check", **CHANGES), make_lake()
+    deployment, lake = with_questions(deploy(tmp_path / "check", **CHANGES)), make_lake()
     write(deployment, lake)
     _, accounts = literal.profiles(deployment, lake, DAY1)
     command = (with_jars / "instructue", "check", "--config", deployment.path, "--as-of", DAY1, "--json")
