@@ -256,34 +256,23 @@ class JobRun(RunRecord):
         """Read a table at its newest version and note that version."""
         return read_pinned(self.spark, self.deployment, table, self.versions)
 
-    def replace(
-        self,
-        df: DataFrame,
-        table: str,
-        same: Sequence[str] | None = None,
-        *,
-        as_of: date | None = None,
-        known: DataFrame | None = None,
-    ) -> bool:
-        """Replace a day of `table`, unless it holds the same rows already; return whether it was written.
+    def replace(self, df: DataFrame, table: str, *, known: DataFrame | None = None) -> bool:
+        """Replace the run's day of `table`, unless it holds the same rows already; return whether it was written.
 
         `df` is read twice, once to compare it: cache it, or pass `known`.
 
         Parameters
         ----------
-        same
-            The columns by which two rows are the same; None: those that the catalog names.
-        as_of
-            The day; None: the run's own.
         known
-            The columns `same` of the rows, where they are cheaper to compute than `df`; None: `df` itself.
+            The columns by which the catalog tells rows apart, where they are cheaper to compute than `df`; None: `df`
+            itself.
         """
-        path, day = self.deployment.table(table), as_of or self.as_of
-        same = same or catalog.TABLES[table].identity(self.deployment)
-        if same_rows(df if known is None else known, path, day, same):
+        path = self.deployment.table(table)
+        same = catalog.TABLES[table].identity(self.deployment)
+        if same_rows(df if known is None else known, path, self.as_of, same):
             return False
         self.replacing()
-        replace_day(df, path, day)
+        replace_day(df, path, self.as_of)
         return True
 
     def replace_table(self, df: DataFrame, table: str, days: Collection[date]) -> int:
