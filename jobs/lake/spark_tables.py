@@ -95,7 +95,7 @@ def read_table(spark: SparkSession, deployment: Deployment, table: str, *, at: i
         return read_files(spark, path, company)
     if not delta_exists(spark, path):
         raise missing_table_error(deployment, table)
-    if table in catalog.TABLES and not catalog.TABLES[table].company:
+    if at is None and _is_own(table):
         open_path(path)
     reader = spark.read.format("delta")
     with translate_table_errors(path):
@@ -130,7 +130,12 @@ def _newest_version(spark: SparkSession, deployment: Deployment, table: str) -> 
         return catalog_version(spark, path)
     if is_files(deployment.company_table(table)) or not delta_exists(spark, path):
         return None
-    return version(spark, path)
+    return open_path(path).version() if _is_own(table) else version(spark, path)
+
+
+def _is_own(table: str) -> bool:
+    """Return whether a table is the project's own, which jobs without Spark read too."""
+    return table in catalog.TABLES and not catalog.TABLES[table].company
 
 
 def latest_per_key(df: DataFrame, keys: Sequence[str], as_of: date, strictly_before: bool = False) -> DataFrame:
