@@ -9,7 +9,6 @@ from pathlib import Path
 from jobs.config.location import local_path
 from jobs.console.text import sql_command, sql_table
 from jobs.lake import catalog
-from jobs.lake.table import Table
 
 LOG = "_delta_log"
 HINT = "_last_checkpoint"
@@ -39,9 +38,7 @@ def unread_hint(table: str, reason: str) -> str:
 
 def log_hint(table: str) -> str:
     """Return what to do about a table whose log is damaged."""
-    known = catalog.TABLES.get(Path(table).name)
-    anew = make_again(known) if known and not known.company else "write the table anew"
-    return f"put its log, {LOG}, back from a copy, or {anew}"
+    return f"put its log, {LOG}, back from a copy, or {_make_again(table) or 'write the table anew'}"
 
 
 def _checkpoint_hint(table: str) -> str:
@@ -55,9 +52,8 @@ def _checkpoint_hint(table: str) -> str:
 
 def file_hint(table: str, file: Path) -> str:
     """Return what to do about a table that has lost a file of rows, or has it broken."""
-    known = catalog.TABLES.get(Path(table).name)
-    if known and not known.company:
-        return f"put it back from a copy, or {make_again(known)}"
+    if again := _make_again(table):
+        return f"put it back from a copy, or {again}"
     version = _version_before(table, file.name)
     if version is None:
         return "put it back from a copy"
@@ -77,20 +73,22 @@ def _version_before(table: str, file: str) -> int | None:
 
 def rewrite_hint(table: str, columns: str = "*") -> str:
     """Return what to do about a table whose rows, or some columns of them, Spark reads right and another reader not."""
-    known = catalog.TABLES.get(Path(table).name)
-    if known and not known.company:
-        return make_again(known)
+    if again := _make_again(table):
+        return again
     new = sql_table(f"{table}_copy")
     command = sql_command(f"CREATE TABLE {new} USING delta AS SELECT {columns} FROM {sql_table(table)}")
     return f"write its rows to a new table and name that one: {command}"
 
 
-def make_again(table: Table) -> str:
-    """Return how to make a table of the lake again."""
+def _make_again(path: str) -> str | None:
+    """Return how to make one of the project's own tables again; None for any other table."""
+    table = catalog.TABLES.get(Path(path).name)
+    if table is None or table.company:
+        return None
     if table.made_by is None:
         return "remove the table and run the jobs again, from the oldest day on"
     if "day" not in table.partition:
-        # It lists who may be online: without it, nobody knows whose vectors have to be removed from there.
+        # Without its list of users, the vectors that have ended stay in the online store.
         return f"remove the table, name another store.project and run `instructue {table.made_by}` for the newest day"
     days = " again" if table.made_by == "userqa" else " for each of its days"
     return f"remove the table and run `instructue {table.made_by}`{days}"
