@@ -14,8 +14,8 @@ from jobs.config.location import expand_variables, is_catalog_name, quote_catalo
 
 FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
 """First and last valid day; a day or an event's time outside is an error."""
-REGIONS = sorted(name for name in available_timezones() if re.fullmatch(r"[A-Z]\w+(/[\w+-]+)+", name))
-"""Time zones by region. Names without a slash, such as EST or CST6CDT, are abbreviations."""
+REGION = re.compile(r"[A-Z]\w+(/[\w+-]+)+")
+"""A time zone by its region. Names without a slash, such as EST or CST6CDT, are abbreviations."""
 NAME = r"^[a-z][a-z0-9_]{0,40}$"
 TRUE_OR_FALSE = "write a number; YAML reads yes and on as true, no and off as false"
 
@@ -55,8 +55,12 @@ def _require_table(table: str) -> str:
 
 def _require_region(name: str) -> str:
     """Return the name of a time zone that Python and Java both know by its region."""
-    if name != "UTC" and name not in REGIONS:
-        near = get_close_matches(name, REGIONS, n=1)
+    if name == "UTC":
+        return name
+    # Not when the module is imported, which every command does: the names are read from 600 files.
+    regions = sorted(filter(REGION.fullmatch, available_timezones()))
+    if name not in regions:
+        near = get_close_matches(name, regions, n=1)
         fix = f"did you mean {near[0]}?" if near else "write UTC or a region, such as Asia/Shanghai"
         raise ValueError(f"no region of the tz database; {fix}")
     return name
