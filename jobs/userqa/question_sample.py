@@ -41,6 +41,12 @@ class QuestionSample:
     part: int
     """One user of so many was asked."""
     questions: dict[str, Spread]
+    """Of each question, and of the descriptions under `general`."""
+
+    @property
+    def spreads(self) -> dict[str, Spread]:
+        """The spread of each question."""
+        return {name: spread for name, spread in self.questions.items() if name != "general"}
 
 
 def sample_questions(

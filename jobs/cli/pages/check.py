@@ -167,8 +167,7 @@ def _questions(result: CheckResult) -> RenderableType:
     sample = result.questions
     rows = [
         (name, spread.rows, spread.answers, f"{spread.commonest:.1%}" if spread.rows else "")
-        for name, spread in sample.questions.items()
-        if name != "general"
+        for name, spread in sample.spreads.items()
     ]
     of_users = "every user" if sample.part == 1 else f"one user of {sample.part}"
     return table(
@@ -247,7 +246,7 @@ def _notes(result: CheckResult) -> Iterator[str]:
             f"{count(result.look_alikes.users, 'user id')} differ from another one only by blanks, case, width, "
             f"invisible or combining characters, such as {shown}: each of them is a user of its own."
         )
-    spreads = {name: spread for name, spread in result.questions.questions.items() if name != "general"}
+    spreads = result.questions.spreads
     if silent := [name for name, spread in spreads.items() if not spread.rows]:
         yield f"Nobody has an answer to {', '.join(silent)}: correct or remove these questions."
     if constant := [name for name, spread in spreads.items() if spread.answers == 1]:
