@@ -1,8 +1,8 @@
 """The Feast store: apply the definitions to it, open it.
 
-Whoever opens it compares what the registry and the online store hold with the deployment: the lake that they belong to
-and the feature view. `apply` repairs the view, and opening it repairs the paths in the store's folder. Any other
-difference is refused.
+`open_store`, `require_online` and `check_writable` compare what the registry and the online store hold with the
+deployment: the lake that they belong to and the feature view. `apply` repairs the view, and `open_store` the paths in
+the store's folder. Any other difference is refused.
 """
 
 from __future__ import annotations

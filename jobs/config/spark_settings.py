@@ -1,8 +1,8 @@
 """The Spark settings that change the rows of a table, and that a deployment file therefore leaves to the jobs.
 
-The jobs set them in each session, whoever started it. With another value, the same sources would give other profiles,
-or tables that a reader cannot open. The keys were found by running assemble with every setting of Spark and Delta
-changed, one after the other.
+The jobs set them in each session, those that spark-submit started too. With another value, the same sources would give
+other profiles, or tables that a reader cannot open. The keys were found by running assemble with every setting of Spark
+and Delta changed, one after the other.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from jobs.config.location import is_remote, local_path
 from jobs.lake.error_text import error_causes, error_messages, error_reason, is_spark_error, is_table_error
-from jobs.lake.file_errors import file_error
 from jobs.lake.repair import ACCESS, DENIED, LOG, file_hint, log_hint, unread_hint
 from model.errors import InstructUEError
 
@@ -38,6 +37,16 @@ UNREAD = re.compile(
     r"(?P<why>[^\n]*?)[\s.]*(?:SQLSTATE|\n|$)"
 )
 """A message of Spark or Delta about a file that they could not read, with the file's name and the reason."""
+HEADER = re.compile(
+    r"CSV header does not conform to the schema.*?Header: (?P<header>.*?)\s*Schema: (?P<schema>.*?)\s*Expected.*?"
+    r"CSV file: (?P<file>\S+)",
+    re.DOTALL,
+)
+HEADER_LENGTH = re.compile(
+    r"Number of column in CSV header is not equal to number of fields in the schema:\s*Header length: (?P<header>\d+), "
+    r"schema size: (?P<schema>\d+)\s*CSV file: (?P<file>\S+)"
+)
+"""Messages of Spark about a CSV file whose header differs from its `schema`."""
 UNCOMPUTED = re.compile(r"\[[A-Z_.]+\]\s+(?P<why>.*?)\s*SQLSTATE: (?:22|23|P0)\w{3}(?P<context>.*)", re.DOTALL)
 """A message of Spark about a value that an SQL expression cannot compute, with the expression where it is known."""
 ANSI_ADVICE = re.compile(r"\s*If necessary set \"spark\.sql\.ansi\.enabled\" to \"false\" to bypass this error[^.]*\.")
@@ -99,7 +108,7 @@ def as_user_error(error: BaseException, deployment: Deployment | None = None) ->
     translated = (
         _from_worker(error)
         or _full_disk(messages, deployment)
-        or _company_file(messages)
+        or _wrong_header(messages)
         or _broken_file(messages)
         or (_uncomputed(messages) if is_spark_error(error) else None)
         or _ended_jvm(error)
@@ -143,10 +152,15 @@ def _full_disk(messages: list[str], deployment: Deployment | None) -> DiskError 
     )
 
 
-def _company_file(messages: list[str]) -> TableError | None:
-    """Return the error of a company's file that does not fit its declaration; None if no message names one."""
-    text = file_error(messages)
-    return None if text is None else TableError(text)
+def _wrong_header(messages: list[str]) -> TableError | None:
+    """Return the error of a CSV file whose header differs from its `schema`; None if no message is about one."""
+    for message in messages:
+        if match := HEADER.search(message) or HEADER_LENGTH.search(message):
+            return TableError(
+                f"the header of {match['file']} has the columns {match['header']}, and `schema` declares "
+                f"{match['schema']}; write `schema` in the order of the header, with the same names"
+            )
+    return None
 
 
 def _broken_file(messages: list[str]) -> TableError | None:

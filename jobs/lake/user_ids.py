@@ -157,7 +157,7 @@ def _scalars(values: pa.Array) -> Sequence[Any]:
         return list(values.to_numpy(zero_copy_only=False))
     if pa.types.is_integer(values.type) or pa.types.is_decimal(values.type):
         return list(values.to_pylist())
-    # A lone surrogate stands for an invalid byte, and `_of_text` refuses it.
+    # An invalid byte becomes a lone surrogate, which `_of_text` refuses.
     return [value.decode("utf-8", "surrogateescape") for value in values.cast(pa.large_binary()).to_pylist()]
 
 

@@ -36,7 +36,7 @@ def expression_problem(df: DataFrame, expression: str, kind: ExpressionKind) -> 
 
     `df` has the columns that the expression may name; no row of it is read.
     """
-    # Names of the time's columns stand for null here: with a column of the present, every plan would depend on it.
+    # The columns of the time are null here: made of the present time, they would make every plan depend on it.
     df = with_time_columns(df, F.lit(None).cast("timestamp"))
     try:
         selected = df.select(F.expr(expression).alias("e"))

@@ -235,7 +235,7 @@ def _times(values: pa.ChunkedArray, zone: ZoneInfo) -> Converted:
 
 
 def _of_number(number: int, zone: Any) -> tuple[datetime | None, str | None]:
-    if not (FIRST - DAY - FIRST) // MICROSECOND <= number < (END + DAY - FIRST) // MICROSECOND:
+    if not -DAY // MICROSECOND <= number < (END + DAY - FIRST) // MICROSECOND:
         return None, WRONG_YEAR
     return _in_utc((FIRST + number * MICROSECOND).replace(tzinfo=zone))
 

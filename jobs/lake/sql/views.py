@@ -88,10 +88,10 @@ def register_company_views(spark: SparkSession, deployment: Deployment) -> tuple
 
 
 def _company_names(deployment: Deployment) -> dict[str, str]:
-    """Return name to table of the sources and the attributes; one outside the lake has its block's name."""
+    """Return name to table of the sources and the attributes; one outside the lake has its section's name."""
     tables = {source.name: source.table for source in deployment.sources}
     tables |= {"attributes": deployment.attributes.table} if deployment.attributes else {}
-    return {block if is_path(table) or is_catalog_name(table) else table: table for block, table in tables.items()}
+    return {section if is_path(table) or is_catalog_name(table) else table: table for section, table in tables.items()}
 
 
 def _tables(spark: SparkSession, deployment: Deployment) -> dict[str, str]:
