@@ -32,7 +32,7 @@ def assemble(spark: SparkSession, deployment: Deployment, day: date, rows: pa.Ta
     at = pa.array([midnight(day)] * len(rows), pa.timestamp("us", "UTC"))
     with spark_tables.job_run(spark, deployment, "assemble", day) as run:
         frame = spark.createDataFrame(rows.append_column("as_of", at))
-        run.replace(frame, "user_profiles", ["user_id", "profile_hash"])
+        run.replace(frame, "user_profiles")
         run.handoff = AssembleHandoff(vector_spec=deployment.vector_spec(), users=users)
 
 

@@ -59,7 +59,7 @@ def write_embeddings(spark: SparkSession, company: Deployment, users: int) -> No
         }
     )
     with spark_tables.job_run(spark, company, "embed", DAY) as run:
-        run.replace(spark.createDataFrame(rows), "user_embeddings", ["user_id", "scenario"])
+        run.replace(spark.createDataFrame(rows), "user_embeddings")
 
 
 def raw_reader(deployment: Deployment, at: Path) -> Read:
