@@ -53,14 +53,17 @@ def _require_table(table: str) -> str:
     return table
 
 
+def regions() -> list[str]:
+    """Return the time zones' names by region; not a constant, because Python reads them from 600 files."""
+    return sorted(filter(REGION.fullmatch, available_timezones()))
+
+
 def _require_region(name: str) -> str:
     """Return the name of a time zone that Python and Java both know by its region."""
     if name == "UTC":
         return name
-    # Not when the module is imported, which every command does: the names are read from 600 files.
-    regions = sorted(filter(REGION.fullmatch, available_timezones()))
-    if name not in regions:
-        near = get_close_matches(name, regions, n=1)
+    if name not in (known := regions()):
+        near = get_close_matches(name, known, n=1)
         fix = f"did you mean {near[0]}?" if near else "write UTC or a region, such as Asia/Shanghai"
         raise ValueError(f"no region of the tz database; {fix}")
     return name

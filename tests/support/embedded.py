@@ -75,11 +75,7 @@ def embed(spark, deployment: Deployment, day: date, rows: Embeddings, model_vers
         }
     )
     with spark_tables.job_run(spark, deployment, "embed", day) as run:
-        run.replace(
-            spark.createDataFrame(table).coalesce(1),
-            "user_embeddings",
-            same=["user_id", "scenario", "embedding", "model_version"],
-        )
+        run.replace(spark.createDataFrame(table).coalesce(1), "user_embeddings")
 
 
 def make(spark, folder: Path) -> Deployment:

@@ -76,11 +76,7 @@ def assembled(spark: Any, deployment: Deployment, day: date, rows: pa.Table) -> 
     """Write a day of `user_profiles` and record its run, as assemble does."""
     as_of = pa.array([midnight(day)] * len(rows), pa.timestamp("us", "UTC"))
     with spark_tables.job_run(spark, deployment, "assemble", day) as run:
-        run.replace(
-            spark.createDataFrame(rows.append_column("as_of", as_of)).coalesce(1),
-            "user_profiles",
-            same=["user_id", "profile_hash"],
-        )
+        run.replace(spark.createDataFrame(rows.append_column("as_of", as_of)).coalesce(1), "user_profiles")
         stored = DeltaTable(deployment.table("user_profiles")).to_pyarrow_table().to_pylist()
         latest = {
             row["user_id"]: row["profile_hash"]
