@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,8 @@ def embed(spark, deployment: Deployment, day: date, rows: Embeddings, model_vers
             "embedding": pa.array([None if v is None else v.tolist() for v in rows.values()], pa.list_(pa.float32())),
             "model_version": [model_version] * len(rows),
             "instruction_hash": ["i"] * len(rows),
-            "profile_hash": ["p"] * len(rows),
+            # A vector of the day that changes comes of another profile.
+            "profile_hash": [None if v is None else sha256(v.tobytes()).hexdigest() for v in rows.values()],
             "created_at": pa.array([datetime.now(UTC)] * len(rows), pa.timestamp("us", "UTC")),
         }
     )

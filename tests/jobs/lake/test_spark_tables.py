@@ -97,10 +97,15 @@ def test_missing_table_names_the_job_that_makes_it(spark, deployment):
         spark_tables.read_table(spark, deployment(), "user_profiles")
 
 
+def profiles(spark, *values):
+    """Return rows that `user_profiles` tells apart by the user alone."""
+    return users(spark, *values).withColumn("profile_hash", F.lit("h"))
+
+
 def job(spark, d, name, day, values):
     with spark_tables.job_run(spark, d, name, day) as run:
         run.rows_in, run.left_out = 5, {"bill: repeated": 2}
-        run.replace(users(spark, *values), f"out_{name}", ["user_id"])
+        run.replace(profiles(spark, *values), "user_profiles")
     return run_log.read_runs(d, name, first=day, last=day)[0]
 
 
@@ -110,7 +115,7 @@ def test_a_run_is_one_row_and_keeps_replaced_at_while_rows_stay(spark, deploymen
     again = job(spark, d, "assemble", DAY1, "ba")
     assert again.started_at > first.finished_at
     assert again.replaced_at == first.replaced_at
-    assert deltalake.DeltaTable(d.table("out_assemble")).version() == 0
+    assert deltalake.DeltaTable(d.table("user_profiles")).version() == 0
     changed = job(spark, d, "assemble", DAY1, "ac")
     assert changed.replaced_at > again.finished_at
     stored = deltalake.DeltaTable(d.table("job_runs")).to_pyarrow_table().to_pylist()
@@ -174,7 +179,7 @@ def test_a_run_killed_after_its_write_makes_later_days_stale(spark, deployment):
     job(spark, d, "embed", DAY1, "a")
     # What a process killed after replacing the rows leaves behind: the rows, and no finished row of its own.
     killed = spark_tables.JobRun(spark=spark, deployment=d, job="assemble", as_of=DAY1)
-    killed.replace(users(spark, "b"), "out_assemble", ["user_id"])
+    killed.replace(profiles(spark, "b"), "user_profiles")
     assert "has not finished" in staleness.stale_reason(d, "embed", DAY1)
     assert "did not succeed" in staleness.stale_reason(d, "assemble", DAY1)
     again = job(spark, d, "assemble", DAY1, "b")

@@ -13,6 +13,7 @@ from tests.support.messy import DAY1, START, day_rows, write
 DAYS = [DAY1 + timedelta(days=n) for n in range(5)]
 
 
+@pytest.mark.slow
 def test_late_rows_a_skipped_day_a_past_day_repeated_and_again_and_a_source_rewritten(history):
     for day in (DAYS[0], DAYS[1], DAYS[3]):
         history.run(day)

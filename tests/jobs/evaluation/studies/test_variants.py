@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import yaml
 
 from jobs.config.deployment import Deployment
@@ -16,6 +17,7 @@ from tests.support.error_page import refused, row
 from tests.support.study_company import company, means
 
 
+@pytest.mark.slow
 def test_every_variant_trains_and_embeds(study_lake):
     result, at = run_study(study_lake, "ablations", seeds=1, scenarios=["food"])
     names = {name + " *" * variant.paper for name, variant in VARIANTS.items()}
