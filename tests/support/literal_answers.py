@@ -48,6 +48,20 @@ def expected(lived, user, cut_off):
     )
 
 
+def require_true(lived, pairs):
+    """Assert that the pairs of `userqa` hold the expected answers about each user, and return the users and days.
+
+    Levels and descriptions are left out.
+    """
+    answers = {}
+    for pair in pairs:
+        if pair["question"] not in ("general", "spent", "far"):
+            answers.setdefault((pair["user_id"], pair["day"]), {})[pair["question"]] = pair["answer"]
+    for user, cut_off in answers:
+        assert answers[user, cut_off] == expected(lived, user, cut_off), (user, cut_off)
+    return set(answers)
+
+
 def _band(value, edges, texts):
     """Return the text of the band that a value falls into: one text more than edges."""
     return texts[sum(value >= edge for edge in edges)]

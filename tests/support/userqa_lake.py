@@ -176,6 +176,12 @@ def write(d, lake):
         deltalake.write_deltalake(d.table(name), pa.Table.from_pylist(rows, schema=schema), mode="overwrite")
 
 
+def write_labels(d):
+    """Write one label, whose as_of no question may reach."""
+    labels = pa.table({"user_id": ["u1"], "as_of": pa.array([LABELLED], TIME), "scenario": ["food"], "label": [1]})
+    deltalake.write_deltalake(d.table("labels"), labels)
+
+
 def write_questions(folder, questions=QUESTIONS, general=GENERAL):
     content = {"interests": INTERESTS, "questions": questions, "general": general}
     (folder / "questions.yaml").write_text(yaml.safe_dump(content, sort_keys=False))

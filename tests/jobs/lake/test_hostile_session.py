@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,12 @@ from jobs.lake.spark_tables import clear_day, read_table
 from jobs.lake.sql.query import run_sql
 from jobs.operations.maintain import maintain
 from jobs.profiles.assemble import assemble
+from jobs.serving.embed import embed
 from jobs.serving.lookup import Lookup
 from jobs.serving.publish import publish
-from tests.support import embedded, literal, messy
+from jobs.training.registry import scenario_instructions
+from jobs.userqa.userqa import userqa
+from tests.support import embedded, literal, literal_answers, messy, shop, userqa_lake
 from tests.support.deployment import ODD_NAME, deploy
 from tests.support.spark_settings import other_value
 
@@ -136,6 +140,45 @@ def require_published_and_maintained(spark: Any, deployment: Deployment) -> None
 @pytest.mark.slow
 def test_a_hostile_session_publishes_the_same_vectors(hostile: Any, tmp_path: Path) -> None:
     require_published_and_maintained(hostile, deploy(tmp_path, retention={"rows": 30}, **embedded.CHANGES))
+
+
+@pytest.mark.slow
+def test_a_hostile_session_asks_the_same_questions(hostile: Any, tmp_path: Path) -> None:
+    d = deploy(tmp_path, **userqa_lake.CHANGES)
+    lake = userqa_lake.make_lake()
+    userqa_lake.write(d, lake)
+    userqa_lake.write_labels(d)
+    userqa_lake.write_questions(tmp_path)
+    userqa(hostile, d)
+    require_plain(d)
+    pairs, profiles = (userqa_lake.table(d, name) for name in ("userqa", "training_profiles"))
+    people = literal_answers.require_true(SimpleNamespace(lake=lake), pairs)
+    assert people == {(row["user_id"], row["day"]) for row in profiles}
+    assert len(profiles) == len(people) > 15
+    assert userqa(hostile, d).replaced == 0
+
+
+@pytest.mark.slow
+def test_a_hostile_session_embeds_the_same_vectors(hostile: Any, shop_releases: Any, tmp_path: Path) -> None:
+    from model.network.inference import embed as torch_embed
+    from model.training.checkpoint import load_checkpoint
+
+    d = shop.company(tmp_path)
+    shop_releases.install(d)
+    profiles = shop.profiles(30)
+    shop.assembled(hostile, d, shop.DAY1, profiles)
+    assert embed(hostile, d, shop.DAY1).embedded == 30
+    require_plain(d)
+    network, tokenizers, _ = load_checkpoint(shop_releases.checkpoint())
+    expected = torch_embed(network, tokenizers, profiles, list(scenario_instructions(d).values()))
+    columns = {name: column for column, name in enumerate(d.scenario_names)}
+    users = {user: row for row, user in enumerate(profiles["user_id"].to_pylist())}
+    rows = read_rows(open_supported(d.table("user_embeddings"))).to_pylist()
+    assert {(row["user_id"], row["scenario"]) for row in rows} == {(user, name) for user in users for name in columns}
+    assert len(rows) == len(users) * len(columns)
+    for row in rows:
+        assert np.dot(row["embedding"], expected[users[row["user_id"]], columns[row["scenario"]]]) > 0.9999
+    assert embed(hostile, d, shop.DAY1).replaced is False
 
 
 def test_jobs_work_in_a_folder_with_an_odd_name_behind_a_link(spark: Any, tmp_path: Path) -> None:
