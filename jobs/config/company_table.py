@@ -7,17 +7,30 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from jobs.config.fields import Section, TableName, Text, TimeZone, require_text
 from jobs.config.location import is_catalog_name
 
-CSV_OPTIONS = ("comment", "delimiter", "encoding", "escape", "header", "multiLine", "nullValue", "quote")
+CSV_OPTIONS = ("comment", "delimiter", "encoding", "escape", "header", "nullValue", "quote")
 """The options of Spark's CSV reader that say how a file is written; the others would change what a row means."""
+ENCODINGS = ("UTF-8", "ISO-8859-1", "US-ASCII")
+"""Encodings of CSV files. Spark cuts lines at the byte of a line break, which UTF-16 and UTF-32 have within letters."""
 NO_ICEBERG = (
     "Apache Iceberg has no Spark runtime for Spark 4.2 (1.12.0's for Spark 4.1 fails in it with "
     "IncompatibleClassChangeError), so Iceberg tables cannot be read; write the rows to a Delta or Parquet table"
 )
+
+
+def _require_option(name: str) -> str:
+    if name == "multiLine":
+        raise ValueError(
+            "a quote that is not closed would take the lines after it into one value; write values without line "
+            "breaks, or a Parquet file"
+        )
+    if name not in CSV_OPTIONS:
+        raise ValueError(f"no option of a CSV file; use one of {', '.join(CSV_OPTIONS)}")
+    return name
 
 
 class CompanyTable(Section):
@@ -27,7 +40,7 @@ class CompanyTable(Section):
     format: Literal["delta", "parquet", "csv", "iceberg"] = "delta"
     columns: Text | None = Field(default=None, alias="schema")
     """The columns of a CSV file and their types in Spark SQL, as in `user_id STRING, paid_at TIMESTAMP`."""
-    options: dict[Literal[CSV_OPTIONS], str | bool] = Field(default_factory=dict)  # type: ignore[valid-type]
+    options: dict[Annotated[str, AfterValidator(_require_option)], str | bool] = Field(default_factory=dict)
     timezone: TimeZone | None = None
     """Zone of times without an offset; None: UTC."""
 
@@ -44,6 +57,8 @@ class CompanyTable(Section):
             raise ValueError("a CSV file needs its columns; add `schema: <column> <TYPE>, ...`")
         if self.format != "csv" and (self.columns is not None or self.options):
             raise ValueError(f"`schema` and `options` are for format csv; a {self.format} table has its own columns")
+        if (encoding := str(self.options.get("encoding", ENCODINGS[0]))).upper() not in ENCODINGS:
+            raise ValueError(f"options.encoding = {encoding!r}: use one of {', '.join(ENCODINGS)}; convert the files")
         return self
 
     @property

@@ -83,6 +83,11 @@ def quote_catalog_name(table: str) -> str:
     )
 
 
+def name_parts(name: str) -> list[str]:
+    """Return the parts of a name with dots; a part with a dot of its own stands between backticks."""
+    return [quoted.replace("``", "`") or plain for quoted, plain in NAME_PART.findall(name)]
+
+
 def local_path(location: str) -> Path | None:
     """Return a local location as a path, `file:` URIs too; None where it is remote."""
     if is_remote(location):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -13,12 +14,14 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.config.company_table import NO_ICEBERG, CompanyTable
 from jobs.config.deployment import Deployment
-from jobs.config.location import is_catalog_name, is_remote
+from jobs.config.location import is_catalog_name, is_remote, name_parts
 from jobs.lake.csv_rows import read_csv
 from jobs.lake.error_text import error_reason
 from jobs.lake.errors import TableError
 from jobs.lake.repair import LOG
+from jobs.lake.table_formats import Files, find_table
 
+OWN_CATALOG = "spark_catalog"
 STREAM_LOG = "_spark_metadata"
 """Folder in which a streaming job lists the files that it has committed; Spark then reads these alone."""
 FIXES = {
@@ -65,17 +68,14 @@ def _require_plain_files(spark: SparkSession, path: str, declared: str) -> None:
     """Raise TableError for a folder of a table whose log says which files count, or for a folder inside it."""
     if path_exists(spark, f"{path}/{LOG}"):
         raise TableError(f"{path} is a Delta table; remove `format: {declared}`")
-    for folder in _folders_to_root(spark, path):
-        if path_exists(spark, f"{folder}/{LOG}"):
-            raise TableError(f"{path} is a folder of the Delta table {folder}; name that table, without `format`")
-        if path_exists(spark, f"{folder}/.hoodie"):
-            where = "a Hudi table" if path_exists(spark, f"{path}/.hoodie") else f"in the Hudi table {folder}"
-            raise TableError(
-                f"{path} is {where}, whose files also hold replaced rows; write its present rows to a new folder"
-            )
-        if any(name.endswith(".metadata.json") for name in _names(spark, f"{folder}/metadata")):
-            where = "an Iceberg table" if path_exists(spark, f"{path}/metadata") else f"in the Iceberg table {folder}"
-            raise TableError(f"{path} is {where}. {NO_ICEBERG}")
+    folder, *parents = _folders_to_root(spark, path)
+    for parent in parents:
+        if path_exists(spark, f"{parent}/{LOG}"):
+            raise TableError(f"{path} is a folder of the Delta table {parent}; name that table, without `format`")
+    files = Files(exists=partial(path_exists, spark), names=partial(_names, spark))
+    if table := find_table(files, folder, parents):
+        what, advice = table
+        raise TableError(f"{path} is {what}; {advice}")
 
 
 def _folders_to_root(spark: SparkSession, path: str) -> Iterator[str]:
@@ -162,6 +162,13 @@ def catalog_version(spark: SparkSession, name: str) -> int | None:
 
 def _description(spark: SparkSession, name: str) -> dict[str, str]:
     """Return what a catalog says of a table: Provider, Type, Table Properties and more."""
+    catalog, *rest = name_parts(name)
+    # Without the setting, Spark takes the name for one of its own catalog, with too many parts.
+    if len(rest) > 1 and catalog != OWN_CATALOG and not spark.conf.get(f"spark.sql.catalog.{catalog}", None):
+        raise TableError(
+            f"{name} is in the catalog {catalog}, and there is no setting spark.sql.catalog.{catalog}; add it with the "
+            "class of the catalog to spark.conf, or correct the name"
+        )
     rows = spark.sql(f"DESCRIBE TABLE EXTENDED {name}").collect()
     return {row["col_name"]: row["data_type"] or "" for row in rows}
 

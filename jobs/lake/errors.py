@@ -194,14 +194,26 @@ def _uncomputed(messages: list[str]) -> ExpressionError | None:
         match = UNCOMPUTED.search(message)
         if match is None or "== DataFrame ==" in match["context"]:  # the project's own code
             continue
-        lines = match["context"].strip().splitlines()
-        named = f" `{lines[1].strip()}`" if len(lines) > 1 and lines[0].startswith("== SQL") else ""
+        expression, view = _expression(match["context"].strip().splitlines())
         why = ANSI_ADVICE.sub("", " ".join(match["why"].split())).strip().rstrip(".")
+        named = (f" `{expression}`" if expression else "") + (f" of the view {view}" if view else "")
         return ExpressionError(
             f"the SQL expression{named} cannot be computed on a row ({why}); write it so that it gives null there, for "
-            "example with try_divide, try_cast or nullif, or exclude the row by `where`"
+            f"example with try_divide, try_cast or nullif, or exclude the row {'in the view' if view else 'by `where`'}"
         )
     return None
+
+
+def _expression(context: list[str]) -> tuple[str, str]:
+    """Return the expression that failed, and the view that has it, from Spark's lines; each is empty if unknown."""
+    if len(context) < 2 or not context[0].startswith("== SQL"):
+        return "", ""
+    view = re.match(r"== SQL of VIEW (\S+)", context[0])
+    if view is None:
+        return context[1].strip(), ""
+    marked = context[2] if len(context) > 2 else ""
+    # The line has the view's whole query, and marks below the expression.
+    return (context[1][marked.find("^") : marked.rfind("^") + 1].strip() if "^" in marked else ""), view[1]
 
 
 def _ended_jvm(error: BaseException) -> JVMError | None:

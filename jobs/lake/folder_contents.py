@@ -7,14 +7,17 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs.config.company_table import NO_ICEBERG
 from jobs.config.location import local_path
 from jobs.lake.repair import ACCESS, LOG
+from jobs.lake.table_formats import Files, find_table
 
 FILES_READ = 10_000
 """Files of a folder that are looked at."""
 UNREAD = {".orc": "ORC", ".avro": "Avro", ".json": "JSON", ".jsonl": "JSON", ".txt": "text"}
 """Formats that no job reads, by the end of a file's name."""
+LOCAL = Files(
+    exists=lambda path: Path(path).exists(), names=lambda folder: [path.name for path in Path(folder).glob("*")]
+)
 
 
 class Contents(NamedTuple):
@@ -41,15 +44,12 @@ def _folder(folder: Path) -> tuple[str, ...]:
     """Return what a folder holds, and what to do about it if not to create a table."""
     if (folder / LOG).is_dir():
         return f"a log, {LOG}, without its first commits", "put it back from a copy, or write the table anew"
-    above = (folder, *folder.parents)
-    if any((one / ".hoodie").is_dir() for one in above):
-        return "an Apache Hudi table, whose files also hold replaced rows", "write its present rows to a Delta table"
-    if any(any((one / "metadata").glob("*.metadata.json")) for one in above):
-        return "an Apache Iceberg table", NO_ICEBERG
+    if table := find_table(LOCAL, str(folder), map(str, folder.parents)):
+        return table
     if (folder / "_temporary").is_dir():
         return "a write that did not finish (it has a folder _temporary)", "write it again"
-    if table := next((parent for parent in folder.parents if (parent / LOG).is_dir()), None):
-        return f"a folder of the Delta table at {table}", "name that table"
+    if delta := next((parent for parent in folder.parents if (parent / LOG).is_dir()), None):
+        return f"a folder of the Delta table at {delta}", "name that table"
     if tables := sorted(log.parent.name for log in islice(folder.glob(f"*/{LOG}"), 20)):
         return f"a folder of Delta tables: {', '.join(tables)}", "name one of them"
     return _files(folder)

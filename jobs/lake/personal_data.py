@@ -8,14 +8,16 @@ prints the statements, one a line. It changes nothing.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 from jobs.config.deployment import Deployment
-from jobs.config.location import is_catalog_name
+from jobs.config.location import is_catalog_name, name_parts
 from jobs.console.text import sql_name, sql_table
 from jobs.lake import catalog
-from jobs.lake.delta import table_exists
+from jobs.lake.delta import open_path, table_exists
 from jobs.lake.handoff import AskHandoff
+from jobs.lake.protocol import UnsupportedTableError
 from jobs.lake.run_log import read_runs
 from jobs.lake.user_ids import user_id as canonical_id
 from jobs.lake.user_ids import user_id_of_json_sql, user_id_sql
@@ -55,7 +57,7 @@ def personal_tables(deployment: Deployment) -> list[PersonalTable]:
     own = [table.name for table in catalog.TABLES.values() if table.personal and not table.company]
     answers = {name for run in read_runs(deployment, "ask") for name in run.handoff(AskHandoff).tables}
     rejected = _user_of_rejected_row(deployment)
-    users = {table: user_id_sql(sql_name(column)) for table, column in company.items()}
+    users = {table: user_id_sql(_column_in_sql(deployment, table, column)) for table, column in company.items()}
     users |= {name: rejected if name == "rejected_rows" else "user_id" for name in (*own, *sorted(answers))}
     tables = [
         PersonalTable(
@@ -71,6 +73,15 @@ def _in_sql(deployment: Deployment, name: str) -> str | None:
     if is_catalog_name(name):
         return deployment.table(name)
     return sql_table(deployment.table(name)) if deployment.is_delta_path(name) else None
+
+
+def _column_in_sql(deployment: Deployment, table: str, name: str) -> str:
+    """Return a column of the company as SQL names it: a column of that name, or else a path into structs."""
+    path, columns = deployment.table(table), []
+    if deployment.is_delta_path(table) and table_exists(path):
+        with suppress(UnsupportedTableError):
+            columns = [field.name for field in open_path(path).schema().fields]
+    return sql_name(name) if name in columns else ".".join(map(sql_name, name_parts(name)))
 
 
 def _user_of_rejected_row(deployment: Deployment) -> str:

@@ -56,7 +56,7 @@ def get_session(deployment: Deployment, *, named: bool = True) -> SparkSession:
     Raises
     ------
     SparkError
-        No Java 17, or Delta's jars are not on Spark's class path.
+        No Java 17, Delta's jars are not on Spark's class path, or Java does not know a declared time zone.
     """
     from pyspark.sql import SparkSession
 
@@ -65,6 +65,7 @@ def get_session(deployment: Deployment, *, named: bool = True) -> SparkSession:
         spark = _start(deployment)
     _require_delta(spark)
     _fix_settings(spark)
+    _require_zones(spark, deployment)
     if named or deployment.spark.metastore:
         register_views(spark, deployment)
     return spark
@@ -126,6 +127,17 @@ def _fix_settings(spark: SparkSession) -> None:
     for key in spark.conf.getAll:
         if unset_reason(key):
             spark.conf.unset(key)
+
+
+def _require_zones(spark: SparkSession, deployment: Deployment) -> None:
+    """Raise SparkError where Java does not know a declared time zone, which Python knows."""
+    jvm: Any = spark._jvm
+    for key, table in deployment.company_tables:
+        if table.timezone and not jvm.java.time.ZoneId.getAvailableZoneIds().contains(table.timezone):
+            raise SparkError(
+                f"{deployment.path}: {key}.timezone = {table.timezone!r}: the tz database of this Java does not have "
+                "it; install a later Java, or name a region that has the same clocks"
+            )
 
 
 def _settings(deployment: Deployment) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pyspark.sql import Column, DataFrame
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
-from jobs.config.location import NAME_PART
+from jobs.config.location import NAME_PART, name_parts
 from jobs.console.text import sql_name
 from jobs.lake.csv_rows import MALFORMED
 from jobs.profiles.templates import named
@@ -50,7 +50,7 @@ def _names(name: str, dtype: DataType) -> Iterator[str]:
 
 
 def _resolve(schema: StructType, name: str) -> Column:
-    parts = [quoted.replace("``", "`") or plain for quoted, plain in NAME_PART.findall(name)]
+    parts = name_parts(name)
     column: Column | None = None
     dtype: DataType = schema
     for number, part in enumerate(parts):

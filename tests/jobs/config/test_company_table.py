@@ -96,8 +96,10 @@ WRONG = [
     case(
         "an option that changes what a row means",
         {**CSV, "options": {"mode": "DROPMALFORMED"}},
-        said="sources[0].options.mode",
+        said="sources[0].options.mode...: no option of a CSV file; use one of comment, delimiter, encoding",
     ),
+    case("an encoding whose line breaks have two bytes", {**CSV, "options": {"encoding": "UTF-16"}}),
+    case("line breaks within the values of a CSV file", {**CSV, "options": {"multiLine": True}}),
     case("a format of a catalog's table", {"table": "sales.bills", **CSV}),
     case("an Iceberg table that is declared", {"format": "iceberg"}),
     case("a time zone that is an abbreviation", {"timezone": "CST"}),

@@ -29,10 +29,12 @@ def rows(frame, *columns: str):
 
 
 PARTITIONS = [
+    # SPARK-34314, apache/spark #8026, iceberg #6779
     ("leading zeros stay", ["007", "7", "0007"]),
     ("decimals stay", ["1.0", "1", "1e0"]),
     ("days stay texts", ["2025-01-01", "2025-1-1"]),
     ("numbers beside words", ["12", "twelve"]),
+    # delta-rs #3577, polars #23367
     ("letters that a URL escapes", ["a%2Fb", "a%20b", "50%25"]),
     ("other letters", ["Müller", "用户"]),
     ("truth values", ["true", "TRUE"]),
@@ -167,6 +169,17 @@ def make_hudi(folder: Path) -> None:
     write_text(folder / ".hoodie" / "hoodie.properties", "")
 
 
+def make_hudi_partition(folder: Path) -> None:
+    write_parquet(folder / "1.parquet", user_id=["1"])
+    write_text(folder / ".hoodie_partition_metadata", "commitTime=20250101000000000\npartitionDepth=1\n")
+
+
+def make_paimon(folder: Path) -> None:
+    write_parquet(folder / "bucket-0" / "data-0.parquet", user_id=["1"])
+    write_text(folder / "schema" / "schema-0", "{}")
+    write_text(folder / "snapshot" / "snapshot-1", "{}")
+
+
 def make_iceberg(folder: Path) -> None:
     write_parquet(folder / "data" / "1.parquet", user_id=["1"])
     write_text(folder / "metadata" / "v1.metadata.json", "{}")
@@ -187,8 +200,8 @@ def make_inside(sign: str) -> Callable[[Path], None]:
 
 INSIDE = [
     ("_delta_log/00000000000000000000.json", "is a folder of the Delta table"),
-    (".hoodie/hoodie.properties", "whose files also hold replaced rows"),
-    ("metadata/v1.metadata.json", "is in the Iceberg table"),
+    (".hoodie/hoodie.properties", "is a folder of the Apache Hudi table at"),
+    ("metadata/v1.metadata.json", "is a folder of the Apache Iceberg table at"),
 ]
 
 
@@ -236,6 +249,12 @@ REFUSED = [
     ),
     case("a Delta table that is declared as Parquet", make_delta),
     case("a Hudi table that is declared as Parquet", make_hudi),
+    case(
+        "a partition of a Hudi table that is declared as Parquet",
+        make_hudi_partition,
+        said="...bills is an Apache Hudi table, whose files also hold replaced rows",
+    ),
+    case("a Paimon table that is declared as Parquet", make_paimon),
     case("an Iceberg table that is declared as Parquet", make_iceberg),
 ]
 
@@ -293,7 +312,7 @@ NAMES = [
         "nowhere.bills",
         said="`nowhere`.`bills` cannot be read from Spark's catalogs",
     ),
-    case("a name of a catalog that is not there", "unity.sales.bills", said="`unity`.`sales`.`bills` cannot be read"),
+    case("a name of a catalog that is not there", "unity.sales.bills"),
     case("a file's name without ./", "bills.csv"),
 ]
 

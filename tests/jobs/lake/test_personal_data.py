@@ -18,6 +18,8 @@ CHANGES = {
     "sources": [
         {"name": "bill", "table": "bills", "user": "client", "time": "paid_at", "template": "{merchant}"},
         {"name": "search", "table": "searches", "time": "searched_at", "template": "{query}"},
+        {"name": "click", "table": "clicks", "user": "payload.id", "time": "at", "template": "{page}"},
+        {"name": "visit", "table": "visits", "user": "who.id", "time": "at", "template": "{page}"},
     ],
     "scenarios": [{"name": "food", "instruction": "Food?", "labels": "food_labels"}],
 }
@@ -32,13 +34,15 @@ def lake(deployment):
     shop = deployment(**CHANGES)
     for table in [*OWN, *ANSWERS, "searches", "food_labels"]:
         write(shop, table, {"user_id": USERS, "day": [DAY] * 3})
+    write(shop, "clicks", {"payload": [{"id": user} for user in USERS], "id": USERS[::-1]})
+    write(shop, "visits", {"who.id": USERS, "who": [{"id": user} for user in USERS[::-1]]})
     write(shop, "bills", {"client": ["u1   ", "u2", "it's"]})  # as a CHAR is padded
     write(
         shop,
         "rejected_rows",
         {
-            "source": ["bill", "search", "search"],
-            "row": ['{"client":"u1 ","user_id":"u2"}', '{"user_id":"u1"}', '{"user_id":"u2"}'],
+            "source": ["bill", "search", "search", "click"],
+            "row": ['{"client":"u1 ","user_id":"u2"}', '{"user_id":"u1"}', '{"user_id":"u2"}', '{"payload.id":"u1"}'],
         },
     )
     for table in ANSWERS:
@@ -58,7 +62,7 @@ def rows(deployment, table):
 
 def test_the_statements_remove_the_user_and_nobody_else(lake, spark):
     tables = personal_tables(lake)
-    company, own = ["bills", "searches", "food_labels"], [*OWN, "rejected_rows", *ANSWERS]
+    company, own = ["bills", "clicks", "visits", "searches", "food_labels"], [*OWN, "rejected_rows", *ANSWERS]
     assert sorted(table.name for table in tables if table.company) == sorted(company)
     assert sorted(table.name for table in tables if not table.company) == sorted(own)
     for table in tables:
@@ -67,6 +71,8 @@ def test_the_statements_remove_the_user_and_nobody_else(lake, spark):
     for name in [*OWN, *ANSWERS, "searches", "food_labels"]:
         assert {row["user_id"] for row in rows(lake, name)} == {"u2", "it's"}, name
     assert {row["client"] for row in rows(lake, "bills")} == {"u2", "it's"}
+    assert {row["payload"]["id"] for row in rows(lake, "clicks")} == {"u2", "it's"}
+    assert {row["who.id"] for row in rows(lake, "visits")} == {"u2", "it's"}
     spark.sql(next(table for table in tables if table.name == "userqa").delete_statement("it's"))
     assert [row["user_id"] for row in rows(lake, "userqa")] == ["u2"]
 
@@ -75,15 +81,16 @@ def test_the_command_prints_a_statement_for_each_table(lake, capsys):
     main(str(lake.path), "u1")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(personal_tables(lake))
-    assert sum(line.startswith("-- the company: DELETE FROM") for line in lines) == 3
+    assert sum(line.startswith("-- the company: DELETE FROM") for line in lines) == 5
     assert f"DELETE FROM delta.`{lake.table('./elsewhere')}` WHERE user_id = 'u1'" in lines
 
 
 def test_no_table_with_a_user_id_is_missed(lake):
     """Read off the disk: each Delta table of the lake that has a column user_id or a row as JSON."""
+    columns = {"user_id", "client", "payload", "who", "row"}
     result = {
         log.parent.name
         for log in Path(lake.resolve(lake.lake)).rglob("_delta_log")
-        if {"user_id", "client", "row"} & {field.name for field in deltalake.DeltaTable(log.parent).schema().fields}
+        if columns & {field.name for field in deltalake.DeltaTable(log.parent).schema().fields}
     }
     assert result == {Path(table.path).name for table in personal_tables(lake)} - {"elsewhere"}

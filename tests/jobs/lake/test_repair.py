@@ -59,6 +59,7 @@ def require_sound(spark: Any, table: Path, rows: list[int]) -> None:
 
 
 @pytest.mark.parametrize("lost", [1, 3, 4], ids=["one", "all but the last", "all"])
+# delta #341
 def test_a_log_whose_first_commits_were_cleaned_up_is_sound(lost: int, bills: Path) -> None:
     checkpoint(bills)
     for number in range(lost):
@@ -66,6 +67,7 @@ def test_a_log_whose_first_commits_were_cleaned_up_is_sound(lost: int, bills: Pa
     assert numbers(bills) == [0, 1, 2, 3]
 
 
+# trino #22748, delta-rs #2258
 @pytest.mark.parametrize("hint", ["<html>", "", None], ids=["no JSON", "empty", "lost"])
 def test_a_broken_hint_at_the_last_checkpoint_does_not_matter(hint: str | None, bills: Path) -> None:
     checkpoint(bills)
@@ -77,6 +79,7 @@ def test_a_broken_hint_at_the_last_checkpoint_does_not_matter(hint: str | None, 
     assert numbers(bills) == [0, 1, 2, 3]
 
 
+# delta-kernel-rs #582, delta #6495
 @row("a hint at a checkpoint that is gone")
 def test_a_wrong_hint_is_removed(wrong: str, spark: Any, bills: Path) -> None:
     checkpoint(bills)
@@ -88,6 +91,7 @@ def test_a_wrong_hint_is_removed(wrong: str, spark: Any, bills: Path) -> None:
     require_sound(spark, bills, [0, 1, 2, 3])
 
 
+# delta #5458
 @row("a broken checkpoint beside all commits")
 def test_a_broken_checkpoint_is_removed(wrong: str, spark: Any, bills: Path) -> None:
     file = checkpoint(bills)
@@ -146,6 +150,7 @@ def test_a_table_of_another_user_is_not_called_broken(wrong: str, closed: str, b
     assert numbers(bills) == [0, 1, 2, 3]
 
 
+# delta #2153
 def test_a_lost_file_is_restored_from_the_version_before_it(spark: Any, deployment: Any, bills: Path) -> None:
     files = {row["path"]: row["version"] for row in added(bills)}
     file = next(name for name, version in files.items() if version == 3)
@@ -187,8 +192,26 @@ def written(name: str) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("wrong", "make"),
     [
+        # hudi #5777, #8703
         case("a Hudi table", lambda bills: (written(".hoodie/hoodie.properties")(bills), written("a.parquet")(bills))),
+        case(
+            "a partition of a Hudi table",
+            written(".hoodie_partition_metadata"),
+            said="bills, only an Apache Hudi table, whose files also hold replaced rows",
+        ),
         case("an Iceberg table", written("metadata/v1.metadata.json")),
+        case(
+            "a Paimon table",
+            lambda bills: [
+                written(name)(bills) for name in ("schema/schema-0", "snapshot/snapshot-1", "bucket-0/a.orc")
+            ],
+            said="bills, only an Apache Paimon table, whose files also hold replaced rows; write its present rows to a",
+        ),
+        case(
+            "a bucket of a Paimon table",
+            lambda bills: [written(f"../{name}")(bills) for name in ("schema/schema-0", "snapshot/snapshot-1")],
+            said="bills, only a folder of the Apache Paimon table at ...lake, whose files also hold replaced rows",
+        ),
         case("a write that did not finish", written("_temporary/0/task/part-0.parquet")),
         case("an empty folder", lambda bills: bills.mkdir(), said="bills, only an empty folder; create it or name"),
         case(
@@ -206,6 +229,7 @@ def written(name: str) -> Callable[[Path], object]:
             lambda bills: [written(f"{name}/{LOG}/{0:020}.json")(bills) for name in "ab"],
             said="only a folder of Delta tables: a, b; name one of them",
         ),
+        # delta #804
         case("a folder of a Delta table", written(f"../{LOG}/{0:020}.json")),
     ],
 )
@@ -219,6 +243,7 @@ def test_a_folder_of_something_else_is_recognised(wrong: str, make: Callable[[Pa
     assert "CONVERT" not in absent_message(str(bills))
 
 
+# delta-rs #2626: partitioned files that a conversion refuses
 @pytest.mark.parametrize("partitioned", [False, True])
 def test_plain_parquet_is_read_with_its_format(partitioned: bool, spark: Any, deployment: Any) -> None:
     shop = deployment()

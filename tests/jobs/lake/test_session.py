@@ -11,8 +11,11 @@ import typer
 
 from feature_repo.vectors import VectorError
 from jobs.cli.exit_codes import run
+from jobs.config.fields import regions
 from jobs.console.spark_progress import watch_spark
 from jobs.lake.session import get_session
+from tests.support.deployment import DEPLOYMENT
+from tests.support.error_page import refused, row
 
 
 def test_session_joins_the_active_one(spark, deployment):
@@ -25,6 +28,15 @@ def test_session_runs_delta_in_utc_on_this_interpreter(spark, tmp_path):
     path = str(tmp_path / "t")
     spark.sql(f"CREATE TABLE delta.`{path}` USING delta AS SELECT 1 AS a")
     assert spark.sql(f"SELECT a FROM delta.`{path}`").collect()[0].a == 1
+
+
+@row("a time zone that Java does not have")
+def test_a_time_zone_that_java_lacks_is_refused(wrong, spark, deployment):
+    java = spark._jvm.java.time.ZoneId.getAvailableZoneIds()
+    if (zone := next((zone for zone in regions() if not java.contains(zone)), None)) is None:
+        pytest.skip("this Java has every time zone of Python")
+    with refused(wrong):
+        get_session(deployment(sources=[{**DEPLOYMENT["sources"][0], "timezone": zone}]))
 
 
 def test_without_java_one_line_names_what_to_install(deployment, tmp_path):

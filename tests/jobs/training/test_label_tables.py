@@ -14,8 +14,10 @@ import pytest
 from pyspark.sql import Row
 
 from jobs.config.deployment import Deployment
+from jobs.lake.errors import ExpressionError
 from jobs.training.label_tables import LabelError, read_label_table
 from jobs.training.labels import first_as_of
+from tests.support.company_files import write_text
 from tests.support.deployment import deploy
 
 COLUMNS = ["user_id", "as_of", "scenario", "label"]
@@ -188,6 +190,46 @@ def test_missing_columns_are_all_named(tmp_path):
     assert [line.split(";")[0] for line in str(caught.value).splitlines()] == [
         f"there is no column {name}" for name in ("as_of", "scenario", "label", "version")
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("u2,2025-03-03,food", "1 line cannot be read, such as 'u2,2025-03-03,food': line does not have the fields"),
+        ("u2,2025-03-03,food,half", "such as 'u2,2025-03-03,food,half': label is not int; correct or remove them"),
+        ("u2,soon,food,1\nu3,2025-02-30,food,1", "2 lines cannot be read, such as "),
+    ],
+    ids=["a field is missing", "a label in words", "days that do not exist"],
+)
+def test_a_line_of_a_csv_file_that_is_no_label_is_refused(spark, tmp_path, line, said):
+    schema = "user_id STRING, as_of DATE, scenario STRING, label INT"
+    deployment = labelled(tmp_path, "./labels.csv", format="csv", schema=schema)
+    header, good = "user_id,as_of,scenario,label", "u1,2025-03-03,food,1"
+    write_text(tmp_path / "labels.csv", f"{header}\n{good}\n")
+    assert read(deployment) == [("u1", datetime(2025, 3, 3, tzinfo=UTC), "food", 1)]
+    write_text(tmp_path / "labels.csv", f"{header}\n{good}\n{line}\n")
+    with pytest.raises(LabelError) as caught:
+        read(deployment)
+    assert said in str(caught.value)
+
+
+def test_a_view_that_cannot_be_computed_is_to_be_corrected(spark, tmp_path):
+    """Labels have no `where`."""
+    spark.sql(f"CREATE DATABASE raw LOCATION '{tmp_path}/raw'")
+    try:
+        spark.sql(
+            "CREATE VIEW raw.labels AS SELECT 'u1' AS user_id, DATE'2025-03-03' AS as_of, 'food' AS scenario, "
+            "CAST(concat('ye', scenario) AS INT) AS label FROM VALUES ('s') AS t(scenario)"
+        )
+        with pytest.raises(ExpressionError) as caught:
+            read(labelled(tmp_path, "raw.labels"))
+    finally:
+        spark.sql("DROP DATABASE raw CASCADE")
+    assert (
+        "the SQL expression `CAST(concat('ye', scenario) AS INT)` of the view spark_catalog.raw.labels cannot be"
+        in str(caught.value)
+    )
+    assert str(caught.value).endswith("or exclude the row in the view")
 
 
 @pytest.mark.slow
