@@ -63,11 +63,14 @@ def interval(start: str, end: str, **fields: Any) -> dict[str, Any]:
 NOON, MIDNIGHT = "2026-01-02T12:00:00Z", "2026-01-02T00:00:00Z"
 RUNS: dict[str, tuple[dict[str, Any], str]] = {
     "a scheduled run": (interval("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", run_type="scheduled"), "2026-01-02"),
+    # airflow #42529
     "a backfill": (interval("2025-12-31T00:00:00Z", "2026-01-01T00:00:00Z", run_type="backfill"), "2026-01-01"),
+    # airflow #23689, #41014
     "a run with a logical date": (
         run(NOON, logical_date=NOON, data_interval_start="2026-01-01T00:00:00Z", data_interval_end=MIDNIGHT),
         "2026-01-02",
     ),
+    # airflow #64740
     "a run of a past logical date, whose data interval Airflow derives from the present": (
         run(
             "2026-02-03T05:00:00Z",
@@ -81,14 +84,18 @@ RUNS: dict[str, tuple[dict[str, Any], str]] = {
         run("2026-02-03T05:00:00Z", logical_date=NOON, run_type="operator_triggered"),
         "2026-01-02",
     ),
+    # airflow #48473
     "a run that another DAG triggers": (run(NOON, run_type="operator_triggered"), "2026-01-02"),
+    # airflow #46196
     "a run that materializes the asset": (run(NOON, run_type="asset_materialization"), "2026-01-02"),
+    # airflow #46197, #46198, #46522, #47384, ro-dou #318
     "a run without a logical date": (run(NOON), "2026-01-02"),
     "a run without a logical date at midnight": (run("2026-01-02T00:00:00Z"), "2026-01-02"),
     "a run a moment before midnight": (run("2026-01-01T23:59:59.999999Z"), "2026-01-01"),
     "a run whose time has an eastern offset": (run("2026-01-02T07:00:00+08:00"), "2026-01-01"),
     "a run whose time has a western offset": (run("2026-01-01T20:00:00-05:00"), "2026-01-02"),
     "a run on a leap day": (run("2024-02-29T01:00:00Z"), "2024-02-29"),
+    # airflow #46192, #46194
     "a run that an asset triggers": (run(NOON, run_type="asset_triggered"), "2026-01-02"),
     "a run with an empty configuration": (run(NOON, conf={}), "2026-01-02"),
     "a run with as_of": (run(NOON, conf={"as_of": "2025-12-30"}), "2025-12-30"),

@@ -64,6 +64,7 @@ with open(os.environ["RECORD"], "a") as file:
 """
 
 
+# airflow #46390, #47612, #50310
 @pytest.mark.slow
 def test_runs_of_airflows_own_commands_have_their_days(tmp_path: Path) -> None:
     application, record = tmp_path / "record.py", tmp_path / "record.txt"

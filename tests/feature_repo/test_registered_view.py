@@ -81,10 +81,12 @@ def _service(store: FeatureStore, view: FeatureView) -> list[Any]:
 
 SAYS = "in the registry has "
 CHANGED = [
+    # feast #6821
     case("a registered view with a time to live", _ttl),
     case("a registered view that is not online", _offline, said=f"{SAYS}online = False, where publish registers True"),
     case("a registered view of another time", _timestamp, said=f"{SAYS}timestamp_field = food_as_of, where publish"),
     case("a registered view with renamed columns", _mapping, said=f"{SAYS}field_mapping = ...food_model_version"),
+    # feast #2253
     case("a registered view keyed by numbers", _numbers, said=f"{SAYS}entities = ...Int64"),
     case("a registered view without a feature service", _service, said=f"{SAYS}no feature service user_vectors_food"),
     case(
@@ -136,6 +138,7 @@ def test_a_service_of_another_program_is_left_alone(settings: StoreSettings) -> 
     assert "theirs" in {service.name for service in open_store(settings).list_feature_services()}
 
 
+# flask-sqlalchemy #228
 def test_a_relative_registry_starts_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLAlchemy would start it at the current folder, and a service elsewhere would find nothing."""
     deployment = deploy(tmp_path / "conf", store={"folder": "store", "registry": "sqlite:///shared/registry.db"})

@@ -16,7 +16,9 @@ COPY = "the store keeps a copy of each text that is not cleared with the user's 
 PACKED = "the vectors are packed bytes, which a store cannot search"
 REDIS = "feast.infra.online_stores.redis.RedisOnlineStore"
 ON_PAGE = [
+    # feast #2341, #3275, #4679
     case("an online store whose keys expire", {"type": "redis", "key_ttl_seconds": 86400}),
+    # feast #2795, #5163
     case("an online store that keeps its own row", {"type": "redis", "skip_dedup": False}),
     case("a store in the memory of one process", {"type": "sqlite", "path": ":memory:"}),
 ]
@@ -61,6 +63,7 @@ def test_a_setting_that_breaks_a_promise_is_refused(wrong: str, online: dict[str
 
 
 @pytest.mark.parametrize("registry", ["sqlite://", "sqlite:///:memory:", "sqlite+pysqlite:///:memory:"])
+# sandman #46
 def test_a_registry_in_memory_is_refused(registry: str, tmp_path: Path) -> None:
     with pytest.raises(DeploymentError, match="is in the memory of one process; name a file, or"):
         deploy(tmp_path, store={"folder": "store", "registry": registry})

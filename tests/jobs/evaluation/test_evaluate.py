@@ -116,6 +116,7 @@ def test_vectors_are_compared_with_the_best_baseline_split_by_split(labelled):
         assert "±" not in line_of_food(alone), "one split has no spread"
 
 
+# pega-datascientist-tools #947: repeated rows raise an AUC
 def test_repeated_labels_change_no_figure_and_the_page_counts_what_is_left_out(labelled):
     deployment, day_profiles = labelled
     users = day_profiles["user_id"].to_pylist()
@@ -135,6 +136,7 @@ def test_repeated_labels_change_no_figure_and_the_page_counts_what_is_left_out(l
     assert (row["rows_in"], dict(row["versions"])["many_labels"]) == (3 * USERS + 1, 0)
 
 
+# scikit-learn #9193, FLAML #107
 def test_a_user_with_labels_at_several_times_is_on_one_side(labelled):
     """Labels at two times of which each has its own profile."""
     deployment, day_profiles = labelled

@@ -194,6 +194,7 @@ def refuses(wrong: str, spark: Any, shop: Deployment) -> None:
         case("a table that is not there", lambda shop: shutil.rmtree(shop.table("bills"))),
         case("a file for a table", a_file),
         case("Parquet files without a log", log_lost),
+        # delta #2429, #4901
         case("a log without a commit", lambda shop: [file.unlink() for file in commit(shop).parent.iterdir()]),
         case("a commit that is not JSON", lambda shop: commit(shop).write_text("<html>")),
         case(

@@ -30,11 +30,17 @@ LEGACY_MAPPING = (
 DELETE = "DELETE FROM {table} WHERE user_id = 'a'"
 WIDEN = "ALTER TABLE {table} ALTER COLUMN label TYPE bigint"
 TABLES: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
+    # delta-rs #3348, #3358, delta-io/connectors #444, ray #64854
     "mapping by name, renamed": (("columnMapping",), "columnMapping.mode = name", SWAPPED),
+    # duckdb-delta #11
     "mapping by id": (("columnMapping",), "columnMapping.mode = id", []),
+    # duckdb-delta #50
     "mapping of an older protocol, renamed": (("columnMapping",), "", [LEGACY_MAPPING, *SWAPPED]),
+    # delta-rs #3543, #4101
     "deleted rows": (("deletionVectors",), "enableDeletionVectors = true", [DELETE]),
+    # delta-kernel-rs #623
     "a widened column": (("typeWidening",), "enableTypeWidening = true", [WIDEN]),
+    # delta-rs #3222, #4598, duckdb-delta #182
     "checkpoints of version 2": (("v2Checkpoint",), "checkpointPolicy = v2", []),
     "two of them": (
         ("columnMapping", "deletionVectors"),
@@ -128,6 +134,7 @@ def test_a_table_of_the_lake_with_a_feature_is_refused_by_name(wrong: str, spark
             read()
 
 
+# delta-rs #2456
 def test_a_shallow_clone_is_read_by_spark_alone(spark: Any, deployment: Any, tmp_path: Path) -> None:
     path = make(spark, tmp_path / "cloned", "", [])
     spark.sql(f"CREATE TABLE delta.`{tmp_path}/clone` SHALLOW CLONE delta.`{path}`")
@@ -140,6 +147,7 @@ def test_a_shallow_clone_is_read_by_spark_alone(spark: Any, deployment: Any, tmp
     assert arrow_rows(f"{tmp_path}/clone_copy") == [("a", 1, 0), ("b", 0, 1)]
 
 
+# delta-sharing #384, delta-rs #4082
 @row("a file whose columns are written in other case")
 def test_files_of_other_case_are_refused(wrong: str, spark: Any, deployment: Any, tmp_path: Path) -> None:
     path = f"{tmp_path}/converted"

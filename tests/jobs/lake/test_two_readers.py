@@ -14,6 +14,7 @@ INSERT = "INSERT INTO {table} VALUES ('a', 1), ('b', 2), (NULL, 3)"
 PARTITIONED = "CREATE TABLE {table} (user_id string, label int) USING delta PARTITIONED BY (user_id)"
 OFF, ON = "SET spark.databricks.delta.stats.collect = false", "SET spark.databricks.delta.stats.collect = true"
 TABLES = {
+    # delta-rs #2169, #3173
     "files with and without statistics": ("", [OFF, INSERT, ON, INSERT]),
     "a column that came later": (
         "",
@@ -23,6 +24,7 @@ TABLES = {
         "'delta.feature.allowColumnDefaults' = 'supported'",
         [INSERT, "ALTER TABLE {table} ALTER COLUMN label SET DEFAULT 7", "INSERT INTO {table} (user_id) VALUES ('c')"],
     ),
+    # delta-rs #433, #1228, #1896, #3577
     "null and empty partitions": (
         "",
         [
@@ -47,6 +49,7 @@ TABLES = {
     "compacted files": ("", [INSERT, INSERT, "OPTIMIZE {table}"]),
     "a restored version": ("", [INSERT, "DELETE FROM {table}", "RESTORE TABLE {table} TO VERSION AS OF 1"]),
     "an emptied table": ("", [INSERT, "TRUNCATE TABLE {table}"]),
+    # delta-rs #3375, delta-kernel-rs #2541
     "checkpoints with statistics as columns alone": (
         "'delta.checkpointInterval' = '2', 'delta.checkpoint.writeStatsAsJson' = 'false', "
         "'delta.checkpoint.writeStatsAsStruct' = 'true'",
@@ -57,6 +60,7 @@ TABLES = {
         ["SET spark.databricks.delta.checkpoint.partSize = 1", INSERT, INSERT, INSERT],
     ),
     "files under random prefixes": ("'delta.randomizeFilePrefixes' = 'true'", [INSERT]),
+    # delta-rs #1947, delta #1499
     "a column without a type": ("", [INSERT, "ALTER TABLE {table} ADD COLUMN nothing void"]),
     "a check and a generated number": ("", [INSERT, "ALTER TABLE {table} ADD CONSTRAINT c CHECK (label > 0)", INSERT]),
 }

@@ -34,11 +34,13 @@ from jobs.lake.user_ids import (
 REASONS = {MISSING, EMPTY, NOT_UTF8, NOT_WHOLE, INEXACT, TOO_LONG}
 RULE: list[tuple[pa.DataType, Any, str]] = [
     (pa.string(), "u1", "u1"),
+    # SPARK-34192, SPARK-40697, SPARK-48498, SPARK-56819
     (pa.string(), "u1      ", "u1"),  # as a CHAR(8) is read
     (pa.string(), " u1", " u1"),
     (pa.string(), "u1\t", "u1\t"),
     (pa.string(), "u1\u00a0", "u1\u00a0"),
     (pa.string(), "u 1", "u 1"),
+    # SPARK-34314, apache/spark #55884, iceberg #6779
     (pa.string(), "007", "007"),
     (pa.string(), "12.0", "12.0"),
     (pa.string(), "1e3", "1e3"),
@@ -61,10 +63,13 @@ RULE: list[tuple[pa.DataType, Any, str]] = [
     (pa.int8(), -7, "-7"),
     (pa.int16(), 300, "300"),
     (pa.int32(), 0, "0"),
+    # pandas #9958
     (pa.int64(), 2**53 + 1, "9007199254740993"),
     (pa.int64(), -(2**63), "-9223372036854775808"),
     (pa.int64(), None, MISSING),
+    # gota #205
     (pa.decimal128(10, 2), Decimal("12.00"), "12"),
+    # SPARK-39749, comet #1068
     (pa.decimal128(10, 2), Decimal("10.00"), "10"),
     (pa.decimal128(10, 2), Decimal("12.01"), NOT_WHOLE),
     (pa.decimal128(10, 2), Decimal("-0.00"), "0"),
@@ -72,16 +77,20 @@ RULE: list[tuple[pa.DataType, Any, str]] = [
     (pa.decimal128(38, 0), Decimal(10**38 - 1), "9" * 38),
     (pa.decimal128(38, 10), Decimal("1.0000000001"), NOT_WHOLE),
     (pa.decimal128(38, 37), Decimal("1." + "0" * 36 + "1"), NOT_WHOLE),
+    # SPARK-25177
     (pa.decimal128(38, 38), Decimal("0"), "0"),
     (pa.decimal128(38, 0), None, MISSING),
     (pa.float32(), 2.0**24 - 1, "16777215"),
     (pa.float32(), 2.0**24, INEXACT),  # also what 16777217 becomes
     (pa.float32(), 0.5, NOT_WHOLE),
+    # pandas #8596, polars #295
     (pa.float64(), 12.0, "12"),
     (pa.float64(), 1e15, "1000000000000000"),
+    # SPARK-26021, SPARK-32110
     (pa.float64(), -0.0, "0"),
     (pa.float64(), 12.5, NOT_WHOLE),
     (pa.float64(), 2.0**53 - 1, "9007199254740991"),
+    # pandas #9958, databend #3175
     (pa.float64(), 2.0**53, INEXACT),  # also what 2**53 + 1 becomes
     (pa.float64(), 1e300, INEXACT),
     (pa.float64(), float("inf"), NOT_WHOLE),

@@ -46,6 +46,7 @@ def assert_joined(frame: pd.DataFrame, result: Any, moments: list[datetime]) -> 
         assert (row["food"], row["food_as_of"]) == (vector, made_at), row["user_id"]
 
 
+# feast #1693, #5590, #6787
 def test_the_rows_come_back_in_their_order(published: Deployment, spark: Any) -> None:
     """Repeated rows, unknown users, an index of its own, and more rows than a batch of Arrow."""
     rng = np.random.default_rng(0)
@@ -97,6 +98,7 @@ TIMES: dict[str, tuple[Any, datetime]] = {
 }
 
 
+# feast #229, #1576, #2793
 def test_kinds_of_times_may_be_mixed(published: Deployment, spark: Any) -> None:
     values = [value for value, _ in TIMES.values()]
     frame = pd.DataFrame({"user_id": USERS[: len(values)], "as_of": pd.Series(values, dtype=object)})
@@ -145,6 +147,7 @@ COLUMNS: dict[str, Any] = {
 }
 
 
+# feast #3412
 def test_columns_of_any_name_and_type_are_kept(published: Deployment, spark: Any) -> None:
     frame = pd.DataFrame({"label": [1, 0], "as_of": [NOON, NOON], **COLUMNS, "user_id": ["u01", "u02"]}, index=[5, 5])
     result = features(spark, published, frame, ["food"])
@@ -177,7 +180,9 @@ ON_PAGE = [
 ]
 REFUSED: dict[str, tuple[Any, str]] = {
     "a list for a frame": ([("u01", "2025-06-01")], "entity_df is list; give a DataFrame of pandas or Spark"),
+    # feast #3324
     "a frame without a row": (one_row([]), "entity_df has no row; give it user_id and as_of"),
+    # feast #1464
     "a frame without as_of": (one_row().drop(columns="as_of"), "entity_df has no column as_of; give it user_id"),
     "a frame with a column of a scenario's name in capitals": (
         one_row(Food_As_Of=1),

@@ -87,6 +87,7 @@ def first(published: Deployment, spark: Any, tmp_path_factory: pytest.TempPathFa
     return deployment
 
 
+# feast #6206, #6210, featurebyte #2000
 @pytest.mark.parametrize("shared", ["registry and online store", "registry", "online store"])
 def test_two_lakes_cannot_share_a_project(shared: str, first: Deployment, spark: Any, tmp_path: Path) -> None:
     store: dict[str, Any] = {}

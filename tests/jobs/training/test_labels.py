@@ -28,6 +28,7 @@ def read(deployment: Deployment, **more: Any) -> LabelSet:
     return read_labels(deployment, deployment.scenarios, **more)["food"]
 
 
+# delta #527, feast #1693, pega-datascientist-tools #947: repeats that change a figure
 def test_labels_are_a_set_whatever_the_order_and_the_repeats(tmp_path):
     rng = random.Random(1)
     rows = [
@@ -64,6 +65,7 @@ def test_rows_that_differ_in_type_alone_are_repeats(tmp_path):
     assert (result.rows_in, result.repeated) == (3, 2)
 
 
+# delta #131, #218, #325, delta-rs #4359: several rows for one key
 @row("labels that contradict each other")
 def test_contradictions_are_refused_with_their_number_and_an_example(wrong, tmp_path):
     deployment = labelled(tmp_path)
@@ -73,6 +75,15 @@ def test_contradictions_are_refused_with_their_number_and_an_example(wrong, tmp_
         read(deployment)
     with refused(wrong):
         read(deployment, yes_or_no=False)
+
+
+# SPARK-32110: two zeros of one label
+def test_a_label_has_one_zero(tmp_path):
+    deployment = labelled(tmp_path)
+    columns = {"user_id": ["u1"] * 2, "as_of": ["2025-03-03"] * 2, "scenario": ["food"] * 2, "label": [0.0, -0.0]}
+    deltalake.write_deltalake(deployment.table("labels"), pa.table(columns))
+    result = read(deployment)
+    assert (result.rows["label"].to_pylist(), result.repeated) == ([0], 1)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +107,7 @@ VERSIONS = [(1, 2, 3), (1.5, 2.5, 3.5), tuple(Decimal(n) / 2 for n in (1, 2, 3))
 VERSIONS += [tuple(date(2025, 1, n) for n in (1, 2, 3)), tuple(datetime(2025, 1, n, tzinfo=UTC) for n in (1, 2, 3))]
 
 
+# feast #3360: three copies of a key, ordered by a column
 @pytest.mark.parametrize("versions", VERSIONS, ids=lambda versions: type(versions[0]).__name__)
 def test_the_latest_label_counts_where_a_column_orders_them(tmp_path, versions):
     old, new, newest = versions
