@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from jobs.userqa.question_errors import question_errors
-from jobs.userqa.question_events import Span
 from jobs.userqa.question_sample import sample_questions
+from jobs.userqa.question_values import Span
 from jobs.userqa.questions import QuestionError, Questions
 from tests.support.deployment import DEPLOYMENT, deploy
 from tests.support.error_page import EXPECTED, case
