@@ -1,7 +1,8 @@
 """The sentence for a measured value: bands, levels, yes or no, and the commonest values.
 
-A number falls into one of the question's intervals [low, high). Python writes the sentence of each interval once, and
-Spark only chooses among them.
+A number falls into one of the question's intervals [low, high). The sentence of each interval is written once.
+
+Shapes: R profiles.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, log10
+from typing import Any
 
-from pyspark.sql import Column
-from pyspark.sql import functions as F
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from jobs.userqa.measures import Numbers
 from jobs.userqa.question import Question
 
 LEVELS = {
@@ -61,45 +66,46 @@ def level_edges(quantiles: Sequence[float] | None, whole: bool) -> list[float]:
     return sorted(set(rounded))
 
 
-def value_for_intervals(question: Question, value: Column) -> Column:
-    """Return the value that falls into intervals and quantiles; null where `none` is the answer."""
-    if question.answer.none is None or question.answer.yes_from is not None:
-        return value
-    return F.when(value > 0, value) if question.kind.none_at_zero else value
-
-
-def answer_text(question: Question, value: Column, edges: Sequence[float]) -> Column:
-    """Return the sentence that answers the question for a user; null where the user has no such pair.
+def numeric_answers(question: Question, number_R: Numbers, edges: Sequence[float]) -> pa.Array:
+    """Return the sentences that answer a question by its numbers; null where there is no such pair.
 
     Parameters
     ----------
-    value
-        The measured value: a number; for a ranked measure an array of texts; for a tabular category a text.
+    number_R
+        The measured values, NaN where one is missing.
     edges
         `bands`, or the edges of the levels.
     """
     form, measure = question.answer, question.kind
-    none = F.lit(form.none)
+    missing_R = np.isnan(number_R)
     if form.yes_from is not None:
-        return F.when(value >= form.yes_from, form.text).when(value.isNotNull(), none)
-    if measure.ranked:
-        return F.when(F.size(value) > 0, _with_top(form.text, F.array_join(value, ", "))).otherwise(none)
-    if not form.bands and form.levels is None:
-        return F.when(value.isNotNull(), _with_top(form.text, value)).otherwise(none)
-    number = value_for_intervals(question, value)
+        return _choose([form.none, form.text], np.where(missing_R, -1, number_R >= form.yes_from))
     least = 1 if form.none is not None and measure.zero_without_events else 0
-    sentence = F.when(number.isNull(), F.when(value <= 0, none) if measure.none_at_zero else none)
     parts = intervals(edges)
-    for interval, level in zip(parts, LEVELS.get(len(parts), ("",) * len(parts)), strict=True):
-        text = form.text.format(**interval.words(measure.whole, least), level=level, top="")
-        high = interval.high
-        sentence = sentence.otherwise(text) if high is None else sentence.when(number < high, text)
-    return sentence
+    levels = LEVELS.get(len(parts), ("",) * len(parts))
+    sentences = [
+        form.text.format(**interval.words(measure.whole, least), level=level, top="")
+        for interval, level in zip(parts, levels, strict=True)
+    ]
+    number_of_R = np.searchsorted(edges, number_R, side="right")
+    if form.none is None:
+        return _choose(sentences, np.where(missing_R, -1, number_of_R))
+    # A measure of which 0 is `none` has no answer where it is missing.
+    none, absent = (number_R <= 0, missing_R) if measure.none_at_zero else (missing_R, np.zeros_like(missing_R))
+    return _choose([*sentences, form.none], np.where(absent, -1, np.where(none, len(sentences), number_of_R)))
 
 
-def _with_top(text: str, value: Column) -> Column:
-    before, _, after = text.partition("{top}")
-    return F.concat(F.lit(before), value, F.lit(after))
+def worded_answers(question: Question, words: pa.Array) -> pa.Array:
+    """Return the sentences that answer a question by its texts; null where there is no such pair."""
+    form = question.answer
+    before, _, after = form.text.partition("{top}")
+    sentences = pc.binary_join_element_wise(before, words, after, "")
+    return sentences if form.none is None else pc.fill_null(sentences, form.none)
+
+
+def _choose(texts: Sequence[str | None], number_R: npt.NDArray[np.integer[Any]]) -> pa.Array:
+    """Return the text with each number, null for -1."""
+    return pa.array(texts, pa.string()).take(pa.array(number_R, pa.int32(), mask=number_R < 0))
 
 
 def _between(low: str | None, high: str | None) -> str:

@@ -1,46 +1,44 @@
-"""The measures of a question: what `value` names, how the number becomes an answer, and how Spark computes it."""
+"""The measures of a question: what `value` names, how the number becomes an answer, and how it is computed.
+
+Shapes: U users of a chunk, N events.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pyspark.sql import Column
-from pyspark.sql import functions as F
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
-from jobs.profiles.aggregates import EXACT
-from jobs.profiles.time_bands import whole_days
+from jobs.profiles.time_bands import DAY_MICROS
+
+Numbers = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Events:
-    """The columns that a measure may read of the events near a cut-off."""
+    """The events of one question at one cut-off, of the users of a chunk."""
 
-    inside: Column
-    """Whether an event is in the question's window and fulfils the question's `where`."""
-    in_window: Column
-    """Whether an event is in the question's window."""
-    time: Column
-    as_of: Column
-    value: Column
-    """The question's `value` as a double; null for another kind of value."""
-
-    @property
-    def exact(self) -> Column:
-        """The value of an event inside as an exact decimal, so that sums do not depend on the order of rows."""
-        return F.when(self.inside & ~F.isnan(self.value), self.value.try_cast(EXACT))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Texts:
-    """The columns that a measure may read of the different texts of a user's events near a cut-off."""
-
-    words: Column
-    """One of the texts."""
-    events: Column
-    """The number of events inside that have it."""
-    top: int
+    user_N: Integers
+    """The user of each event that is in the window and fulfils the question's `where`, from 0 to `users` - 1."""
+    user_in_window_N: Integers
+    """The same of each event in the window."""
+    users: int
+    as_of: int
+    """The cut-off, in microseconds."""
+    time_N: Integers
+    """In microseconds."""
+    value_N: pa.Array | None = None
+    """The `value`s as exact decimals, so that sums do not depend on the order of rows; None for another kind."""
+    text_N: Integers | None = None
+    """Positions of the `value`s in `texts`, -1 for none; None for another kind of value."""
+    texts: Sequence[str] = ()
+    """The different texts by alphabet."""
+    top: int = 1
     """The question's `top`."""
 
 
@@ -59,80 +57,111 @@ class Measure:
     whole: bool = False
     """Whether it is a whole number."""
     zero_without_events: bool = False
-    """Whether it is 0 over no event, where other measures are null."""
+    """Whether it is 0 over no event, where other measures are missing."""
     none_at_zero: bool = False
-    """Whether the answer `none` is for a value of 0 instead of null."""
-    of_events: Callable[[Events], Column] | None = None
-    """The measure as an aggregate over a user's events: a number that is 0 or null without events inside."""
-    of_texts: Callable[[Texts], Column] | None = None
-    """The measure as an aggregate over a user's different texts."""
+    """Whether the answer `none` is for a value of 0 instead of a missing one."""
+    number: Callable[[Events], Numbers] | None = None
+    """Compute the measure of each of the U users; NaN where it is missing."""
+    words: Callable[[Events], list[str | None]] | None = None
+    """Compute the text of each of the U users; None where it is missing."""
 
     @property
     def tabular(self) -> bool:
         """Whether it reads a tabular column instead of events."""
         return self.value == "column"
 
-    @property
-    def ranked(self) -> bool:
-        """Whether it is a list of the commonest texts."""
-        return self.answer == "text"
+
+def _count(events: Events) -> Numbers:
+    return np.bincount(events.user_N, minlength=events.users).astype(np.float64)
 
 
-def _commonest(texts: Texts) -> Column:
-    """Return the commonest texts, by frequency and then by alphabet; null or empty without one."""
-    ranked = F.when(texts.events > 0, F.struct((-texts.events).alias("n"), texts.words.alias("words")))
-    if texts.top == 1:
-        first = F.min(ranked)["words"]
-        return F.when(first.isNotNull(), F.array(first))
-    return F.slice(F.sort_array(F.collect_list(ranked)), 1, texts.top)["words"]
+def _share(events: Events) -> Numbers:
+    in_window = np.bincount(events.user_in_window_N, minlength=events.users)
+    with np.errstate(invalid="ignore"):
+        return _count(events) * 100.0 / in_window
 
 
-def _sum(events: Events) -> Column:
-    return F.try_sum(events.exact).cast("double")
+def _totals(events: Events) -> tuple[Numbers, Numbers]:
+    """Return the sum of each user's values, NaN without one, and their number."""
+    sums, counts = np.full(events.users, np.nan), np.zeros(events.users)
+    values = pa.table({"user": events.user_N, "value": events.value_N})
+    totals = values.group_by("user").aggregate([("value", "sum"), ("value", "count")]).to_pydict()
+    for user, total, count in zip(totals["user"], totals["value_sum"], totals["value_count"], strict=True):
+        if count:
+            sums[user], counts[user] = float(total), count
+    return sums, counts
+
+
+def _mean(events: Events) -> Numbers:
+    sums, counts = _totals(events)
+    return np.divide(sums, counts, out=np.full(events.users, np.nan), where=counts > 0)
+
+
+def _days_since(events: Events) -> Numbers:
+    last = np.full(events.users, np.iinfo(np.int64).min)
+    np.maximum.at(last, events.user_N, events.time_N)
+    return np.where(_count(events) > 0, (events.as_of - np.maximum(last, 0)) // DAY_MICROS, np.nan)
+
+
+def _days_until(events: Events) -> Numbers:
+    first = np.full(events.users, np.iinfo(np.int64).max)
+    np.minimum.at(first, events.user_N, events.time_N)
+    return np.where(_count(events) > 0, (first - events.as_of) // DAY_MICROS, np.nan)
+
+
+def _text_counts(events: Events) -> tuple[Integers, Integers, Integers]:
+    """Return each user with a text, the text and the number of events with it, by user and then by alphabet."""
+    assert events.text_N is not None
+    given = events.text_N >= 0
+    pair_N = events.user_N[given] * len(events.texts) + events.text_N[given]
+    pair_P, count_P = np.unique(pair_N, return_counts=True)
+    return *np.divmod(pair_P, max(1, len(events.texts))), count_P
+
+
+def _distinct(events: Events) -> Numbers:
+    user_P, _, _ = _text_counts(events)
+    return np.bincount(user_P, minlength=events.users).astype(np.float64)
+
+
+def _commonest(events: Events) -> list[str | None]:
+    """Return each user's commonest texts, by frequency and then by alphabet."""
+    user_P, text_P, count_P = _text_counts(events)
+    order = np.lexsort((text_P, -count_P, user_P))
+    ranked: list[list[str]] = [[] for _ in range(events.users)]
+    for user, text in zip(user_P[order].tolist(), text_P[order].tolist(), strict=True):
+        if len(ranked[user]) < events.top:
+            ranked[user].append(events.texts[text])
+    return [", ".join(texts) or None for texts in ranked]
 
 
 MEASURES = {
-    "count": Measure(
-        description="events",
-        whole=True,
-        zero_without_events=True,
-        none_at_zero=True,
-        of_events=lambda events: F.count_if(events.inside),
-    ),
+    "count": Measure(description="events", whole=True, zero_without_events=True, none_at_zero=True, number=_count),
     "share": Measure(
-        description="percent of the source's events that fulfil `where`",
+        description="percent of the sources' events that fulfil `where`",
         needs_where=True,
         none_at_zero=True,
-        of_events=lambda events: F.try_divide(F.count_if(events.inside) * 100.0, F.count_if(events.in_window)),
+        number=_share,
     ),
     "sum": Measure(
-        description="of `value`", value="number", zero_without_events=True, none_at_zero=True, of_events=_sum
-    ),
-    "mean": Measure(
         description="of `value`",
         value="number",
-        of_events=lambda events: F.try_divide(_sum(events), F.count(events.exact)),
+        zero_without_events=True,
+        none_at_zero=True,
+        number=lambda events: _totals(events)[0],
     ),
+    "mean": Measure(description="of `value`", value="number", number=_mean),
     "distinct": Measure(
         description="number of different `value`s",
         value="text",
         whole=True,
         zero_without_events=True,
         none_at_zero=True,
-        of_texts=lambda texts: F.count_if(texts.events > 0),
+        number=_distinct,
     ),
-    "top": Measure(description="the commonest `value`s", value="text", answer="text", of_texts=_commonest),
-    "recency": Measure(
-        description="whole days since the last event",
-        future=False,
-        whole=True,
-        of_events=lambda events: whole_days(F.max(F.when(events.inside, events.time)), events.as_of),
-    ),
+    "top": Measure(description="the commonest `value`s", value="text", answer="text", words=_commonest),
+    "recency": Measure(description="whole days since the last event", future=False, whole=True, number=_days_since),
     "days_until": Measure(
-        description="whole days until the next event (future)",
-        future=True,
-        whole=True,
-        of_events=lambda events: whole_days(events.as_of, F.min(F.when(events.inside, events.time))),
+        description="whole days until the next event (future)", future=True, whole=True, number=_days_until
     ),
     "value": Measure(description="of a tabular column", value="column", answer="either"),
 }

@@ -1,17 +1,28 @@
-"""The rows of `userqa`: each question's sentence for each user and cut-off, and the descriptions without a question."""
+"""The rows of `userqa`: each question's sentence for each user and cut-off, and the descriptions without a question.
+
+Shapes: R profiles.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs.lake.delta import midnight
 from jobs.lake.spark_tables import midnight_column
-from jobs.userqa.answer_templates import answer_text, level_edges, value_for_intervals
+from jobs.userqa.answer_templates import level_edges, numeric_answers, worded_answers
 from jobs.userqa.question import Question
 from jobs.userqa.questions import Questions
+
+DESCRIPTION = -1
+"""The number of the rows that are descriptions, where other rows have the position of their question."""
+ANSWERS = "user_id string, as_of bigint, split string, question int, answer string"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +37,68 @@ class Spread:
 
 
 def question_pairs(questions: Questions, values: DataFrame, validation_share: float) -> DataFrame:
-    """Return the rows of `userqa` from the `values` of `question_values`."""
+    """Return the rows of `userqa` from the `values` of `question_values`, which is read twice: cache it."""
     values = values.withColumn("split", _split(validation_share))
-    edges = _edges(questions, values)
-    sentences = []
-    for question in questions.questions:
-        sentence = answer_text(question, F.col(question.name), edges[question.name])
-        sentences.append(_until_last_as_of(question, sentence).alias(question.name))
-    rows = values.select("user_id", "as_of", "split", *sentences)
-    entries = [_entry(q.name, _phrasing(q), F.col(q.name), q.axis) for q in questions.questions]
-    entries += [_entry("general", F.lit(None).cast("string"), _description(names), None) for names in questions.general]
-    pairs = rows.select("user_id", "as_of", F.inline(F.array(*entries)), "split")
-    return pairs.where(F.col("answer").isNotNull())
+    answers = _Answers(questions=questions, edges=_edges(questions, values))
+    rows = values.withColumn("as_of", F.unix_micros("as_of")).mapInArrow(answers, ANSWERS)
+    return rows.select(
+        "user_id",
+        F.timestamp_micros("as_of").alias("as_of"),
+        _of_question([q.name for q in questions.questions], "general").alias("question"),
+        _phrasing(questions).alias("instruction"),
+        "answer",
+        _of_question([q.axis for q in questions.questions], None).alias("axis"),
+        "split",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answers:
+    """Write the sentences of the values of any number of profiles."""
+
+    questions: Questions
+    edges: Mapping[str, Sequence[float]]
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if len(batch):
+                yield self._rows(batch)
+
+    def _rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return a row per answer; `question` is a position in the questions, or `DESCRIPTION`."""
+        answers = self._answers(batch)
+        positions = {question.name: position for position, question in enumerate(self.questions.questions)}
+        columns = [(positions[name], answer_R) for name, answer_R in answers.items()]
+        for names in self.questions.general:
+            parts = zip(*[answers[name].to_pylist() for name in names], strict=True)
+            columns.append(
+                (DESCRIPTION, pa.array([" ".join(filter(None, part)) or None for part in parts], pa.string()))
+            )
+        given = [(position, answer_R.is_valid(), answer_R) for position, answer_R in columns]
+        repeated = {
+            name: pa.concat_arrays([batch[name].filter(valid_R) for _, valid_R, _ in given])
+            for name in ("user_id", "as_of", "split")
+        }
+        numbers = [pa.array(np.full(pc.sum(valid_R).as_py(), position, np.int32)) for position, valid_R, _ in given]
+        texts = [answer_R.drop_null() for *_, answer_R in given]
+        return pa.RecordBatch.from_pydict(
+            {**repeated, "question": pa.concat_arrays(numbers), "answer": pa.concat_arrays(texts)}
+        )
+
+    def _answers(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        """Return the sentences of each question, one per profile; null where there is no pair."""
+        answers = {}
+        for position, question in enumerate(self.questions.numeric):
+            number_R = pc.list_element(batch["numbers"], position).to_numpy(zero_copy_only=False)
+            answers[question.name] = numeric_answers(question, number_R, self.edges[question.name])
+        for position, question in enumerate(self.questions.worded):
+            answers[question.name] = worded_answers(question, pc.list_element(batch["words"], position))
+        for question in self.questions.questions:
+            if question.last_as_of is not None:
+                last = int(midnight(question.last_as_of).timestamp() * 1_000_000)
+                asked_R = pc.less_equal(batch["as_of"], last)
+                answers[question.name] = pc.if_else(asked_R, answers[question.name], None)
+        return answers
 
 
 def answer_spreads(questions: Questions, pairs: DataFrame) -> dict[str, Spread]:
@@ -65,46 +126,34 @@ def _split(validation_share: float) -> Column:
 def _edges(questions: Questions, values: DataFrame) -> dict[str, Sequence[float]]:
     """Return the edges of each question's intervals: its bands, or quantiles of the training split."""
     edges: dict[str, Sequence[float]] = {q.name: q.answer.bands for q in questions.questions}
-    with_levels = [q for q in questions.questions if q.answer.levels is not None]
+    with_levels = [(n, q, q.answer.levels) for n, q in enumerate(questions.numeric) if q.answer.levels]
     if with_levels:
-        shares = {n: [step / n for step in range(1, n)] for n in range(2, 8)}
         quantiles = [
-            F.percentile_approx(
-                _until_last_as_of(q, value_for_intervals(q, F.col(q.name))), shares[q.answer.levels or 2], 10_000
-            ).alias(q.name)
-            for q in with_levels
+            F.percentile_approx(_level_value(q, F.col("numbers")[n]), [i / k for i in range(1, k)], 10_000)
+            for n, q, k in with_levels
         ]
         row = values.where(F.col("split") == "train").agg(*quantiles).collect()[0]
-        edges |= {q.name: level_edges(row[q.name], q.kind.whole) for q in with_levels}
+        edges |= {q.name: level_edges(at, q.kind.whole) for (_, q, _), at in zip(with_levels, row, strict=True)}
     return edges
 
 
-def _until_last_as_of(question: Question, value: Column) -> Column:
-    """Return the value, null at the cut-offs after the question's last, where its window is incomplete."""
-    if question.last_as_of is None:
-        return value
-    return F.when(F.col("as_of") <= midnight_column(question.last_as_of), value)
+def _level_value(question: Question, value: Column) -> Column:
+    """Return the value that a level may be given; null where the question is not asked or `none` is the answer."""
+    if question.answer.none is not None and question.kind.none_at_zero:
+        value = F.when(value > 0, value)
+    if question.last_as_of is not None:
+        value = F.when(F.col("as_of") <= midnight_column(question.last_as_of), value)
+    return value
 
 
-def _entry(name: str, instruction: Column, sentence: Column, axis: str | None) -> Column:
-    return F.struct(
-        F.lit(name).alias("question"),
-        instruction.alias("instruction"),
-        sentence.alias("answer"),
-        F.lit(axis).cast("string").alias("axis"),
-    )
+def _of_question(values: Sequence[str], otherwise: str | None) -> Column:
+    """Return the value of each row's question; `otherwise` for a description."""
+    known = F.get(F.array(*map(F.lit, values)), F.col("question"))
+    return F.when(F.col("question") == DESCRIPTION, F.lit(otherwise)).otherwise(known)
 
 
-def _phrasing(question: Question) -> Column:
+def _phrasing(questions: Questions) -> Column:
     """Return the user's phrasing of the instruction, by a hash of the user and the question."""
-    phrasings = [F.lit(text) for text in question.phrasings]
-    if len(phrasings) == 1:
-        return phrasings[0]
-    number = F.pmod(F.xxhash64("user_id", F.lit(question.name)), F.lit(len(phrasings)))
-    return F.get(F.array(*phrasings), number.cast("int"))
-
-
-def _description(names: Sequence[str]) -> Column:
-    """Return the answers of these questions joined, null where the user has none of them."""
-    joined = F.concat_ws(" ", *[F.col(name) for name in names])
-    return F.when(joined != "", joined)
+    phrasings = F.get(F.array(*[F.array(*map(F.lit, q.phrasings)) for q in questions.questions]), F.col("question"))
+    name = _of_question([q.name for q in questions.questions], None)
+    return F.get(phrasings, F.pmod(F.xxhash64("user_id", name), F.size(phrasings)).cast("int"))

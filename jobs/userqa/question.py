@@ -22,6 +22,8 @@ from jobs.userqa.measures import MEASURES, Measure
 
 TABULAR = "tabular"
 """The `source` of a question about a tabular column."""
+ANY = "any"
+"""The `source` of a question about the events of every source."""
 FIELDS = {"band", "times", "days", "level", "top"}
 """Fields of an answer's text."""
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
@@ -81,7 +83,8 @@ class Question(Part):
     phrasings: Annotated[tuple[Text, ...], BeforeValidator(_as_list), AfterValidator(require_items)] = Field(
         alias="instruction"
     )
-    source: Name
+    source: Annotated[tuple[Name, ...], BeforeValidator(_as_list), AfterValidator(require_items)]
+    """Event sources, `any` for all of them, or `tabular`."""
     measure: str
     """Name of one of `MEASURES`."""
     value: str | None = None
@@ -104,6 +107,15 @@ class Question(Part):
         return self.days or 0
 
     @property
+    def tabular(self) -> bool:
+        """Whether it is about a tabular column."""
+        return TABULAR in self.source
+
+    def reads(self, source: str) -> bool:
+        """Return whether it is about the events of a source."""
+        return not self.tabular and (source in self.source or ANY in self.source)
+
+    @property
     def kind(self) -> Measure:
         """The entry of its measure."""
         return MEASURES[self.measure]
@@ -122,7 +134,9 @@ class Question(Part):
         return self
 
     def _errors(self) -> Iterator[str]:
-        measure, tabular = self.kind, self.source == TABULAR
+        measure, tabular = self.kind, self.tabular
+        if len(self.source) > 1 and {ANY, TABULAR} & {*self.source}:
+            yield f"source names {ANY} or {TABULAR} beside others; write it alone"
         if tabular != measure.tabular:
             # What else the question needs depends on which of the two is meant.
             yield "measure `value` goes with `source: tabular`, and no other measure does"
@@ -146,5 +160,31 @@ class Question(Part):
 class Theme(Part):
     """A theme, for which `each` repeats a question."""
 
-    words: Text
+    words: Annotated[tuple[Text, ...], BeforeValidator(_as_list), AfterValidator(require_items)]
+    """Its names: an instruction is written with each of them, and an answer with the first."""
     where: str
+
+
+class Interest(Part):
+    """A topic of events."""
+
+    pattern: str
+    words: Annotated[tuple[Text, ...], BeforeValidator(_as_list)] = ()
+    """Its names, where the key is not its only one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_pattern(cls, given: Any) -> Any:
+        return {"pattern": given} if isinstance(given, str) else given
+
+    @field_validator("pattern")
+    @classmethod
+    def _validate_pattern(cls, pattern: str) -> str:
+        if not pattern.strip():
+            raise ValueError("is blank; write a pattern, such as gems|skin")
+        return pattern
+
+    def theme(self, name: str) -> Theme:
+        """Return the theme of the events of this topic."""
+        quoted = name.replace("\\", "\\\\").replace("'", "\\'")
+        return Theme(words=self.words or (name,), where=f"interest = '{quoted}'")

@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
 from jobs.profiles.expressions import ExpressionKind, expression_problem, has_column
-from jobs.userqa.question import TABULAR, Question
-from jobs.userqa.question_values import INTEREST
+from jobs.userqa.question import ANY, TABULAR, Question
+from jobs.userqa.question_events import INTEREST
 from jobs.userqa.questions import Questions
 
 
@@ -24,16 +24,20 @@ def question_errors(
     # Questions share expressions, and Spark takes a tenth of a second for one.
     problems: dict[tuple[str, str, ExpressionKind], str | None] = {}
     for question in questions.questions:
-        if question.source == TABULAR:
+        if question.tabular:
             errors += _tabular_errors(question, deployment)
-        elif question.source not in opened:
-            sources = ", ".join([*(source.name for source in deployment.sources), TABULAR])
-            errors.append(f"  {question.name}.source = {question.source}: no source; use one of {sources}")
-        else:
-            df = opened[question.source]
-            if questions.interests and not has_column(df, INTEREST):
-                df = df.withColumn(INTEREST, F.lit(""))
-            errors += _expression_errors(question, df, problems)
+            continue
+        unknown = [name for name in question.source if name != ANY and name not in opened]
+        if unknown:
+            known = ", ".join([*(source.name for source in deployment.sources), ANY, TABULAR])
+            errors += [f"  {question.name}.source = {name}: no source; use one of {known}" for name in unknown]
+            continue
+        for source in deployment.sources:
+            if question.reads(source.name):
+                df = opened[source.name]
+                if questions.interests and not has_column(df, INTEREST):
+                    df = df.withColumn(INTEREST, F.lit(""))
+                errors += _expression_errors(question, source.name, df, problems)
     return [*errors, *_pattern_errors(spark, questions.interests)]
 
 
@@ -43,15 +47,17 @@ def _tabular_errors(question: Question, deployment: Deployment) -> list[str]:
             return []
         return [f"  {question.name}.answer: {question.value} is a number; add bands, levels or yes_from"]
     if question.value in deployment.categories:
-        return []
+        if not question.answer.numeric:
+            return []
+        return [f"  {question.name}.answer: {question.value} is a category; remove bands, levels and yes_from"]
     columns = ", ".join([*deployment.numbers, *deployment.categories])
     return [f"  {question.name}.value = {question.value}: no tabular column; use one of {columns}"]
 
 
 def _expression_errors(
-    question: Question, df: DataFrame, problems: dict[tuple[str, str, ExpressionKind], str | None]
+    question: Question, source: str, df: DataFrame, problems: dict[tuple[str, str, ExpressionKind], str | None]
 ) -> Iterator[str]:
-    """Yield the errors of a question's SQL expressions over the columns of its source; `problems` has those known."""
+    """Yield the errors of a question's SQL expressions over the columns of a source; `problems` has those known."""
     value: ExpressionKind = "number" if question.kind.value == "number" else "text"
     expressions: list[tuple[str, str | None, ExpressionKind]] = [
         ("where", question.where, "condition"),
@@ -60,11 +66,12 @@ def _expression_errors(
     for key, expression, kind in expressions:
         if expression is None:
             continue
-        checked = (question.source, expression, kind)
+        checked = (source, expression, kind)
         if checked not in problems:
             problems[checked] = expression_problem(df, expression, kind)
         if problem := problems[checked]:
-            yield f"  {question.name}.{key} = {expression}: {problem}"
+            where = f" (source {source})" if len(question.source) > 1 or ANY in question.source else ""
+            yield f"  {question.name}.{key} = {expression}: {problem}{where}"
 
 
 def _pattern_errors(spark: SparkSession, interests: Mapping[str, str]) -> Iterator[str]:

@@ -22,8 +22,9 @@ from jobs.lake.error_text import error_reason
 from jobs.profiles.build import build_profiles
 from jobs.profiles.validation import validate_sources
 from jobs.userqa.pairs import Spread, answer_spreads, question_pairs
-from jobs.userqa.question import TABULAR, Question
-from jobs.userqa.question_values import Span, question_values
+from jobs.userqa.question import Question
+from jobs.userqa.question_events import Span
+from jobs.userqa.question_values import question_values
 from jobs.userqa.questions import QuestionError, Questions
 
 FAILURES = (PySparkException, Py4JJavaError)
@@ -98,7 +99,7 @@ def _failing_questions(
     """Return a line for each question whose values cannot be computed, found by asking each one alone."""
     errors = []
     for question in questions.questions:
-        if question.source == TABULAR:
+        if question.tabular:
             continue
         alone = questions.model_copy(update={"questions": (question,), "general": ()})
         try:

@@ -16,7 +16,7 @@ from jobs.lake.errors import TableError
 from jobs.training.label_tables import LabelError
 from jobs.training.labels import first_as_of
 from jobs.userqa.question_errors import question_errors
-from jobs.userqa.question_values import Span
+from jobs.userqa.question_events import Span
 from jobs.userqa.questions import QuestionError, Questions
 
 

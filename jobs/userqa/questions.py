@@ -2,14 +2,14 @@ r"""The questions file: the questions about a user, and the form of their answer
 
     interests:                    # optional: the topic of an event, by the first pattern that matches its text
       games: gems|skin|loot box
-      films: cinema|premiere
+      films: {pattern: cinema|premiere, words: [films, the cinema]}   # optional: other names of it
     themes:                       # optional: `each` repeats a question for these
       playing: {words: games or films, where: "interest in ('games', 'films')"}
     questions:
       - name: dining_next_month
         axis: future              # attribute, diagnostic (why) or future
         instruction: How often will the user pay for dining in the next 30 days?
-        source: bill              # an event source, or `tabular` for a column of the profile
+        source: bill              # an event source, a list of them, `any`, or `tabular` for a column of the profile
         measure: count            # see jobs.userqa.measures
         where: category = 'dining'           # optional: SQL over the source's columns
         days: 30                  # the past days before the cut-off, or the future ones after it
@@ -28,7 +28,9 @@ case and matches anywhere in the text that the source's template makes of the ev
 `\brug`). In an SQL string a backslash is written twice: `rlike '\\brug'`. An instruction may be a
 list of phrasings; each user gets one of them. `none` is the answer where there is no event or the count is 0;
 without it the user has no such pair. `each: [playing, ...]` repeats the question per theme: `{theme}` in its name
-becomes the theme's key and elsewhere its words, and the theme's `where` is added to the question's own.
+becomes the theme's key and elsewhere its words, and the theme's `where` is added to the question's own. A theme may
+have a list of words: each phrasing is written with every one of them, and an answer with the first. `each: interests`
+repeats the question per interest.
 
 An answer's text may hold `{band}` ('2 to 3', '7 or more'), `{times}` ('once', 'twice', '3 to 6 times'),
 `{days}` ('1 day', '2 to 6 days'), `{level}` ('very low' to 'very high'; only with `levels`), and, for `top`
@@ -38,6 +40,7 @@ and `value`, `{top}`. `levels: n` divides the users of the training split into n
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,14 +50,14 @@ from pydantic import Field, ValidationError
 from jobs.config import yaml_file
 from jobs.config.validation import suggest_fix
 from jobs.console.text import list_errors
-from jobs.userqa.question import Answer, Part, Question, Theme
+from jobs.userqa.question import Answer, Interest, Part, Question, Theme
 from model.errors import InstructUEError
 
 RESERVED = {"general", "user_id", "as_of", "split"}
 """Columns and names of `userqa` that a question may not take."""
 KEYS = ("interests", "themes", "questions", "general")
 FIELD_KEYS = sorted(
-    {field.alias or key for part in (Question, Answer, Theme) for key, field in part.model_fields.items()}
+    {field.alias or key for part in (Question, Answer, Theme, Interest) for key, field in part.model_fields.items()}
 )
 
 
@@ -70,6 +73,20 @@ class Questions(Part):
     """Name and pattern of each, in the order in which they are matched with an event's text."""
     general: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def numeric(self) -> tuple[Question, ...]:
+        """The questions whose value is a number."""
+        return tuple(question for question in self.questions if question.answer.numeric)
+
+    @property
+    def worded(self) -> tuple[Question, ...]:
+        """The questions whose value is a text."""
+        return tuple(question for question in self.questions if not question.answer.numeric)
+
+    def about(self, source: str) -> tuple[Question, ...]:
+        """Return the questions about the events of a source."""
+        return tuple(question for question in self.questions if question.reads(source))
+
     @classmethod
     def read(cls, path: str | Path) -> Questions:
         """Read and validate a questions file.
@@ -84,11 +101,13 @@ class Questions(Part):
         if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
             raise QuestionError(f"questions file {path} must hold a list `questions`; see conf/questions/demo.yaml")
         file = _File(content=content)
-        interests, questions, general = file.interests(), file.questions(), file.general()
+        interests = file.interests()
+        questions, general = file.questions(interests), file.general()
         file.errors += [f"  {key}: unknown key; use {', '.join(KEYS)}" for key in content if key not in KEYS]
         if file.errors:
             raise QuestionError(list_errors(path, file.errors))
-        return cls(questions=tuple(questions), interests=interests, general=general)
+        patterns = {name: interest.pattern for name, interest in interests.items()}
+        return cls(questions=tuple(questions), interests=patterns, general=general)
 
 
 @dataclass(kw_only=True)
@@ -107,23 +126,27 @@ class _File:
     """Regular expressions of the names that invalid entries may have meant."""
     future_names: set[str] = field(default_factory=set)
 
-    def interests(self) -> dict[str, str]:
-        """Return the pattern of each interest; an empty dictionary where the section is no mapping."""
-        interests = self.content.get("interests", {})
-        if not isinstance(interests, dict):
+    def interests(self) -> dict[str, Interest]:
+        """Return the valid interests; an empty dictionary where the section is no mapping."""
+        given = self.content.get("interests", {})
+        if not isinstance(given, dict):
             self.errors.append("  interests: write a name and a pattern for each, such as `games: gems|skin`")
             return {}
-        self.errors += [
-            f"  interests.{name} = {pattern!r}: name and pattern must be texts; put them between quotes"
-            for name, pattern in interests.items()
-            if not all(isinstance(text, str) and text.strip() for text in (name, pattern))
-        ]
+        interests: dict[str, Interest] = {}
+        for name, entry in given.items():
+            if not isinstance(name, str) or not name.strip():
+                self.errors.append(f"  interests.{name}: the name must be a text; put it between quotes")
+                continue
+            try:
+                interests[name] = Interest.model_validate(entry)
+            except ValidationError as error:
+                self.errors += [f"  interests.{line.strip()}" for line in _format_errors({"name": name}, error)]
         return interests
 
-    def questions(self) -> list[Question]:
-        """Return the valid questions, those with `each` once per theme."""
+    def questions(self, interests: Mapping[str, Interest]) -> list[Question]:
+        """Return the valid questions, those with `each` once per theme or interest."""
         questions = []
-        for entry in self._entries():
+        for entry in self._entries(interests):
             self._add_name(entry)
             try:
                 question = Question.model_validate(entry)
@@ -154,9 +177,10 @@ class _File:
         ]
         return tuple(tuple(names) for names in general)
 
-    def _entries(self) -> list[Any]:
-        """Return the entries of `questions`, those with `each` once per valid theme."""
+    def _entries(self, interests: Mapping[str, Interest]) -> list[Any]:
+        """Return the entries of `questions`, those with `each` once per valid theme or per interest."""
         themes, theme_names = self._themes()
+        topics = {_key(name): interest.theme(name) for name, interest in interests.items()}
         entries: list[Any] = []
         for entry in self.content["questions"]:
             if not isinstance(entry, dict) or "each" not in entry:
@@ -164,8 +188,11 @@ class _File:
                 continue
             rest = {key: value for key, value in entry.items() if key != "each"}
             name = str(rest.get("name"))
+            if entry["each"] == "interests":
+                entries += [_for_theme(rest, key, theme) for key, theme in topics.items()]
+                continue
             if not isinstance(entry["each"], list):
-                self.errors.append(f"  {name}.each = {entry['each']!r}: write a list of themes")
+                self.errors.append(f"  {name}.each = {entry['each']!r}: write a list of themes, or interests")
                 self.name_patterns.append(re.escape(name).replace(re.escape("{theme}"), ".*"))
                 continue
             for key in entry["each"]:
@@ -200,10 +227,20 @@ class _File:
             self.name_patterns.append(re.escape(name) if isinstance(name, str) else ".*")
 
 
+def _key(interest: str) -> str:
+    """Return an interest's name as a part of a question's name."""
+    return re.sub(r"[^a-z0-9]+", "_", interest.lower()).strip("_")
+
+
 def _for_theme(entry: dict[str, Any], key: str, theme: Theme) -> dict[str, Any]:
     where = f"({theme.where}) AND ({entry['where']})" if entry.get("where") else theme.where
     name = str(entry.get("name")).replace("{theme}", key)
-    return {**_fill(entry, theme.words), "where": where, "name": name}
+    given = entry.get("instruction")
+    phrasings = given if isinstance(given, list) else [given]
+    instruction = [_fill(phrasing, words) for words in theme.words for phrasing in phrasings]
+    # A phrasing that does not name the theme is the same with each of its words.
+    unique = [*dict.fromkeys(instruction)] if all(isinstance(text, str) for text in instruction) else given
+    return {**_fill(entry, theme.words[0]), "instruction": unique, "where": where, "name": name}
 
 
 def _fill(value: Any, words: str) -> Any:

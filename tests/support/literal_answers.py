@@ -43,6 +43,7 @@ def expected(lived, user, cut_off):
     return (
         _month_answers(month, t)
         | _two_month_answers(two_months)
+        | _any_answers(two_months + events(lived, "searches", user, t - timedelta(days=60), t), t)
         | _attribute_answers(known)
         | _future_answers(lived, user, cut_off)
     )
@@ -96,6 +97,21 @@ def _two_month_answers(rows):
         answers["why"] = f"Top {commonest(merchants, 2)}."
         if any(interests):
             answers["about"] = f"About {commonest(interests, 2)}."
+    return answers
+
+
+def _any_answers(rows, t):
+    """Return the answers over the events of both sources in the last two months."""
+    month = [row for row in rows if row["time"] >= t - timedelta(days=30)]
+    answers = {"seen": "Long ago."}
+    if month:
+        days = (t - max(row["time"] for row in month)).days
+        answers["seen"] = _band(days, [2], ["Seen 0 to 1 days ago.", "Seen 2 days or more ago."])
+    if rows:
+        share = 100 * sum(row["time"].hour >= 18 or row["time"].hour < 6 for row in rows) / len(rows)
+        bands = ["Share under 30.", "Share 30 to 60.", "Share 60 or more."]
+        answers["anything"] = _band(share, [30, 60], bands) if share else "Never."
+        answers["hours"] = f"At {commonest([row['time'].strftime('%H:00') for row in rows], 3)}."
     return answers
 
 

@@ -87,7 +87,7 @@ REST = [
     case(
         "an interest without a pattern",
         {"interests": {"tea": " "}},
-        said="interests.tea = ' ': name and pattern must be texts; put them between quotes",
+        said="interests.tea.pattern: is blank; write a pattern, such as gems|skin",
     ),
     case(
         "a general that is no list of lists",

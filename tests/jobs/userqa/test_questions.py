@@ -33,7 +33,7 @@ def test_the_demo_asks_what_it_must():
     assert axes.count("attribute") >= 12
     assert axes.count("future") >= 12
     assert axes.count("diagnostic") >= 4
-    assert {question.source for question in questions.questions} == {
+    assert {source for question in questions.questions for source in question.source} == {
         "bill",
         "mini_program",
         "page_path",
@@ -64,6 +64,33 @@ def test_each_is_written_out_per_theme(tmp_path):
     assert questions.questions[1].where == "(item = 'film') AND (amount > 5)"
 
 
+def test_each_interest_has_its_question_in_all_its_words(tmp_path):
+    question = {
+        **GOOD,
+        "name": "likes_{theme}",
+        "each": "interests",
+        "source": "any",
+        "where": "hour > 5",
+        "instruction": ["Does the user like {theme}?", "What of {theme}?", "Anything?"],
+        "answer": {"yes_from": 1, "text": "Likes {theme}.", "none": "No {theme}."},
+    }
+    tea = {"pattern": "tea|boba", "words": ["tea", "hot drinks"]}
+    questions = read(tmp_path, question, interests={"Tea's & more": tea, "films": "cinema"})
+    assert questions.interests == {"Tea's & more": "tea|boba", "films": "cinema"}
+    first, second = questions.questions
+    assert (first.name, second.name) == ("likes_tea_s_more", "likes_films")
+    assert first.where == r"(interest = 'Tea\'s & more') AND (hour > 5)"
+    assert first.phrasings == (
+        "Does the user like tea?",
+        "What of tea?",
+        "Anything?",
+        "Does the user like hot drinks?",
+        "What of hot drinks?",
+    )
+    assert (first.answer.text, second.answer.none) == ("Likes tea.", "No films.")
+    assert second.phrasings == ("Does the user like films?", "What of films?", "Anything?")
+
+
 def test_every_mistake_is_told_at_once(tmp_path):
     with pytest.raises(QuestionError) as refused:
         read(
@@ -80,8 +107,10 @@ def test_every_mistake_is_told_at_once(tmp_path):
             {**GOOD, "name": "as_of"},
             {**GOOD, "name": "user_id"},
             {**GOOD, "name": "general"},
+            {**GOOD, "name": "g", "source": ["any", "bill"]},
+            {**GOOD, "name": "h", "source": []},
             general=[["nobody"]],
-            interests={"tea": "", True: "film"},
+            interests={"tea": "", True: "film", "metro": {"words": ["trams"]}},
         )
     message = str(refused.value)
     for words in (
@@ -97,8 +126,11 @@ def test_every_mistake_is_told_at_once(tmp_path):
         "user_id: a reserved name; rename the question",
         "general: a reserved",
         "general: 'nobody' is no question",
-        "interests.tea = ''",
-        "interests.True = 'film'",
+        "g: source names any or tabular beside others; write it alone",
+        "h.source: is empty; write at least one",
+        "interests.tea.pattern: is blank; write a pattern, such as gems|skin",
+        "interests.True: the name must be a text; put it between quotes",
+        "interests.metro.pattern: add this key",
     ):
         assert words in message, words
 
@@ -134,7 +166,7 @@ FOLLOW_ON = {
     ),
     "each that is no list in general": (
         {"questions": [{**GOOD, "name": "often_{theme}", "each": "tea"}], "general": [["often_tea"]]},
-        ["often_{theme}.each = 'tea': write a list of themes"],
+        ["often_{theme}.each = 'tea': write a list of themes, or interests"],
     ),
     "a measure that is not the source's": (
         {"questions": [{**GOOD, "measure": "value", "days": None}]},
