@@ -74,12 +74,15 @@ def numeric_answers(question: Question, number_R: Numbers, edges: Sequence[float
     number_R
         The measured values, NaN where one is missing.
     edges
-        `bands`, or the edges of the levels.
+        `bands`, or the quantiles of `jobs.userqa.pairs`: the edges of the levels, or the value above which the answer
+        is yes.
     """
     form, measure = question.answer, question.kind
     missing_R = np.isnan(number_R)
     if form.yes_from is not None:
         return _choose([form.none, form.text], np.where(missing_R, -1, number_R >= form.yes_from))
+    if form.yes_share is not None:
+        return _choose([form.none, form.text], np.where(missing_R, -1, number_R > edges[0]))
     least = 1 if form.none is not None and measure.zero_without_events else 0
     parts = intervals(edges)
     levels = LEVELS.get(len(parts), ("",) * len(parts))

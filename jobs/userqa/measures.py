@@ -53,7 +53,7 @@ class Measure:
     future: bool | None = None
     """True: only future windows; False: only past ones; None: both."""
     answer: Literal["number", "text", "either"] = "number"
-    """Whether the answer needs bands, levels or yes_from (number), takes none of them (text), or either."""
+    """Whether the answer needs one of `FORMS` (number), takes none of them (text), or either."""
     whole: bool = False
     """Whether it is a whole number."""
     zero_without_events: bool = False

@@ -126,20 +126,33 @@ def _split(validation_share: float) -> Column:
 def _edges(questions: Questions, values: DataFrame) -> dict[str, Sequence[float]]:
     """Return the edges of each question's intervals: its bands, or quantiles of the training split."""
     edges: dict[str, Sequence[float]] = {q.name: q.answer.bands for q in questions.questions}
-    with_levels = [(n, q, q.answer.levels) for n, q in enumerate(questions.numeric) if q.answer.levels]
-    if with_levels:
+    of_all = [(n, q) for n, q in enumerate(questions.numeric) if q.answer.of_all_users]
+    if of_all:
         quantiles = [
-            F.percentile_approx(_level_value(q, F.col("numbers")[n]), [i / k for i in range(1, k)], 10_000)
-            for n, q, k in with_levels
+            F.percentile_approx(_value_among_all(q, F.col("numbers")[n]), _shares_below(q), 10_000) for n, q in of_all
         ]
         row = values.where(F.col("split") == "train").agg(*quantiles).collect()[0]
-        edges |= {q.name: level_edges(at, q.kind.whole) for (_, q, _), at in zip(with_levels, row, strict=True)}
+        edges |= {q.name: _rounded_edges(q, at) for (_, q), at in zip(of_all, row, strict=True)}
     return edges
 
 
-def _level_value(question: Question, value: Column) -> Column:
-    """Return the value that a level may be given; null where the question is not asked or `none` is the answer."""
-    if question.answer.none is not None and question.kind.none_at_zero:
+def _shares_below(question: Question) -> list[float]:
+    """Return the shares of the users below each edge."""
+    if question.answer.yes_share is not None:
+        return [1 - question.answer.yes_share]
+    levels = question.answer.levels or 1
+    return [step / levels for step in range(1, levels)]
+
+
+def _rounded_edges(question: Question, quantiles: Sequence[float] | None) -> Sequence[float]:
+    if question.answer.yes_share is not None:
+        return quantiles or [0.0]
+    return level_edges(quantiles, question.kind.whole)
+
+
+def _value_among_all(question: Question, value: Column) -> Column:
+    """Return the value that quantiles are of; null where the question is not asked, or no level is the answer."""
+    if question.answer.levels is not None and question.answer.none is not None and question.kind.none_at_zero:
         value = F.when(value > 0, value)
     if question.last_as_of is not None:
         value = F.when(F.col("as_of") <= midnight_column(question.last_as_of), value)

@@ -26,6 +26,8 @@ ANY = "any"
 """The `source` of a question about the events of every source."""
 FIELDS = {"band", "times", "days", "level", "top"}
 """Fields of an answer's text."""
+FORMS = ("bands", "levels", "yes_from", "yes_share")
+"""Keys of an answer of which one says how a number becomes words."""
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
 Edge = Annotated[float, Field(allow_inf_nan=False)]
@@ -50,20 +52,31 @@ class Answer(Part):
     levels: Annotated[Integer, Field(ge=2, le=7)] | None = None
     yes_from: Edge | None = None
     """`text` is the answer from this value on, and `none` below it."""
+    yes_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """`text` is the answer for at most this share of the users: those with the highest values, above 0."""
 
     @property
     def numeric(self) -> bool:
-        """Whether the answer turns a number into words, by bands, levels or yes_from."""
-        return bool(self.bands or self.levels or self.yes_from is not None)
+        """Whether the answer turns a number into words."""
+        return bool(self._forms)
+
+    @property
+    def of_all_users(self) -> bool:
+        """Whether it depends on the values of all users of the training split."""
+        return self.levels is not None or self.yes_share is not None
+
+    @property
+    def _forms(self) -> list[str]:
+        return [form for form in FORMS if getattr(self, form) not in (None, ())]
 
     @model_validator(mode="after")
     def _validate(self) -> Self:
-        if sum((bool(self.bands), self.levels is not None, self.yes_from is not None)) > 1:
-            raise ValueError("give one of bands, levels and yes_from")
+        if len(self._forms) > 1:
+            raise ValueError(f"give one of {', '.join(FORMS)}")
         if list(self.bands) != sorted(set(self.bands)):
             raise ValueError("bands must grow from each to the next")
-        if self.yes_from is not None and self.none is None:
-            raise ValueError("yes_from needs `none`, the answer for no")
+        if {"yes_from", "yes_share"} & {*self._forms} and self.none is None:
+            raise ValueError(f"{self._forms[0]} needs `none`, the answer for no")
         fields = [part[1:] for part in Formatter().parse(self.text) if part[1] is not None]
         unknown = {str(name) for name, _, _ in fields} - FIELDS
         if unknown:
@@ -152,9 +165,9 @@ class Question(Part):
         if measure.future is not None and measure.future != self.future:
             yield "recency looks back and days_until ahead; change the axis or the measure"
         if measure.answer == "text" and self.answer.numeric:
-            yield f"measure {self.measure} has no bands, levels or yes_from"
+            yield f"measure {self.measure} has no {', '.join(FORMS)}"
         if measure.answer == "number" and not self.answer.numeric:
-            yield "say how numbers become words: add bands, levels or yes_from to `answer`"
+            yield f"say how numbers become words: add one of {', '.join(FORMS)} to `answer`"
 
 
 class Theme(Part):

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
 from jobs.profiles.expressions import ExpressionKind, expression_problem, has_column
-from jobs.userqa.question import ANY, TABULAR, Question
+from jobs.userqa.question import ANY, FORMS, TABULAR, Question
 from jobs.userqa.question_events import INTEREST
 from jobs.userqa.questions import Questions
 
@@ -45,11 +45,11 @@ def _tabular_errors(question: Question, deployment: Deployment) -> list[str]:
     if question.value in deployment.numbers:
         if question.answer.numeric:
             return []
-        return [f"  {question.name}.answer: {question.value} is a number; add bands, levels or yes_from"]
+        return [f"  {question.name}.answer: {question.value} is a number; add one of {', '.join(FORMS)}"]
     if question.value in deployment.categories:
         if not question.answer.numeric:
             return []
-        return [f"  {question.name}.answer: {question.value} is a category; remove bands, levels and yes_from"]
+        return [f"  {question.name}.answer: {question.value} is a category; remove {', '.join(FORMS)}"]
     columns = ", ".join([*deployment.numbers, *deployment.categories])
     return [f"  {question.name}.value = {question.value}: no tabular column; use one of {columns}"]
 

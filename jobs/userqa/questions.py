@@ -15,7 +15,7 @@ r"""The questions file: the questions about a user, and the form of their answer
         days: 30                  # the past days before the cut-off, or the future ones after it
         last_as_of: 2025-10-01    # optional: the last cut-off with this question
         answer:
-          bands: [1, 2, 4]        # or `levels: 5`, `yes_from: 1`; nothing for `top` and `value`
+          bands: [1, 2, 4]        # or `levels: 5`, `yes_from: 1`, `yes_share: .4`; nothing for `top` and `value`
           text: The user paid for dining {times} in the next 30 days.
           none: The user did not pay for dining in the next 30 days.
     general:                      # descriptions without a question: the answers of these, joined
@@ -34,7 +34,8 @@ repeats the question per interest.
 
 An answer's text may hold `{band}` ('2 to 3', '7 or more'), `{times}` ('once', 'twice', '3 to 6 times'),
 `{days}` ('1 day', '2 to 6 days'), `{level}` ('very low' to 'very high'; only with `levels`), and, for `top`
-and `value`, `{top}`. `levels: n` divides the users of the training split into n equal parts.
+and `value`, `{top}`. `levels: n` divides the users of the training split into n equal parts. `yes_share: .4` answers
+with `text` for the two fifths of them with the highest values, and with `none` for the others.
 """
 
 from __future__ import annotations

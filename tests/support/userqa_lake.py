@@ -112,6 +112,10 @@ QUESTIONS = [
         source=["search", "bill"],
         days=30,
     ),
+    question("much", "attribute", "count", {"yes_share": 0.3, "text": "Yes.", "none": "No."}, days=60),
+    question(
+        "rare", "attribute", "count", {"yes_share": 0.9, "text": "Yes.", "none": "No."}, where="amount = 100", days=60
+    ),
     question("hours", "attribute", "top", {"text": "At {top}."}, source="any", value="hour", top=3, days=60),
     question("next_count", "future", "count", {"bands": [2, 4], "text": "Paid {times}.", "none": "Not."}, days=30),
     question(

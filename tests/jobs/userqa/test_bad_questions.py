@@ -55,7 +55,7 @@ CHANGES = [
     case(
         "an answer with bands and levels",
         {"answer": {"text": "{times}", "bands": [2], "levels": 3}},
-        said="bills.answer: give one of bands, levels and yes_from",
+        said="bills.answer: give one of bands, levels, yes_from, yes_share",
     ),
     case("a yes without a no", {"answer": {"text": "Yes.", "yes_from": 1}}),
     case(
@@ -151,7 +151,7 @@ UNFIT = [
     case(
         "a tabular number without bands",
         {"source": "tabular", "measure": "value", "value": "age", "days": GONE, "answer": {"text": "Is {top}."}},
-        said="bills.answer: age is a number; add bands, levels or yes_from",
+        said="bills.answer: age is a number; add one of bands, levels, yes_from, yes_share",
     ),
 ]
 

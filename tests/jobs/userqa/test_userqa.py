@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from copy import deepcopy
 from datetime import timedelta
@@ -98,6 +99,28 @@ def test_levels_are_those_of_the_cut_offs_at_which_it_is_asked(lived):
     assert {user: pair["answer"] for user, pair in pairs.items()} == {
         user: "No." if not n else "low." if n < half else "high." for user, n in count.items()
     }
+
+
+def test_the_given_share_of_the_training_users_is_answered_yes(lived):
+    def answers(name, chosen):
+        """Return the count, the answer and the split of each user and cut-off."""
+        result = []
+        for pair in lived.pairs:
+            if pair["question"] == name:
+                at = midnight(pair["day"])
+                rows = events(lived, "bills", pair["user_id"], at - timedelta(days=60), at)
+                result.append((sum(map(chosen, rows)), pair["answer"], pair["split"]))
+        return result
+
+    much = answers("much", lambda row: True)
+    trained = sorted(count for count, _, split in much if split == "train")
+    edge = trained[math.ceil(0.7 * len(trained)) - 1]
+    assert [answer for _, answer, _ in much] == ["Yes." if count > edge else "No." for count, _, _ in much]
+    assert 0.1 < sum(count > edge for count in trained) / len(trained) <= 0.3
+    # Fewer users than the share have a value above 0, and they alone are answered yes.
+    rare = answers("rare", lambda row: row["amount"] == 100)
+    assert {answer for _, answer, _ in rare} == {"Yes.", "No."}
+    assert [answer for _, answer, _ in rare] == ["Yes." if count else "No." for count, _, _ in rare]
 
 
 def test_every_row_is_accounted_for_at_each_cut_off(lived):
