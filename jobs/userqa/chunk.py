@@ -5,7 +5,7 @@ Shapes: N events of a source, C conditions, W texts, R profiles, Q questions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ from jobs.userqa.questions import Questions
 
 PROFILE = -1
 """The `source` of a row that is a profile; its `time` is the cut-off. Other rows are events."""
+
+CHUNK_ROWS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +194,29 @@ class _CutOff:
             return near, near
         condition_N = source.condition_NC[:, source.expressions.conditions[condition(question)]]
         return near, near[condition_N[near]]
+
+
+def whole_users(batches: Iterable[pa.RecordBatch], rows_at_a_time: int = CHUNK_ROWS) -> Iterator[pa.Table]:
+    """Yield rows that are sorted by user in tables that have all rows of their users.
+
+    A table has about `rows_at_a_time` rows, and more where a single user has more.
+    """
+    kept: list[pa.RecordBatch] = []
+    rows, least = 0, rows_at_a_time
+    for batch in batches:
+        kept.append(batch)
+        rows += len(batch)
+        if rows < least:
+            continue
+        table = pa.Table.from_batches(kept)
+        last = pc.index(table["user_id"], table["user_id"][-1]).as_py()
+        # A user with more rows than that is looked at again when there are twice as many.
+        least = rows_at_a_time if last else 2 * rows
+        if last:
+            yield table.slice(0, last)
+            kept, rows = table.slice(last).to_batches(), len(table) - last
+    if rows:
+        yield pa.Table.from_batches(kept)
 
 
 def _flat(lists: pa.ChunkedArray) -> pa.Array:

@@ -10,18 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.config.deployment import Deployment
 from jobs.lake.spark_tables import union
-from jobs.userqa.chunk import PROFILE, Chunk
+from jobs.userqa.chunk import PROFILE, Chunk, whole_users
 from jobs.userqa.question_events import Span, question_events
 from jobs.userqa.questions import Questions
 
-CHUNK_ROWS = 100_000
-"""About so many rows are computed at a time; more where a single user has more."""
 SCHEMA = "user_id string, as_of bigint, numbers array<double>, words array<string>"
 
 
@@ -68,25 +65,5 @@ class _Computation:
     sources: Sequence[str]
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for rows in _whole_users(batches):
+        for rows in whole_users(batches):
             yield from Chunk.of(rows, self.questions, self.sources).values().to_batches()
-
-
-def _whole_users(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Yield the rows in tables of `CHUNK_ROWS` and more, in each of which are all rows of its users."""
-    kept: list[pa.RecordBatch] = []
-    rows, least = 0, CHUNK_ROWS
-    for batch in batches:
-        kept.append(batch)
-        rows += len(batch)
-        if rows < least:
-            continue
-        table = pa.Table.from_batches(kept)
-        last = pc.index(table["user_id"], table["user_id"][-1]).as_py()
-        # A user with more rows than that is looked at again when there are twice as many.
-        least = CHUNK_ROWS if last else 2 * rows
-        if last:
-            yield table.slice(0, last)
-            kept, rows = table.slice(last).to_batches(), len(table) - last
-    if rows:
-        yield pa.Table.from_batches(kept)

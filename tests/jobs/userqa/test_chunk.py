@@ -1,0 +1,58 @@
+"""Rows of whole users, however many come at a time."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from jobs.userqa.chunk import PROFILE, Chunk, whole_users
+from jobs.userqa.question import Question
+from jobs.userqa.questions import Questions
+
+DAY = 86_400_000_000
+CUT_OFF = 20_000 * DAY
+COUNTS = {"a": 1, "b": 0, "c": 25, "d": 3, "e": 7}
+QUESTIONS = Questions(
+    questions=(
+        Question(
+            name="bills",
+            axis="attribute",
+            instruction="How often?",
+            source="bill",
+            measure="count",
+            days=30,
+            answer={"bands": [2], "text": "{times}"},
+        ),
+    )
+)
+
+
+def batches(rows_per_batch):
+    """Return a profile of each user and as many events as `COUNTS` says, in batches."""
+    rows = [
+        {"user_id": user, "time": CUT_OFF - n * DAY, "source": PROFILE if n == 0 else 0, "conditions": []}
+        for user, count in COUNTS.items()
+        for n in range(count + 1)
+    ]
+    lists = {"tabular": pa.float64(), "conditions": pa.bool_(), "numbers": pa.decimal128(28, 8), "words": pa.string()}
+    schema = pa.schema(
+        [("user_id", pa.string()), ("time", pa.int64()), ("source", pa.int8())]
+        + [(name, pa.list_(dtype)) for name, dtype in lists.items()]
+    )
+    return pa.Table.from_pylist(rows, schema).to_batches(max_chunksize=rows_per_batch)
+
+
+@pytest.mark.parametrize("rows_per_batch", [1, 2, 5, 100])
+@pytest.mark.parametrize("rows_at_a_time", [1, 4, 10, 1_000])
+def test_no_user_is_parted(rows_per_batch, rows_at_a_time):
+    tables = [*whole_users(batches(rows_per_batch), rows_at_a_time)]
+    users = [sorted(set(table["user_id"].to_pylist())) for table in tables]
+    assert [user for of_table in users for user in of_table] == [*COUNTS]
+    values = [row for table in tables for row in Chunk.of(table, QUESTIONS, ["bill"]).values().to_pylist()]
+    assert {row["user_id"]: row["numbers"] for row in values} == {user: [n] for user, n in COUNTS.items()}
+    if rows_at_a_time < 10 and rows_per_batch < 10:
+        assert len(tables) > 1
+
+
+def test_no_rows_are_no_chunk():
+    assert [*whole_users([])] == []
