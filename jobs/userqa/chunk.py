@@ -45,9 +45,9 @@ class _SourceEvents:
             expressions=expressions,
             user_N=user_N,
             time_N=rows["time"].to_numpy(),
-            condition_NC=_flat(rows["conditions"]).to_numpy(zero_copy_only=False).reshape(len(rows), -1)
-            if expressions.conditions
-            else np.empty((len(rows), 0), bool),
+            condition_NC=_flat(rows["conditions"])
+            .to_numpy(zero_copy_only=False)
+            .reshape(len(rows), len(expressions.conditions)),
             text_NW=pc.fill_null(pc.index_in(_flat(rows["words"]), texts, skip_nulls=True), -1)
             .to_numpy(zero_copy_only=False)
             .astype(np.int64)

@@ -12,17 +12,13 @@ from jobs.userqa.questions import Questions
 DAY = 86_400_000_000
 CUT_OFF = 20_000 * DAY
 COUNTS = {"a": 1, "b": 0, "c": 25, "d": 3, "e": 7}
+ANSWER = {"bands": [2], "text": "{times}"}
+COMMON = {"axis": "attribute", "instruction": "How often?", "measure": "count", "days": 30, "answer": ANSWER}
 QUESTIONS = Questions(
     questions=(
-        Question(
-            name="bills",
-            axis="attribute",
-            instruction="How often?",
-            source="bill",
-            measure="count",
-            days=30,
-            answer={"bands": [2], "text": "{times}"},
-        ),
+        Question(name="bills", source="bill", **COMMON),
+        Question(name="searches", source="search", where="query = 'tea'", **COMMON),
+        Question(name="events", source="any", **COMMON),
     )
 )
 
@@ -48,8 +44,8 @@ def test_no_user_is_parted(rows_per_batch, rows_at_a_time):
     tables = [*whole_users(batches(rows_per_batch), rows_at_a_time)]
     users = [sorted(set(table["user_id"].to_pylist())) for table in tables]
     assert [user for of_table in users for user in of_table] == [*COUNTS]
-    values = [row for table in tables for row in Chunk.of(table, QUESTIONS, ["bill"]).values().to_pylist()]
-    assert {row["user_id"]: row["numbers"] for row in values} == {user: [n] for user, n in COUNTS.items()}
+    values = [row for table in tables for row in Chunk.of(table, QUESTIONS, ["bill", "search"]).values().to_pylist()]
+    assert {row["user_id"]: row["numbers"] for row in values} == {user: [n, 0, n] for user, n in COUNTS.items()}
     if rows_at_a_time < 10 and rows_per_batch < 10:
         assert len(tables) > 1
 
