@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, ValidationInfo, WrapValidator, field_validator
 
 from jobs.config.fields import TRUE_OR_FALSE, Integer, Section, Text, require_items
-from model.data.config import Adapter, Readout
+from model.data.config import Adapter, Focus, Readout
 from model.data.presets import PRESETS
 from model.data.transformer_config import BackboneConfig, EncoderConfig
 from model.errors import ConfigError
@@ -50,6 +50,7 @@ class Network(Section):
     time_bands: bool = True
     readout: Readout = "user"
     head: Integer | None = Field(default=None, ge=1)
+    focus: Focus | None = None
 
 
 class Model(Section):

@@ -122,6 +122,7 @@ def network_config(deployment: Deployment) -> NetworkConfig:
         time_bands=network.time_bands,
         readout=network.readout,
         head=network.head,
+        focus=network.focus,
     )
 
 

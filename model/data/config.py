@@ -18,6 +18,7 @@ from model.errors import ConfigError
 Adapter = Literal["mlp", "linear"]
 Reading = Literal["vectors", "tokens"]
 Readout = Literal["user", "mean"]
+Focus = Literal["suffix", "universal"]
 # The columns of `user_profiles` that are not event sources.
 RESERVED_NAMES = frozenset({"user_id", "as_of", "ages", "tabular", "profile_hash", "day"})
 
@@ -99,6 +100,10 @@ class NetworkConfig:
     reading
         `vectors`: events as the encoders' vectors. `tokens`, an ablation of the paper's: the whole profile as one text
         (`model.data.rendering`) in one source, whose tokens the backbone reads itself.
+    focus
+        Centre an embedding on the training users and stretch it along its instruction's own text embedding
+        (`model.network.focus`): the embedding that is read at the instruction's `<USER>` (`suffix`), or the universal
+        one (`universal`), which no instruction has to be read behind. None: off, as in the paper.
 
     Raises
     ------
@@ -117,6 +122,7 @@ class NetworkConfig:
     readout: Readout = "user"
     head: int | None = None
     reading: Reading = "vectors"
+    focus: Focus | None = None
 
     def __post_init__(self) -> None:
         if not self.sources and not self.has_tabular:
@@ -138,6 +144,8 @@ class NetworkConfig:
             raise ConfigError(f"readout is {self.readout!r}: use 'user' or 'mean'")
         if self.head is not None and self.head < 1:
             raise ConfigError(f"head is {self.head}: use at least 1 number, or leave it out")
+        if self.focus not in (None, "suffix", "universal"):
+            raise ConfigError(f"focus is {self.focus!r}: use 'suffix' or 'universal', or leave it out")
         if self.reading not in ("vectors", "tokens"):
             raise ConfigError(f"reading is {self.reading!r}: use 'vectors' or 'tokens'")
         if self.reading == "tokens" and (
@@ -195,8 +203,9 @@ class NetworkConfig:
         raise ConfigError(f"the network has no source {name!r}: it has {names}")
 
     def to_json(self) -> str:
-        """Return the config as JSON text."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        """Return the config as JSON text; without `focus` where it is off, since hashes of earlier networks lack it."""
+        fields = {key: value for key, value in asdict(self).items() if key != "focus" or value is not None}
+        return json.dumps(fields, indent=2, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> NetworkConfig:

@@ -102,8 +102,18 @@ class ProfileKVCache:
 
     def read(self, users_B: Ints, vectors_IH: Tensor) -> Tensor:
         """Return `embeddings_BH`, L2-normalised, of these users under an instruction; gradients reach `vectors_IH`."""
-        suffixes_BIH = vectors_IH.to(self.network.device).expand(len(users_B), -1, -1)
-        hidden_BIH = self.behind(users_B).read(suffixes_BIH)
+        vectors_1IH = vectors_IH.to(self.network.device)[None]
+        mask_1I = torch.ones(vectors_1IH.shape[:2], dtype=torch.int64, device=self.network.device)
+        suffix_1IH, _ = self.network.suffixes(vectors_1IH, mask_1I)
+        embeddings_BH = self._read_suffix(users_B, suffix_1IH)
+        if self.network.focus is None:
+            return embeddings_BH
+        directions_1H = self.network.directions(vectors_1IH, mask_1I)
+        focused_BH: Tensor = self.network.focus(embeddings_BH[:, None], directions_1H)[:, 0]
+        return focused_BH
+
+    def _read_suffix(self, users_B: Ints, suffix_1IH: Tensor) -> Tensor:
+        hidden_BIH = self.behind(users_B).read(suffix_1IH.expand(len(users_B), -1, -1))
         if self.network.config.readout == "user":
             return self.network.embeddings(hidden_BIH[:, -1])
         # A sum has the direction of the mean.

@@ -3,7 +3,7 @@
     [pooled] <bill> event ... </bill> ... <tabular> token </tabular> | instruction <USER> | ...
 
 The final hidden state at each `<USER>`, L2-normalised, is the user's embedding under that instruction. `readout` and
-`reading` are two ablations of the paper that change this; `head` is an option of the follow-up's.
+`reading` are two ablations of the paper that change this; `head` is an option of the follow-up's, `focus` one of ours.
 
 Shapes: B users, N events of a source, T distinct texts, L tokens of a text or of a user's suffixes, E width
 of an event vector, H width of the backbone (and of an embedding, unless there is a head), P tokens of a profile,
@@ -34,6 +34,7 @@ from model.data.time_bands import BAND_CODES
 from model.data.transformer_config import initial_std
 from model.network.backbones import language_model
 from model.network.event_encoder import EventEncoder
+from model.network.focus import Focus
 from model.network.layers import adapter, embedding_head, embedding_table
 from model.network.packing import pack
 from model.network.tensors import PairOutputs, ProfileTensors, Texts
@@ -99,6 +100,7 @@ class InstructUE(nn.Module):
             features = len(tabular.numbers) * tabular.code_width + len(sizes) * CATEGORY_WIDTH
             self.tabular_adapter = adapter(config.adapter, features, width)
         self.head = nn.Identity() if config.head is None else embedding_head(width, config.head)
+        self.focus = None if config.focus is None else Focus(config.embedding_width)
         self.train()
 
     @property
@@ -126,6 +128,14 @@ class InstructUE(nn.Module):
         `instructions_KIH` are left-aligned token vectors (see `token_vectors`); the last one before the
         padding is that of `<USER>`.
         """
+        if self.focus is None:
+            return self.read_users(profile, instructions_KIH, mask_KI)
+        users_BKH = self.read_users(profile, *self.suffixes(instructions_KIH, mask_KI))
+        focused_BKH: Tensor = self.focus(users_BKH, self.directions(instructions_KIH, mask_KI))
+        return focused_BKH
+
+    def read_users(self, profile: ProfileTensors, instructions_KIH: Tensor, mask_KI: Tensor) -> Tensor:
+        """Return `embeddings_BKH` of `forward_users` without focus."""
         tokens_BPH, mask_BP = self.read_profile(profile)
         users, (count, length, width) = tokens_BPH.shape[0], instructions_KIH.shape
         number_K1 = torch.arange(1, count + 1, device=mask_KI.device)[:, None]
@@ -174,12 +184,29 @@ class InstructUE(nn.Module):
         """Return `answers_AH`, L2-normalised: the last hidden state of each answer alone, at its `<end>`."""
 
         def read(ids_AL: Tensor, mask_AL: Tensor) -> Tensor:
-            tokens_ALH = self.token_vectors(ids_AL)
-            mask, positions_AL = pack(torch.where(mask_AL > 0, PROFILE, PADDING), tokens_ALH.dtype)
-            hidden_ALH = self.hidden(tokens_ALH, mask, positions_AL)
-            return hidden_ALH[torch.arange(len(ids_AL), device=self.device), mask_AL.sum(-1) - 1]
+            return self.read_texts(self.token_vectors(ids_AL), mask_AL)
 
         return self.embeddings(self._by_length(read, answer_ids, answers_A))
+
+    # Focus.
+
+    def directions(self, instructions_KIH: Tensor, mask_KI: Tensor) -> Tensor:
+        """Return `directions_KH`, each instruction's text embedding; zeros for an instruction without words.
+
+        An instruction is read as an answer is: alone, with the end token in the place of `<USER>`.
+        """
+        assert self.focus is not None
+        last_K = mask_KI.sum(-1) - 1
+        is_last_KI = torch.arange(mask_KI.shape[1], device=mask_KI.device) == last_K[:, None]
+        texts_KIH = torch.where(is_last_KI[:, :, None], self.token_vectors(self.focus.end), instructions_KIH)
+        return self.embeddings(self.read_texts(texts_KIH, mask_KI)) * (last_K > 0)[:, None]
+
+    def suffixes(self, instructions_KIH: Tensor, mask_KI: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is read behind a profile, in the shape of the arguments: with focus `universal`, `<USER>`."""
+        if self.focus is None or self.config.focus == "suffix":
+            return instructions_KIH, mask_KI
+        user_11H = self.token_vectors(self.focus.user)[None, None]
+        return user_11H, mask_KI.new_ones(1, 1)
 
     # Their parts.
 
@@ -259,6 +286,12 @@ class InstructUE(nn.Module):
         segments_BS = torch.cat([torch.where(mask_BP > 0, PROFILE, PADDING), segments_BL], dim=1)
         mask, positions_BS = pack(segments_BS, tokens_BPH.dtype)
         return self.hidden(torch.cat([tokens_BPH, suffixes_BLH], dim=1), mask, positions_BS)
+
+    def read_texts(self, tokens_TLH: Tensor, mask_TL: Tensor) -> Tensor:
+        """Return the last hidden state of each text, [T, H], of the vectors of its tokens."""
+        mask, positions_TL = pack(torch.where(mask_TL > 0, PROFILE, PADDING), tokens_TLH.dtype)
+        hidden_TLH = self.hidden(tokens_TLH, mask, positions_TL)
+        return hidden_TLH[torch.arange(mask_TL.shape[0], device=mask_TL.device), mask_TL.sum(-1) - 1]
 
     def read_out(
         self, hidden_BSH: Tensor, mask_BP: Tensor, segments_BL: Tensor, row_Q: Tensor, column_Q: Tensor

@@ -32,6 +32,7 @@ def model_card(release: Release, network: InstructUE, metrics: Mapping[str, Any]
         "## What it is made of",
         "",
         *_parts(network.config),
+        *_focus(release),
         *_trained(metrics.get("training", {})),
         "",
         "## What it reads",
@@ -82,6 +83,18 @@ def _parts(config: NetworkConfig) -> list[str]:
         f"{'' if config.head is None else f', through a Linear to {config.head} numbers'}",
         f"- pooled tokens {_switch(config.pooled_tokens)}, bands of time {_switch(config.time_bands)}, "
         f"adapter {config.adapter}",
+    ]
+
+
+def _focus(release: Release) -> list[str]:
+    """Return a line about the focus of a release that has one."""
+    if release.focus is None:
+        return []
+    read = "its `<USER>`" if release.focus.form == "suffix" else "`<USER>` without an instruction"
+    return [
+        f"- focus `{release.focus.form}`: the vector read at {read} is centred on the training users and stretched "
+        f"along the instruction's own text embedding, with a scale of {release.focus.scale:.3f}; "
+        "`questions.safetensors` has the instructions of the training"
     ]
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from model.data.arrays import Floats
 from model.data.text import EVENT_FILE, LANGUAGE_FILE, Tokenizers
 from model.network import inference
+from model.network.lora import merge_lora
 from model.network.network import InstructUE
 from model.serving import release as releases
 from model.serving import release_draft
@@ -27,9 +29,10 @@ from model.serving.gates import check_gates
 from model.serving.graphs import export_graphs
 from model.serving.hashes import hash_file
 from model.serving.onnx_runtime import Runtime
-from model.serving.release import Release, ReleaseError
+from model.serving.release import FocusEntry, Release, ReleaseError
 from model.serving.release_draft import new_draft, write_vectors
 from model.training import checkpoint as checkpoints
+from model.training.focus import QUESTIONS_FILE
 
 CHECKPOINT_FILES = (checkpoints.CONFIG_FILE, checkpoints.WEIGHTS_FILE, EVENT_FILE, LANGUAGE_FILE)
 DEPLOYMENT, METRICS, CARD = "deployment.yaml", "metrics.json", "MODEL_CARD.md"
@@ -74,7 +77,11 @@ def export(
         (folder / releases.NETWORK).write_text(network.config.to_json(), encoding="utf-8")
         tokenizers.save(folder)
         export_graphs(network, folder)
-        write_vectors(folder / releases.INSTRUCTIONS, instruction_vectors(network, tokenizers, scenarios))
+        vectors = instruction_vectors(network, tokenizers, scenarios)
+        write_vectors(folder / releases.INSTRUCTIONS, vectors)
+        if network.config.focus:
+            _add_focus(checkpoint, network, folder)
+            write_vectors(folder / releases.DIRECTIONS, _directions(network, vectors))
         (folder / DEPLOYMENT).write_text(deployment, encoding="utf-8")
         if decoder:
             _add_decoder(checkpoint, folder)
@@ -85,6 +92,7 @@ def export(
             precision="fp32",
             vector_spec=vector_spec,
             texts=scenarios,
+            focus=_focus_entry(network),
         )
         _pass_gates(seal, network, tokenizers, profiles, _training_metrics(checkpoint))
         return release_draft.accept(folder, into)
@@ -187,6 +195,9 @@ def _with_vectors(
     with new_draft(release.path.parent) as folder:
         shutil.copytree(release.path, folder, dirs_exist_ok=True)
         write_vectors(folder / releases.INSTRUCTIONS, release.vectors() | dict(vectors))
+        if release.focus:
+            known = releases.read_vectors(release.path / releases.DIRECTIONS)
+            write_vectors(folder / releases.DIRECTIONS, known | _directions(network, vectors))
         (folder / DEPLOYMENT).write_text(deployment, encoding="utf-8")
         if decoder:
             _add_decoder(decoder, folder)
@@ -197,6 +208,7 @@ def _with_vectors(
             precision=release.precision,
             vector_spec=release.vector_spec,
             texts=texts,
+            focus=release.focus,
         )
         _pass_gates(seal, network, tokenizers, profiles, metrics)
         return release_draft.accept(folder, release.path.parent)
@@ -212,6 +224,33 @@ def _add_decoder(checkpoint: Path, folder: Path) -> None:
     into.mkdir(exist_ok=True)
     for name in CHECKPOINT_FILES:
         shutil.copyfile(checkpoint / name, into / name)
+
+
+def _add_focus(checkpoint: Path, network: InstructUE, folder: Path) -> None:
+    """Write what reads an instruction that is given on the spot, and the questions of the training."""
+    try:
+        shutil.copyfile(checkpoint / QUESTIONS_FILE, folder / releases.QUESTIONS)
+    except OSError as error:
+        raise ReleaseError(f"checkpoint {checkpoint}: {QUESTIONS_FILE} {error.strerror}; train into it again") from None
+    with torch.no_grad():
+        table_VH = merge_lora(network).token_vectors(torch.arange(network.config.backbone.vocabulary))
+    write_vectors(folder / releases.TOKENS, {"tokens": table_VH.float().numpy()})
+
+
+def _focus_entry(network: InstructUE) -> FocusEntry | None:
+    if network.focus is None:
+        return None
+    return FocusEntry(form=str(network.config.focus), scale=float(network.focus.scale))
+
+
+@torch.no_grad()
+def _directions(network: InstructUE, vectors: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Return the text embedding of each scenario's instruction vectors, float32 [H]."""
+    directions = {}
+    for scenario, vectors_IH in vectors.items():
+        mask_1I = torch.ones(1, len(vectors_IH), dtype=torch.int64)
+        directions[scenario] = network.directions(torch.from_numpy(vectors_IH)[None], mask_1I)[0].float().numpy()
+    return directions
 
 
 def _check_checkpoint(release: Release, checkpoint: Path) -> None:

@@ -18,8 +18,10 @@ from model.data.arrays import Floats
 from model.data.profiles import Profiles, read_profiles, text_ids
 from model.data.text import TokenIds, Tokenizers
 from model.network.network import InstructUE
+from model.serving import release as releases
+from model.serving.instruction_encoder import InstructionEncoder
 from model.serving.onnx_runtime import Runtime
-from model.serving.release import ReleaseError
+from model.serving.release import Release, ReleaseError
 
 COSINE = {"fp32": 0.9999}
 """The least cosine, by precision, between onnxruntime and torch and between one batch and another."""
@@ -33,7 +35,8 @@ def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, p
     dict
         `cosines`, the least ones: `event graph of <source>` (event vectors against the network's), `torch in scenario
         <scenario>` (embeddings against the network's, one scenario at a time), `another batch` (a user alone against
-        the user among others) and `another order` (the users reversed); `profiles`, the number of profiles.
+        the user among others), `another order` (the users reversed) and, with focus and an instruction, `text graph`
+        (the instructions' text embeddings against the network's); `profiles`, the number of profiles.
 
     Raises
     ------
@@ -62,6 +65,7 @@ def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, p
     cosines |= {f"torch in scenario {name}": value for name, value in by_scenario.items()}
     cosines["another batch"] = float(_least_cosine(alone_UKH, together_UKH[-few:]).min())
     cosines["another order"] = float(_least_cosine(reversed_UKH, together_UKH).min())
+    cosines |= _text_cosines(runtime.release)
     least = COSINE[runtime.release.precision]
     failed = [f"{name} {value:.6f}" for name, value in cosines.items() if not value >= least]
     if failed:
@@ -70,6 +74,16 @@ def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, p
             f"{'; '.join(failed)}: export from a checkpoint of this version"
         )
     return {"cosines": cosines, "profiles": len(profiles)}
+
+
+def _text_cosines(release: Release) -> dict[str, float]:
+    instructions = {name: vectors_IH for name, vectors_IH in release.vectors().items() if len(vectors_IH) > 1}
+    if release.focus is None or not instructions:
+        return {}
+    stored = releases.read_vectors(release.path / releases.DIRECTIONS)
+    onnx_KH = InstructionEncoder(release, threads=1).directions([*instructions.values()])
+    torch_KH = np.stack([stored[name] for name in instructions])
+    return {"text graph": float(np.einsum("kh,kh->k", onnx_KH, torch_KH).min())}
 
 
 def _event_cosines(runtime: Runtime, network: InstructUE, rows: Profiles, ids: Sequence[TokenIds]) -> dict[str, float]:

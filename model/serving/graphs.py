@@ -1,11 +1,11 @@
-"""The ONNX graphs of a network: texts to event vectors, and profiles with instructions to embeddings.
+"""The ONNX graphs of a network: texts to event vectors, profiles with instructions to embeddings.
 
 The user graph carries no vocabulary: instructions come in as vectors. Every axis is dynamic, and the same network
 gives the same bytes on any machine.
 
 Shapes: B users, N events of a source, E width of an event vector, F numbers, W width of a number's code, C categories,
 K instructions, L tokens of all of them end to end, H width of the backbone (and of an embedding, unless there is a
-head), P tokens of a profile, S = P + L. In the event graph: T texts, L tokens of the longest.
+head), P tokens of a profile, S = P + L. In the event graph and the text graph: T texts, L tokens of the longest.
 """
 
 from __future__ import annotations
@@ -24,19 +24,23 @@ from torch import Tensor, nn
 from torch.export import Dim
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, apply_rotary_pos_emb, repeat_kv
 
+from model.data.config import Focus
 from model.data.segments import PADDING, PROFILE
 from model.network.lora import merge_lora
 from model.network.network import InstructUE
 from model.network.packing import pack
 from model.network.tensors import ProfileTensors
-from model.serving.release import USER_GRAPH, event_graph
+from model.serving.release import TEXT_GRAPH, USER_GRAPH, event_graph
 
 MOST_BYTES = 2**31 - 2**20
 """A protobuf holds no more than 2 GB: a larger graph's weights are in a file beside it, `<graph>.data`."""
 
 
 def export_graphs(network: InstructUE, folder: Path) -> None:
-    """Write `user.onnx` and an event graph for each encoder, with every axis dynamic; low-rank updates are merged."""
+    """Write `user.onnx` and an event graph for each encoder, with every axis dynamic; low-rank updates are merged.
+
+    With focus, `text.onnx` too, which turns the token vectors of an instruction into its text embedding.
+    """
     network = merge_lora(network)
     texts, tokens = Dim("texts"), Dim("tokens")
     # A separate tensor for each input: the exporter treats a tensor that is passed twice as one input.
@@ -51,7 +55,12 @@ def export_graphs(network: InstructUE, folder: Path) -> None:
             folder / event_graph(name),
         )
     inputs, shapes, names = _user_inputs(network)
-    _export(UserGraph(network), inputs, shapes, names, "embeddings", folder / USER_GRAPH)
+    _export(USER_GRAPHS[network.config.focus](network), inputs, shapes, names, "embeddings", folder / USER_GRAPH)
+    if network.config.focus:
+        vectors = torch.zeros(3, 5, network.config.backbone.width)
+        axes = ({0: texts, 1: tokens},) * 2
+        names = ["vectors", "attention_mask"]
+        _export(TextGraph(network), (vectors, _ones(3, 5)), axes, names, "embeddings", folder / TEXT_GRAPH)
 
 
 class UserGraph(nn.Module):
@@ -116,6 +125,76 @@ class UserGraph(nn.Module):
         return hidden_BKH
 
 
+class SuffixFocusGraph(UserGraph):
+    """`UserGraph` with a further input `directions` [K, H], along which each instruction's embeddings are focused."""
+
+    def forward(  # type: ignore[override]
+        self,
+        events: list[Tensor],
+        masks: list[Tensor],
+        gaps: list[Tensor],
+        ages: list[Tensor],
+        tabular: dict[str, Tensor],
+        instructions_LH: Tensor,
+        segments_L: Tensor,
+        users_K: Tensor,
+        directions_KH: Tensor,
+    ) -> Tensor:
+        """Return `embeddings` [B, K, H]."""
+        users_BKH = super().forward(events, masks, gaps, ages, tabular, instructions_LH, segments_L, users_K)
+        focused_BKH: Tensor = self.network.focus(users_BKH, directions_KH)  # type: ignore[misc]
+        return focused_BKH
+
+
+class UniversalFocusGraph(UserGraph):
+    """`UserGraph` that reads `<USER>` alone behind a profile; `directions` [K, H] take the place of instructions."""
+
+    user_1H: Tensor
+
+    def __init__(self, network: InstructUE) -> None:
+        super().__init__(network)
+        assert network.focus is not None
+        self.register_buffer("user_1H", network.token_vectors(network.focus.user)[None].detach())
+
+    def forward(  # type: ignore[override]
+        self,
+        events: list[Tensor],
+        masks: list[Tensor],
+        gaps: list[Tensor],
+        ages: list[Tensor],
+        tabular: dict[str, Tensor],
+        directions_KH: Tensor,
+    ) -> Tensor:
+        """Return `embeddings` [B, K, H]."""
+        first_1 = torch.zeros(1, dtype=torch.int64)
+        users_B1H = super().forward(events, masks, gaps, ages, tabular, self.user_1H, first_1 + 1, first_1)
+        focused_BKH: Tensor = self.network.focus(users_B1H, directions_KH)  # type: ignore[misc]
+        return focused_BKH
+
+
+USER_GRAPHS: dict[Focus | None, type[UserGraph]] = {
+    None: UserGraph,
+    "suffix": SuffixFocusGraph,
+    "universal": UniversalFocusGraph,
+}
+"""The user graph of each form of `NetworkConfig.focus`."""
+
+
+class TextGraph(nn.Module):
+    """The text embeddings of instructions, `InstructUE.read_texts`, whose end token is among the vectors.
+
+    Inputs: `vectors` [T, L, H] and `attention_mask` [T, L]. Output: `embeddings` [T, H].
+    """
+
+    def __init__(self, network: InstructUE) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, vectors_TLH: Tensor, mask_TL: Tensor) -> Tensor:
+        """Return `embeddings` [T, H]."""
+        return self.network.embeddings(self.network.read_texts(vectors_TLH, mask_TL))
+
+
 def _at_rows(
     layer: nn.Module, tokens_BSH: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor], rows_K: Tensor
 ) -> Tensor:
@@ -143,7 +222,7 @@ def _at_rows(
 
 def _user_inputs(network: InstructUE) -> tuple[tuple[Any, ...], tuple[Any, ...], list[str]]:
     """Return example inputs of the user graph, their dynamic axes and their names, in one order."""
-    config, users, tokens = network.config, Dim("users"), Dim("tokens")
+    config, users, tokens, scenarios = network.config, Dim("users"), Dim("tokens"), Dim("scenarios")
     names = [source.name for source in config.sources]
     event_axes = [{0: users, 1: Dim(f"events_{name}")} for name in names]
     lengths = range(3, 3 + len(names))  # all different, so that the exporter does not take two axes for one
@@ -152,28 +231,31 @@ def _user_inputs(network: InstructUE) -> tuple[tuple[Any, ...], tuple[Any, ...],
         tabular["numbers"] = torch.zeros(2, len(columns.numbers), columns.code_width)
     if columns.categories:
         tabular["categories"] = _ones(2, len(columns.categories))
-    inputs = (
+    inputs: list[Any] = [
         [torch.zeros(2, length, config.encoder.width) for length in lengths],
         [_ones(2, length) for length in lengths],
         [_ones(2, length) for length in lengths],
         [_ones(2) for _ in names],
         tabular,
-        torch.zeros(len(names) + 5, config.backbone.width),
-        _ones(len(names) + 5),
-        _ones(len(names) + 4),
-    )
-    shapes = (
+    ]
+    shapes: list[Any] = [
         event_axes,
         event_axes,
         event_axes,
         [{0: users}] * len(names),
         {name: {0: users} for name in tabular},
-        {0: tokens},
-        {0: tokens},
-        {0: Dim("scenarios")},
-    )
-    flat = [f"{part}_{name}" for part in ("events", "mask", "gaps", "age") for name in names]
-    return inputs, shapes, [*flat, *tabular, "instructions", "segments", "users"]
+    ]
+    flat = [f"{part}_{name}" for part in ("events", "mask", "gaps", "age") for name in names] + [*tabular]
+    length = len(names) + 5
+    if config.focus != "universal":
+        inputs += [torch.zeros(length, config.backbone.width), _ones(length), _ones(length - 1)]
+        shapes += [{0: tokens}, {0: tokens}, {0: scenarios}]
+        flat += ["instructions", "segments", "users"]
+    if config.focus:
+        inputs.append(torch.zeros(length - 1, config.embedding_width))
+        shapes.append({0: scenarios})
+        flat.append("directions")
+    return (*inputs,), (*shapes,), flat
 
 
 def _ones(*shape: int) -> Tensor:

@@ -13,6 +13,7 @@ vector, T distinct texts, L tokens of the longest of them, B users of a batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from model.data.profiles import Profiles, SourceEvents, read_profiles
 from model.data.text import Tokenizers
 from model.errors import ConfigError, InstructUEError
 from model.serving import release as releases
+from model.serving.instruction_encoder import InstructionEncoder
 from model.serving.onnx_session import CPU, open_session
 from model.serving.release import Release, ReleaseError, event_graph
 from model.serving.text_vectors import TextVectors
@@ -86,9 +88,11 @@ class Runtime:
         cached_texts: int = CACHED_TEXTS,
     ) -> None:
         self.release = release
+        self._providers, self._threads = providers, threads
         self._network = _network(release.path / releases.NETWORK)
         self._tokenizers = Tokenizers.load(release.path)
         self._instructions = release.vectors()
+        self._directions = releases.read_vectors(release.path / releases.DIRECTIONS) if self._network.focus else {}
         self.width = self._network.embedding_width
 
         def session(name: str) -> onnxruntime.InferenceSession:
@@ -116,6 +120,11 @@ class Runtime:
     def scenarios(self) -> tuple[str, ...]:
         """Every scenario served, `universal` first."""
         return self.release.scenarios
+
+    @cached_property
+    def instruction_encoder(self) -> InstructionEncoder:
+        """The release's text graph, opened when it is used first; ReleaseError without focus."""
+        return InstructionEncoder(self.release, providers=self._providers, threads=self._threads)
 
     def embed(
         self, profiles: pa.Table, scenarios: Sequence[str] | None = None, *, others: Mapping[str, Floats] | None = None
@@ -147,7 +156,7 @@ class Runtime:
             Rows that are no profiles of this network.
         """
         scenarios = self.scenarios if scenarios is None else tuple(scenarios)
-        instructions = self._instruction_inputs(scenarios, self._instructions | dict(others or {}))
+        instructions = self._instruction_inputs(scenarios, others or {})
         if "profile_hash" in profiles.column_names and profiles["profile_hash"].null_count:
             raise VectorError(
                 f"{profiles['profile_hash'].null_count} of {len(profiles)} profiles have no "
@@ -160,13 +169,15 @@ class Runtime:
         ]
         vectors_UKH = np.empty((len(rows), len(scenarios), self.width), np.float32)
         if scenarios:
-            for users_B in self._batches(rows, len(instructions["segments"])):
+            # With focus `universal` the graph reads `<USER>` alone.
+            for users_B in self._batches(rows, len(instructions["segments"]) if "segments" in instructions else 1):
                 inputs = self._inputs(rows, texts, users_B) | instructions
                 vectors_UKH[users_B] = self._user.run(["embeddings"], inputs)[0]
         _check_vectors(vectors_UKH, profiles)
         return vectors_UKH
 
-    def _instruction_inputs(self, scenarios: Sequence[str], known: Mapping[str, Floats]) -> dict[str, NDArray[Any]]:
+    def _instruction_inputs(self, scenarios: Sequence[str], others: Mapping[str, Floats]) -> dict[str, NDArray[Any]]:
+        known = self._instructions | dict(others)
         unknown = [scenario for scenario in scenarios if scenario not in known]
         if unknown:
             raise ReleaseError(
@@ -175,11 +186,22 @@ class Runtime:
             )
         vectors = [known[scenario] for scenario in scenarios]
         lengths_K = np.array([len(vector) for vector in vectors], np.int64)
-        return {
+        suffixes = {
             "instructions": np.concatenate([np.zeros((0, self._network.backbone.width), np.float32), *vectors]),
             "segments": np.repeat(np.arange(1, len(vectors) + 1), lengths_K),
             "users": np.cumsum(lengths_K) - 1,
         }
+        if self._network.focus is None:
+            return suffixes
+        directions = self._directions | self._encode_directions(others)
+        along = {"directions": np.stack([directions[scenario] for scenario in scenarios])} if scenarios else {}
+        return along if self._network.focus == "universal" else suffixes | along
+
+    def _encode_directions(self, others: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Return the text embedding of each of these instruction vectors, by name."""
+        if not others:
+            return {}
+        return dict(zip(others, self.instruction_encoder.directions([*others.values()]), strict=True))
 
     def encode_texts(self, source: str, texts: Sequence[str]) -> Floats:
         """Return float32 [T, E], the event vectors of a source's distinct texts; texts in the cache are not encoded."""

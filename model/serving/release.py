@@ -4,6 +4,10 @@
     event_<source>.onnx      text to event vector; one `event.onnx` where the sources share an encoder
     user.onnx                a profile and instruction vectors to embeddings
     instructions.safetensors one float32 [I, H] tensor per scenario, `<USER>` last
+    directions.safetensors   with focus: each scenario's text embedding, float32 [H]; zeros without an instruction
+    questions.safetensors    with focus: the text embedding of each instruction of the training, under its words
+    text.onnx                with focus: the token vectors of an instruction to its text embedding
+    tokens.safetensors       with focus: the vector of each token, float32 [V, H]
     event_tokenizer.json     language_tokenizer.json     network.json     deployment.yaml
     metrics.json             MODEL_CARD.md
     decoder/                 the checkpoint, where `ask` answers in words; vectors need none of it
@@ -35,6 +39,10 @@ MANIFEST = "manifest.json"
 INSTRUCTIONS = "instructions.safetensors"
 NETWORK = "network.json"
 USER_GRAPH = "user.onnx"
+TEXT_GRAPH = "text.onnx"
+DIRECTIONS = "directions.safetensors"
+QUESTIONS = "questions.safetensors"
+TOKENS = "tokens.safetensors"
 REQUIRED = (INSTRUCTIONS, NETWORK, EVENT_FILE, LANGUAGE_FILE, USER_GRAPH)
 DECODER = "decoder"
 
@@ -51,6 +59,15 @@ class Instruction:
     """None: universal, or tuned."""
     hash: str
     """Of its vectors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FocusEntry:
+    """A release's focus (`model.network.focus`)."""
+
+    form: str
+    """`suffix` or `universal`."""
+    scale: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +92,8 @@ class Release:
         ISO 8601, UTC.
     files : dict of str to str
         SHA-256 of each file, by name.
+    focus : FocusEntry or None
+        None: embeddings are neither centred nor focused.
     """
 
     path: Path
@@ -85,6 +104,7 @@ class Release:
     instructions: dict[str, Instruction]
     created_at: str
     files: dict[str, str]
+    focus: FocusEntry | None = None
 
     @property
     def name(self) -> str:
@@ -117,6 +137,21 @@ class Release:
     def vectors(self) -> dict[str, np.ndarray]:
         """Return the instruction vectors by scenario, float32 [I, H], `<USER>` last."""
         return read_vectors(self.path / INSTRUCTIONS)
+
+    def require_focus(self) -> FocusEntry:
+        """Return the focus.
+
+        Raises
+        ------
+        ReleaseError
+            The release has none.
+        """
+        if self.focus is None:
+            raise ReleaseError(
+                f"release {self.path.name} has no focus, so its vectors cannot be compared with an instruction: set "
+                "`focus: universal` under model.network, then train and export again"
+            )
+        return self.focus
 
     def check_deployment(self, vector_spec: Mapping[str, Any], instructions: Mapping[str, str | None]) -> None:
         """Refuse a deployment whose vectors this release does not make.
@@ -180,6 +215,7 @@ def read(path: str | Path) -> Release:
         fields = {
             field: manifest[field] for field in ("model_version", "checkpoint", "precision", "created_at", "files")
         }
+        fields["focus"] = FocusEntry(**manifest["focus"]) if "focus" in manifest else None
         release = Release(path=path, instructions=instructions, vector_spec=manifest[VECTOR_SPEC_KEY], **fields)
     except (KeyError, TypeError, AttributeError) as error:
         raise ReleaseError(
@@ -193,7 +229,7 @@ def read(path: str | Path) -> Release:
 
 
 def read_vectors(path: Path) -> dict[str, np.ndarray]:
-    """Return the instruction vectors in a file, float32 [I, H] by scenario."""
+    """Return the vectors in a file by name, such as the instruction vectors, float32 [I, H] by scenario."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

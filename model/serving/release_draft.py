@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from model.atomic_write import sync
 from model.data.text import EVENT_FILE, LANGUAGE_FILE
 from model.serving import release
 from model.serving.hashes import hash_file, hash_json, hash_vectors
-from model.serving.release import INSTRUCTIONS, MANIFEST, NETWORK, Release, ReleaseError
+from model.serving.release import INSTRUCTIONS, MANIFEST, NETWORK, FocusEntry, Release, ReleaseError
 from model.serving.vector_spec import VECTOR_SPEC_KEY, as_json
 
 DAY_SECONDS = 86_400
@@ -44,12 +45,18 @@ def new_draft(releases: str | Path) -> Iterator[Path]:
 
 
 def write_vectors(path: Path, vectors: Mapping[str, np.ndarray]) -> None:
-    """Write instruction vectors, float32 [I, H] by scenario."""
+    """Write float32 vectors by name, such as the instruction vectors, [I, H] by scenario."""
     save_file({name: np.ascontiguousarray(vector, np.float32) for name, vector in vectors.items()}, path)
 
 
 def seal(
-    folder: Path, *, checkpoint: str, precision: str, vector_spec: Mapping[str, Any], texts: Mapping[str, str | None]
+    folder: Path,
+    *,
+    checkpoint: str,
+    precision: str,
+    vector_spec: Mapping[str, Any],
+    texts: Mapping[str, str | None],
+    focus: FocusEntry | None = None,
 ) -> Release:
     """Write the manifest of the files in a draft, and read it back.
 
@@ -65,6 +72,8 @@ def seal(
         `Deployment.vector_spec()`.
     texts : mapping of scenario to instruction text or None
         Its scenarios are those of `instructions.safetensors`; its order is the release's.
+    focus : FocusEntry or None
+        The network's focus.
 
     Raises
     ------
@@ -95,6 +104,7 @@ def seal(
         VECTOR_SPEC_KEY: plain_spec,
         "files": files,
     }
+    manifest |= {} if focus is None else {"focus": asdict(focus)}  # else it stays as it was before focus
     manifest["digest"] = hash_json(manifest)
     text = json.dumps(manifest, indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")

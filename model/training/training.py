@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from safetensors.numpy import save_file
 from transformers import PreTrainedModel
 
 from model.data.config import NetworkConfig
@@ -27,6 +28,7 @@ from model.network.network import InstructUE
 from model.progress import Progress, no_progress
 from model.training.checkpoint import CONFIG_FILE, read_metrics, save_checkpoint
 from model.training.dataset import TrainingDataset, fingerprint, prepare_dataset
+from model.training.focus import QUESTIONS_FILE, fit_focus, require_instructions
 from model.training.grad_cache import GradCache, frozen_text_vectors, trainable
 from model.training.history import Metrics, MetricsWriter
 from model.training.processes import check_same, processes, same_weights
@@ -120,6 +122,8 @@ def _initial_network(
     config: NetworkConfig, dataset: TrainingDataset, training: TrainingConfig, seed: int
 ) -> InstructUE:
     """Return the network before the first step, on this process's device."""
+    if config.focus:
+        require_instructions(dataset)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = InstructUE(config, pretrained=True)
@@ -204,6 +208,9 @@ def _finish(run: TrainingRun, tokenizers: Tokenizers, figures: Metrics) -> None:
     if run.state.best:
         set_weights(run.state.weights, run.state.best)
     if run.writer is not None:
+        if run.loss.network.focus is not None:
+            questions = fit_focus(run.loss.network, run.loss.dataset, run.loss.texts, tokenizers, run.loss.seed)
+            save_file(questions, run.out / QUESTIONS_FILE)
         save_checkpoint(run.out, run.loss.network, tokenizers, _metrics(run, figures))
         for path in saved_states(run.out):
             shutil.rmtree(path)

@@ -87,11 +87,11 @@ def assembled(spark: Any, deployment: Deployment, day: date, rows: pa.Table) -> 
         run.handoff = AssembleHandoff(vector_spec=deployment.vector_spec(), users=users)
 
 
-def make_checkpoint(at: Path, seed: int = 0) -> Path:
-    """Write an untrained network of this company, small enough to export in seconds."""
+def make_checkpoint(at: Path, seed: int = 0, focus: str | None = None) -> Path:
+    """Write an untrained network of this company, small enough to export in seconds; with focus, it has a head."""
     from model.training.training import initialise
 
-    config = shallow_network_config()
+    config = shallow_network_config(focus=focus, head=24 if focus else None)
     config = replace(config, sources=(EventSource(name="bill", max_events=24, max_tokens=16), config.sources[1]))
     users = made_up_profiles(60)
     return initialise(users, made_up_pairs(users), config, at, seed=seed)
@@ -118,19 +118,23 @@ class ReleaseCache:
 
     folder: Path
 
-    def checkpoint(self, seed: int = 0) -> Path:
+    def checkpoint(self, seed: int = 0, focus: str | None = None) -> Path:
         """Return a checkpoint that no test changes."""
-        return make_once(self.folder / f"checkpoint-{seed}", lambda folder: make_checkpoint(folder, seed))
+        name = f"checkpoint-{seed}-{focus or 'plain'}"
+        return make_once(self.folder / name, lambda folder: make_checkpoint(folder, seed, focus))
 
     def copy_checkpoint(self, at: Path, seed: int = 0) -> Path:
         """Copy a checkpoint into a folder."""
         return shutil.copytree(self.checkpoint(seed), at)
 
-    def install(self, deployment: Deployment, seed: int = 0, *, decoder: bool = False) -> Release:
+    def install(
+        self, deployment: Deployment, seed: int = 0, *, decoder: bool = False, focus: str | None = None
+    ) -> Release:
         """Copy a release of the deployment's scenarios into its folder and make it the current one."""
-        key = sha256(f"{deployment.path.read_text()} {seed} {decoder}".encode()).hexdigest()[:12]
+        key = sha256(f"{deployment.path.read_text()} {seed} {decoder} {focus}".encode()).hexdigest()[:12]
+        checkpoint = self.checkpoint(seed, focus)
         releases = make_once(
-            self.folder / key, lambda folder: export_release(deployment, self.checkpoint(seed), folder, decoder=decoder)
+            self.folder / key, lambda folder: export_release(deployment, checkpoint, folder, decoder=decoder)
         )
         [source] = releases.iterdir()
         copy = shutil.copytree(source, releases_folder(deployment) / source.name)
