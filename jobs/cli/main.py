@@ -61,7 +61,7 @@ for panel, commands in (
     ("Data", (data.generate, data.check, data.userqa)),
     ("The model", (model.train, model.export, model.tune, evaluation.evaluate, model.promote)),
     ("Every day", (daily.assemble, daily.embed, daily.publish, daily.maintain)),
-    ("Answers", (answers.lookup, answers.ask, answers.sql)),
+    ("Answers", (answers.lookup, answers.ask, answers.rank, answers.sql)),
 ):
     for command in commands:
         app.command(rich_help_panel=panel)(command)

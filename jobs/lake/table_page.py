@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jobs.lake.catalog import ANSWERS, TABLES
-from jobs.lake.sql.definitions import DEFINITIONS, SqlDefinition
+from jobs.lake.sql.definitions import DEFINITIONS, INSTRUCTION_FUNCTIONS, SqlDefinition
 from jobs.lake.table import Column, Names, Table
 from model.atomic_write import atomic_write_text
 
@@ -38,9 +38,8 @@ def page() -> str:
     parts = [HEAD, summary]
     parts += [f"## {table.name}\n{_columns(table.columns_with(PLACEHOLDERS))}" for table in tables]
     parts.append("# Views\n" + "\n".join(_section(view) for view in DEFINITIONS if view.parameters is None))
-    parts.append(
-        "# Functions\n" + "\n".join(_section(function) for function in DEFINITIONS if function.parameters is not None)
-    )
+    functions = [*(function for function in DEFINITIONS if function.parameters is not None), *INSTRUCTION_FUNCTIONS]
+    parts.append("# Functions\n" + "\n".join(map(_section, functions)))
     return "\n".join(parts)
 
 

@@ -20,6 +20,7 @@ from jobs.lake import spark_tables
 from jobs.lake.delta import midnight
 from jobs.lake.spark_tables import midnight_column
 from jobs.operations.cost_estimate import CostEstimate, estimate_costs
+from jobs.operations.instruction_check import instruction_warnings
 from jobs.operations.label_check import LabelCheck, check_labels, label_days, read_checked_labels
 from jobs.operations.look_alikes import LookAlikes, find_look_alikes
 from jobs.operations.store_check import store_problem
@@ -116,6 +117,8 @@ class CheckResult:
     labels: dict[str, LabelCheck]
     """Per scenario with labels; empty where `refusals` has an error of one."""
     static_leaks: list[StaticLeak]
+    instructions: dict[str, str]
+    """Per scenario whose instruction the current release does not understand, the warning; empty without focus."""
     refusals: list[str]
     """Why evaluate would refuse the labels, or publish and lookup the store; the other jobs' errors are raised."""
     profile: ProfileSample | None
@@ -174,6 +177,7 @@ def check(
         look_alikes=look_alikes,
         users=users,
         static_leaks=static_leaks(deployment, questions),
+        instructions=instruction_warnings(deployment),
         refusals=[*refusals, *([store] if store else [])],
         questions=sample_questions(deployment, questions, opened, span, users.known, now),
         **counts,

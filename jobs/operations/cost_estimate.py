@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pyspark.sql import DataFrame
 
 from feature_repo.vectors import DTYPE
-from jobs.config.deployment import Deployment
+from jobs.config.deployment import UNIVERSAL, Deployment
 from jobs.lake import run_log
 from jobs.lake.handoff import EmbedHandoff
 from jobs.lake.run_log import Run
@@ -73,7 +73,7 @@ class Tokens:
     profile: Distribution
     """Pooled, boundary, event and tabular tokens."""
     instructions: dict[str, int]
-    """Per scenario, `<USER>` included."""
+    """Per scenario, `<USER>` included; with the focus `universal` only universal's, which all scenarios share."""
     whole: Distribution
     """The profile and every instruction, which one forward pass reads."""
 
@@ -235,7 +235,7 @@ def _source_texts(count: Mapping[str, int], max_tokens: int) -> Texts:
 
 def _tokens(deployment: Deployment, users: Mapping[str, Any], folder: Path | None) -> Tokens:
     config = network_config(deployment)
-    texts = registry.scenario_instructions(deployment)
+    texts = {UNIVERSAL: None} if config.focus == "universal" else registry.scenario_instructions(deployment)
     if folder is None:
         lengths = [len((text or "").split()) + 1 for text in texts.values()]
     else:

@@ -6,6 +6,7 @@ the embedding can be compared with every vector of the release.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -30,6 +31,7 @@ from model.progress import Progress, no_progress
 from model.serving.onnx_runtime import Runtime
 from model.serving.release import Release
 
+logger = logging.getLogger(__name__)
 USERS_PER_BATCH = 256
 MAX_TOKENS = 64
 """Tokens of an answer, at most; training reads as many."""
@@ -184,6 +186,10 @@ class _Answerer:
         self._network.to(processes().device)
         self._vectors = instruction_vectors(self._network, self._tokenizers, {INSTRUCTION: self.instruction})
         self.runtime = Runtime(release, providers=deployment.model.providers)
+        if release.focus:
+            encoder = self.runtime.instruction_encoder
+            if warning := encoder.nearest(encoder.encode(self.instruction)).warning:
+                logger.warning("%s", warning)
 
     def __call__(self, profiles: pa.Table, scenarios: Sequence[str] = ()) -> tuple[list[str], Floats]:
         """Return each user's answer, and `[U, K + 1, H]`: the vectors in these scenarios, the instruction's last."""

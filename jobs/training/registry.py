@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jobs.config.deployment import Deployment
-from jobs.config.location import local_path
 from jobs.lake.delta import job_lock
 from jobs.lake.handoff import AssembleHandoff, UserQAHandoff
+from jobs.lake.release_pointers import CANDIDATE, CURRENT, pointed_release, read_pointer, release_names, releases_folder
 from jobs.lake.run_log import Run
 from model.atomic_write import atomic_write_text
 from model.errors import InstructUEError
@@ -30,7 +29,6 @@ from model.serving import release as releases
 from model.serving.release import Release, ReleaseError
 from model.serving.vector_spec import differences
 
-CURRENT, CANDIDATE = "CURRENT", "CANDIDATE"
 LOCK = "promote"
 """The lock that guards CURRENT and CANDIDATE."""
 
@@ -85,7 +83,7 @@ def current_release(deployment: Deployment) -> Path:
     ReleaseError
         No release was promoted, or `CURRENT` does not hold the name of a release.
     """
-    path = _pointed_release(deployment, CURRENT)
+    path = pointed_release(deployment, CURRENT)
     if path is None:
         candidate = candidate_release(deployment)
         step = f"promote the candidate {candidate.name} with" if candidate else "run `instructue export`, then"
@@ -95,7 +93,7 @@ def current_release(deployment: Deployment) -> Path:
 
 def candidate_release(deployment: Deployment) -> Path | None:
     """Return the folder of the newest candidate, or None where every release was promoted."""
-    return _pointed_release(deployment, CANDIDATE)
+    return pointed_release(deployment, CANDIDATE)
 
 
 def has_current_release(deployment: Deployment) -> bool:
@@ -134,13 +132,13 @@ def promote(deployment: Deployment, release: str | Path | None = None) -> Promot
         if release is None and candidate is None:
             raise ReleaseError(
                 f"{folder} has no candidate to promote; run `instructue export` or `instructue tune`, or name "
-                f"one of its releases: {_names(folder)}"
+                f"one of its releases: {release_names(folder)}"
             )
         path = candidate if release is None else _release_path(deployment, release)
         promoted = open_release(deployment, path)
         if promoted.path.resolve().parent != folder.resolve():
             raise ReleaseError(f"{promoted.path} is not in {folder}; copy the release there, then promote it")
-        former = _read_pointer(folder / CURRENT)
+        former = read_pointer(folder / CURRENT)
         set_current_release(deployment, promoted.path)
         if candidate == promoted.path:
             (folder / CANDIDATE).unlink(missing_ok=True)
@@ -157,17 +155,6 @@ def promote(deployment: Deployment, release: str | Path | None = None) -> Promot
 def set_current_release(deployment: Deployment, path: Path) -> None:
     """Name the release that jobs use, without a check; see `promote`."""
     _write_pointer(releases_folder(deployment) / CURRENT, path.name)
-
-
-def releases_folder(deployment: Deployment) -> Path:
-    """Return the folder of releases; every worker must see it under this path."""
-    folder = local_path(deployment.resolve(deployment.releases))
-    if folder is None:
-        raise ReleaseError(
-            f"releases = {deployment.releases}: releases are read as files; name a folder that every "
-            "worker sees, such as a mounted one"
-        )
-    return folder
 
 
 def scenario_instructions(deployment: Deployment) -> dict[str, str | None]:
@@ -224,7 +211,7 @@ def current_checkpoint(deployment: Deployment) -> Path:
         None was trained, or its folder was removed.
     """
     pointer = checkpoints_folder(deployment) / CURRENT
-    name = _read_pointer(pointer)
+    name = read_pointer(pointer)
     if name is None:
         raise NoCheckpointError(f"{pointer} names no checkpoint; run `instructue train` first")
     path = pointer.parent / Path(name).name
@@ -274,29 +261,5 @@ def _release_path(deployment: Deployment, release: str | Path) -> Path:
     return named if named.is_dir() and not Path(release).is_dir() else Path(release)
 
 
-def _pointed_release(deployment: Deployment, pointer: str) -> Path | None:
-    folder = releases_folder(deployment)
-    name = _read_pointer(folder / pointer)
-    if name is None:
-        return None
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ReleaseError(
-            f"{folder / pointer} holds {name!r}, which is no release's name; write one of {_names(folder)}"
-        )
-    return folder / name
-
-
-def _read_pointer(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None
-
-
 def _write_pointer(path: Path, name: str) -> None:
     atomic_write_text(path, name + "\n", durable=True)
-
-
-def _names(folder: Path) -> str:
-    names = sorted(entry.parent.name for entry in folder.glob(f"[!.]*/{releases.MANIFEST}"))
-    return ", ".join(names) or "none yet"

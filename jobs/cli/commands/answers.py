@@ -13,6 +13,7 @@ import typer
 from jobs.cli.commands.options import (
     DEFAULT_CONFIG,
     Config,
+    Json,
     day_option,
     print_json,
     print_page,
@@ -105,6 +106,33 @@ def ask(
     from jobs.cli.pages.ask import ask_page
 
     print_page(ask_page(instruction, results))
+
+
+def rank(
+    instruction: Annotated[str, typer.Argument(help="The question or instruction about a user.", show_default=False)],
+    top: Annotated[int, typer.Option(min=1, help="The number of users to print.")] = 100,
+    config: Config = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Rank all users by one sentence, from their stored universal vectors: no labels, and no profile is read.
+
+    The score is the cosine of the vector and the sentence's own embedding. The current release needs a focus:
+    `focus: universal` under model.network of the deployment file, set before training. The page also has the nearest
+    question of the training, and a warning where none is near enough for the sentence to be understood.
+
+    [dim]instructue rank "Will this user order food delivery often?" --top 20[/]
+    """
+    deployment = read(config)
+    with spark_session(deployment) as spark, step("rank"):
+        from jobs.serving.rank import rank as job
+
+        result = job(spark, deployment, instruction, top=top)
+    if json:
+        print_json([result])
+        return
+    from jobs.cli.pages.rank import rank_page
+
+    print_page(rank_page(result))
 
 
 def sql(

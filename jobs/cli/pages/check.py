@@ -238,6 +238,8 @@ def _notes(result: CheckResult) -> Iterator[str]:
                 f"{name}: {labels.left_out:,} of {labels.users:,} labelled users have no profile at their label's "
                 "as_of, so evaluate and tune leave them out: see eligible.min_events."
             )
+    for name, warning in result.instructions.items():
+        yield f"{name}: {warning}."
     for refusal in result.refusals:
         yield f"This would be refused: {refusal}"
     if alike := result.look_alikes.examples:

@@ -1,4 +1,7 @@
-"""The views and functions of `sql/`: what each reads, takes and returns. `<file>.sql` has the statement."""
+"""The views and functions of SQL: what each reads, takes and returns.
+
+`<file>.sql` has the statement of a definition; `instruction_functions` has the functions in Python.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ class SqlDefinition:
     """A view, or a function where it takes parameters."""
 
     file: str
-    """Name of the file without `.sql`."""
+    """Name of the file without `.sql`; of a function in Python its name."""
     reads: str
-    """The table or view that it needs."""
+    """The table or view that it needs; `releases`: the current release."""
     description: str
     columns: tuple[Column, ...]
     """Columns of a view or of a table function's rows; one column without a name: a function that returns a value."""
@@ -103,3 +106,26 @@ DEFINITIONS = (
     ),
 )
 """In the order in which they are created: a view before what reads it."""
+EMBEDDING = Column("embedding", "array<float>", "A universal vector of the current release.")
+INSTRUCTION = Column("instruction", "string", "What to ask of a user.")
+INSTRUCTION_FUNCTIONS = (
+    SqlDefinition(
+        file="focus",
+        reads="releases",
+        description="A stored universal vector under an instruction, without reading the profile again; null for a "
+        "null. It equals the vector of a scenario with this instruction where `model.network.focus` is `universal`: "
+        "`SELECT user_id, focus(embedding, 'Will this user travel?') FROM embeddings_universal`.",
+        parameters=(EMBEDDING, INSTRUCTION),
+        columns=(Column("", "array<float>", "The vector, of length 1."),),
+    ),
+    SqlDefinition(
+        file="score",
+        reads="releases",
+        description="The cosine of a stored universal vector and an instruction, by which `instructue rank` ranks; "
+        "null for a null: `SELECT user_id, score(embedding, 'Will this user travel?') FROM embeddings_universal`.",
+        parameters=(EMBEDDING, INSTRUCTION),
+        columns=(Column("", "double", "The cosine, from -1 to 1."),),
+    ),
+)
+"""Functions in Python, for the session alone, also where a metastore keeps the others. The current release needs a
+focus."""

@@ -27,6 +27,7 @@ from jobs.lake.errors import TableError
 from jobs.lake.repair import LOG
 from jobs.lake.spark_tables import read_table
 from jobs.lake.sql.definitions import DEFINITIONS
+from jobs.lake.sql.instruction_functions import register_functions
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +53,9 @@ def register_views(spark: SparkSession, deployment: Deployment) -> tuple[str, ..
     it.
     """
     paths = _tables(spark, deployment)
+    functions = register_functions(spark, deployment)
     if deployment.spark.metastore:
-        return _update_metastore(spark, deployment, paths)
+        return tuple(sorted((*_update_metastore(spark, deployment, paths), *functions)))
     tables = _run(
         spark,
         [
@@ -67,7 +69,7 @@ def register_views(spark: SparkSession, deployment: Deployment) -> tuple[str, ..
         spark.catalog.dropTempView(name)
         spark.sql(f"DROP TEMPORARY FUNCTION IF EXISTS `{name}`")
     _registered[spark] = {*names}
-    return tuple(sorted(names))
+    return tuple(sorted((*names, *functions)))
 
 
 def register_company_views(spark: SparkSession, deployment: Deployment) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobs.lake import table_page
 from jobs.lake.catalog import TABLES
+from jobs.lake.sql.definitions import INSTRUCTION_FUNCTIONS
 from jobs.lake.sql.views import FOLDER
 
 
@@ -12,7 +13,8 @@ def test_the_page_is_current():
     assert written == table_page.page(), "run `python -m jobs.lake.table_page`"
 
 
-def test_every_table_and_sql_file_has_a_section():
+def test_every_table_sql_file_and_function_has_a_section():
     sections = {line.removeprefix("## ") for line in table_page.page().splitlines() if line.startswith("## ")}
     files = {file.stem.replace("embeddings_scenario", r"embeddings_\<scenario>") for file in FOLDER.glob("*.sql")}
-    assert sections == {*TABLES, "answers"} | files
+    functions = {function.name for function in INSTRUCTION_FUNCTIONS}
+    assert sections == {*TABLES, "answers"} | files | functions
