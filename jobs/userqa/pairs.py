@@ -47,6 +47,7 @@ def question_pairs(questions: Questions, values: DataFrame, validation_share: fl
         _of_question([q.name for q in questions.questions], "general").alias("question"),
         _phrasing(questions).alias("instruction"),
         "answer",
+        F.col("answer").eqNullSafe(_of_question([q.answer.none for q in questions.questions], None)).alias("is_none"),
         _of_question([q.axis for q in questions.questions], None).alias("axis"),
         "split",
     )
@@ -159,7 +160,7 @@ def _value_among_all(question: Question, value: Column) -> Column:
     return value
 
 
-def _of_question(values: Sequence[str], otherwise: str | None) -> Column:
+def _of_question(values: Sequence[str | None], otherwise: str | None) -> Column:
     """Return the value of each row's question; `otherwise` for a description."""
     known = F.get(F.array(*map(F.lit, values)), F.col("question"))
     return F.when(F.col("question") == DESCRIPTION, F.lit(otherwise)).otherwise(known)

@@ -73,6 +73,13 @@ def test_answers_are_true_of_each_user_at_each_cut_off(lived):
     assert require_true(lived, lived.pairs) == people
 
 
+def test_an_answer_that_says_nothing_is_marked(lived):
+    nones = {q["name"]: q["answer"].get("none") for q in QUESTIONS}
+    for pair in lived.pairs:
+        assert pair["is_none"] == (pair["answer"] == nones.get(pair["question"])), pair
+    assert {pair["question"] for pair in lived.pairs if pair["is_none"]} > {"evening", "last", "kinds", "next_when"}
+
+
 def test_levels_part_the_training_users_evenly_and_hold_the_value(lived):
     spent = [pair for pair in lived.pairs if pair["question"] == "spent"]
     counts = Counter(pair["answer"].split(", ")[-1] for pair in spent if pair["split"] == "train")
