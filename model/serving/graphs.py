@@ -19,13 +19,12 @@ from typing import Any
 
 import onnx
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
-from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, apply_rotary_pos_emb, repeat_kv
 
 from model.data.config import Focus
 from model.data.segments import PADDING, PROFILE
+from model.network.last_layer import hidden_at, is_supported
 from model.network.lora import merge_lora
 from model.network.network import InstructUE
 from model.network.packing import pack
@@ -78,7 +77,7 @@ class UserGraph(nn.Module):
     def __init__(self, network: InstructUE) -> None:
         super().__init__()
         self.network = network
-        self.short_cut = isinstance(network.decoder, Qwen2Model) and network.config.readout == "user"
+        self.short_cut = is_supported(network.decoder) and network.config.readout == "user"
 
     def forward(
         self,
@@ -106,23 +105,21 @@ class UserGraph(nn.Module):
         segments_BS = torch.cat([torch.where(mask_BP > 0, PROFILE, PADDING), segments_L[None].expand(users, -1)], dim=1)
         mask, positions_BS = pack(segments_BS, tokens_BSH.dtype)
         if self.short_cut:
-            return self.network.embeddings(self._last_at(tokens_BSH, mask, positions_BS, length + users_K))
+            rows_K = length + users_K
+            hidden_BKH = hidden_at(
+                self.network.decoder,
+                tokens_BSH,
+                mask,
+                positions_BS,
+                lambda tensor, axis: tensor[:, rows_K] if axis == 1 else tensor[:, :, rows_K],
+            )
+            return self.network.embeddings(hidden_BKH)
         hidden_BSH = self.network.hidden(tokens_BSH, mask, positions_BS)
         scenarios = users_K.shape[0]
         row_Q = torch.arange(users, device=users_K.device)[:, None].expand(-1, scenarios).flatten()
         column_Q = users_K[None].expand(users, -1).flatten()
         users_QH = self.network.read_out(hidden_BSH, mask_BP, segments_BS[:, length:], row_Q, column_Q)
         return self.network.embeddings(users_QH).unflatten(0, (users, scenarios))
-
-    def _last_at(self, tokens_BSH: Tensor, mask: Tensor, positions_BS: Tensor, rows_K: Tensor) -> Tensor:
-        """Return the final hidden states of a Qwen2 at some tokens alone, [B, K, H]."""
-        decoder: Any = self.network.decoder
-        angles = decoder.rotary_emb(tokens_BSH, positions_BS)
-        *layers, last = decoder.layers
-        for layer in layers:
-            tokens_BSH = layer(tokens_BSH, attention_mask=mask, position_ids=positions_BS, position_embeddings=angles)
-        hidden_BKH: Tensor = decoder.norm(_at_rows(last, tokens_BSH, mask, angles, rows_K))
-        return hidden_BKH
 
 
 class SuffixFocusGraph(UserGraph):
@@ -193,31 +190,6 @@ class TextGraph(nn.Module):
     def forward(self, vectors_TLH: Tensor, mask_TL: Tensor) -> Tensor:
         """Return `embeddings` [T, H]."""
         return self.network.embeddings(self.network.read_texts(vectors_TLH, mask_TL))
-
-
-def _at_rows(
-    layer: nn.Module, tokens_BSH: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor], rows_K: Tensor
-) -> Tensor:
-    """Return the output of a Qwen2 layer at some tokens, [B, K, H]; the other tokens give keys and values only.
-
-    After the last layer nothing reads a token but `<USER>`, so most of that layer's work can be skipped.
-    """
-    attention: Any = layer.self_attn
-    normal_BSH = layer.input_layernorm(tokens_BSH)  # type: ignore[operator]
-
-    def heads(vectors: Tensor) -> Tensor:
-        return vectors.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-
-    cos, sin = angles
-    query, _ = apply_rotary_pos_emb(
-        *(heads(attention.q_proj(normal_BSH[:, rows_K])),) * 2, cos[:, rows_K], sin[:, rows_K]
-    )
-    key, _ = apply_rotary_pos_emb(*(heads(attention.k_proj(normal_BSH)),) * 2, cos, sin)
-    value = heads(attention.v_proj(normal_BSH))
-    key, value = (repeat_kv(part, attention.num_key_value_groups) for part in (key, value))
-    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, :, rows_K], scale=attention.scaling)
-    tokens_BKH = tokens_BSH[:, rows_K] + attention.o_proj(seen.transpose(1, 2).flatten(2))
-    return tokens_BKH + layer.mlp(layer.post_attention_layernorm(tokens_BKH))  # type: ignore[operator]
 
 
 def _user_inputs(network: InstructUE) -> tuple[tuple[Any, ...], tuple[Any, ...], list[str]]:
