@@ -22,8 +22,9 @@ from benchmarks import company
 from benchmarks.report import Row, write
 from jobs.config.deployment import Deployment
 from jobs.training.training_inputs import network_config
+from model.data.pairs import SampledBatch
 from model.network.network import InstructUE
-from model.training.dataset import Batches, SampledBatch, prepare_dataset
+from model.training.dataset import Batches, prepare_dataset
 from model.training.grad_cache import GradCache
 from model.training.training_config import TrainingConfig
 
@@ -58,7 +59,11 @@ class Measurement:
 def apart(sampled: SampledBatch) -> SampledBatch:
     """Return the same pairs, each behind a copy of its profile."""
     return SampledBatch(
-        users_B=sampled.users_B[sampled.row_Q], row_Q=np.arange(len(sampled.row_Q)), pair_Q=sampled.pair_Q
+        users_B=sampled.users_B[sampled.row_Q],
+        row_Q=np.arange(len(sampled.row_Q)),
+        pair_Q=sampled.pair_Q,
+        instruction_Q=sampled.instruction_Q,
+        is_universal_Q=sampled.is_universal_Q,
     )
 
 

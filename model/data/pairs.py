@@ -1,21 +1,20 @@
-"""Question-answer pairs: read from `userqa`, sampled for a batch, and packed behind their profiles.
+"""Question-answer pairs: read from `userqa`, and sampled for a batch.
 
-Shapes: U profiles of a split, R pairs of a split, B profiles of a batch, Q pairs of a batch, L tokens of the suffixes
-of a profile, A distinct answers of a batch.
+Shapes: U profiles of a split, R pairs of a split, W questions of a split, B profiles of a batch, Q pairs of a batch, K
+questions of a batch; M candidate pairs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.data.arrays import Ints
-from model.data.profiles import ProfileBatch, Profiles
-from model.data.segments import PADDING
-from model.data.text import PAD, TokenIds
+from model.data.arrays import Bools, Ints
 from model.errors import InstructUEError
 
 KEY = ("user_id", "as_of")
@@ -27,25 +26,66 @@ class PairError(InstructUEError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SampledBatch:
+    """The profiles of a batch and the pairs sampled for them, in the order of the profiles.
+
+    Attributes
+    ----------
+    users_B
+        The profiles.
+    row_Q, pair_Q
+        The position of each pair's profile in `users_B`, and of the pair in the split.
+    instruction_Q
+        The instruction that is read, as an index into the split's.
+    is_universal_Q
+        Whether the profile's universal vector stands for the user, in place of the instructed one.
+    """
+
+    users_B: Ints
+    row_Q: Ints
+    pair_Q: Ints
+    instruction_Q: Ints
+    is_universal_Q: Bools
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pairs:
     """A split's pairs; profile u's are `offsets_U1[u]` to `offsets_U1[u + 1]`.
 
-    `instruction_R` and `answer_R` are indices into the distinct `instructions` (None: the universal mode) and
-    `answers`.
+    Attributes
+    ----------
+    instructions, answers
+        The distinct texts; the instruction None is the universal mode.
+    instruction_R, answer_R
+        Indices into them.
+    question_R
+        The number of each pair's question, which may have several instructions; -1 in the universal mode.
+    is_none_R
+        Whether the answer is the question's `none`: no, or nothing.
+    offsets_U1, cut_off_U
+        The first pair of each profile, and the number of its `as_of`.
     """
 
     instructions: list[str | None]
     answers: list[str]
     instruction_R: Ints
     answer_R: Ints
+    question_R: Ints
+    is_none_R: Bools
     offsets_U1: Ints
+    cut_off_U: Ints
 
-    def sample(self, users_B: Ints, *, instructed: int, general: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    def sample(
+        self,
+        users_B: Ints,
+        *,
+        instructed: int,
+        general: int,
+        universal: int = 0,
+        shared_questions: bool = False,
+        rng: np.random.Generator,
+    ) -> SampledBatch:
         """Sample pairs for each profile without replacement.
-
-        The same instructions are preferred for every profile, as far as each has them. Otherwise the negatives of a
-        pair would answer other questions. Their wording alone would tell them apart, and the vectors would learn
-        little about the users.
 
         Parameters
         ----------
@@ -53,51 +93,89 @@ class Pairs:
             The profiles.
         instructed, general
             The most pairs of a profile with and without an instruction.
-
-        Returns
-        -------
-        row_Q, pair_Q
-            The position of each pair's profile in `users_B`, ascending, and the position of the pair in the split.
+        universal
+            The most pairs of a profile whose user is the universal vector. All profiles get the same questions.
+        shared_questions
+            All profiles get the same questions in the same words; a profile without an answer has fewer pairs.
+            Otherwise the same instructions are preferred, as far as each profile has them.
         """
         count_B = self.offsets_U1[users_B + 1] - self.offsets_U1[users_B]
         row = np.repeat(np.arange(len(users_B)), count_B)
         pair = np.arange(len(row)) - np.repeat(np.cumsum(count_B) - count_B, count_B) + self.offsets_U1[users_B][row]
-        is_general = np.array([text is None for text in self.instructions], dtype=bool)
-        kind = is_general[self.instruction_R[pair]]
-        preference_R = rng.random(len(self.instructions))[self.instruction_R[pair]]
-        order = np.lexsort((rng.random(len(row)), preference_R, kind, row))
-        row, pair, kind = row[order], pair[order], kind[order]
-        group = 2 * row + kind
-        rank = np.arange(len(group)) - np.searchsorted(group, group)
-        is_sampled = rank < np.where(kind, general, instructed)
-        return row[is_sampled], pair[is_sampled]
+        preferred = self._preferred(row, pair, 0 if shared_questions else instructed, general, rng)
+        parts = [(*preferred, self.instruction_R[preferred[1]], False)]
+        shared = instructed if shared_questions else 0
+        if shared or universal:
+            number, row, pair, instruction = self._of_same_questions(row, pair, max(shared, universal), rng)
+            for count, is_universal in ((shared, False), (universal, True)):
+                first = number < count
+                parts.append((row[first], pair[first], instruction[first], is_universal))
+        row_Q, pair_Q, instruction_Q = (np.concatenate([part[column] for part in parts]) for column in range(3))
+        is_universal_Q = np.repeat([part[3] for part in parts], [len(part[0]) for part in parts])
+        order_Q = np.argsort(row_Q, kind="stable")
+        return SampledBatch(
+            users_B=users_B,
+            row_Q=row_Q[order_Q],
+            pair_Q=pair_Q[order_Q],
+            instruction_Q=instruction_Q[order_Q],
+            is_universal_Q=is_universal_Q[order_Q],
+        )
 
+    @cached_property
+    def has_one_answer_R(self) -> Bools:
+        """Whether the pair's question has one answer that is not its `none`; False in the universal mode."""
+        of_question = (self.question_R >= 0) & ~self.is_none_R
+        question_X, _ = np.unique(np.stack([self.question_R, self.answer_R])[:, of_question], axis=1)
+        answers_W = np.bincount(question_X, minlength=len(self._instructions_W) + 1)
+        return answers_W[self.question_R] == 1
 
-@dataclass(frozen=True, kw_only=True)
-class PairBatch:
-    """Profiles and the pairs sampled for them.
+    @cached_property
+    def _instructions_W(self) -> list[Ints]:
+        """The instructions of each question."""
+        questions = range(self.question_R.max(initial=-1) + 1)
+        question_X, instruction_X = np.unique(np.stack([self.question_R, self.instruction_R]), axis=1)
+        return np.split(instruction_X, np.searchsorted(question_X, questions))[1:]
 
-    Attributes
-    ----------
-    ids_BL, segments_BL
-        Instruction, `<USER>` and answer of every pair of a profile, end to end; each token's suffix, 1 to K, or -1
-        for padding.
-    targets_BL
-        The answer token that follows, the last one `<end>`; -1 where none follows.
-    user_row_Q, user_column_Q
-        Position of each pair's `<USER>`.
-    answers_A, answer_Q
-        The batch's distinct answers, as indices into the split's, and each pair's answer, as an index into `answers_A`.
-    """
+    def _preferred(
+        self, row_M: Ints, pair_M: Ints, instructed: int, general: int, rng: np.random.Generator
+    ) -> tuple[Ints, Ints]:
+        """Return the rows and pairs of instructions in an order of preference, which is the same for every profile.
 
-    profiles: ProfileBatch
-    ids_BL: Ints
-    segments_BL: Ints
-    targets_BL: Ints
-    user_row_Q: Ints
-    user_column_Q: Ints
-    answers_A: Ints
-    answer_Q: Ints
+        Otherwise the negatives of a pair would answer other questions. Their wording alone would tell them apart, and
+        the vectors would learn little about the users.
+        """
+        is_general_M = self.question_R[pair_M] < 0
+        preference_M = rng.random(len(self.instructions))[self.instruction_R[pair_M]]
+        order_M = np.lexsort((rng.random(len(row_M)), preference_M, is_general_M, row_M))
+        row_M, pair_M, is_general_M = row_M[order_M], pair_M[order_M], is_general_M[order_M]
+        group_M = 2 * row_M + is_general_M
+        rank_M = np.arange(len(group_M)) - np.searchsorted(group_M, group_M)
+        is_sampled_M = rank_M < np.where(is_general_M, general, instructed)
+        return row_M[is_sampled_M], pair_M[is_sampled_M]
+
+    def _of_same_questions(
+        self, row_M: Ints, pair_M: Ints, count: int, rng: np.random.Generator
+    ) -> tuple[Ints, Ints, Ints, Ints]:
+        """Return numbers, rows, pairs and instructions of the pairs of `count` questions, numbered as they are sampled.
+
+        A question is sampled by the number of its pairs, and one of its instructions for all profiles.
+        """
+        asked_M = self.question_R[pair_M] >= 0
+        row_M, pair_M = row_M[asked_M], pair_M[asked_M]
+        question_M = self.question_R[pair_M]
+        pairs_W = np.bincount(question_M, minlength=len(self._instructions_W))
+        count = min(count, int(np.count_nonzero(pairs_W)))
+        number_W, instruction_W = np.full((2, len(pairs_W)), count)
+        if count:
+            for number, question in enumerate(rng.choice(len(pairs_W), count, replace=False, p=pairs_W / len(pair_M))):
+                number_W[question] = number
+                instruction_W[question] = rng.choice(self._instructions_W[question])
+        # One pair where a profile has several answers to a question.
+        order_M = rng.permutation(len(row_M))
+        first_M = order_M[np.unique((row_M * len(pairs_W) + question_M)[order_M], return_index=True)[1]]
+        first_M = first_M[number_W[question_M[first_M]] < count]
+        question_M = question_M[first_M]
+        return number_W[question_M], row_M[first_M], pair_M[first_M], instruction_W[question_M]
 
 
 def read_pairs(profiles: pa.Table, pairs: pa.Table, split: str) -> tuple[pa.Table, Pairs]:
@@ -114,7 +192,7 @@ def read_pairs(profiles: pa.Table, pairs: pa.Table, split: str) -> tuple[pa.Tabl
     for name in COLUMNS:
         if name not in pairs.column_names:
             raise PairError(f"the pairs have no column {name!r}, only {', '.join(pairs.column_names)}: read userqa")
-    pairs = pairs.select(COLUMNS).filter(pc.equal(pairs["split"], split))
+    pairs = _with_questions(pairs).filter(pc.equal(pairs["split"], split))
     if pairs["answer"].null_count or pc.any(pc.equal(pairs["answer"], "")).as_py():
         raise PairError(f"a pair of the split {split!r} has no answer: leave such pairs out of userqa")
     rows = _keys(profiles).append_column("row", pa.array(np.arange(len(profiles))))
@@ -132,63 +210,23 @@ def read_pairs(profiles: pa.Table, pairs: pa.Table, split: str) -> tuple[pa.Tabl
     used_row_U = used["row_min"].to_numpy()
     user_of_row = np.full(len(profiles), -1)
     user_of_row[used_row_U] = np.arange(len(used_row_U))
-    ordered = pa.table(
-        {"user": user_of_row[joined["row"].to_numpy()], "instruction": pairs["instruction"], "answer": pairs["answer"]}
-    ).sort_by([("user", "ascending"), ("instruction", "ascending"), ("answer", "ascending")])
-    instruction = ordered["instruction"].combine_chunks().dictionary_encode(null_encoding="encode")
-    answer = ordered["answer"].combine_chunks().dictionary_encode()
+    ordered = pairs.select(["question", "instruction", "answer", "is_none"])
+    ordered = ordered.append_column("user", pa.array(user_of_row[joined["row"].to_numpy()]))
+    ordered = ordered.sort_by([(name, "ascending") for name in ("user", "instruction", "answer", "question")])
+    instructions, instruction_R = _encoded(ordered["instruction"])
+    answers, answer_R = _encoded(ordered["answer"])
+    _, question_R = _encoded(ordered["question"])
+    as_of_U = _keys(profiles)["as_of"].take(pa.array(used_row_U)).cast(pa.int64()).to_numpy()
     counts_U = np.bincount(ordered["user"].to_numpy(), minlength=len(used_row_U))
     return profiles.take(pa.array(used_row_U)), Pairs(
-        instructions=_flat(instruction).dictionary.to_pylist(),
-        answers=_flat(answer).dictionary.to_pylist(),
-        instruction_R=_flat(instruction).indices.to_numpy().astype(np.int64),
-        answer_R=_flat(answer).indices.to_numpy().astype(np.int64),
+        instructions=instructions,
+        answers=answers,
+        instruction_R=instruction_R,
+        answer_R=answer_R,
+        question_R=np.where(ordered["instruction"].is_null().to_numpy(), -1, question_R),
+        is_none_R=ordered["is_none"].to_numpy(),
         offsets_U1=np.concatenate([[0], np.cumsum(counts_U)]).astype(np.int64),
-    )
-
-
-def pair_batch(
-    profiles: Profiles,
-    pairs: Pairs,
-    instruction_ids: TokenIds,
-    answer_ids: TokenIds,
-    users_B: Ints,
-    row_Q: Ints,
-    pair_Q: Ints,
-) -> PairBatch:
-    """Pack the sampled pairs behind their profiles.
-
-    Suffixes are concatenated, since padding each to the longest answer would double the number of tokens.
-    """
-    instruction_Q, answer_Q = pairs.instruction_R[pair_Q], pairs.answer_R[pair_Q]
-    prefix_Q = instruction_ids.lengths[instruction_Q]
-    # The last answer token, <end>, is predicted and never read: a suffix is one token shorter than its parts.
-    length_Q = prefix_Q + answer_ids.lengths[answer_Q] - 1
-    first_of_row = np.searchsorted(row_Q, row_Q)
-    start_Q = np.cumsum(length_Q) - length_Q
-    column_Q = start_Q - start_Q[first_of_row]
-    tokens_B = np.bincount(row_Q, weights=length_Q, minlength=len(users_B)).astype(np.int64)
-    shape = (len(users_B), max(1, int(tokens_B.max(initial=0))))
-    ids_BL, segments_BL, targets_BL = np.full(shape, PAD), np.full(shape, PADDING), np.full(shape, PADDING)
-    suffix_Q = np.arange(len(row_Q)) - first_of_row + 1
-    for row, column, prefix, length, suffix, instruction, answer in zip(
-        row_Q, column_Q, prefix_Q, length_Q, suffix_Q, instruction_Q, answer_Q, strict=True
-    ):
-        tokens = answer_ids[answer]
-        ids_BL[row, column : column + prefix] = instruction_ids[instruction]
-        ids_BL[row, column + prefix : column + length] = tokens[:-1]
-        segments_BL[row, column : column + length] = suffix
-        targets_BL[row, column + prefix - 1 : column + length] = tokens
-    answers_A, answer_of_Q = np.unique(answer_Q, return_inverse=True)
-    return PairBatch(
-        profiles=profiles.batch(users_B),
-        ids_BL=ids_BL,
-        segments_BL=segments_BL,
-        targets_BL=targets_BL,
-        user_row_Q=row_Q,
-        user_column_Q=column_Q + prefix_Q - 1,
-        answers_A=answers_A,
-        answer_Q=answer_of_Q,
+        cut_off_U=np.unique(as_of_U, return_inverse=True)[1],
     )
 
 
@@ -200,5 +238,20 @@ def _keys(table: pa.Table) -> pa.Table:
     return pa.table({"user_id": table["user_id"].cast(pa.large_string()), "as_of": time})
 
 
-def _flat(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+def _with_questions(pairs: pa.Table) -> pa.Table:
+    """Return the pairs with `question` and `is_none`.
+
+    Without these columns, each instruction is a question that has no `none`.
+    """
+    columns = {name: pairs[name] for name in COLUMNS}
+    columns["question"] = pairs["question"] if "question" in pairs.column_names else pairs["instruction"]
+    no_none = pa.array(np.zeros(len(pairs), dtype=bool))
+    columns["is_none"] = pc.fill_null(pairs["is_none"], False) if "is_none" in pairs.column_names else no_none
+    return pa.table(columns)
+
+
+def _encoded(column: pa.ChunkedArray) -> tuple[list[Any], Ints]:
+    """Return the distinct values of a column, and each row's as an index into them."""
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 from model.data.arrays import Ints
 from model.data.batching import batches_of_size, original_order
 from model.data.config import NetworkConfig
-from model.data.pairs import PairBatch
+from model.data.pair_batch import PairBatch
 from model.data.profiles import ProfileBatch, SourceBatch
 from model.data.segments import PADDING, PROFILE
 from model.data.text import TokenIds
@@ -35,6 +35,7 @@ from model.data.transformer_config import initial_std
 from model.network.backbones import language_model
 from model.network.event_encoder import EventEncoder
 from model.network.focus import Focus
+from model.network.last_layer import hidden_at, is_supported
 from model.network.layers import adapter, embedding_head, embedding_table
 from model.network.packing import pack
 from model.network.tensors import PairOutputs, ProfileTensors, Texts
@@ -150,7 +151,9 @@ class InstructUE(nn.Module):
 
     # A training step.
 
-    def forward(self, batch: PairBatch, texts: Texts, answer_ids: TokenIds) -> PairOutputs:
+    def forward(
+        self, batch: PairBatch, texts: Texts, answer_ids: TokenIds, instruction_text_ids: TokenIds | None = None
+    ) -> PairOutputs:
         """Return the embeddings and logits of a batch of packed question-answer pairs.
 
         Parameters
@@ -162,20 +165,27 @@ class InstructUE(nn.Module):
             `encode_texts`).
         answer_ids
             The tokens of the answers that `batch.answers_A` indexes.
+        instruction_text_ids
+            The tokens of the instructions that `batch.instructions_I` indexes, as those of an answer; None: their
+            texts are not encoded, and their embeddings are zeros.
         """
         tokens_BPH, mask_BP = self.read_profile(self.profile_tensors(batch.profiles, texts))
         suffixes_BLH = self.token_vectors(self._tensor(batch.ids_BL))
         segments_BL = self._tensor(batch.segments_BL)
-        hidden_BSH = self.read_packed(tokens_BPH, mask_BP, suffixes_BLH, segments_BL)
-        hidden_BLH = hidden_BSH[:, tokens_BPH.shape[1] :]
-        row_Q, column_Q = self._tensor(batch.user_row_Q), self._tensor(batch.user_column_Q)
-        users_QH = self.read_out(hidden_BSH, mask_BP, segments_BL, row_Q, column_Q)
-        answers_AH = self.encode_answers(answer_ids, batch.answers_A)
         targets_BL = self._tensor(batch.targets_BL)
         predicting_BL = targets_BL != PADDING
+        row_Q, column_Q = self._tensor(batch.user_row_Q), self._tensor(batch.user_column_Q)
+        read_BL = predicting_BL.index_put((row_Q, column_Q), torch.ones_like(row_Q, dtype=torch.bool))
+        hidden_BSH = self.read_packed(tokens_BPH, mask_BP, suffixes_BLH, segments_BL, read_BL)
+        hidden_BLH = hidden_BSH[:, tokens_BPH.shape[1] :]
+        users_QH = self.embeddings(self.read_out(hidden_BSH, mask_BP, segments_BL, row_Q, column_Q))
+        answers_QH = self.encode_answers(answer_ids, batch.answers_A)[self._tensor(batch.answer_Q)]
+        instructions_QH = torch.zeros_like(answers_QH)
+        if instruction_text_ids is not None:
+            instructions_IH = self.encode_answers(instruction_text_ids, batch.instructions_I)
+            instructions_QH = instructions_IH[self._tensor(batch.instruction_Q)]
         return PairOutputs(
-            users_QH=self.embeddings(users_QH),
-            answers_QH=answers_AH[self._tensor(batch.answer_Q)],
+            embeddings_3QH=torch.stack([users_QH, answers_QH, instructions_QH]),
             logits_NV=self.token_logits(hidden_BLH[predicting_BL]),
             tokens_N=targets_BL[predicting_BL],
         )
@@ -281,11 +291,24 @@ class InstructUE(nn.Module):
             masks += [one_B1, one_B1, one_B1]
         return torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
 
-    def read_packed(self, tokens_BPH: Tensor, mask_BP: Tensor, suffixes_BLH: Tensor, segments_BL: Tensor) -> Tensor:
-        """Return the final `hidden_BSH` of profiles and the suffixes packed behind them (`model.network.packing`)."""
+    def read_packed(
+        self,
+        tokens_BPH: Tensor,
+        mask_BP: Tensor,
+        suffixes_BLH: Tensor,
+        segments_BL: Tensor,
+        read_BL: Tensor | None = None,
+    ) -> Tensor:
+        """Return the final `hidden_BSH` of profiles and the suffixes packed behind them (`model.network.packing`).
+
+        `read_BL` marks the tokens of the suffixes that are read, as in `hidden`. The readout `mean` reads all tokens.
+        """
+        read_BS = None
+        if read_BL is not None and self.config.readout == "user":
+            read_BS = torch.cat([torch.zeros_like(mask_BP, dtype=torch.bool), read_BL], dim=1)
         segments_BS = torch.cat([torch.where(mask_BP > 0, PROFILE, PADDING), segments_BL], dim=1)
         mask, positions_BS = pack(segments_BS, tokens_BPH.dtype)
-        return self.hidden(torch.cat([tokens_BPH, suffixes_BLH], dim=1), mask, positions_BS)
+        return self.hidden(torch.cat([tokens_BPH, suffixes_BLH], dim=1), mask, positions_BS, read_BS)
 
     def read_texts(self, tokens_TLH: Tensor, mask_TL: Tensor) -> Tensor:
         """Return the last hidden state of each text, [T, H], of the vectors of its tokens."""
@@ -306,8 +329,22 @@ class InstructUE(nn.Module):
         share_QS = read_QS.to(hidden_BSH.dtype) / read_QS.sum(1, keepdim=True)
         return (share_QS[:, None] @ hidden_BSH[row_Q])[:, 0]
 
-    def hidden(self, tokens_BSH: Tensor, mask: Tensor, positions_BS: Tensor) -> Tensor:
-        """Return the final `hidden_BSH` of token vectors under `model.network.packing`'s mask and positions."""
+    def hidden(self, tokens_BSH: Tensor, mask: Tensor, positions_BS: Tensor, read_BS: Tensor | None = None) -> Tensor:
+        """Return the final `hidden_BSH` of token vectors under `model.network.packing`'s mask and positions.
+
+        Where `read_BS` marks the tokens that are read, others may be zeros: a Qwen2 skips them in its last layer.
+        """
+        if read_BS is not None and is_supported(self.decoder):
+            # Every sequence gets the columns of the one with the most; its tokens that are read come first.
+            columns_BK = (~read_BS).to(torch.int8).argsort(dim=1, stable=True)[:, : int(read_BS.sum(1).max())]
+            row_B1 = torch.arange(len(columns_BK), device=self.device)[:, None]
+
+            def select(tensor: Tensor, axis: int) -> Tensor:
+                return tensor[row_B1, columns_BK] if axis == 1 else tensor[row_B1, :, columns_BK].transpose(1, 2)
+
+            hidden_BKH = hidden_at(self.decoder, tokens_BSH, mask, positions_BS, select)
+            columns_BKH = columns_BK[:, :, None].expand_as(hidden_BKH)
+            return torch.zeros_like(tokens_BSH, dtype=hidden_BKH.dtype).scatter(1, columns_BKH, hidden_BKH)
         output = self.decoder(inputs_embeds=tokens_BSH, attention_mask=mask, position_ids=positions_BS, use_cache=False)
         hidden_BSH: Tensor = output.last_hidden_state
         return hidden_BSH

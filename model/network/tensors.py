@@ -41,9 +41,11 @@ class ProfileTensors:
 
 @dataclass(frozen=True, kw_only=True)
 class PairOutputs:
-    """The inputs of the losses: each pair's user and answer embedding, and the logits and tokens of the answers."""
+    """The inputs of the losses: each pair's embeddings, and the logits and tokens of the answers.
 
-    users_QH: Tensor
-    answers_QH: Tensor
+    `embeddings_3QH` are those of the user, of the answer, and of the instruction's text, read as an answer is.
+    """
+
+    embeddings_3QH: Tensor
     logits_NV: Tensor
     tokens_N: Tensor

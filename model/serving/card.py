@@ -120,10 +120,8 @@ def _trained(training: Mapping[str, Any]) -> list[str]:
         f"{read}, seed {training['seed']}"
     ]
     if "loss" in last:
-        lines.append(
-            f"- validation loss {last['loss']:.3f} (language {last['language']:.3f}, contrastive "
-            f"{last['contrastive']:.3f}) after step {last['step']}"
-        )
+        terms = ", ".join(f"{name} {value:.3f}" for name, value in last.items() if name not in ("step", "loss"))
+        lines.append(f"- validation loss {last['loss']:.3f} ({terms}) after step {last['step']}")
     return lines
 
 

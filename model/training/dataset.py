@@ -18,7 +18,8 @@ import pyarrow as pa
 from model.data.arrays import Ints
 from model.data.batching import batches_of_size
 from model.data.config import NetworkConfig
-from model.data.pairs import PairBatch, PairError, Pairs, pair_batch, read_pairs
+from model.data.pair_batch import PairBatch, pair_batch
+from model.data.pairs import PairError, Pairs, SampledBatch, read_pairs
 from model.data.profiles import Profiles, read_profiles, text_ids
 from model.data.tabular import fit_tabular
 from model.data.text import TokenIds, Tokenizers
@@ -28,15 +29,8 @@ from model.training.training_config import TrainingConfig
 
 # Batches of profiles of similar length are cut from the shuffled profiles of this many batches.
 WINDOW = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampledBatch:
-    """The profiles of a batch and the pairs sampled for them (see `Pairs.sample`), before they are collated."""
-
-    users_B: Ints
-    row_Q: Ints
-    pair_Q: Ints
+WITHIN_QUESTION = {"within_question", "instruction_text"}
+"""Losses that need to know which answer is a question's `none`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,27 +42,32 @@ class TrainingDataset:
     event_ids: tuple[TokenIds, ...]
     instruction_ids: TokenIds
     answer_ids: TokenIds
+    instruction_text_ids: TokenIds
+    """The instructions' texts, as those of answers."""
 
     def sample(self, users_B: Ints, training: TrainingConfig, rng: np.random.Generator) -> SampledBatch:
         """Sample pairs for these profiles."""
-        row_Q, pair_Q = self.pairs.sample(
-            users_B, instructed=training.instructed_pairs, general=training.general_pairs, rng=rng
+        return self.pairs.sample(
+            users_B,
+            instructed=training.instructed_pairs,
+            general=training.general_pairs,
+            universal=training.universal_pairs,
+            shared_questions=training.shared_questions,
+            rng=rng,
         )
-        return SampledBatch(users_B=users_B, row_Q=row_Q, pair_Q=pair_Q)
 
     def collate(self, batch: SampledBatch, first: int = 0, last: int | None = None) -> PairBatch:
         """Return the arrays of the batch's profiles from `first` to before `last` and of their pairs."""
         users_B = batch.users_B[first:last]
         pairs = slice(*np.searchsorted(batch.row_Q, [first, first + len(users_B)]))
-        return pair_batch(
-            self.profiles,
-            self.pairs,
-            self.instruction_ids,
-            self.answer_ids,
-            users_B,
-            batch.row_Q[pairs] - first,
-            batch.pair_Q[pairs],
+        part = SampledBatch(
+            users_B=users_B,
+            row_Q=batch.row_Q[pairs] - first,
+            pair_Q=batch.pair_Q[pairs],
+            instruction_Q=batch.instruction_Q[pairs],
+            is_universal_Q=batch.is_universal_Q[pairs],
         )
+        return pair_batch(self.profiles, self.pairs, self.instruction_ids, self.answer_ids, part)
 
 
 def prepare_dataset(
@@ -83,6 +82,11 @@ def prepare_dataset(
     PretrainedError
         When a pretrained model cannot be loaded.
     """
+    if training.loss_weights.keys() & WITHIN_QUESTION and "is_none" not in pairs.column_names:
+        raise PairError(
+            "the pairs have no column 'is_none', which weight_within_question and weight_instruction_text read: "
+            "run userqa again"
+        )
     table, train_pairs = read_pairs(profiles, pairs, "train")
     if not len(table):
         raise PairError("no pair has the split 'train': write userqa again with a share for training")
@@ -103,6 +107,7 @@ def prepare_dataset(
             event_ids=text_ids(split_profiles, config, tokenizers),
             instruction_ids=tokenizers.instruction_ids(split_pairs.instructions),
             answer_ids=tokenizers.answer_ids(split_pairs.answers, training.max_answer_tokens),
+            instruction_text_ids=tokenizers.answer_ids([text or "" for text in split_pairs.instructions]),
         )
 
     return config, tokenizers, dataset(train_profiles, train_pairs), dataset(held_out_profiles, held_out_pairs)
@@ -147,7 +152,9 @@ def fingerprint(config: NetworkConfig, training: TrainingConfig, seed: int, *spl
 
 def _arrays(split: TrainingDataset) -> Iterator[np.ndarray]:
     yield from (split.profiles.ages_SU, split.profiles.numbers_UF, split.profiles.categories_UC)
-    yield from (split.pairs.instruction_R, split.pairs.answer_R, split.pairs.offsets_U1)
+    pairs = split.pairs
+    yield from (pairs.instruction_R, pairs.answer_R, pairs.question_R, pairs.is_none_R)
+    yield from (pairs.offsets_U1, pairs.cut_off_U)
     for source in split.profiles.sources:
         yield from (source.text_E, source.gaps_E, source.offsets_U1)
     for tokens in (*split.event_ids, split.instruction_ids, split.answer_ids):

@@ -1,6 +1,6 @@
 """The losses of a batch and their gradients, in as many forward passes and processes as memory requires.
 
-The contrastive loss compares all pairs of a batch, whichever forward pass and process encoded them. First every
+The contrastive losses compare all pairs of a batch, whichever forward pass and process encoded them. First every
 sub-batch is encoded without gradients. The loss of all embeddings gives the gradient at each of them. Then every
 sub-batch is encoded again, and the gradients at its embeddings are propagated to the weights (GradCache: Gao et al.
 2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup). A process with one sub-batch encodes it
@@ -18,16 +18,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.data.pairs import PairBatch
+from model.data.pair_batch import PairBatch
+from model.data.pairs import SampledBatch
+from model.data.text import TokenIds
 from model.network.network import InstructUE
 from model.network.tensors import PairOutputs, Texts
-from model.training.dataset import SampledBatch, TrainingDataset
-from model.training.losses import Losses, contrastive_loss, joint_loss, language_loss
+from model.training.dataset import TrainingDataset
+from model.training.losses import Losses, contrastive_loss, joint_loss, language_loss, within_question_loss
 from model.training.processes import processes, sum_over_processes
 from model.training.training_config import TrainingConfig
 
@@ -54,13 +57,13 @@ class GradCache:
     def losses(self, batch: SampledBatch) -> Losses:
         """Return a batch's losses without gradients or dropout; this process encodes the whole batch."""
         self.network.eval()
-        users_QH, answers_QH = self._zeros(batch)
+        embeddings_3QH = self._zeros(batch)
         language = torch.zeros((), device=self.network.device)
         for part in self._sub_batches(batch, 0, 0, len(batch.users_B)):
             output = self._forward(part)
-            _store(part, output, users_QH, answers_QH)
+            _store(part, output, embeddings_3QH)
             language += self._language(output, batch)
-        return self._joint(language, self._contrastive(users_QH, answers_QH, batch))
+        return self._joint(language, self._contrastive(embeddings_3QH, batch))
 
     def backward(self, batch: SampledBatch, step: int) -> Losses:
         """Compute the gradients of a batch's loss in all weights, the same in every process; return the losses."""
@@ -70,42 +73,37 @@ class GradCache:
             weight.grad = torch.zeros_like(weight)
         parts = [*self._own_sub_batches(batch, step)]
         keep_graph = len(parts) < 2
-        users_QH, answers_QH, outputs = self._encode(batch, parts, keep_graph)
-        users_QH.requires_grad_()
-        answers_QH.requires_grad_()
-        contrastive = self._contrastive(users_QH, answers_QH, batch)
-        user_gradients_QH, answer_gradients_QH = torch.autograd.grad(
-            self.training.weight_cl * contrastive, [users_QH, answers_QH]
-        )
+        embeddings_3QH, outputs = self._encode(batch, parts, keep_graph)
+        embeddings_3QH.requires_grad_()
+        contrastive = self._contrastive(embeddings_3QH, batch)
+        gradients_3QH = torch.zeros_like(embeddings_3QH)
+        if contrastive:
+            [gradients_3QH] = torch.autograd.grad(joint_loss(contrastive, self._weights).total, [embeddings_3QH])
         language = torch.zeros((), device=self.network.device)
         for part in parts:
             output = outputs.pop() if keep_graph else self._forward(part)
             part_language = self._language(output, batch)
             torch.autograd.backward(
-                [self.training.weight_lm * part_language, output.users_QH, output.answers_QH],
-                [
-                    None,
-                    user_gradients_QH[part.pairs].to(output.users_QH),
-                    answer_gradients_QH[part.pairs].to(output.answers_QH),
-                ],
+                [self.training.weight_lm * part_language, output.embeddings_3QH],
+                [None, gradients_3QH[:, part.pairs].to(output.embeddings_3QH)],
             )
             language += part_language.detach()
         for weight in weights:
             weight.grad = sum_over_processes(weight.grad)  # type: ignore[arg-type]
-        return self._joint(sum_over_processes(language), contrastive.detach())
+        return self._joint(sum_over_processes(language), {name: term.detach() for name, term in contrastive.items()})
 
     def _encode(
         self, batch: SampledBatch, parts: list[_SubBatch], keep_graph: bool
-    ) -> tuple[Tensor, Tensor, list[PairOutputs]]:
-        """Return the embeddings of all users and answers, over all processes, and the outputs that keep their graph."""
-        users_QH, answers_QH = self._zeros(batch)
+    ) -> tuple[Tensor, list[PairOutputs]]:
+        """Return the embeddings of all pairs, over all processes, and the outputs that keep their graph."""
+        embeddings_3QH = self._zeros(batch)
         outputs = []
         for part in parts:
             with torch.set_grad_enabled(keep_graph):
                 output = self._forward(part)
-            _store(part, output, users_QH, answers_QH)
+            _store(part, output, embeddings_3QH)
             outputs += [output] if keep_graph else []
-        return sum_over_processes(users_QH), sum_over_processes(answers_QH), outputs
+        return sum_over_processes(embeddings_3QH), outputs
 
     def _own_sub_batches(self, batch: SampledBatch, step: int) -> Iterator[_SubBatch]:
         """Yield the sub-batches of this process's share of the profiles."""
@@ -133,33 +131,61 @@ class GradCache:
         half = torch.autocast(device.type, torch.bfloat16, enabled=self.training.precision == "bf16")
         with torch.random.fork_rng([device] if device.type == "cuda" else []), half:
             torch.manual_seed(part.seed)
-            output: PairOutputs = self.network(part.batch, self.texts, self.dataset.answer_ids)
+            output: PairOutputs = self.network(part.batch, self.texts, self.dataset.answer_ids, self._instruction_texts)
         return output
 
-    def _zeros(self, batch: SampledBatch) -> tuple[Tensor, Tensor]:
-        """Return zeros in the place of all embeddings; those of other processes are added to them."""
-        shape = len(batch.pair_Q), self.network.config.embedding_width
-        users_QH, answers_QH = torch.zeros(2, *shape, device=self.network.device)
-        return users_QH, answers_QH
+    @property
+    def _weights(self) -> dict[str, float]:
+        return self.training.loss_weights
 
-    def _contrastive(self, users_QH: Tensor, answers_QH: Tensor, batch: SampledBatch) -> Tensor:
-        return contrastive_loss(
+    @property
+    def _instruction_texts(self) -> TokenIds | None:
+        return self.dataset.instruction_text_ids if "instruction_text" in self._weights else None
+
+    def _zeros(self, batch: SampledBatch) -> Tensor:
+        """Return zeros in the place of all embeddings; those of other processes are added to them."""
+        return torch.zeros(3, len(batch.pair_Q), self.network.config.embedding_width, device=self.network.device)
+
+    def _contrastive(self, embeddings_3QH: Tensor, batch: SampledBatch) -> dict[str, Tensor]:
+        """Return the losses between embeddings, by name."""
+        pairs, training = self.dataset.pairs, self.training
+        users_QH, answers_QH, instructions_QH = embeddings_3QH
+        question_Q, answer_Q = pairs.question_R[batch.pair_Q], pairs.answer_R[batch.pair_Q]
+        cut_off_Q = pairs.cut_off_U[batch.users_B[batch.row_Q]]
+        within_question = partial(
+            within_question_loss,
             users_QH,
-            answers_QH,
-            torch.from_numpy(self.dataset.pairs.answer_R[batch.pair_Q]).to(users_QH.device),
-            temperature=self.training.temperature,
-            margin=self.training.margin,
-            mask_same_answers=self.training.mask_same_answers,
-            answer_negatives=self.training.answer_negatives,
+            # Universal vectors and those under the question's instruction are not compared with each other.
+            question_Q=2 * question_Q + batch.is_universal_Q,
+            answer_Q=answer_Q,
+            cut_off_Q=cut_off_Q if training.center_by_cut_off else np.zeros_like(cut_off_Q),
         )
+        compared_Q = (question_Q >= 0) & ~pairs.is_none_R[batch.pair_Q]
+        losses = {
+            "contrastive": lambda: contrastive_loss(
+                users_QH,
+                answers_QH,
+                torch.from_numpy(answer_Q).to(users_QH.device),
+                temperature=training.temperature,
+                margin=training.margin,
+                mask_same_answers=training.mask_same_answers,
+                answer_negatives=training.answer_negatives,
+            ),
+            "within_question": lambda: within_question(answers_QH, compared_Q=compared_Q),
+            "instruction_text": lambda: within_question(
+                instructions_QH, compared_Q=compared_Q & pairs.has_one_answer_R[batch.pair_Q]
+            ),
+        }
+        return {name: loss() for name, loss in losses.items() if name in self._weights}
 
     def _language(self, output: PairOutputs, batch: SampledBatch) -> Tensor:
         """Return a sub-batch's share of the batch's language loss."""
-        answers = self.dataset.pairs.answer_R[batch.pair_Q]
+        answers = self.dataset.pairs.answer_R[batch.pair_Q[~batch.is_universal_Q]]
         return language_loss(output.logits_NV, output.tokens_N, int(self.dataset.answer_ids.lengths[answers].sum()))
 
-    def _joint(self, language: Tensor, contrastive: Tensor) -> Losses:
-        return joint_loss(language, contrastive, weight_lm=self.training.weight_lm, weight_cl=self.training.weight_cl)
+    def _joint(self, language: Tensor, contrastive: dict[str, Tensor]) -> Losses:
+        language_term = {"language": language} if "language" in self._weights else {}
+        return joint_loss(language_term | contrastive, self._weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,10 +200,9 @@ class _SubBatch:
     seed: int
 
 
-def _store(part: _SubBatch, output: PairOutputs, users_QH: Tensor, answers_QH: Tensor) -> None:
+def _store(part: _SubBatch, output: PairOutputs, embeddings_3QH: Tensor) -> None:
     """Copy a sub-batch's embeddings to their positions in the whole batch."""
-    users_QH[part.pairs] = output.users_QH.detach().float()
-    answers_QH[part.pairs] = output.answers_QH.detach().float()
+    embeddings_3QH[:, part.pairs] = output.embeddings_3QH.detach().float()
 
 
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:

@@ -19,7 +19,6 @@ from model.training.tracking import Tracking
 LINES_FILE, PLOT_FILE = "metrics.jsonl", "curve.png"
 STEPS_PER_LINE = 10
 """Steps between two lines of metrics.jsonl; each validation writes one too."""
-LOSSES = ("loss", "language", "contrastive")
 Metrics = dict[str, float]
 """Losses by name; those of a validation and of a line have `step`, the number of steps before them."""
 
@@ -31,12 +30,12 @@ class History:
     Attributes
     ----------
     curve
-        The training loss and its two terms of every step.
+        The training loss and its terms of every step.
     validation
         The losses of every validation.
     """
 
-    curve: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in LOSSES})
+    curve: dict[str, list[float]] = field(default_factory=lambda: {"loss": []})
     validation: list[Metrics] = field(default_factory=list)
 
     @property
@@ -57,7 +56,7 @@ class History:
     def add(self, losses: Losses) -> None:
         """Add the losses of a step."""
         for name, value in loss_values(losses).items():
-            self.curve[name].append(value)
+            self.curve.setdefault(name, []).append(value)
 
     def lines(self, after: int = 0) -> Iterator[Metrics]:
         """Yield the lines of metrics.jsonl beyond a step: validations, and mean training losses since the last line."""
@@ -73,7 +72,7 @@ class History:
 
 def loss_values(losses: Losses) -> Metrics:
     """Return the losses as numbers."""
-    return {"loss": losses.total.item(), "language": losses.language.item(), "contrastive": losses.contrastive.item()}
+    return {"loss": losses.total.item()} | {name: term.item() for name, term in losses.terms.items()}
 
 
 class MetricsWriter:
@@ -114,13 +113,13 @@ class MetricsWriter:
 
 def plot(history: History, path: Path) -> None:
     """Draw the losses of training and validation over the steps."""
-    figure = Figure(figsize=(12, 3.5), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(LOSSES)), LOSSES, strict=True):
-        axes.plot(range(1, history.step + 1), history.curve[name], linewidth=0.8, label="training")
+    figure = Figure(figsize=(4 * len(history.curve), 3.5), layout="constrained")
+    for axes, (name, losses) in zip(figure.subplots(1, len(history.curve)), history.curve.items(), strict=True):
+        axes.plot(range(1, history.step + 1), losses, linewidth=0.8, label="training")
         held_out = [metrics for metrics in history.validation if name in metrics]
         if held_out:
-            steps, losses = ([metrics[key] for metrics in held_out] for key in ("step", name))
-            axes.plot(steps, losses, "o-", label="validation")
+            steps, held_out_losses = ([metrics[key] for metrics in held_out] for key in ("step", name))
+            axes.plot(steps, held_out_losses, "o-", label="validation")
         axes.set(title=name, xlabel="step")
         axes.legend()
     with atomic_write(path) as file:

@@ -1,41 +1,47 @@
-"""Equations 1 to 5: the language loss, the contrastive loss and their sum.
+"""The losses: equations 1 to 5 of the paper, and the loss within a question.
 
-Shapes: N answer tokens of a batch, V vocabulary, Q question-answer pairs, H width of an embedding.
+Shapes: N answer tokens of a batch, V vocabulary, Q question-answer pairs, H width of an embedding; Z pairs of
+a question, C cut-offs of them, T answers that are compared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.data.arrays import Bools, Ints
 from model.training.training_config import AnswerNegatives
+
+LEAST_USERS = 2
+"""Users with an answer, and users without it, below which they are not compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """The two terms of eq. 5 and their weighted sum, each a scalar."""
+    """The terms of a loss by name, and their weighted sum, each a scalar."""
 
     total: Tensor
-    language: Tensor
-    contrastive: Tensor
+    terms: Mapping[str, Tensor]
 
 
-def joint_loss(language: Tensor, contrastive: Tensor, *, weight_lm: float, weight_cl: float) -> Losses:
-    """Return the weighted sum of eq. 5, L = a_lm L_lm + a_cl L_cl, and its terms."""
-    total = weight_lm * language + weight_cl * contrastive
-    return Losses(total=total, language=language, contrastive=contrastive)
+def joint_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Losses:
+    """Return the weighted sum of eq. 5, L = a_lm L_lm + a_cl L_cl, over all terms, and the terms."""
+    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    return Losses(total=total, terms=terms)
 
 
 def language_loss(logits_NV: Tensor, tokens_N: Tensor, tokens: int | None = None) -> Tensor:
     """Return eq. 1, the mean over the batch's answer tokens of -log p(y_t | y_<t, user, instruction).
 
     For a sub-batch, `tokens` is the number of answer tokens of the whole batch; the losses of its sub-batches then
-    add up to the batch's.
+    add up to the batch's. It is 0 without tokens.
     """
-    return F.cross_entropy(logits_NV.float(), tokens_N, reduction="sum") / (tokens or len(tokens_N))
+    return F.cross_entropy(logits_NV.float(), tokens_N, reduction="sum") / max(1, tokens or len(tokens_N))
 
 
 def contrastive_loss(
@@ -89,3 +95,52 @@ def contrastive_loss(
     )
     log_z_Q = torch.logsumexp(similarity_QZ.float() / temperature, dim=1)  # eq. 3
     return (log_z_Q - positive_Q1[:, 0].float() / temperature).mean()  # eq. 2
+
+
+def within_question_loss(
+    users_QH: Tensor, texts_QH: Tensor, *, question_Q: Ints, answer_Q: Ints, compared_Q: Bools, cut_off_Q: Ints
+) -> Tensor:
+    """Return 1 minus the correlation of users' likeness to an answer with whether they have it, within a question.
+
+    For each answer, the users of its question are compared: d = users @ answer against 0 and 1, both less their mean
+    of the cut-off. Pairs of other questions are not compared. A question has the weight of its number of pairs. The
+    loss is 0 where nothing can be compared: fewer than two users with an answer or without it, or cut-offs of which all
+    users have it or none.
+
+    Parameters
+    ----------
+    users_QH
+        L2-normalised embeddings of the pairs' users.
+    texts_QH
+        Embeddings of the pairs' answers, or of their instructions. Those of the pairs with the answer are averaged.
+    question_Q, answer_Q, cut_off_Q
+        The number of each pair's question, of its answer text and of its profile's as_of.
+    compared_Q
+        Whether the pair's answer is compared. A pair of another answer only stands for a user without it.
+    """
+    device = users_QH.device
+    losses, weights = [(users_QH * 0).sum()], [0]
+    for question in np.unique(question_Q[compared_Q]):
+        pairs_Z = np.flatnonzero(question_Q == question)
+        groups_Z = torch.from_numpy(np.unique(cut_off_Q[pairs_Z], return_inverse=True)[1]).to(device)
+        terms = []
+        for answer in np.unique(answer_Q[pairs_Z][compared_Q[pairs_Z]]):
+            has_Z = answer_Q[pairs_Z] == answer
+            target_Z = _less_group_mean(torch.from_numpy(has_Z).to(device, torch.float32), groups_Z)
+            if min(has_Z.sum(), (~has_Z).sum()) < LEAST_USERS or not target_Z.any():
+                continue
+            text_H = texts_QH[torch.from_numpy(pairs_Z[has_Z]).to(device)].mean(0)
+            likeness_Z = (users_QH[torch.from_numpy(pairs_Z).to(device)] @ text_H).float()
+            terms.append(1 - F.cosine_similarity(_less_group_mean(likeness_Z, groups_Z), target_Z, dim=0))
+        if terms:
+            losses.append(torch.stack(terms).mean())
+            weights.append(len(pairs_Z))
+    weight_W = torch.tensor(weights, device=device)
+    return (torch.stack(losses) * weight_W).sum() / max(1, sum(weights))
+
+
+def _less_group_mean(values_Z: Tensor, groups_Z: Tensor) -> Tensor:
+    """Return the values less the mean of their group."""
+    count_C = torch.bincount(groups_Z)
+    sum_C = values_Z.new_zeros(len(count_C)).index_add(0, groups_Z, values_Z)
+    return values_Z - (sum_C / count_C)[groups_Z]

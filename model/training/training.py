@@ -130,7 +130,14 @@ def _initial_network(
     network.to(processes().device)
     if training.warm_start:
         users_B = np.random.default_rng(seed).permutation(len(dataset.profiles))[:WARM_START_PROFILES]
-        warm_start(network, dataset, users_B, tabular_attention=training.tabular_attention, seed=seed)
+        warm_start(
+            network,
+            dataset,
+            users_B,
+            of_questions=training.warm_start == "questions",
+            tabular_attention=training.tabular_attention,
+            seed=seed,
+        )
     same_weights(network)
     if training.encoder_rate == 0:
         network.encoders.requires_grad_(False)

@@ -10,6 +10,14 @@ from model.errors import ConfigError
 
 AnswerNegatives = Literal["answers", "users"]
 Precision = Literal["fp32", "bf16"]
+WarmStart = bool | Literal["questions"]
+LOSS_WEIGHTS = {
+    "language": "weight_lm",
+    "contrastive": "weight_cl",
+    "within_question": "weight_within_question",
+    "instruction_text": "weight_instruction_text",
+}
+"""The setting with the weight of each loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +35,13 @@ class TrainingConfig:
         forward pass, and give the same gradients (`model.training.grad_cache`).
     instructed_pairs, general_pairs
         Question-answer pairs with and without an instruction that are sampled for each profile of a batch.
+    universal_pairs
+        Further pairs of each profile whose answers are compared with the profile's universal vector, in place of an
+        instructed one. All of them take one token together, so that a batch can have many; the language loss does not
+        read them.
+    shared_questions
+        Whether all profiles of a batch get the same questions in the same words; those of `universal_pairs` always
+        are.
     learning_rate, betas, weight_decay, warmup_steps, max_grad_norm
         AdamW's, under a cosine schedule after a linear warm-up, with gradients clipped to that norm.
     encoder_rate
@@ -34,14 +49,23 @@ class TrainingConfig:
         encoded once and its vector kept in memory. AdamW takes full steps even where gradients are small and
         noisy, as those of the encoders are: at 1, a few hundred steps undo the effect of `warm_start`.
     weight_lm, weight_cl
-        a_lm and a_cl of eq. 5.
+        a_lm and a_cl of eq. 5. A loss of weight 0 is not computed.
+    weight_within_question
+        The weight of the loss within a question: how well the likeness of users to an answer follows who has it. It
+        compares users of the same question alone (`shared_questions`, `universal_pairs`).
+    weight_instruction_text
+        The weight of the same loss with the instruction's text in place of the answer, for questions with one answer
+        beside `none`.
+    center_by_cut_off
+        Whether these two losses compare users of the same cut-off only, so that the season is no part of a user.
     temperature, margin
         tau of eq. 2 and the margin of eq. 4; cosines differ by 2 at most, so a margin of 2 turns eq. 4 off.
     answer_negatives
         The negatives of an answer beside its user: the other `answers` (eq. 3), or the other `users`, as in the
         follow-up's code.
     warm_start
-        Whether fresh weights are initialised by the words of the training users (`model.training.warm_start`).
+        How fresh weights are initialised (`model.training.warm_start`): by the words that occur together (true), by
+        the words that predict the answers (`questions`), or at random (false).
     tabular_attention
         The attention of the tabular token before the first step, as a multiple of another token's; more than 1 where
         aggregates are more informative than events.
@@ -68,6 +92,8 @@ class TrainingConfig:
     profiles_per_forward: int | None = None
     instructed_pairs: int = 4
     general_pairs: int = 1
+    universal_pairs: int = 0
+    shared_questions: bool = False
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
@@ -76,10 +102,13 @@ class TrainingConfig:
     encoder_rate: float = 1.0
     weight_lm: float = 1.0
     weight_cl: float = 1.0
+    weight_within_question: float = 0.0
+    weight_instruction_text: float = 0.0
+    center_by_cut_off: bool = True
     temperature: float = 0.07
     margin: float = 0.1
     answer_negatives: AnswerNegatives = "answers"
-    warm_start: bool = True
+    warm_start: WarmStart = True
     tabular_attention: float = 1.0
     mask_same_answers: bool = True
     quantile_bins: int = 12
@@ -101,19 +130,27 @@ class TrainingConfig:
         for name, words in (("answer_negatives", get_args(AnswerNegatives)), ("precision", get_args(Precision))):
             if getattr(self, name) not in words:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}: use one of {', '.join(words)}")
-        if self.steps < 0 or self.instructed_pairs < 0 or self.general_pairs < 0:
-            raise ConfigError("steps, instructed_pairs and general_pairs cannot be negative: use 0 or more")
-        if self.instructed_pairs + self.general_pairs == 0:
-            raise ConfigError("a profile without pairs teaches nothing: raise instructed_pairs or general_pairs")
+        if self.warm_start not in (True, False, "questions"):
+            raise ConfigError(f"warm_start is {self.warm_start!r}: use true, false or questions")
+        if min(self.steps, self.instructed_pairs, self.general_pairs, self.universal_pairs) < 0:
+            raise ConfigError(
+                "steps, instructed_pairs, general_pairs and universal_pairs cannot be negative: use 0 or more"
+            )
+        if self.instructed_pairs + self.general_pairs + self.universal_pairs == 0:
+            raise ConfigError(
+                "a profile without pairs teaches nothing: raise instructed_pairs, general_pairs or universal_pairs"
+            )
         for name, value in asdict(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
             if not all(isfinite(number) for number in numbers if isinstance(number, float)):
                 raise ConfigError(f"{name} is {value}: use a finite number")
         if self.encoder_rate < 0:
             raise ConfigError(f"encoder_rate is {self.encoder_rate}: use 0 (frozen) or more")
-        for name in ("weight_decay", "warmup_steps", "weight_lm", "weight_cl"):
+        for name in ("weight_decay", "warmup_steps", *LOSS_WEIGHTS.values()):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}: use 0 or more")
+        if not self.loss_weights:
+            raise ConfigError(f"all losses have the weight 0: raise one of {', '.join(LOSS_WEIGHTS.values())}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"betas is {self.betas}: use two numbers from 0 to below 1, such as [0.9, 0.98]")
         if self.max_answer_tokens < 2:
@@ -123,3 +160,9 @@ class TrainingConfig:
         for name, usual in (("temperature", 0.07), ("learning_rate", 0.001), ("max_grad_norm", 1)):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}: use a positive one, such as {usual}")
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The losses that are computed, and their weights."""
+        weights = {name: getattr(self, setting) for name, setting in LOSS_WEIGHTS.items()}
+        return {name: weight for name, weight in weights.items() if weight}

@@ -104,7 +104,7 @@ def _step_line(history: History, training: TrainingConfig, steps_per_second: flo
     recent = {name: float(np.mean(values[-training.validate_every :])) for name, values in history.curve.items()}
     splits = [("trained", recent)] + ([("validation", held_out)] if "loss" in held_out else [])
     texts = [
-        f"{name} {part['loss']:.3f} (language {part['language']:.3f}, contrastive {part['contrastive']:.3f})"
-        for name, part in splits
+        f"{split} {losses['loss']:.3f} ({', '.join(f'{name} {losses[name]:.3f}' for name in training.loss_weights)})"
+        for split, losses in splits
     ]
     return f"step {history.step} of {training.steps}: {', '.join(texts)}, {steps_per_second:.2f} steps/s"

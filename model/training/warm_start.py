@@ -1,11 +1,11 @@
 """Initialisation of a fresh network, so that a user's vector represents the user's words before the first step.
 
 With random weights alone, 98 to 99.9 % of the pooled event vectors is common to all users, and training first has to
-find the rest. The warm start sets the word vectors to the factors of the words that occur together, attention to a
+find the rest. The warm start sets the word vectors (`model.training.word_vectors`), attention to a
 plain mean, feed-forward layers to nearly zero, and the adapters' LayerNorms to the variance of the events. A probe of
 the made-up company's untrained universal vectors then has a mean AUC of .75. It has .65 with the word vectors and
 adapters alone. A regression on hand-made features has .73. No step needs
-a label or a question; all take a second or two.
+a label; all take a second or two.
 
 The tabular token is one among some dozens. Where it is more informative than the others, its adapter starts as the
 principal components of its columns, and attention gives it a multiple of another token's weight. A probe of untrained
@@ -14,32 +14,22 @@ universal vectors on half of the fit users of three real labels (credit default,
 more informative, it costs quality: after 150 steps the made-up company's vectors have .742 with 16 times, and .756
 without.
 
-Shapes: U profiles, B profiles by which adapters are initialised, T distinct texts, V tokens of the event vocabulary,
-D factors, E width of an event vector, W width of the tabular columns, Z vectors, H width of the backbone.
+Shapes: B profiles by which adapters are initialised, V tokens of the event vocabulary, D principal components, E width
+of an event vector, W width of the tabular columns, Z vectors, H width of the backbone.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, hstack
-from sklearn.utils.extmath import randomized_svd
+from scipy.sparse import hstack
 from torch import Tensor, nn
 
 from model.data.arrays import Ints
-from model.data.text import TokenIds
 from model.network.network import InstructUE
 from model.training.dataset import TrainingDataset
+from model.training.word_vectors import answer_indicators, question_word_vectors, token_counts, word_vectors
 
-MIN_PROFILES, MAX_SHARE = 10, 0.9
-"""Tokens of fewer profiles, or of a larger share of them, get no vector: they do not show what occurs together."""
-FACTORS = 16
-"""Directions of the word vectors. More factors describe single users: with 64 the same probe falls from .752 to
-.737."""
-WORD_SCALE = 0.5
-"""Root mean square of the word vectors over the tokens of the events. That of the positions is 0.1 and that of the
-common vector is 1; the layer norm after their sum then keeps the weights of rare and common words."""
 SMALL_SCALE = 0.1
 """Factor of the weights that are made small: queries and second feed-forward weights."""
 SMALL_WEIGHTS = (".query.weight", ".output.dense.weight", ".q_proj.weight", ".down_proj.weight")
@@ -49,7 +39,13 @@ ORTHOGONAL_WEIGHTS = (".value.weight", ".attention.output.dense.weight", ".v_pro
 
 
 def warm_start(
-    network: InstructUE, dataset: TrainingDataset, users_B: Ints, *, tabular_attention: float = 1.0, seed: int = 0
+    network: InstructUE,
+    dataset: TrainingDataset,
+    users_B: Ints,
+    *,
+    of_questions: bool = False,
+    tabular_attention: float = 1.0,
+    seed: int = 0,
 ) -> None:
     """Initialise the fresh event encoders, backbone and adapters of a network, in place.
 
@@ -61,6 +57,8 @@ def warm_start(
         The training split.
     users_B
         Some hundred profiles of the split, by which adapters are initialised.
+    of_questions
+        Whether word vectors predict the answers of the questions, rather than which words occur together.
     tabular_attention
         The attention that the tabular token gets in a fresh backbone, as a multiple of another token's; 1 or more.
     seed
@@ -72,32 +70,10 @@ def warm_start(
         if config.encoder.pretrained is None and len(network.encoders):
             _near_identity(network.encoders)
             _set_common_vector(network)
-            _write_word_vectors(network, dataset, seed)
+            _write_word_vectors(network, dataset, of_questions, seed)
         if config.backbone.pretrained is None:
             _near_identity(network.backbone)
         _initialise_adapters(network, dataset, users_B, tabular_attention)
-
-
-def word_vectors(counts_UV: csr_matrix, width: int, seed: int = 0) -> NDArray[np.float32]:
-    """Return a vector `[V, width]` of each token: the factors of users' tf-idf counts (latent semantic analysis).
-
-    The mean of a user's token vectors is then the user's position along the directions in which users differ most
-    (Deerwester et al. 1990). Tokens that too few or too many users have get zeros.
-    """
-    users = counts_UV.shape[0]
-    users_V = np.asarray((counts_UV > 0).sum(axis=0)).ravel()
-    informative_V = (users_V >= MIN_PROFILES) & (users_V <= MAX_SHARE * users)
-    weight_V = np.where(informative_V, np.log(users / (1 + users_V)).clip(min=0), 0)
-    log_counts_UV = counts_UV.astype(np.float64)
-    log_counts_UV.data = np.log1p(log_counts_UV.data)
-    factors = min(FACTORS, width, *log_counts_UV.shape)
-    _, size_D, tokens_DV = randomized_svd(log_counts_UV.multiply(weight_V).tocsr(), factors, random_state=seed)
-    # A random rotation spreads the factors over all dimensions of the network.
-    rotation_DE = np.linalg.qr(np.random.default_rng(seed).normal(size=(width, width)))[0][:factors]
-    vectors_VE = (((tokens_DV.T * size_D) * weight_V[:, None]) @ rotation_DE).astype(np.float32)
-    occurrences_V = np.asarray(counts_UV.sum(axis=0)).ravel()
-    scale = np.sqrt((occurrences_V[:, None] * vectors_VE**2).sum() / max(1, occurrences_V.sum() * width))
-    return vectors_VE * np.float32(WORD_SCALE / scale) if scale > 0 else vectors_VE
 
 
 def _set_common_vector(network: InstructUE) -> None:
@@ -116,30 +92,25 @@ def _near_identity(transformers: nn.Module) -> None:
             weight.mul_(SMALL_SCALE)
 
 
-def _write_word_vectors(network: InstructUE, dataset: TrainingDataset, seed: int) -> None:
+def _write_word_vectors(network: InstructUE, dataset: TrainingDataset, of_questions: bool, seed: int) -> None:
     """Factor the tokens of all encoders together, so that their word vectors have the same directions."""
     config = network.config
     counts = [
-        _counts(part.text_E, part.offsets_U1, ids, config.encoder.vocabulary)
+        token_counts(part.text_E, part.offsets_U1, ids, config.encoder.vocabulary)
         for part, ids in zip(dataset.profiles.sources, dataset.event_ids, strict=True)
     ]
     if config.shared_encoder:
         counts = [sum(counts[1:], start=counts[0])]
-    vectors = word_vectors(hstack(counts).tocsr(), config.encoder.width, seed)
+    counts_UV, width = hstack(counts).tocsr(), config.encoder.width
+    if of_questions:
+        answers_UA = answer_indicators(dataset.pairs)
+        vectors = question_word_vectors(counts_UV, answers_UA, dataset.pairs.cut_off_U, width, seed)
+    else:
+        vectors = word_vectors(counts_UV, width, seed)
     for encoder, part_VE in zip(network.encoders, np.split(vectors, len(counts)), strict=True):
         known_V = torch.from_numpy(np.abs(part_VE).sum(axis=1) > 0)
         table_VE = encoder.get_submodule("bert.embeddings.word_embeddings").get_parameter("weight")
         table_VE[known_V] = torch.from_numpy(part_VE)[known_V].to(table_VE.device)
-
-
-def _counts(text_E: Ints, offsets_U1: Ints, ids: TokenIds, vocabulary: int) -> csr_matrix:
-    """Return how often each token occurs in each user's events, `[U, V]`."""
-    texts, users = len(ids), len(offsets_U1) - 1
-    of_text = np.repeat(np.arange(texts), ids.lengths)
-    tokens_TV = csr_matrix((np.ones(len(of_text)), (of_text, ids.ids)), (texts, vocabulary))
-    of_user = np.repeat(np.arange(users), np.diff(offsets_U1))
-    texts_UT = csr_matrix((np.ones(len(of_user)), (of_user, text_E)), (users, texts))
-    return (texts_UT @ tokens_TV).tocsr()
 
 
 def _initialise_adapters(

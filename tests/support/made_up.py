@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from model.data.config import Category, EventSource, NetworkConfig, Number, Tabular
 
@@ -96,6 +97,33 @@ def made_up_pairs(profiles: pa.Table, *, validation: float = 0.2, seed: int = 0)
             )
     text = {name: pa.string() for name in ("user_id", "question", "instruction", "answer", "axis", "split")}
     return pa.Table.from_pylist(rows, schema=pa.schema({**text, "as_of": pa.timestamp("us", "UTC")}))
+
+
+def yes_no_tables(users: int, **events: float) -> tuple[pa.Table, pa.Table]:
+    """Return profiles of two cut-offs and their `userqa`: whether the user likes each interest, in two wordings.
+
+    Every eleventh user is not asked about the last interest; every user has a description too.
+    """
+    profiles = made_up_profiles(users, **events)
+    late = pa.array([AS_OF + timedelta(days=31 * (user % 2)) for user in range(users)], profiles["as_of"].type)
+    profiles = profiles.set_column(profiles.column_names.index("as_of"), "as_of", late)
+    pairs = made_up_pairs(profiles)
+    general = pairs.filter(pc.is_null(pairs["instruction"])).append_column("is_none", pa.array([False] * users))
+    rows = []
+    for number, (pair, profile) in enumerate(zip(general.to_pylist(), profiles.to_pylist(), strict=True)):
+        for interest, words in enumerate(INTERESTS[: -1 if number % 11 == 10 else None]):
+            is_liked = profile["interest"] in (interest, (interest + 1) % len(INTERESTS))
+            rows.append(
+                pair
+                | {
+                    "question": f"likes_{interest}",
+                    "instruction": f"Does this user like {words}?" if number % 3 else f"Is {words} their thing?",
+                    "answer": f"Yes, they like {words}." if is_liked else "No, they do not.",
+                    "axis": "attribute",
+                    "is_none": not is_liked,
+                }
+            )
+    return profiles, pa.concat_tables([general, pa.Table.from_pylist(rows, schema=general.schema)])
 
 
 def _events(rng: np.random.Generator, count: int, interest: int, template: str) -> list[dict[str, object]]:

@@ -43,6 +43,10 @@ def test_settings_that_cannot_work_are_refused() -> None:
         TrainingConfig(temperature=0)
     with pytest.raises(ConfigError, match="teaches nothing"):
         TrainingConfig(instructed_pairs=0, general_pairs=0)
+    with pytest.raises(ConfigError, match="all losses have the weight 0: raise one of weight_lm, weight_cl"):
+        TrainingConfig(weight_lm=0, weight_cl=0)
+    with pytest.raises(ConfigError, match="warm_start is 'words': use true, false or questions"):
+        TrainingConfig(warm_start="words")
     with pytest.raises(ConfigError, match="'mlp' or 'linear'"):
         network_config(adapter="none")
     with pytest.raises(ConfigError, match="head is 0"):

@@ -5,10 +5,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from model.data.pairs import PairError, Pairs, pair_batch, read_pairs
+from model.data.pair_batch import pair_batch
+from model.data.pairs import PairError, Pairs, read_pairs
 from model.data.profiles import read_profiles
 from model.data.text import Tokenizers, train_event_tokenizer, train_language_tokenizer
-from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
+from tests.support.made_up import made_up_pairs, made_up_profiles, network_config, yes_no_tables
 
 
 @pytest.fixture(scope="module")
@@ -56,18 +57,28 @@ def test_the_same_user_at_two_times_keeps_pairs_apart(profiles: pa.Table) -> Non
     assert "then" not in [answer for _, _, answer in triples(table, read)[3:]]
 
 
-def test_drawn_pairs_are_the_profiles_own_and_never_twice() -> None:
-    instruction = np.array([0, 1, 1, 1, 0, 1, 1, 0, 0, 0])
-    pairs = Pairs(
-        instructions=[None, "?"],
+def plain_pairs(instructions: list[str | None], instruction: np.ndarray, offsets: list[int]) -> Pairs:
+    """Pairs of one answer; each instruction is a question, and the first one is the universal mode."""
+    return Pairs(
+        instructions=instructions,
         answers=["a"],
         instruction_R=instruction,
-        answer_R=np.zeros(10, dtype=np.int64),
-        offsets_U1=np.array([0, 5, 7, 7, 10]),
+        answer_R=np.zeros(len(instruction), dtype=np.int64),
+        question_R=instruction - 1,
+        is_none_R=np.zeros(len(instruction), dtype=bool),
+        offsets_U1=np.array(offsets),
+        cut_off_U=np.zeros(len(offsets) - 1, dtype=np.int64),
     )
+
+
+def test_drawn_pairs_are_the_profiles_own_and_never_twice() -> None:
+    instruction = np.array([0, 1, 1, 1, 0, 1, 1, 0, 0, 0])
+    pairs = plain_pairs([None, "?"], instruction, [0, 5, 7, 7, 10])
     seen = set()
     for seed in range(30):
-        row, pair = pairs.sample(np.array([3, 0, 1]), instructed=2, general=1, rng=np.random.default_rng(seed))
+        sampled = pairs.sample(np.array([3, 0, 1]), instructed=2, general=1, rng=np.random.default_rng(seed))
+        row, pair = sampled.row_Q, sampled.pair_Q
+        assert np.array_equal(sampled.instruction_Q, instruction[pair])
         assert row.tolist() == [0, 1, 1, 1, 2, 2]
         assert len(set(pair)) == len(pair)
         assert pair[0] in (7, 8, 9)
@@ -81,16 +92,11 @@ def test_a_batch_asks_each_user_several_things_and_many_users_each_of_them() -> 
     """Five users have ten questions each, a sixth only four of them, and each one general answer."""
     few = [2, 5, 7, 8]
     instruction = np.array([*[*range(1, 11), 0] * 5, *few, 0])
-    pairs = Pairs(
-        instructions=[None, *(f"{number}?" for number in range(10))],
-        answers=["a"],
-        instruction_R=instruction,
-        answer_R=np.zeros(len(instruction), dtype=np.int64),
-        offsets_U1=np.array([0, 11, 22, 33, 44, 55, 60]),
-    )
+    pairs = plain_pairs([None, *(f"{number}?" for number in range(10))], instruction, [0, 11, 22, 33, 44, 55, 60])
     used = set()
     for seed in range(40):
-        row, pair = pairs.sample(np.arange(6), instructed=3, general=1, rng=np.random.default_rng(seed))
+        sampled = pairs.sample(np.arange(6), instructed=3, general=1, rng=np.random.default_rng(seed))
+        row, pair = sampled.row_Q, sampled.pair_Q
         drawn = [sorted(instruction[pair[row == user]]) for user in range(6)]
         assert [len({*instruction_text}) for instruction_text in drawn] == [4] * 6  # several questions of one user
         assert drawn[:5] == [drawn[0]] * 5  # and each over many users
@@ -99,38 +105,88 @@ def test_a_batch_asks_each_user_several_things_and_many_users_each_of_them() -> 
     assert used == set(range(11))
 
 
-def test_suffixes_lie_end_to_end_and_predict_the_answer(profiles: pa.Table) -> None:
-    table, pairs = read_pairs(profiles, made_up_pairs(profiles), "train")
+def test_a_batch_of_shared_questions_asks_all_profiles_the_same_in_the_same_words() -> None:
+    profiles, written = yes_no_tables(30)
+    table, pairs = read_pairs(profiles, written, "train")
+    rows = {(row["user_id"], row["question"]): row for row in written.to_pylist()}
+    questions = {row["instruction"]: row["question"] for row in written.to_pylist()}
+    names, users = table["user_id"].to_pylist(), np.arange(len(table))
+    words = set()
+    for seed in range(20):
+        sampled = pairs.sample(
+            users, instructed=2, general=1, universal=4, shared_questions=True, rng=np.random.default_rng(seed)
+        )
+        batch: dict[tuple[bool, str | None], dict[str, str]] = {}
+        for row, pair, instruction, is_universal in zip(
+            sampled.row_Q, sampled.pair_Q, sampled.instruction_Q, sampled.is_universal_Q, strict=True
+        ):
+            text = pairs.instructions[instruction]
+            answers = batch.setdefault((bool(is_universal), text), {})
+            assert names[row] not in answers
+            answers[names[row]] = pairs.answers[pairs.answer_R[pair]]
+            question = rows[names[row], questions[text]]
+            assert (answers[names[row]], pairs.is_none_R[pair]) == (question["answer"], question["is_none"])
+            assert pairs.offsets_U1[row] <= pair < pairs.offsets_U1[row + 1]
+        assert sampled.row_Q.tolist() == sorted(sampled.row_Q.tolist())
+        assert {*batch.pop((False, None))} == {*names}
+        universal = {text for is_universal, text in batch if is_universal}
+        assert len({questions[text] for text in universal}) == len(universal) == 4
+        assert len(batch) == 6
+        assert {text for is_universal, text in batch if not is_universal} <= universal
+        for (_, text), answers in batch.items():  # of all who were asked, whatever the words they have in the table
+            assert {*answers} == {name for name in names if (name, questions[text]) in rows}
+        words |= universal
+    assert words == {text for text in pairs.instructions if text}
+    assert pairs.has_one_answer_R.tolist() == [text >= 0 for text in pairs.question_R]
+    split = np.unique(table["as_of"].to_numpy(), return_inverse=True)[1]
+    assert pairs.cut_off_U.tolist() == split.tolist()
+    assert len(set(split)) == 2
+
+
+def test_suffixes_lie_end_to_end_and_predict_the_answer() -> None:
+    table, pairs = read_pairs(*yes_no_tables(40), "train")
     config = network_config()
     profiles_read = read_profiles(table, config)
     tokenizers = Tokenizers(
         event=train_event_tokenizer(["x"], 260), language=train_language_tokenizer(pairs.answers, 300)
     )
     instruction_text, answered = tokenizers.instruction_ids(pairs.instructions), tokenizers.answer_ids(pairs.answers)
-    users = np.array([3, 0, 9])
-    row, pair = pairs.sample(users, instructed=2, general=1, rng=np.random.default_rng(0))
-    batch = pair_batch(profiles_read, pairs, instruction_text, answered, users, row, pair)
-
-    column, suffix, before = 0, 0, -1
-    for q, (at, number) in enumerate(zip(row, pair, strict=True)):
-        if at != before:
-            column, suffix, before = 0, 0, at
-        suffix += 1
-        question = instruction_text[pairs.instruction_R[number]].tolist()
-        answer = answered[pairs.answer_R[number]].tolist()
-        read = question + answer[:-1]
-        assert batch.ids_BL[at, column : column + len(read)].tolist() == read
-        assert set(batch.segments_BL[at, column : column + len(read)]) == {suffix}
-        targets = [-1] * (len(question) - 1) + answer
-        assert batch.targets_BL[at, column : column + len(read)].tolist() == targets
-        assert (batch.user_row_Q[q], batch.user_column_Q[q]) == (at, column + len(question) - 1)
-        assert batch.ids_BL[at, batch.user_column_Q[q]] == tokenizers.user
-        assert batch.answers_A[batch.answer_Q[q]] == pairs.answer_R[number]
-        assert targets[-1] == tokenizers.end
-        column += len(read)
-    real = (batch.segments_BL > 0).sum(1)
-    assert batch.ids_BL.shape[1] == real.max()
-    assert (batch.targets_BL != -1).sum() == answered.lengths[pairs.answer_R[pair]].sum()
+    for universal in (0, 3):
+        sampled = pairs.sample(
+            np.array([3, 0, 9]), instructed=2, general=1, universal=universal, rng=np.random.default_rng(0)
+        )
+        batch = pair_batch(profiles_read, pairs, instruction_text, answered, sampled)
+        assert len(sampled.row_Q) == 3 * (3 + universal)
+        first = 1 if universal else 0
+        column, suffix, before = first, first, -1
+        for q, (at, number, instruction, is_universal) in enumerate(
+            zip(sampled.row_Q, sampled.pair_Q, sampled.instruction_Q, sampled.is_universal_Q, strict=True)
+        ):
+            assert batch.answers_A[batch.answer_Q[q]] == pairs.answer_R[number]
+            assert batch.instructions_I[batch.instruction_Q[q]] == instruction
+            if at != before:
+                column, suffix, before = first, first, at
+            if is_universal:  # one <USER> for all of them
+                assert (batch.user_row_Q[q], batch.user_column_Q[q]) == (at, 0)
+                assert (batch.ids_BL[at, 0], batch.targets_BL[at, 0]) == (tokenizers.user, -1)
+                assert (batch.segments_BL[at] == 1).tolist() == [True] + [False] * (batch.ids_BL.shape[1] - 1)
+                continue
+            suffix += 1
+            question = instruction_text[instruction].tolist()
+            answer = answered[pairs.answer_R[number]].tolist()
+            read = question + answer[:-1]
+            assert batch.ids_BL[at, column : column + len(read)].tolist() == read
+            assert set(batch.segments_BL[at, column : column + len(read)]) == {suffix}
+            targets = [-1] * (len(question) - 1) + answer
+            assert batch.targets_BL[at, column : column + len(read)].tolist() == targets
+            assert (batch.user_row_Q[q], batch.user_column_Q[q]) == (at, column + len(question) - 1)
+            assert batch.ids_BL[at, batch.user_column_Q[q]] == tokenizers.user
+            assert targets[-1] == tokenizers.end
+            column += len(read)
+        real = (batch.segments_BL > 0).sum(1)
+        assert batch.ids_BL.shape[1] == real.max()
+        own = sampled.pair_Q[~sampled.is_universal_Q]
+        assert (batch.targets_BL != -1).sum() == answered.lengths[pairs.answer_R[own]].sum()
 
 
 def test_pairs_that_cannot_be_trained_on_say_why(profiles: pa.Table) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from model.data.config import EventSource, NetworkConfig, Tabular
-from model.data.pairs import PairBatch
+from model.data.pair_batch import PairBatch
 from model.data.profiles import read_profiles
 from model.data.segments import PADDING
 from model.data.text import Tokenizers
@@ -51,12 +51,12 @@ class Example:
 
     def losses(self, batch: PairBatch) -> Losses:
         output = self.forward(batch)
-        return joint_loss(
-            language_loss(output.logits_NV, output.tokens_N),
-            contrastive_loss(output.users_QH, output.answers_QH, torch.from_numpy(batch.answer_Q)),
-            weight_lm=1.0,
-            weight_cl=1.0,
-        )
+        users_QH, answers_QH, _ = output.embeddings_3QH
+        terms = {
+            "language": language_loss(output.logits_NV, output.tokens_N),
+            "contrastive": contrastive_loss(users_QH, answers_QH, torch.from_numpy(batch.answer_Q)),
+        }
+        return joint_loss(terms, {"language": 1.0, "contrastive": 1.0})
 
 
 def make(**switches: object) -> Example:
@@ -212,7 +212,7 @@ def test_a_training_step_reads_the_vectors_that_are_served(example: Example) -> 
     """Whatever follows `<USER>`: the answer is in the same suffix."""
     batch = example.batch(3, 7, 2)
     with torch.no_grad():
-        users_QH = example.forward(batch).users_QH.numpy()
+        users_QH = example.forward(batch).embeddings_3QH[0].numpy()
     texts = [example.tokenizers.language.decode(ids.tolist()) for ids in example.dataset.instruction_ids]
     rows = example.profiles.take([3, 7, 2])
     for q, (row, column) in enumerate(zip(batch.user_row_Q, batch.user_column_Q, strict=True)):
@@ -297,7 +297,7 @@ def test_another_suffix_changes_nothing(example: Example, part: str) -> None:
     with torch.no_grad():
         before = example.forward(batch)
         after = example.forward(change_suffix(batch, q, example, part))
-    moved_Q = (after.users_QH - before.users_QH).abs().amax(-1)
+    moved_Q = (after.embeddings_3QH[0] - before.embeddings_3QH[0]).abs().amax(-1)
     others = torch.arange(len(moved_Q)) != q
     assert moved_Q[others].max() < TOLERANCE
     assert (moved_Q[q] > 0.01) == (part == "instruction")  # its own answer comes after <USER>
@@ -309,12 +309,12 @@ def test_another_suffix_changes_nothing(example: Example, part: str) -> None:
 def test_the_batchs_other_users_and_padding_change_nothing(example: Example) -> None:
     longest = int(np.argmax(example.dataset.profiles.lengths_U))
     with torch.no_grad():
-        alone = example.forward(example.batch(0)).users_QH, example.forward(example.batch(3)).users_QH
+        alone = example.forward(example.batch(0)).embeddings_3QH[0], example.forward(example.batch(3)).embeddings_3QH[0]
         for mates in ((0, 3), (0, 3, longest), (0, 3, 1, longest, 7, 8)):
             output = example.forward(example.batch(*mates))
             rows = example.batch(*mates).user_row_Q
             for row, expected in enumerate(alone):
-                mine = output.users_QH[torch.from_numpy(rows == row)]
+                mine = output.embeddings_3QH[0][torch.from_numpy(rows == row)]
                 assert sorted_distance(mine, expected) < TOLERANCE
 
 
@@ -322,6 +322,42 @@ def sorted_distance(one: torch.Tensor, other: torch.Tensor) -> float:
     """How far each vector is from its nearest of the other set: pairs are drawn in an order of their own."""
     assert one.shape == other.shape
     return float(torch.cdist(one, other).min(dim=1).values.max())
+
+
+@pytest.mark.parametrize("switches", [{}, {"head": 24}, {"readout": "mean"}])
+def test_the_last_layer_at_the_tokens_that_are_read_is_the_whole_layer(
+    monkeypatch: pytest.MonkeyPatch, switches: dict[str, object]
+) -> None:
+    """Profiles of different lengths, with three, one and no suffix; values and gradients of every weight."""
+    example = make(**switches)
+    sampled = example.dataset.sample(
+        np.array([5, 0, 9, 3]), TrainingConfig(universal_pairs=1), np.random.default_rng(0)
+    )
+    kept = (sampled.row_Q != 2) & ((sampled.row_Q != 1) | sampled.is_universal_Q)
+    changes = {name: getattr(sampled, name)[kept] for name in ("row_Q", "pair_Q", "instruction_Q", "is_universal_Q")}
+    batch = example.dataset.collate(replace(sampled, **changes))
+    results = []
+    for is_short in (True, False):
+        if not is_short:
+            monkeypatch.setattr("model.network.network.is_supported", lambda decoder: False)
+        computed: list[int] = []
+        last = example.network.decoder.layers[-1].mlp
+        hook = last.register_forward_hook(lambda _, given, output, computed=computed: computed.append(output.shape[1]))
+        example.network.zero_grad()
+        output = example.network(batch, example.dataset.event_ids, example.dataset.answer_ids)
+        hook.remove()
+        probe = torch.Generator().manual_seed(0)
+        outputs = (output.embeddings_3QH, output.logits_NV)
+        sum((part * torch.randn(part.shape, generator=probe)).sum() for part in outputs).backward()
+        gradients = {name: weight.grad for name, weight in example.network.named_parameters()}
+        results.append((computed[0], *(part.detach() for part in outputs), gradients))
+    (short, *one, gradients), (whole, *other, expected) = results
+    assert (short < whole) == ("readout" not in switches)
+    for result, value in zip(one, other, strict=True):
+        assert (result - value).abs().max() < TOLERANCE
+    for name, gradient in gradients.items():
+        if gradient is not None:
+            assert (gradient - expected[name]).abs().max() < 1e-4 * (1 + expected[name].abs().max()), name
 
 
 # What learns.
@@ -357,7 +393,7 @@ def norm(module: torch.nn.Module) -> torch.Tensor:
 def test_each_loss_alone_reaches_every_part(example: Example, loss: str) -> None:
     example.network.zero_grad()
     losses = example.losses(example.batch(*range(2, 12)))
-    getattr(losses, loss).backward()
+    losses.terms[loss].backward()
     still = [name for name, gradient in parts(example.network).items() if not gradient() > 1e-7]
     example.network.zero_grad()
     assert still == []

@@ -8,31 +8,36 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from model.data.pairs import SampledBatch
 from model.network.network import InstructUE
 from model.network.tensors import PairOutputs
-from model.training.dataset import Batches, SampledBatch, prepare_dataset
+from model.training.dataset import Batches, prepare_dataset
 from model.training.grad_cache import GradCache, frozen_text_vectors
-from model.training.losses import Losses, contrastive_loss, language_loss
+from model.training.losses import Losses, contrastive_loss, language_loss, within_question_loss
 from model.training.processes import processes, same_weights
 from model.training.training import train
 from model.training.training_config import TrainingConfig
-from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
+from tests.support.made_up import network_config, yes_no_tables
 
 PLAIN = TrainingConfig(profiles_per_step=7, weight_lm=0.5, weight_cl=2.0, temperature=0.2)
 SHORT = replace(PLAIN, steps=3, warmup_steps=1, validate_every=2, save_every=2, validation_profiles=6)
 
 
+WITHIN = {"universal_pairs": 4, "shared_questions": True, "weight_within_question": 1.5, "weight_instruction_text": 0.5}
+"""The losses within a question, beside the paper's."""
+
+
 def small_data() -> tuple:
-    profiles = made_up_profiles(24, events=6, searches=2)
     config = network_config(head=24)  # an embedding of another width than the backbone
     config = replace(config, encoder=replace(config.encoder, layers=1), backbone=replace(config.backbone, layers=1))
-    return profiles, made_up_pairs(profiles), config
+    return *yes_no_tables(24, events=6, searches=2), config
 
 
 def example(training: TrainingConfig, *, dropout: float = 0.0) -> tuple[GradCache, SampledBatch]:
@@ -57,31 +62,38 @@ def gradients(cache: GradCache, sampled: SampledBatch) -> tuple[list[float], dic
 
 
 def numbers(losses: Losses) -> list[float]:
-    return [losses.total.item(), losses.language.item(), losses.contrastive.item()]
+    return [losses.total.item(), *(term.item() for term in losses.terms.values())]
 
 
 def literal(
     cache: GradCache, sampled: SampledBatch, outputs: list[PairOutputs]
 ) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Eq. 5 over all that was read, in one graph."""
-    training, dataset = cache.training, cache.dataset
-    contrastive = contrastive_loss(
-        torch.cat([output.users_QH for output in outputs]),
-        torch.cat([output.answers_QH for output in outputs]),
-        torch.from_numpy(dataset.pairs.answer_R[sampled.pair_Q]),
-        temperature=training.temperature,
-    )
-    language = language_loss(
-        torch.cat([output.logits_NV for output in outputs]), torch.cat([output.tokens_N for output in outputs])
-    )
-    total = training.weight_lm * language + training.weight_cl * contrastive
+    training, dataset, pairs = cache.training, cache.dataset, cache.dataset.pairs
+    users, answers, instructions = torch.cat([output.embeddings_3QH for output in outputs], dim=1)
+    question, answer = pairs.question_R[sampled.pair_Q], pairs.answer_R[sampled.pair_Q]
+    within = {
+        "question_Q": np.where(sampled.is_universal_Q, question + 1000, question),
+        "answer_Q": answer,
+        "compared_Q": np.array([dataset.pairs.answers[number].startswith("Yes") for number in answer]),
+        "cut_off_Q": pairs.cut_off_U[sampled.users_B][sampled.row_Q],
+    }
+    logits, tokens = (torch.cat([getattr(output, name) for output in outputs]) for name in ("logits_NV", "tokens_N"))
+    terms = {
+        "weight_lm": language_loss(logits, tokens),
+        "weight_cl": contrastive_loss(users, answers, torch.from_numpy(answer), temperature=training.temperature),
+        "weight_within_question": within_question_loss(users, answers, **within),
+        "weight_instruction_text": within_question_loss(users, instructions, **within),
+    }
+    terms = {name: term for name, term in terms.items() if getattr(training, name)}
+    total = sum(getattr(training, name) * term for name, term in terms.items())
     cache.network.zero_grad()
     total.backward()
     result = {
         name: torch.zeros_like(weight) if weight.grad is None else weight.grad
         for name, weight in cache.network.named_parameters()
     }
-    return [total.item(), language.item(), contrastive.item()], result
+    return [total.item(), *(term.item() for term in terms.values())], result
 
 
 def same(one: tuple, other: tuple, tolerance: float = 1e-5) -> None:
@@ -91,15 +103,26 @@ def same(one: tuple, other: tuple, tolerance: float = 1e-5) -> None:
 
 
 @pytest.mark.parametrize("profiles_per_forward", [None, 7, 3, 1])
-@pytest.mark.parametrize("general_pairs", [0, 1])  # without, a profile may have no pair at all
-def test_gradients_are_those_of_one_forward(profiles_per_forward: int | None, general_pairs: int) -> None:
-    training = replace(PLAIN, profiles_per_forward=profiles_per_forward, general_pairs=general_pairs)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"general_pairs": 0},  # a profile may have no pair at all
+        WITHIN,
+        WITHIN | {"general_pairs": 0, "instructed_pairs": 0, "weight_lm": 0.0, "weight_cl": 0.0},
+    ],
+)
+def test_gradients_are_those_of_one_forward(profiles_per_forward: int | None, changes: dict[str, Any]) -> None:
+    training = replace(PLAIN, profiles_per_forward=profiles_per_forward, **changes)
     cache, sampled = example(training)
-    if not general_pairs:  # the second and the last profile
+    if "general_pairs" in changes:  # the second and the last profile
         kept = np.isin(sampled.row_Q, (1, 6), invert=True)
-        sampled = replace(sampled, row_Q=sampled.row_Q[kept], pair_Q=sampled.pair_Q[kept])
-    batch = cache.dataset.collate(sampled)
-    expected = literal(cache, sampled, [cache.network(batch, cache.texts, cache.dataset.answer_ids)])
+        arrays = ("row_Q", "pair_Q", "instruction_Q", "is_universal_Q")
+        sampled = replace(sampled, **{name: getattr(sampled, name)[kept] for name in arrays})
+    batch, ids = cache.dataset.collate(sampled), cache.dataset.instruction_text_ids
+    expected = literal(cache, sampled, [cache.network(batch, cache.texts, cache.dataset.answer_ids, ids)])
+    assert len(expected[0]) == 1 + len(training.loss_weights)
+    assert all(loss > 0.01 for loss in expected[0])
     assert max(gradient.abs().max().item() for gradient in expected[1].values()) > 0.01
     same(gradients(cache, sampled), expected)
     # Without gradients, as for the validation split.
@@ -153,6 +176,15 @@ def texts_encoded(cache: GradCache, _: SampledBatch) -> dict[str, torch.Tensor]:
     return {"bills": bills, "searches": searches, "encoded": torch.tensor(sum(counts))}
 
 
+CASES: dict[str, dict[str, Any]] = {
+    "whole": {},
+    "parts": {"profiles_per_forward": 2},
+    "lone": {"profiles_per_step": 1},
+    "within": WITHIN,
+}
+"""Changes of `PLAIN` by name."""
+
+
 def in_this_process(out: Path) -> None:
     """What both one process and two of them do: a step's gradients, and a training."""
     out.mkdir(parents=True, exist_ok=True)
@@ -163,11 +195,11 @@ def in_this_process(out: Path) -> None:
     save_file(layer.state_dict(), out / f"layer-{number}.safetensors")
     encoded = texts_encoded(*example(PLAIN))
     save_file(encoded, out / f"texts-{number}.safetensors")
-    for name, changes in {"whole": {}, "parts": {"profiles_per_forward": 2}, "lone": {"profiles_per_step": 1}}.items():
+    for name, changes in CASES.items():
         losses, result = gradients(*example(replace(PLAIN, **changes)))
         if main:
             save_file(result | {"losses": torch.tensor(losses)}, out / f"{name}.safetensors")
-    train(*small_data(), SHORT, out / "checkpoint")
+    train(*small_data(), replace(SHORT, **WITHIN), out / "checkpoint")
 
 
 @pytest.mark.slow
@@ -195,7 +227,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     for result, source in itertools.product(shared, ("bills", "searches")):
         assert (result[source] - lone[source]).abs().max().item() < 1e-5
     assert run.stdout.count("step 3 of 3") == 1  # the first process alone logs
-    for name in ("whole", "parts", "lone"):
+    for name in CASES:
         one, two = (load_file(tmp_path / folder / f"{name}.safetensors") for folder in ("one", "two"))
         for key, expected in one.items():
             assert (two[key] - expected).abs().max().item() < 1e-5, (name, key)

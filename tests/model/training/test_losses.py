@@ -1,13 +1,14 @@
 """Each term against its equation written out, one similarity at a time."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from model.training.losses import contrastive_loss, joint_loss, language_loss
+from model.training.losses import contrastive_loss, joint_loss, language_loss, within_question_loss
 
 TAU, MARGIN = 0.07, 0.1
 
@@ -129,7 +130,79 @@ def test_language_loss_is_the_mean_over_tokens() -> None:
     assert sum(part.item() for part in parts) == pytest.approx(np.mean(literal), rel=1e-5)
 
 
-def test_joint_loss_weighs_both() -> None:
-    losses = joint_loss(torch.tensor(2.0), torch.tensor(5.0), weight_lm=0.5, weight_cl=3.0)
+def literal_within_question(
+    users: np.ndarray, texts: np.ndarray, question: list[int], answer: list[int], compared: list[bool], when: list[int]
+) -> tuple[float, int]:
+    """1 - correlation of every answer that some users have and some have not, less the cut-off's mean; how many."""
+    losses, weights = [], []
+    for one in sorted(set(question)):
+        own = [i for i, number in enumerate(question) if number == one]
+        of_question = []
+        for text in sorted({answer[i] for i in own if compared[i]}):
+            holders = [i for i in own if answer[i] == text]
+            if len(holders) < 2 or len(own) - len(holders) < 2:
+                continue
+            vector = sum(texts[i] for i in holders) / len(holders)
+            likeness = {i: float(users[i] @ vector) for i in own}
+            has = {i: float(answer[i] == text) for i in own}
+            for values in (likeness, has):
+                means = {t: np.mean([values[i] for i in own if when[i] == t]) for t in {when[i] for i in own}}
+                for i in own:
+                    values[i] -= means[when[i]]
+            if any(has.values()):
+                both = sum(likeness[i] * has[i] for i in own)
+                sizes = sum(x * x for x in likeness.values()) * sum(x * x for x in has.values())
+                of_question.append(1 - both / math.sqrt(sizes))
+        losses += of_question
+        weights += [len(own) / len(of_question) for _ in of_question]
+    return float(np.average(losses, weights=weights)), len(losses)
+
+
+@pytest.mark.parametrize("cut_offs", [1, 3])
+def test_the_loss_within_a_question_is_its_correlations(cut_offs: int) -> None:
+    rng = np.random.default_rng(0)
+    question, answer, when = (rng.integers(0, n, 60).tolist() for n in (5, 4, cut_offs))
+    compared = [number > 0 for number in answer]
+    for i, number in enumerate(question):
+        if number == 4 and answer[i] > 0:
+            answer[i] = 10 + i  # each user has an answer of their own: nothing to compare
+        if number == 3 and answer[i] == 2:
+            answer[i] = 1
+    users, texts = unit_vectors(60, seed=1).requires_grad_(), unit_vectors(60, seed=2).requires_grad_()
+    arguments = [np.array(values) for values in (question, answer, compared, when)]
+    names = ("question_Q", "answer_Q", "compared_Q", "cut_off_Q")
+    expected, terms = literal_within_question(
+        users.detach().numpy(), texts.detach().numpy(), question, answer, compared, when
+    )
+    assert terms >= 8
+    loss = within_question_loss(users, texts, **dict(zip(names, arguments, strict=True)))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    of_cut_off = Counter(zip(question, when, strict=True))  # a lone user of a cut-off is compared with nobody
+    compared_pairs = {i for i in range(60) if question[i] < 4 and of_cut_off[question[i], when[i]] > 1}
+    assert {i for i in range(60) if users.grad[i].any()} == compared_pairs
+    holders = Counter(zip(question, answer, strict=True))
+    assert {i for i in range(60) if texts.grad[i].any()} == {
+        i for i in range(60) if compared[i] and holders[question[i], answer[i]] > 1
+    }
+
+
+def test_users_who_follow_an_answer_have_no_loss_within_its_question() -> None:
+    answer = unit_vectors(1, seed=4)
+    users = torch.cat([answer, answer, -answer, -answer])
+    has, same = np.array([1, 1, 0, 0]), np.zeros(4, int)
+
+    def loss(users: torch.Tensor, cut_off: np.ndarray) -> float:
+        given = {"question_Q": same, "answer_Q": has, "compared_Q": has > 0, "cut_off_Q": cut_off}
+        return within_question_loss(users, answer.expand(4, -1), **given).item()
+
+    assert loss(users, same) == pytest.approx(0, abs=1e-6)
+    assert loss(-users, same) == pytest.approx(2)
+    assert loss(users, has) == 0  # all users of a cut-off have the answer, or none
+
+
+def test_joint_loss_weighs_all_terms() -> None:
+    terms = {"language": torch.tensor(2.0), "contrastive": torch.tensor(5.0)}
+    losses = joint_loss(terms, {"language": 0.5, "contrastive": 3.0, "within_question": 7.0})
     assert losses.total.item() == 16.0
-    assert (losses.language.item(), losses.contrastive.item()) == (2.0, 5.0)
+    assert losses.terms == terms

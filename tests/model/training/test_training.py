@@ -26,7 +26,7 @@ from model.training.dataset import Batches, prepare_dataset
 from model.training.training import initialise, train
 from model.training.training_config import TrainingConfig
 from model.training.training_loop import learning_rate
-from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
+from tests.support.made_up import made_up_pairs, made_up_profiles, network_config, yes_no_tables
 from tests.support.pretrained import save_encoder, save_language_model
 
 SHORT = TrainingConfig(
@@ -136,11 +136,19 @@ def test_frozen_encoders_stay_and_their_vectors_are_made_once(
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"encoder_rate": 0.0}, {"profiles_per_forward": 3, "precision": "bf16", "gradient_checkpointing": True}],
+    [
+        {"encoder_rate": 0.0},
+        {"profiles_per_forward": 3, "precision": "bf16", "gradient_checkpointing": True},
+        {
+            "weight_within_question": 1.0,
+            "weight_instruction_text": 0.5,
+            "universal_pairs": 3,
+            "warm_start": "questions",
+        },
+    ],
 )
-def test_a_killed_run_goes_on_the_same_curve(
-    profiles: pa.Table, pairs: pa.Table, tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict
-) -> None:
+def test_a_killed_run_goes_on_the_same_curve(tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict) -> None:
+    profiles, pairs = yes_no_tables(40, events=6, searches=2)
     training = replace(SHORT, **changes)
     whole = train(profiles, pairs, small(), training, tmp_path / "whole")
 
@@ -263,7 +271,7 @@ def test_checkpointed_layers_are_read_again_and_change_nothing(
     for checkpointed in (False, True):
         read.append(Counter())
         training = replace(SHORT, steps=3, gradient_checkpointing=checkpointed)
-        folder = train(profiles, pairs, small(), training, tmp_path / str(checkpointed))
+        folder = train(profiles, pairs, network_config(), training, tmp_path / str(checkpointed))
         curves.append(metrics(folder)["curve"])
     hook.remove()
     assert curves[1] == {name: pytest.approx(values, abs=1e-5) for name, values in curves[0].items()}
@@ -368,9 +376,11 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[-1] < 0.001
 
 
-def test_pairs_without_a_training_split_are_refused(profiles: pa.Table, tmp_path: Path) -> None:
+def test_pairs_that_cannot_be_trained_on_are_refused(profiles: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
     with pytest.raises(PairError, match="no pair has the split 'train'"):
         train(profiles, made_up_pairs(profiles, validation=1.1), small(), SHORT, tmp_path)
+    with pytest.raises(PairError, match=r"no column 'is_none'.*run userqa again"):
+        train(profiles, pairs, small(), replace(SHORT, weight_within_question=1.0), tmp_path)
 
 
 def test_a_checkpoint_of_another_shape_is_refused(profiles: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:

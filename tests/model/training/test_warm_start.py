@@ -7,12 +7,22 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
+from model.data.pairs import read_pairs
 from model.network.inference import embed
 from model.network.network import InstructUE
 from model.training.dataset import prepare_dataset
 from model.training.training_config import TrainingConfig
-from model.training.warm_start import FACTORS, WORD_SCALE, warm_start, word_vectors
-from tests.support.made_up import made_up_pairs, made_up_profiles, network_config
+from model.training.warm_start import warm_start
+from model.training.word_vectors import (
+    FACTORS,
+    QUESTION_FACTORS,
+    RIDGE,
+    WORD_SCALE,
+    answer_indicators,
+    question_word_vectors,
+    word_vectors,
+)
+from tests.support.made_up import made_up_pairs, made_up_profiles, network_config, yes_no_tables
 
 
 def test_word_vectors_are_the_singular_vectors_of_tf_idf():
@@ -30,6 +40,50 @@ def test_word_vectors_are_the_singular_vectors_of_tf_idf():
     np.testing.assert_allclose(result @ result.T, expected @ expected.T * scale**2, rtol=1e-3, atol=1e-4)
     assert np.linalg.matrix_rank(word_vectors(csr_matrix(rng.poisson(0.7, (200, 40))), 64)) == FACTORS
     assert not result[[3, 4]].any()
+
+
+def test_question_word_vectors_are_a_ridge_of_reduced_rank():
+    """Each answer regressed on users' tf-idf by itself, and the predictions factored by an SVD over the users."""
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(0.7, (300, 40)) * (rng.random(40) < 0.9)
+    counts[:, 3] = 1  # every user has it
+    counts[5:, 4] = 0  # few users have it
+    when = rng.integers(0, 2, 300)
+    answers = rng.normal(size=(300, 30)) + counts[:, :30] + 3.0 * when[:, None]
+    result = question_word_vectors(csr_matrix(counts), answers, when, 64)
+
+    having = (counts > 0).sum(0)
+    idf = np.where((having >= 10) & (having <= 270), np.log(300 / (1 + having)), 0)
+    rows = np.log1p(counts) * idf
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
+    for cut_off in (0, 1):
+        rows[when == cut_off] -= rows[when == cut_off].mean(0)
+        answers[when == cut_off] -= answers[when == cut_off].mean(0)
+    stacked = np.concatenate([rows, np.sqrt(RIDGE) * np.eye(40)])
+    weights = [np.linalg.lstsq(stacked, np.append(column, np.zeros(40)), rcond=None)[0] for column in answers.T]
+    ridge = np.stack(weights, axis=1)
+    _, _, right = np.linalg.svd(rows @ ridge, full_matrices=False)
+    expected = (ridge @ right[:QUESTION_FACTORS].T) * idf[:, None]
+    scale = WORD_SCALE / np.sqrt((counts.sum(0)[:, None] * expected**2).sum() / (counts.sum() * 64))
+    np.testing.assert_allclose(result @ result.T, expected @ expected.T * scale**2, rtol=1e-3, atol=1e-5)
+    assert np.linalg.matrix_rank(result) == QUESTION_FACTORS
+    assert not result[[3, 4]].any()
+
+
+def test_answer_indicators_are_standardised_over_the_profiles_that_were_asked():
+    profiles, written = yes_no_tables(60)
+    table, pairs = read_pairs(profiles, written, "train")
+    rows = {(row["user_id"], row["question"]): row["answer"] for row in written.to_pylist()}
+    result = answer_indicators(pairs)
+    assert result.shape == (len(table), 6)
+    columns = []
+    for question in range(6):
+        answers = [rows.get((user, f"likes_{question}")) for user in table["user_id"].to_pylist()]
+        yes = np.array([answer.startswith("Yes") for answer in answers if answer])
+        standardised = iter((yes - yes.mean()) / yes.std())
+        columns.append([next(standardised) if answer else 0.0 for answer in answers])
+    np.testing.assert_allclose(sorted(result.T.tolist()), sorted(columns))
+    assert (result == 0).any()
 
 
 @pytest.mark.parametrize("switches", [{}, {"shared_encoder": True}, {"pooled_tokens": False}, {"adapter": "linear"}])
@@ -84,11 +138,12 @@ def test_the_tabular_token_begins_as_principal_components_and_is_looked_at():
         assert (logits[..., -2] - others).mean().exp().item() == pytest.approx(9, rel=0.25)
 
 
-def test_an_untrained_network_hands_on_what_words_say():
+@pytest.mark.parametrize("of_questions", [False, True])
+def test_an_untrained_network_hands_on_what_words_say(of_questions: bool):
     """Users who share an interest lie closer than others before a single step, and do not from random weights."""
-    profiles = made_up_profiles(120)
+    profiles, pairs = yes_no_tables(120)
     config, tokenizers, dataset, _ = prepare_dataset(
-        profiles, made_up_pairs(profiles), network_config(), TrainingConfig(profiles_per_step=100)
+        profiles, pairs, network_config(), TrainingConfig(profiles_per_step=100)
     )
     torch.manual_seed(0)
     network = InstructUE(config)
@@ -104,5 +159,5 @@ def test_an_untrained_network_hands_on_what_words_say():
         return float(np.take_along_axis(same, np.argsort(-close, axis=1)[:, :3], axis=1).mean())
 
     random = nearest_share()
-    warm_start(network, dataset, users)
+    warm_start(network, dataset, users, of_questions=of_questions)
     assert nearest_share() > random + 0.2
