@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from model.atomic_write import sync
 from model.data.text import EVENT_FILE, LANGUAGE_FILE
@@ -46,7 +46,8 @@ def new_draft(releases: str | Path) -> Iterator[Path]:
 
 def write_vectors(path: Path, vectors: Mapping[str, np.ndarray]) -> None:
     """Write float32 vectors by name, such as the instruction vectors, [I, H] by scenario."""
-    save_file({name: np.ascontiguousarray(vector, np.float32) for name, vector in vectors.items()}, path)
+    # `save_file` would give the file to its owner alone, and a cluster's workers may be another user.
+    path.write_bytes(save({name: np.ascontiguousarray(vector, np.float32) for name, vector in vectors.items()}))
 
 
 def seal(

@@ -106,6 +106,13 @@ def test_every_axis_is_dynamic_and_no_vocabulary_ships(exported):
     assert config.backbone.vocabulary not in {size for weight in graph.initializer for size in weight.dims}
 
 
+def test_every_user_of_the_machine_may_read_the_files(exported):
+    """Workers of a cluster may be another user than the one that exports."""
+    modes = {path.name: path.stat().st_mode & 0o777 for path in exported.release.path.iterdir()}
+    usual = exported.release.path / "manifest.json"
+    assert modes == dict.fromkeys(modes, usual.stat().st_mode & 0o777)
+
+
 def test_the_same_network_exports_to_the_same_bytes_without_traces(plain, tmp_path):
     network, _, _ = load_checkpoint(plain.checkpoint)
     export_graphs(network, tmp_path)
