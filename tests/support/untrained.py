@@ -60,7 +60,7 @@ def _export(
     folder: Path, name: str, profiles: pa.Table, config: NetworkConfig, scenarios: dict[str, str | None]
 ) -> Exported:
     def make(at: Path) -> None:
-        export(
+        release = export(
             initialise(profiles, made_up_pairs(profiles), config, at / "checkpoint"),
             at / "releases",
             scenarios=scenarios,
@@ -68,6 +68,8 @@ def _export(
             deployment=f"name: {name}\n",
             profiles=profiles,
         )
+        # Tests put further releases beside it.
+        (at / "first").symlink_to(release.path, target_is_directory=True)
 
-    [release] = (make_once(folder, make) / "releases").iterdir()
+    release = (make_once(folder, make) / "first").resolve()
     return Exported(checkpoint=folder / "checkpoint", release=read(release), profiles=profiles)
