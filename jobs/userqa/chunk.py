@@ -1,6 +1,6 @@
 """All rows of some users, and the values of the questions about them.
 
-Shapes: N events of a source, C conditions, W texts, R profiles, Q questions.
+Shapes: N events of a source, M some of them, C conditions, W texts, R profiles, Q questions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.profiles.time_bands import DAY_MICROS
 from jobs.userqa.expressions import Expressions, Number, Window, condition, number, window
 from jobs.userqa.measures import Events, Integers, Numbers
 from jobs.userqa.question import Question
@@ -73,8 +72,10 @@ class Chunk:
     tabular: pa.Array
     """The tabular numbers of all profiles, those of a profile beside each other."""
     tabular_words: pa.Array
+    """The same of the tabular texts."""
     sources: Mapping[str, _SourceEvents]
     texts: Sequence[str]
+    """The distinct texts of the events, in alphabetical order."""
 
     @classmethod
     def of(cls, rows: pa.Table, questions: Questions, sources: Sequence[str]) -> Chunk:
@@ -140,8 +141,8 @@ class Chunk:
         ):
             own = [position for position, question in enumerate(questions) if question.tabular]
             if own:
-                given = values.to_numpy(zero_copy_only=False).reshape(-1, len(own))
-                value_QR[own] = given.T
+                value_RQ = values.to_numpy(zero_copy_only=False).reshape(-1, len(own))
+                value_QR[own] = value_RQ.T
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,11 +156,15 @@ class _CutOff:
 
     def events(self, question: Question) -> Events:
         """Return the events that a question reads."""
-        parts = [(source, *self._inside(name, question)) for name, source in self._sources(question)]
+        parts = [
+            (source, *self._inside(name, source, question))
+            for name, source in self.chunk.sources.items()
+            if question.reads(name)
+        ]
         kind = question.kind.value
         return Events(
             user_N=np.concatenate([source.user_N[inside] for source, _, inside in parts]),
-            user_in_window_N=np.concatenate([source.user_N[near] for source, near, _ in parts]),
+            user_in_window_N=np.concatenate([source.user_N[in_window] for source, in_window, _ in parts]),
             users=len(self.chunk.users),
             as_of=self.as_of,
             time_N=np.concatenate([source.time_N[inside] for source, _, inside in parts]),
@@ -175,25 +180,16 @@ class _CutOff:
             top=question.top,
         )
 
-    def _sources(self, question: Question) -> list[tuple[str, _SourceEvents]]:
-        return [(name, source) for name, source in self.chunk.sources.items() if question.reads(name)]
-
-    def _inside(self, name: str, question: Question) -> tuple[Integers, Integers]:
+    def _inside(self, name: str, source: _SourceEvents, question: Question) -> tuple[Integers, Integers]:
         """Return the events of a source in the question's window, and those that also fulfil its condition."""
-        source = self.chunk.sources[name]
-        key = name, window(question)
-        if key not in self.windows:
-            micros_N = source.time_N - self.as_of
-            length = question.span * DAY_MICROS
-            inside_N = (
-                (micros_N >= 0) & (micros_N < length) if question.future else (micros_N < 0) & (micros_N >= -length)
-            )
-            self.windows[key] = np.flatnonzero(inside_N)
-        near = self.windows[key]
+        near = window(question)
+        if (name, near) not in self.windows:
+            self.windows[name, near] = np.flatnonzero(near.contains(source.time_N - self.as_of))
+        in_window = self.windows[name, near]
         if not question.where:
-            return near, near
+            return in_window, in_window
         condition_N = source.condition_NC[:, source.expressions.conditions[condition(question)]]
-        return near, near[condition_N[near]]
+        return in_window, in_window[condition_N[in_window]]
 
 
 def whole_users(batches: Iterable[pa.RecordBatch], rows_at_a_time: int = CHUNK_ROWS) -> Iterator[pa.Table]:
@@ -210,7 +206,7 @@ def whole_users(batches: Iterable[pa.RecordBatch], rows_at_a_time: int = CHUNK_R
             continue
         table = pa.Table.from_batches(kept)
         last = pc.index(table["user_id"], table["user_id"][-1]).as_py()
-        # A user with more rows than that is looked at again when there are twice as many.
+        # For a user with more rows than that, the search is repeated when there are twice as many.
         least = rows_at_a_time if last else 2 * rows
         if last:
             yield table.slice(0, last)

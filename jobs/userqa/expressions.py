@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from jobs.profiles.time_bands import DAY_MICROS
 from jobs.userqa.question import Question
 
 E = TypeVar("E", bound=Hashable)
@@ -16,6 +17,14 @@ class Window(NamedTuple):
 
     future: bool
     days: int
+
+    def contains(self, micros: Any) -> Any:
+        """Return whether events are in the window; `micros` are their microseconds since the cut-off.
+
+        They are an array or a column of Spark, and so is the result.
+        """
+        length = self.days * DAY_MICROS
+        return (micros >= 0) & (micros < length) if self.future else (micros < 0) & (micros >= -length)
 
 
 class Condition(NamedTuple):

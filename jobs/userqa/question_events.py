@@ -22,7 +22,6 @@ from jobs.lake.times import to_local
 from jobs.profiles import templates
 from jobs.profiles.aggregates import EXACT
 from jobs.profiles.expressions import has_column, with_time_columns
-from jobs.profiles.time_bands import DAY_MICROS
 from jobs.profiles.validation import event_rows, validate_events
 from jobs.userqa.expressions import Condition, Expressions, Number, Window, window
 from jobs.userqa.question import Question
@@ -76,9 +75,8 @@ def question_events(
 
 def _in_windows(near: Window, span: Span) -> Column:
     """Return whether an event is in the window of any cut-off."""
-    micros = [F.unix_micros("__time") - F.unix_micros(midnight_column(cut_off)) for cut_off in span.cut_offs]
-    length = near.days * DAY_MICROS
-    return reduce(or_, [(m >= 0) & (m < length) if near.future else (m < 0) & (m >= -length) for m in micros])
+    cut_offs = [F.unix_micros(midnight_column(cut_off)) for cut_off in span.cut_offs]
+    return reduce(or_, [near.contains(F.unix_micros("__time") - cut_off) for cut_off in cut_offs])
 
 
 def _fulfils(condition: Condition, span: Span) -> Column:

@@ -23,12 +23,13 @@ QUESTIONS = Questions(
 )
 
 
-def batches(rows_per_batch):
-    """Return a profile of each user and as many events as `COUNTS` says, in batches."""
+def batches(rows_per_batch, times=None):
+    """Return a profile of each user and events at these times, in batches; None: so many as `COUNTS` says."""
+    times = times or {user: [CUT_OFF - n * DAY for n in range(1, count + 1)] for user, count in COUNTS.items()}
     rows = [
-        {"user_id": user, "time": CUT_OFF - n * DAY, "source": PROFILE if n == 0 else 0, "conditions": []}
-        for user, count in COUNTS.items()
-        for n in range(count + 1)
+        {"user_id": user, "time": time, "source": source, "conditions": []}
+        for user, of_user in times.items()
+        for time, source in [(CUT_OFF, PROFILE), *((time, 0) for time in of_user)]
     ]
     lists = {"tabular": pa.float64(), "conditions": pa.bool_(), "numbers": pa.decimal128(28, 8), "words": pa.string()}
     schema = pa.schema(
@@ -48,6 +49,17 @@ def test_no_user_is_parted(rows_per_batch, rows_at_a_time):
     assert {row["user_id"]: row["numbers"] for row in values} == {user: [n, 0, n] for user, n in COUNTS.items()}
     if rows_at_a_time < 10 and rows_per_batch < 10:
         assert len(tables) > 1
+
+
+def test_windows_have_their_first_and_last_microsecond():
+    month = 30 * DAY
+    days = {"past": (-month, 0), "future": (0, month)}
+    around = [-month - 1, -month, -1, 0, month - 1, month]
+    future = Question(name="next", source="bill", **COMMON | {"axis": "future"})
+    questions = Questions(questions=(QUESTIONS.questions[0], future))
+    [table] = whole_users(batches(100, {str(micros): [CUT_OFF + micros] for micros in around}))
+    counts = {row["user_id"]: row["numbers"] for row in Chunk.of(table, questions, ["bill"]).values().to_pylist()}
+    assert counts == {str(micros): [first <= micros < end for first, end in days.values()] for micros in around}
 
 
 def test_no_rows_are_no_chunk():
