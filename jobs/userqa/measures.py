@@ -17,6 +17,8 @@ from jobs.profiles.time_bands import DAY_MICROS
 
 Numbers = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+LEAST_TIME = -(2**62)
+"""In microseconds, before every event; its distance to any cut-off is an int64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class Events:
     text_N: Integers | None = None
     """Positions of the `value`s in `texts`, -1 for none; None for another kind of value."""
     texts: Sequence[str] = ()
-    """The different texts by alphabet."""
+    """The distinct texts, in alphabetical order."""
     top: int = 1
     """The question's `top`."""
 
@@ -57,7 +59,7 @@ class Measure:
     whole: bool = False
     """Whether it is a whole number."""
     zero_without_events: bool = False
-    """Whether it is 0 over no event, where other measures are missing."""
+    """Whether it is 0 for a user without events; other measures are then missing."""
     none_at_zero: bool = False
     """Whether the answer `none` is for a value of 0 instead of a missing one."""
     number: Callable[[Events], Numbers] | None = None
@@ -98,19 +100,22 @@ def _mean(events: Events) -> Numbers:
 
 
 def _days_since(events: Events) -> Numbers:
-    last = np.full(events.users, np.iinfo(np.int64).min)
+    last = np.full(events.users, LEAST_TIME)
     np.maximum.at(last, events.user_N, events.time_N)
-    return np.where(_count(events) > 0, (events.as_of - np.maximum(last, 0)) // DAY_MICROS, np.nan)
+    return np.where(_count(events) > 0, (events.as_of - last) // DAY_MICROS, np.nan)
 
 
 def _days_until(events: Events) -> Numbers:
-    first = np.full(events.users, np.iinfo(np.int64).max)
+    first = np.full(events.users, -LEAST_TIME)
     np.minimum.at(first, events.user_N, events.time_N)
     return np.where(_count(events) > 0, (first - events.as_of) // DAY_MICROS, np.nan)
 
 
 def _text_counts(events: Events) -> tuple[Integers, Integers, Integers]:
-    """Return each user with a text, the text and the number of events with it, by user and then by alphabet."""
+    """Return each user with a text, the text and the number of events with it, by user and then in alphabetical order.
+
+    Shapes: P pairs of a user and a text.
+    """
     assert events.text_N is not None
     given = events.text_N >= 0
     pair_N = events.user_N[given] * len(events.texts) + events.text_N[given]
@@ -124,7 +129,7 @@ def _distinct(events: Events) -> Numbers:
 
 
 def _commonest(events: Events) -> list[str | None]:
-    """Return each user's commonest texts, by frequency and then by alphabet."""
+    """Return each user's commonest texts, by frequency and then in alphabetical order."""
     user_P, text_P, count_P = _text_counts(events)
     order = np.lexsort((text_P, -count_P, user_P))
     ranked: list[list[str]] = [[] for _ in range(events.users)]

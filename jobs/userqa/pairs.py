@@ -97,8 +97,8 @@ class _Answers:
         for question in self.questions.questions:
             if question.last_as_of is not None:
                 last = int(midnight(question.last_as_of).timestamp() * 1_000_000)
-                asked_R = pc.less_equal(batch["as_of"], last)
-                answers[question.name] = pc.if_else(asked_R, answers[question.name], None)
+                has_question_R = pc.less_equal(batch["as_of"], last)
+                answers[question.name] = pc.if_else(has_question_R, answers[question.name], None)
         return answers
 
 
@@ -129,11 +129,11 @@ def _edges(questions: Questions, values: DataFrame) -> dict[str, Sequence[float]
     edges: dict[str, Sequence[float]] = {q.name: q.answer.bands for q in questions.questions}
     of_all = [(n, q) for n, q in enumerate(questions.numeric) if q.answer.of_all_users]
     if of_all:
-        quantiles = [
+        columns = [
             F.percentile_approx(_value_among_all(q, F.col("numbers")[n]), _shares_below(q), 10_000) for n, q in of_all
         ]
-        row = values.where(F.col("split") == "train").agg(*quantiles).collect()[0]
-        edges |= {q.name: _rounded_edges(q, at) for (_, q), at in zip(of_all, row, strict=True)}
+        row = values.where(F.col("split") == "train").agg(*columns).collect()[0]
+        edges |= {q.name: _quantile_edges(q, quantiles) for (_, q), quantiles in zip(of_all, row, strict=True)}
     return edges
 
 
@@ -145,7 +145,11 @@ def _shares_below(question: Question) -> list[float]:
     return [step / levels for step in range(1, levels)]
 
 
-def _rounded_edges(question: Question, quantiles: Sequence[float] | None) -> Sequence[float]:
+def _quantile_edges(question: Question, quantiles: Sequence[float] | None) -> Sequence[float]:
+    """Return the edges of a question's intervals: its quantiles, rounded where the answer's text may have them.
+
+    `quantiles` are None where no user has a value.
+    """
     if question.answer.yes_share is not None:
         return quantiles or [0.0]
     return level_edges(quantiles, question.kind.whole)

@@ -53,7 +53,7 @@ class Answer(Part):
     yes_from: Edge | None = None
     """`text` is the answer from this value on, and `none` below it."""
     yes_share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """`text` is the answer for at most this share of the users: those with the highest values, above 0."""
+    """`text` is the answer for values above the training users' quantile of 1 - `yes_share`, `none` for others."""
 
     @property
     def numeric(self) -> bool:

@@ -35,7 +35,7 @@ repeats the question per interest.
 An answer's text may hold `{band}` ('2 to 3', '7 or more'), `{times}` ('once', 'twice', '3 to 6 times'),
 `{days}` ('1 day', '2 to 6 days'), `{level}` ('very low' to 'very high'; only with `levels`), and, for `top`
 and `value`, `{top}`. `levels: n` divides the users of the training split into n equal parts. `yes_share: .4` answers
-with `text` for the two fifths of them with the highest values, and with `none` for the others.
+with `text` for at most two fifths of them, those with the highest values, and with `none` for the others.
 """
 
 from __future__ import annotations
