@@ -43,7 +43,7 @@ class TrainingDataset:
     instruction_ids: TokenIds
     answer_ids: TokenIds
     instruction_text_ids: TokenIds
-    """The instructions' texts, as those of answers."""
+    """The instructions, tokenised as answers are, for their text embeddings."""
 
     def sample(self, users_B: Ints, training: TrainingConfig, rng: np.random.Generator) -> SampledBatch:
         """Sample pairs for these profiles."""

@@ -35,8 +35,8 @@ def fit_focus(
     """Set mean and scale of a trained network; return the text embedding of each distinct instruction, float32 [H].
 
     The scale is L / sd. L is the root mean square length of the centred embeddings, sd the median over the instructions
-    of the centred embeddings' standard deviation along the instruction. So a known instruction adds about as much as
-    the embedding has, and one that tells users less apart adds less.
+    of the centred embeddings' standard deviation along the instruction. The vector added for a typical instruction is
+    then as long as a centred embedding. For an instruction along which users differ less, it is shorter.
     """
     focus = network.eval().focus
     assert focus is not None
@@ -45,12 +45,12 @@ def fit_focus(
     universal_UH = _universal(network, dataset, texts, seed)
     focus.mean_H.copy_(universal_UH.mean(0))
     centred_UH = universal_UH - focus.mean_H
-    instructions = [text for text in dataset.pairs.instructions if text is not None]
-    directions_QH = network.encode_answers(tokenizers.answer_ids(instructions), np.arange(len(instructions)))
+    instructions = {number: text for number, text in enumerate(dataset.pairs.instructions) if text is not None}
+    directions_QH = network.encode_answers(dataset.instruction_text_ids, np.array([*instructions]))
     spread_Q = (centred_UH @ directions_QH.T).square().mean(0).sqrt()
     length = centred_UH.square().sum(-1).mean().sqrt()
     focus.scale.copy_(length / spread_Q.median().clamp(min=1e-6))
-    return dict(zip(instructions, directions_QH.float().cpu().numpy(), strict=True))
+    return dict(zip(instructions.values(), directions_QH.float().cpu().numpy(), strict=True))
 
 
 def _universal(network: InstructUE, dataset: TrainingDataset, texts: Texts, seed: int) -> torch.Tensor:

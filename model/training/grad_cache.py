@@ -10,7 +10,7 @@ Every process samples the same batch and encodes its share of the profiles. Embe
 all processes. So one forward pass, several forward passes and several processes give the same gradients.
 
 Shapes: B profiles of a batch, Q question-answer pairs of it, H width of an embedding, T distinct texts, E width of an
-event vector.
+event vector; 3 embeddings of a pair (`PairOutputs`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class GradCache:
             output = self._forward(part)
             _store(part, output, embeddings_3QH)
             language += self._language(output, batch)
-        return self._joint(language, self._contrastive(embeddings_3QH, batch))
+        return self._joint(language, self._embedding_losses(embeddings_3QH, batch))
 
     def backward(self, batch: SampledBatch, step: int) -> Losses:
         """Compute the gradients of a batch's loss in all weights, the same in every process; return the losses."""
@@ -75,10 +75,11 @@ class GradCache:
         keep_graph = len(parts) < 2
         embeddings_3QH, outputs = self._encode(batch, parts, keep_graph)
         embeddings_3QH.requires_grad_()
-        contrastive = self._contrastive(embeddings_3QH, batch)
+        losses = self._embedding_losses(embeddings_3QH, batch)
         gradients_3QH = torch.zeros_like(embeddings_3QH)
-        if contrastive:
-            [gradients_3QH] = torch.autograd.grad(joint_loss(contrastive, self._weights).total, [embeddings_3QH])
+        if losses:
+            total = joint_loss(losses, self.training.loss_weights).total
+            [gradients_3QH] = torch.autograd.grad(total, [embeddings_3QH])
         language = torch.zeros((), device=self.network.device)
         for part in parts:
             output = outputs.pop() if keep_graph else self._forward(part)
@@ -90,7 +91,7 @@ class GradCache:
             language += part_language.detach()
         for weight in weights:
             weight.grad = sum_over_processes(weight.grad)  # type: ignore[arg-type]
-        return self._joint(sum_over_processes(language), {name: term.detach() for name, term in contrastive.items()})
+        return self._joint(sum_over_processes(language), {name: loss.detach() for name, loss in losses.items()})
 
     def _encode(
         self, batch: SampledBatch, parts: list[_SubBatch], keep_graph: bool
@@ -135,19 +136,15 @@ class GradCache:
         return output
 
     @property
-    def _weights(self) -> dict[str, float]:
-        return self.training.loss_weights
-
-    @property
     def _instruction_texts(self) -> TokenIds | None:
-        return self.dataset.instruction_text_ids if "instruction_text" in self._weights else None
+        return self.dataset.instruction_text_ids if "instruction_text" in self.training.loss_weights else None
 
     def _zeros(self, batch: SampledBatch) -> Tensor:
         """Return zeros in the place of all embeddings; those of other processes are added to them."""
         return torch.zeros(3, len(batch.pair_Q), self.network.config.embedding_width, device=self.network.device)
 
-    def _contrastive(self, embeddings_3QH: Tensor, batch: SampledBatch) -> dict[str, Tensor]:
-        """Return the losses between embeddings, by name."""
+    def _embedding_losses(self, embeddings_3QH: Tensor, batch: SampledBatch) -> dict[str, Tensor]:
+        """Return the losses that compare embeddings, by name: those with a weight."""
         pairs, training = self.dataset.pairs, self.training
         users_QH, answers_QH, instructions_QH = embeddings_3QH
         question_Q, answer_Q = pairs.question_R[batch.pair_Q], pairs.answer_R[batch.pair_Q]
@@ -176,16 +173,17 @@ class GradCache:
                 instructions_QH, compared_Q=compared_Q & pairs.has_one_answer_R[batch.pair_Q]
             ),
         }
-        return {name: loss() for name, loss in losses.items() if name in self._weights}
+        return {name: loss() for name, loss in losses.items() if name in training.loss_weights}
 
     def _language(self, output: PairOutputs, batch: SampledBatch) -> Tensor:
         """Return a sub-batch's share of the batch's language loss."""
         answers = self.dataset.pairs.answer_R[batch.pair_Q[~batch.is_universal_Q]]
         return language_loss(output.logits_NV, output.tokens_N, int(self.dataset.answer_ids.lengths[answers].sum()))
 
-    def _joint(self, language: Tensor, contrastive: dict[str, Tensor]) -> Losses:
-        language_term = {"language": language} if "language" in self._weights else {}
-        return joint_loss(language_term | contrastive, self._weights)
+    def _joint(self, language: Tensor, embedding_losses: dict[str, Tensor]) -> Losses:
+        weights = self.training.loss_weights
+        language_term = {"language": language} if "language" in weights else {}
+        return joint_loss(language_term | embedding_losses, weights)
 
 
 @dataclass(frozen=True, kw_only=True)

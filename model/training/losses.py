@@ -1,7 +1,7 @@
 """The losses: equations 1 to 5 of the paper, and the loss within a question.
 
-Shapes: N answer tokens of a batch, V vocabulary, Q question-answer pairs, H width of an embedding; Z pairs of
-a question, C cut-offs of them, T answers that are compared.
+Shapes: N answer tokens of a batch, V vocabulary, Q question-answer pairs, S similarities of a pair (its positive and
+its negatives), H width of an embedding, W questions; of a question, Z pairs and C cut-offs.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def contrastive_loss(
         false_QQ = similarity_QQ.detach() > ceiling_Q1  # eq. 4, each similarity by itself
         return similarity_QQ.masked_fill(dropped_QQ | false_QQ, -torch.inf)
 
-    similarity_QZ = torch.cat(
+    similarity_QS = torch.cat(
         [
             positive_Q1,
             negatives(user_answer_QQ, itself_QQ | same_QQ),
@@ -93,30 +93,31 @@ def contrastive_loss(
         ],
         dim=1,
     )
-    log_z_Q = torch.logsumexp(similarity_QZ.float() / temperature, dim=1)  # eq. 3
+    log_z_Q = torch.logsumexp(similarity_QS.float() / temperature, dim=1)  # eq. 3
     return (log_z_Q - positive_Q1[:, 0].float() / temperature).mean()  # eq. 2
 
 
 def within_question_loss(
     users_QH: Tensor, texts_QH: Tensor, *, question_Q: Ints, answer_Q: Ints, compared_Q: Bools, cut_off_Q: Ints
 ) -> Tensor:
-    """Return 1 minus the correlation of users' likeness to an answer with whether they have it, within a question.
+    """Return 1 minus the correlation, within a question, of users' similarity to an answer with whether they have it.
 
-    For each answer, the users of its question are compared: d = users @ answer against 0 and 1, both less their mean
-    of the cut-off. Pairs of other questions are not compared. A question has the weight of its number of pairs. The
-    loss is 0 where nothing can be compared: fewer than two users with an answer or without it, or cut-offs of which all
-    users have it or none.
+    For each answer, the similarities users @ answer of the question's users are correlated with 1 for users who have
+    the answer and 0 for others. From both, the mean over the users of the same cut-off is subtracted. The loss of a
+    question is the mean over its answers, and the result is the mean over the questions, weighted by their numbers of
+    pairs. An answer is left out where fewer than two users have it, where fewer than two do not, and where at each
+    cut-off all users have it or none. Without any answer the loss is 0.
 
     Parameters
     ----------
     users_QH
         L2-normalised embeddings of the pairs' users.
     texts_QH
-        Embeddings of the pairs' answers, or of their instructions. Those of the pairs with the answer are averaged.
+        Embeddings of the pairs' answers, or of their instructions; averaged over the pairs with the answer.
     question_Q, answer_Q, cut_off_Q
         The number of each pair's question, of its answer text and of its profile's as_of.
     compared_Q
-        Whether the pair's answer is compared. A pair of another answer only stands for a user without it.
+        Whether the pair's answer is one of those compared. Other pairs are only users without these answers.
     """
     device = users_QH.device
     losses, weights = [(users_QH * 0).sum()], [0]
@@ -130,8 +131,8 @@ def within_question_loss(
             if min(has_Z.sum(), (~has_Z).sum()) < LEAST_USERS or not target_Z.any():
                 continue
             text_H = texts_QH[torch.from_numpy(pairs_Z[has_Z]).to(device)].mean(0)
-            likeness_Z = (users_QH[torch.from_numpy(pairs_Z).to(device)] @ text_H).float()
-            terms.append(1 - F.cosine_similarity(_less_group_mean(likeness_Z, groups_Z), target_Z, dim=0))
+            similarity_Z = (users_QH[torch.from_numpy(pairs_Z).to(device)] @ text_H).float()
+            terms.append(1 - F.cosine_similarity(_less_group_mean(similarity_Z, groups_Z), target_Z, dim=0))
         if terms:
             losses.append(torch.stack(terms).mean())
             weights.append(len(pairs_Z))

@@ -49,10 +49,11 @@ class TrainingConfig:
         encoded once and its vector kept in memory. AdamW takes full steps even where gradients are small and
         noisy, as those of the encoders are: at 1, a few hundred steps undo the effect of `warm_start`.
     weight_lm, weight_cl
-        a_lm and a_cl of eq. 5. A loss of weight 0 is not computed.
+        a_lm and a_cl of eq. 5. A loss of weight 0 is neither trained nor reported.
     weight_within_question
-        The weight of the loss within a question: how well the likeness of users to an answer follows who has it. It
-        compares users of the same question alone (`shared_questions`, `universal_pairs`).
+        The weight of the loss within a question (`model.training.losses`): how well users' similarity to an answer
+        agrees with whether they have it. It compares users of the same question only, so a batch needs many users with
+        one question (`shared_questions`, `universal_pairs`).
     weight_instruction_text
         The weight of the same loss with the instruction's text in place of the answer, for questions with one answer
         beside `none`.
@@ -163,6 +164,6 @@ class TrainingConfig:
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """The losses that are computed, and their weights."""
+        """The losses of a training, and their weights."""
         weights = {name: getattr(self, setting) for name, setting in LOSS_WEIGHTS.items()}
         return {name: weight for name, weight in weights.items() if weight}

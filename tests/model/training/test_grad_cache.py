@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -35,9 +36,16 @@ WITHIN = {"universal_pairs": 4, "shared_questions": True, "weight_within_questio
 
 
 def small_data() -> tuple:
+    """Tables in which half of the questions have a second answer beside their `none`, of one user."""
     config = network_config(head=24)  # an embedding of another width than the backbone
     config = replace(config, encoder=replace(config.encoder, layers=1), backbone=replace(config.backbone, layers=1))
-    return *yes_no_tables(24, events=6, searches=2), config
+    profiles, pairs = yes_no_tables(24, events=6, searches=2)
+    rows = pairs.to_pylist()
+    user = next(row["user_id"] for row in rows if row["split"] == "train")
+    for row in rows:
+        if row["user_id"] == user and row["question"] in ("likes_0", "likes_1", "likes_2"):
+            row |= {"answer": "Yes, a lot.", "is_none": False}
+    return profiles, pa.Table.from_pylist(rows, pairs.schema), config
 
 
 def example(training: TrainingConfig, *, dropout: float = 0.0) -> tuple[GradCache, SampledBatch]:
@@ -69,21 +77,26 @@ def literal(
     cache: GradCache, sampled: SampledBatch, outputs: list[PairOutputs]
 ) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Eq. 5 over all that was read, in one graph."""
-    training, dataset, pairs = cache.training, cache.dataset, cache.dataset.pairs
+    training, pairs = cache.training, cache.dataset.pairs
     users, answers, instructions = torch.cat([output.embeddings_3QH for output in outputs], dim=1)
     question, answer = pairs.question_R[sampled.pair_Q], pairs.answer_R[sampled.pair_Q]
+    cut_off = pairs.cut_off_U[sampled.users_B][sampled.row_Q]
     within = {
         "question_Q": np.where(sampled.is_universal_Q, question + 1000, question),
         "answer_Q": answer,
-        "compared_Q": np.array([dataset.pairs.answers[number].startswith("Yes") for number in answer]),
-        "cut_off_Q": pairs.cut_off_U[sampled.users_B][sampled.row_Q],
+        "cut_off_Q": cut_off if training.center_by_cut_off else np.full(len(cut_off), 7),
     }
+    is_yes = np.array([text.startswith("Yes") for text in pairs.answers])
+    several = [
+        q for q in set(question) if len(set(pairs.answer_R[(pairs.question_R == q) & is_yes[pairs.answer_R]])) > 1
+    ]
+    of_one_answer = is_yes[answer] & ~np.isin(question, several)
     logits, tokens = (torch.cat([getattr(output, name) for output in outputs]) for name in ("logits_NV", "tokens_N"))
     terms = {
         "weight_lm": language_loss(logits, tokens),
         "weight_cl": contrastive_loss(users, answers, torch.from_numpy(answer), temperature=training.temperature),
-        "weight_within_question": within_question_loss(users, answers, **within),
-        "weight_instruction_text": within_question_loss(users, instructions, **within),
+        "weight_within_question": within_question_loss(users, answers, compared_Q=is_yes[answer], **within),
+        "weight_instruction_text": within_question_loss(users, instructions, compared_Q=of_one_answer, **within),
     }
     terms = {name: term for name, term in terms.items() if getattr(training, name)}
     total = sum(getattr(training, name) * term for name, term in terms.items())
@@ -109,7 +122,8 @@ def same(one: tuple, other: tuple, tolerance: float = 1e-5) -> None:
         {},
         {"general_pairs": 0},  # a profile may have no pair at all
         WITHIN,
-        WITHIN | {"general_pairs": 0, "instructed_pairs": 0, "weight_lm": 0.0, "weight_cl": 0.0},
+        WITHIN
+        | {"general_pairs": 0, "instructed_pairs": 0, "weight_lm": 0.0, "weight_cl": 0.0, "center_by_cut_off": False},
     ],
 )
 def test_gradients_are_those_of_one_forward(profiles_per_forward: int | None, changes: dict[str, Any]) -> None:
@@ -127,6 +141,25 @@ def test_gradients_are_those_of_one_forward(profiles_per_forward: int | None, ch
     same(gradients(cache, sampled), expected)
     # Without gradients, as for the validation split.
     assert numbers(cache.losses(sampled)) == pytest.approx(expected[0], abs=1e-5)
+
+
+def test_a_pair_has_the_text_embeddings_of_its_answer_and_instruction() -> None:
+    profiles, written, config = small_data()
+    _, tokenizers, dataset, _ = prepare_dataset(profiles, written, config, PLAIN)
+    cache, sampled = example(PLAIN)
+    batch, pairs, network = cache.dataset.collate(sampled), dataset.pairs, cache.network.eval()
+    texts = {
+        1: [pairs.answers[pairs.answer_R[pair]] for pair in sampled.pair_Q],
+        2: [pairs.instructions[number] or "" for number in sampled.instruction_Q],
+    }
+    with torch.no_grad():
+        output = network(batch, cache.texts, dataset.answer_ids, dataset.instruction_text_ids)
+        for part, of_pairs in texts.items():
+            for q, text in enumerate(of_pairs):
+                ids = tokenizers.language.encode(text, add_special_tokens=False).ids
+                hidden = network.decoder(torch.tensor([[*ids, tokenizers.end]])).last_hidden_state[0, -1]
+                expected = torch.nn.functional.normalize(network.head.weight @ hidden, dim=-1)
+                assert (output.embeddings_3QH[part, q] - expected).abs().max() < 1e-5
 
 
 def test_dropout_falls_on_the_same_places_in_both_readings() -> None:

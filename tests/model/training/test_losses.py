@@ -192,13 +192,15 @@ def test_users_who_follow_an_answer_have_no_loss_within_its_question() -> None:
     users = torch.cat([answer, answer, -answer, -answer])
     has, same = np.array([1, 1, 0, 0]), np.zeros(4, int)
 
-    def loss(users: torch.Tensor, cut_off: np.ndarray) -> float:
+    def loss(users: torch.Tensor, cut_off: np.ndarray, has: np.ndarray = has) -> float:
         given = {"question_Q": same, "answer_Q": has, "compared_Q": has > 0, "cut_off_Q": cut_off}
         return within_question_loss(users, answer.expand(4, -1), **given).item()
 
     assert loss(users, same) == pytest.approx(0, abs=1e-6)
     assert loss(-users, same) == pytest.approx(2)
     assert loss(users, has) == 0  # all users of a cut-off have the answer, or none
+    for one_alone in ([1, 0, 0, 0], [1, 1, 1, 0]):
+        assert loss(users, same, np.array(one_alone)) == 0
 
 
 def test_joint_loss_weighs_all_terms() -> None:
