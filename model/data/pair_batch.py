@@ -55,7 +55,7 @@ def pair_batch(
 
     Suffixes are concatenated, since padding each to the longest answer would double the number of tokens.
     """
-    universal = int(sampled.is_universal_Q.any())  # tokens before the other suffixes, and their number
+    universal = int(sampled.is_universal_Q.any())  # 1 where a suffix of one token, <USER>, precedes the others
     own_S = np.flatnonzero(~sampled.is_universal_Q)
     row_S, instruction_S = sampled.row_Q[own_S], sampled.instruction_Q[own_S]
     answer_S = pairs.answer_R[sampled.pair_Q[own_S]]

@@ -1,7 +1,7 @@
 """Question-answer pairs: read from `userqa`, and sampled for a batch.
 
 Shapes: U profiles of a split, R pairs of a split, W questions of a split, B profiles of a batch, Q pairs of a batch, K
-questions of a batch; M candidate pairs.
+questions of a batch; M candidate pairs, X distinct pairs of numbers.
 """
 
 from __future__ import annotations
@@ -100,13 +100,14 @@ class Pairs:
             Otherwise the same instructions are preferred, as far as each profile has them.
         """
         count_B = self.offsets_U1[users_B + 1] - self.offsets_U1[users_B]
-        row = np.repeat(np.arange(len(users_B)), count_B)
-        pair = np.arange(len(row)) - np.repeat(np.cumsum(count_B) - count_B, count_B) + self.offsets_U1[users_B][row]
-        preferred = self._preferred(row, pair, 0 if shared_questions else instructed, general, rng)
-        parts = [(*preferred, self.instruction_R[preferred[1]], False)]
+        row_M = np.repeat(np.arange(len(users_B)), count_B)
+        before_M = np.repeat(np.cumsum(count_B) - count_B, count_B)
+        pair_M = self.offsets_U1[users_B][row_M] + np.arange(len(row_M)) - before_M
         shared = instructed if shared_questions else 0
+        row, pair = self._preferred(row_M, pair_M, instructed - shared, general, rng)
+        parts = [(row, pair, self.instruction_R[pair], False)]
         if shared or universal:
-            number, row, pair, instruction = self._of_same_questions(row, pair, max(shared, universal), rng)
+            number, row, pair, instruction = self._of_same_questions(row_M, pair_M, max(shared, universal), rng)
             for count, is_universal in ((shared, False), (universal, True)):
                 first = number < count
                 parts.append((row[first], pair[first], instruction[first], is_universal))
@@ -160,8 +161,8 @@ class Pairs:
 
         A question is sampled by the number of its pairs, and one of its instructions for all profiles.
         """
-        asked_M = self.question_R[pair_M] >= 0
-        row_M, pair_M = row_M[asked_M], pair_M[asked_M]
+        is_instructed_M = self.question_R[pair_M] >= 0
+        row_M, pair_M = row_M[is_instructed_M], pair_M[is_instructed_M]
         question_M = self.question_R[pair_M]
         pairs_W = np.bincount(question_M, minlength=len(self._instructions_W))
         count = min(count, int(np.count_nonzero(pairs_W)))

@@ -1,5 +1,7 @@
 """Pairs joined to their profiles, drawn without repeats and laid out as each pair says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -141,6 +143,31 @@ def test_a_batch_of_shared_questions_asks_all_profiles_the_same_in_the_same_word
     split = np.unique(table["as_of"].to_numpy(), return_inverse=True)[1]
     assert pairs.cut_off_U.tolist() == split.tolist()
     assert len(set(split)) == 2
+
+
+def test_a_shared_question_is_sampled_by_its_pairs_with_one_answer_of_each_profile() -> None:
+    """Nine profiles have three answers to one question, and the last of them an answer to another."""
+    pairs = plain_pairs([None, "?", "!"], np.array([1] * 27 + [2]), [*range(0, 27, 3), 28])
+    seen, rare = set(), 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        sampled = pairs.sample(np.arange(9), instructed=1, general=0, shared_questions=True, rng=rng)
+        is_rare = sampled.pair_Q.tolist() == [27]
+        assert sampled.row_Q.tolist() == ([8] if is_rare else [*range(9)])
+        rare += is_rare
+        seen.update(sampled.pair_Q.tolist())
+    assert seen == set(range(28))
+    assert 0 < rare < 15
+
+
+def test_a_question_with_several_answers_beside_its_none_is_known() -> None:
+    """The second question has an answer, another one and its `none`; the first one an answer and its `none`."""
+    pairs = replace(
+        plain_pairs([None, "?", "!"], np.array([0, 1, 1, 2, 2, 2]), [0, 3, 6]),
+        answer_R=np.array([0, 1, 2, 1, 3, 2]),
+        is_none_R=np.array([False, False, True, False, False, True]),
+    )
+    assert pairs.has_one_answer_R.tolist() == [False, True, True, False, False, False]
 
 
 def test_suffixes_lie_end_to_end_and_predict_the_answer() -> None:
