@@ -4,8 +4,7 @@ With random weights alone, 98 to 99.9 % of the pooled event vectors is common to
 find the rest. The warm start sets the word vectors (`model.training.word_vectors`), attention to a
 plain mean, feed-forward layers to nearly zero, and the adapters' LayerNorms to the variance of the events. A probe of
 the made-up company's untrained universal vectors then has a mean AUC of .75. It has .65 with the word vectors and
-adapters alone. A regression on hand-made features has .73. No step needs
-a label; all take a second or two.
+adapters alone. A regression on hand-made features has .73. No step needs a label; all take a second or two.
 
 The tabular token is one among some dozens. Where it is more informative than the others, its adapter starts as the
 principal components of its columns, and attention gives it a multiple of another token's weight. A probe of untrained

@@ -3,8 +3,8 @@
 The mean of a user's token vectors is then the user's position along a few directions. Both kinds take the users'
 tf-idf counts; tokens that too few or too many users have get zeros.
 
-Shapes: U profiles, T distinct texts, V tokens of the event vocabulary, A answers, D directions, E width of an event
-vector.
+Shapes: U profiles, T distinct texts, V tokens of the event vocabulary, A answers, C cut-offs, D directions, E width of
+an event vector, R pairs, X pairs of a question.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ QUESTION_FACTORS = 24
 RIDGE = 10.0
 """Strength of the ridge, for users' tf-idf vectors of length 1."""
 MIN_ANSWER_SHARE = 0.01
-"""An answer that a smaller share of the users has, or that a smaller share has not, is not predicted."""
+"""The least share of the users with an answer, and without it, for the answer to be predicted."""
 MOST_TOKENS = 4096
-"""The tokens of the most users that a ridge takes: it inverts a matrix of so many rows."""
+"""The most tokens of a ridge, those of the most users: it solves equations with a matrix of that width."""
 WORD_SCALE = 0.5
 """Root mean square of the word vectors over the tokens of the events. That of the positions is 0.1 and that of the
 common vector is 1; the layer norm after their sum then keeps the weights of rare and common words."""
@@ -63,15 +63,15 @@ def question_word_vectors(
 ) -> NDArray[np.float32]:
     """Return a vector `[V, width]` of each token: a ridge of the answers on users' tf-idf counts, of reduced rank.
 
-    Users' tf-idf vectors have length 1. They and the answers are less their mean of the cut-off. The directions are the
-    first principal components of the predicted answers (Izenman 1975).
+    Users' tf-idf vectors have length 1. From them and from the answers, the mean of the cut-off is subtracted. The
+    directions are the first principal components of the predicted answers (Izenman 1975).
 
     Parameters
     ----------
     counts_UV
         How often each user has each token.
     answers_UA
-        Whether each user has each answer, standardised; 0 where they were not asked (`answer_indicators`).
+        Whether each user has each answer, standardised; 0 for a user without the question (`answer_indicators`).
     cut_off_U
         The number of each user's cut-off.
     """
@@ -81,7 +81,7 @@ def question_word_vectors(
     kept_V = np.sort(kept_V[np.argsort(-users_V, kind="stable")[:MOST_TOKENS]])
     length_U = np.sqrt(np.asarray(weighted_UV.multiply(weighted_UV).sum(axis=1)).ravel())
     unit_UV = (diags(1 / np.maximum(length_U, 1e-12)) @ weighted_UV).tocsr()[:, kept_V]
-    # Products of the tf-idf vectors less their cut-off's mean, which would not be sparse.
+    # Products of centred tf-idf vectors, from sums of each cut-off, since the centred vectors are not sparse.
     of_cut_off_CU = csr_matrix((np.ones(len(cut_off_U)), (cut_off_U, np.arange(len(cut_off_U)))))
     size_C1 = np.asarray(of_cut_off_CU.sum(axis=1))
     sum_CV, sum_CA = (of_cut_off_CU @ unit_UV).toarray(), of_cut_off_CU @ answers_UA
@@ -96,9 +96,9 @@ def question_word_vectors(
 
 
 def answer_indicators(pairs: Pairs) -> Matrix:
-    """Return whether each profile has each answer to a question, `[U, A]`: mean 0 and variance 1 over those asked.
+    """Return whether each profile has each answer to a question, `[U, A]`, standardised over those with the question.
 
-    A question's `none` is no answer. It is 0 for a profile without the question.
+    It is 0 for the profiles without the question. A question's `none` is no answer.
     """
     user_R = np.repeat(np.arange(len(pairs.cut_off_U)), np.diff(pairs.offsets_U1))
     columns = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from scipy.sparse import csr_matrix
@@ -70,20 +71,37 @@ def test_question_word_vectors_are_a_ridge_of_reduced_rank():
     assert not result[[3, 4]].any()
 
 
-def test_answer_indicators_are_standardised_over_the_profiles_that_were_asked():
+def test_a_ridge_takes_the_tokens_of_the_most_users(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("model.training.word_vectors.MOST_TOKENS", 5)
+    rng = np.random.default_rng(0)
+    counts = (rng.random((300, 40)) < np.linspace(0.95, 0.1, 40)).astype(int)
+    result = question_word_vectors(csr_matrix(counts), rng.normal(size=(300, 3)), np.zeros(300, int), 64)
+    having = (counts > 0).sum(0)
+    most = sorted((users, token) for token, users in enumerate(having) if users <= 270)[-5:]
+    assert set(np.flatnonzero(result.any(axis=1))) == {token for _, token in most}
+
+
+def test_answer_indicators_are_standardised_over_the_profiles_that_were_asked(monkeypatch: pytest.MonkeyPatch):
+    """All users like the first interest, so no answer about it can be predicted."""
     profiles, written = yes_no_tables(60)
-    table, pairs = read_pairs(profiles, written, "train")
-    rows = {(row["user_id"], row["question"]): row["answer"] for row in written.to_pylist()}
+    answers = [
+        {**row, "answer": "Yes.", "is_none": False} if row["question"] == "likes_0" else row
+        for row in written.to_pylist()
+    ]
+    table, pairs = read_pairs(profiles, pa.Table.from_pylist(answers, written.schema), "train")
+    rows = {(row["user_id"], row["question"]): row["answer"] for row in answers}
     result = answer_indicators(pairs)
-    assert result.shape == (len(table), 6)
+    assert result.shape == (len(table), 5)
     columns = []
-    for question in range(6):
+    for question in range(1, 6):
         answers = [rows.get((user, f"likes_{question}")) for user in table["user_id"].to_pylist()]
         yes = np.array([answer.startswith("Yes") for answer in answers if answer])
         standardised = iter((yes - yes.mean()) / yes.std())
         columns.append([next(standardised) if answer else 0.0 for answer in answers])
     np.testing.assert_allclose(sorted(result.T.tolist()), sorted(columns))
     assert (result == 0).any()
+    monkeypatch.setattr("model.training.word_vectors.MIN_ANSWER_SHARE", 0.49)
+    assert answer_indicators(pairs).shape == (len(table), 0)
 
 
 @pytest.mark.parametrize("switches", [{}, {"shared_encoder": True}, {"pooled_tokens": False}, {"adapter": "linear"}])
