@@ -13,7 +13,7 @@ def instruction_warnings(deployment: Deployment) -> dict[str, str]:
     """Return by scenario the warning about an instruction that is not understood; none without a release with focus."""
     try:
         release = releases.read(current_release(deployment)) if has_current_release(deployment) else None
-    except ReleaseError:  # the jobs that open it say so
+    except ReleaseError:  # the jobs that open the release raise it
         return {}
     if release is None or release.focus is None:
         return {}

@@ -108,7 +108,7 @@ def rank(spark: SparkSession, deployment: Deployment, instruction: str, *, top: 
 
 
 def _latest(spark: SparkSession, deployment: Deployment) -> DataFrame:
-    """Return the latest universal vector of each user, without those that ended."""
+    """Return the latest universal vector of each user who is not deactivated."""
     day = last_day(open_table(deployment, TABLE))
     rows = read_table(spark, deployment, TABLE).where(F.col("scenario") == UNIVERSAL)
     columns = rows.select("user_id", "as_of", "day", "embedding", "model_version")

@@ -2,14 +2,15 @@
 
     normalise(c + s (c . w) w)
 
-c is the user's embedding less the population's mean, w the instruction's own text embedding, s one number for all
+c is the user's embedding minus the population's mean, w the instruction's own text embedding, s one number for all
 instructions (`model.training.focus` sets mean and s). Without an instruction w is zero, and the embedding is the
 normalised c. The length of c has no effect on the result, so a stored universal embedding is enough to focus it on any
 instruction.
 
-The mean is that of universal embeddings, in both forms of `NetworkConfig.focus`. It is known for an instruction that is
-given on the spot, whose own mean only a second reading of many profiles would give, and all embeddings of a release
-have one origin. In the form `suffix`, what an instruction moves all users by therefore stays in their embeddings.
+The mean is that of the universal embeddings, in both forms of `NetworkConfig.focus`. All embeddings of a release then
+have the same origin, and an instruction that is given on the spot needs no forward pass over many profiles for a mean
+of its own. In the form `suffix`, an instruction may move the embeddings of all users alike; this mean does not remove
+that.
 
 Shapes: B users, K instructions, H width of an embedding.
 """

@@ -1,7 +1,7 @@
 """The last layer of a Qwen2, computed only for the tokens that are read.
 
-After the last layer nothing reads a token of a profile or of an instruction but `<USER>`. Such tokens need keys and
-values there, and neither queries nor the feed-forward layer.
+After the last layer, `<USER>` and, in training, the tokens of the answers are read. The other tokens need keys and
+values in that layer, and neither queries nor the feed-forward layer.
 
 Shapes: B sequences, S tokens of a sequence, K tokens of it that are read, H width of the backbone.
 """

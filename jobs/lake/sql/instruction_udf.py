@@ -3,7 +3,7 @@
 The driver sends only the path of the release; a worker opens its text graph once and keeps it. A worker imports neither
 Delta nor torch, and vectors stay in Arrow memory.
 
-Shapes: U vectors that are not null, H width of an embedding.
+Shapes: N rows, U of them without a null, H width of an embedding.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class InstructionFunction:
     def function(self) -> Callable[[Batches], Iterator[pa.Array]]:
         """Return an iterator Arrow function."""
 
-        def values(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
+        def values(batches: Batches) -> Iterator[pa.Array]:
             encoder = _open_encoder(self.release, self.providers)
             for embeddings, instructions in batches:
                 yield compute_rows(self.name, encoder, embeddings, instructions)
