@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pyarrow as pa
 import pytest
 
@@ -22,6 +24,12 @@ QUESTIONS = Questions(
     )
 )
 
+LISTS = {"tabular": pa.float64(), "conditions": pa.bool_(), "numbers": pa.decimal128(28, 8), "words": pa.string()}
+SCHEMA = pa.schema(
+    [("user_id", pa.string()), ("time", pa.int64()), ("source", pa.int8())]
+    + [(name, pa.list_(dtype)) for name, dtype in LISTS.items()]
+)
+
 
 def batches(rows_per_batch, times=None):
     """Return a profile of each user and events at these times, in batches; None: so many as `COUNTS` says."""
@@ -31,12 +39,7 @@ def batches(rows_per_batch, times=None):
         for user, of_user in times.items()
         for time, source in [(CUT_OFF, PROFILE), *((time, 0) for time in of_user)]
     ]
-    lists = {"tabular": pa.float64(), "conditions": pa.bool_(), "numbers": pa.decimal128(28, 8), "words": pa.string()}
-    schema = pa.schema(
-        [("user_id", pa.string()), ("time", pa.int64()), ("source", pa.int8())]
-        + [(name, pa.list_(dtype)) for name, dtype in lists.items()]
-    )
-    return pa.Table.from_pylist(rows, schema).to_batches(max_chunksize=rows_per_batch)
+    return pa.Table.from_pylist(rows, SCHEMA).to_batches(max_chunksize=rows_per_batch)
 
 
 @pytest.mark.parametrize("rows_per_batch", [1, 2, 5, 100])
@@ -53,13 +56,34 @@ def test_no_user_is_parted(rows_per_batch, rows_at_a_time):
 
 def test_windows_have_their_first_and_last_microsecond():
     month = 30 * DAY
-    days = {"past": (-month, 0), "future": (0, month)}
+    windows = ((-month, 0), (0, month))
     around = [-month - 1, -month, -1, 0, month - 1, month]
     future = Question(name="next", source="bill", **COMMON | {"axis": "future"})
     questions = Questions(questions=(QUESTIONS.questions[0], future))
     [table] = whole_users(batches(100, {str(micros): [CUT_OFF + micros] for micros in around}))
     counts = {row["user_id"]: row["numbers"] for row in Chunk.of(table, questions, ["bill"]).values().to_pylist()}
-    assert counts == {str(micros): [first <= micros < end for first, end in days.values()] for micros in around}
+    assert counts == {str(micros): [first <= micros < end for first, end in windows] for micros in around}
+
+
+def test_a_question_reads_its_own_condition_number_and_text():
+    measures = {
+        "a": {"measure": "sum", "value": "amount", "where": "kind = 'tea'"},
+        "b": {"measure": "sum", "value": "tip", "where": "kind = 'film'"},
+        "c": {"measure": "distinct", "value": "merchant"},
+        "d": {"measure": "distinct", "value": "kind"},
+    }
+    questions = Questions(
+        questions=tuple(Question(name=name, source="bill", **COMMON | keys) for name, keys in measures.items())
+    )
+    event = {"user_id": "u", "time": CUT_OFF - 1, "source": 0}
+    rows = [
+        {"user_id": "u", "time": CUT_OFF, "source": PROFILE},
+        event | {"conditions": [True, False], "numbers": [Decimal(1), Decimal(10)], "words": ["x", "tea"]},
+        event | {"conditions": [False, True], "numbers": [Decimal(2), Decimal(20)], "words": ["y", "film"]},
+        event | {"conditions": [False, True], "numbers": [Decimal(4), Decimal(40)], "words": ["z", "film"]},
+    ]
+    [values] = Chunk.of(pa.Table.from_pylist(rows, SCHEMA), questions, ["bill"]).values().to_pylist()
+    assert values["numbers"] == [1, 60, 3, 2]
 
 
 def test_no_rows_are_no_chunk():

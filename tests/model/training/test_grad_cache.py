@@ -184,6 +184,14 @@ def test_dropout_falls_on_the_same_places_in_both_readings() -> None:
     assert abs(other.total.item() - result[0][0]) > 1e-4
 
 
+def test_attention_of_the_last_layer_has_dropout_in_training_alone() -> None:
+    cache, sampled = example(PLAIN)
+    held_out, trained = numbers(cache.losses(sampled)), numbers(cache.backward(sampled, 0))
+    cache.network.decoder.layers[-1].self_attn.attention_dropout = 0.5
+    assert numbers(cache.losses(sampled)) == held_out
+    assert abs(cache.backward(sampled, 0).total.item() - trained[0]) > 1e-4
+
+
 def test_half_precision_reads_nearly_the_same_and_keeps_weights_whole() -> None:
     cache, sampled = example(replace(PLAIN, profiles_per_forward=3))
     halved = replace(cache, training=replace(cache.training, precision="bf16"))
