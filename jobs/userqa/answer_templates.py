@@ -102,7 +102,8 @@ def worded_answers(question: Question, words: pa.Array) -> pa.Array:
     """Return the sentences that answer a question by its texts; null where there is no such pair."""
     form = question.answer
     before, _, after = form.text.partition("{top}")
-    sentences = pc.binary_join_element_wise(before, words, after, "")
+    # Spark sends texts of another type where spark.sql.execution.arrow.useLargeVarTypes is set.
+    sentences = pc.binary_join_element_wise(before, words.cast(pa.string()), after, "")
     return sentences if form.none is None else pc.fill_null(sentences, form.none)
 
 
