@@ -26,8 +26,11 @@ def suggest_fix(detail: Any, keys: Sequence[str]) -> str:
     if detail["type"] == "string_pattern_mismatch":
         return "use lower-case letters, digits and _, starting with a letter"
     if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        near = get_close_matches(str(detail["loc"][-1]), keys, n=1)
+        key = str(detail["loc"][-1])
+        near = get_close_matches(key, keys, n=1) if key not in keys else []  # a key of another section
         return "unknown key; " + (f"did you mean {near[0]!r}?" if near else "remove it")
+    if detail["type"] == "string_too_short":
+        return "is empty; write one"
     return str(detail["msg"]).removeprefix("Value error, ")
 
 

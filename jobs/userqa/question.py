@@ -34,7 +34,11 @@ Edge = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def _as_list(given: Any) -> Any:
-    return (given,) if isinstance(given, str) else given
+    if isinstance(given, str):
+        return (given,)
+    if not isinstance(given, list | tuple):
+        raise ValueError("write a text, or a list of texts")
+    return given
 
 
 class Part(BaseModel):
@@ -83,6 +87,8 @@ class Answer(Part):
             raise ValueError(f"text has unknown fields {sorted(unknown)}; use {', '.join(sorted(FIELDS))}")
         if any(form or conversion for _, form, conversion in fields):
             raise ValueError("text has a field with a format or a conversion; write its name alone, as in {times}")
+        if {"yes_from", "yes_share"} & {*self._forms} and fields:
+            raise ValueError(f"{self._forms[0]} fills no field of text; write plain text, the answer for yes")
         if self.none and any(part[1] is not None for part in Formatter().parse(self.none)):
             raise ValueError("none has a field, and where there is nothing it cannot be filled; write plain text")
         return self
@@ -188,7 +194,11 @@ class Interest(Part):
     @model_validator(mode="before")
     @classmethod
     def _from_pattern(cls, given: Any) -> Any:
-        return {"pattern": given} if isinstance(given, str) else given
+        if isinstance(given, str):
+            return {"pattern": given}
+        if not isinstance(given, dict):
+            raise ValueError("write a pattern, such as gems|skin, or a mapping of pattern and words")
+        return given
 
     @field_validator("pattern")
     @classmethod

@@ -41,7 +41,7 @@ with `text` for at most two fifths of them, those with the highest values, and w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,22 +141,28 @@ class _File:
             try:
                 interests[name] = Interest.model_validate(entry)
             except ValidationError as error:
-                self.errors += [f"  interests.{line.strip()}" for line in _format_errors({"name": name}, error)]
+                self.errors += _format_errors(f"interests.{name}", _problems(error))
         return interests
 
     def questions(self, interests: Mapping[str, Interest]) -> list[Question]:
         """Return the valid questions, those with `each` once per theme or interest."""
         questions = []
-        for entry in self._entries(interests):
-            self._add_name(entry)
-            try:
-                question = Question.model_validate(entry)
-            except ValidationError as error:
-                self.errors += _format_errors(entry, error)
-                continue
-            questions.append(question)
-            if question.future:
-                self.future_names.add(question.name)
+        for written, entries in self._entries(interests):
+            refused = []
+            for entry in entries:
+                self._add_name(entry)
+                try:
+                    question = Question.model_validate(entry)
+                except ValidationError as error:
+                    refused.append((entry, _problems(error)))
+                    continue
+                questions.append(question)
+                if question.future:
+                    self.future_names.add(question.name)
+            if len(refused) == len(entries) and all(problems == refused[0][1] for _, problems in refused[1:]):
+                refused = [(written, problems) for _, problems in refused[:1]]  # it is the same in every theme
+            for entry, problems in refused:
+                self.errors += _format_errors(_name(entry), problems)
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         self.errors += [f"  {name}: named twice; rename one" for name in twice]
         reserved = sorted(RESERVED & {*self.names})
@@ -178,32 +184,51 @@ class _File:
         ]
         return tuple(tuple(names) for names in general)
 
-    def _entries(self, interests: Mapping[str, Interest]) -> list[Any]:
-        """Return the entries of `questions`, those with `each` once per valid theme or per interest."""
+    def _entries(self, interests: Mapping[str, Interest]) -> Iterator[tuple[Any, list[Any]]]:
+        """Yield each entry of `questions`, and what it stands for: with `each`, an entry per theme or interest."""
         themes, theme_names = self._themes()
-        topics = {_key(name): interest.theme(name) for name, interest in interests.items()}
-        entries: list[Any] = []
+        topics = self._topics(interests)
         for entry in self.content["questions"]:
             if not isinstance(entry, dict) or "each" not in entry:
-                entries.append(entry)
+                yield entry, [entry]
                 continue
             rest = {key: value for key, value in entry.items() if key != "each"}
-            name = str(rest.get("name"))
-            if entry["each"] == "interests":
-                entries += [_for_theme(rest, key, theme) for key, theme in topics.items()]
+            each, name = entry["each"], _name(entry)
+            if each == "interests":
+                if self.errors:
+                    self.name_patterns.append(_any_theme(name))
+                yield entry, [_for_theme(rest, key, theme) for key, theme in topics.items()]
                 continue
-            if not isinstance(entry["each"], list):
-                self.errors.append(f"  {name}.each = {entry['each']!r}: write a list of themes, or interests")
-                self.name_patterns.append(re.escape(name).replace(re.escape("{theme}"), ".*"))
+            if not isinstance(each, list) or not each:
+                self.errors.append(f"  {name}.each = {each!r}: write a list of themes, or interests")
+                self.name_patterns.append(_any_theme(name))
                 continue
-            for key in entry["each"]:
+            for key in each:
                 if isinstance(key, str) and key in themes:
-                    entries.append(_for_theme(rest, key, themes[key]))
                     continue
                 self.name_patterns.append(re.escape(name.replace("{theme}", str(key))))
                 if theme_names is not None and key not in theme_names:
-                    self.errors.append(f"  {name}.each: {key!r} is no theme; use one of {', '.join(theme_names)}")
-        return entries
+                    known = f"use one of {', '.join(theme_names)}" if theme_names else "add it to `themes`"
+                    self.errors.append(f"  {name}.each: {key!r} is no theme; {known}")
+            yield entry, [_for_theme(rest, key, themes[key]) for key in each if isinstance(key, str) and key in themes]
+
+    def _topics(self, interests: Mapping[str, Interest]) -> dict[str, Theme]:
+        """Return the theme of each interest, by its name as a part of a question's name; none where no entry asks."""
+        if not any(isinstance(entry, dict) and entry.get("each") == "interests" for entry in self.content["questions"]):
+            return {}
+        if not self.content.get("interests", {}) and not self.errors:
+            self.errors.append("  interests: `each: interests` needs some; write a name and a pattern for each")
+        topics: dict[str, Theme] = {}
+        for name, interest in interests.items():
+            key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+            if not key or key in topics:
+                why = f"two interests make it {key}" if key else "it has none"
+                self.errors.append(
+                    f"  interests.{name}: `each: interests` names a question by its letters a to z and digits, and "
+                    f"{why}; write another name, and the words for instructions under `words`"
+                )
+            topics[key] = interest.theme(name)
+        return topics
 
     def _themes(self) -> tuple[dict[str, Theme], list[str] | None]:
         """Return the valid themes, and the names of all themes; None where they cannot be read."""
@@ -216,7 +241,7 @@ class _File:
             try:
                 themes[name] = Theme.model_validate(theme)
             except ValidationError as error:
-                self.errors += [f"  themes.{line.strip()}" for line in _format_errors({"name": name}, error)]
+                self.errors += _format_errors(f"themes.{name}", _problems(error))
         return themes, [*map(str, given)]
 
     def _add_name(self, entry: Any) -> None:
@@ -228,20 +253,23 @@ class _File:
             self.name_patterns.append(re.escape(name) if isinstance(name, str) else ".*")
 
 
-def _key(interest: str) -> str:
-    """Return an interest's name as a part of a question's name."""
-    return re.sub(r"[^a-z0-9]+", "_", interest.lower()).strip("_")
+def _any_theme(name: str) -> str:
+    """Return a regular expression of the names that an entry with `each` may stand for."""
+    return re.escape(name).replace(re.escape("{theme}"), ".*")
 
 
 def _for_theme(entry: dict[str, Any], key: str, theme: Theme) -> dict[str, Any]:
     where = f"({theme.where}) AND ({entry['where']})" if entry.get("where") else theme.where
-    name = str(entry.get("name")).replace("{theme}", key)
+    filled = {**_fill(entry, theme.words[0]), "where": where}
+    if isinstance(entry.get("name"), str):
+        filled["name"] = entry["name"].replace("{theme}", key)
     given = entry.get("instruction")
     phrasings = given if isinstance(given, list) else [given]
-    instruction = [_fill(phrasing, words) for words in theme.words for phrasing in phrasings]
-    # A phrasing that does not name the theme is the same with each of its words.
-    unique = [*dict.fromkeys(instruction)] if all(isinstance(text, str) for text in instruction) else given
-    return {**_fill(entry, theme.words[0]), "instruction": unique, "where": where, "name": name}
+    if all(isinstance(phrasing, str) for phrasing in phrasings):
+        instruction = [_fill(phrasing, words) for words in theme.words for phrasing in phrasings]
+        # A phrasing that does not name the theme is the same with each of its words.
+        filled["instruction"] = [*dict.fromkeys(instruction)]
+    return filled
 
 
 def _fill(value: Any, words: str) -> Any:
@@ -253,9 +281,17 @@ def _fill(value: Any, words: str) -> Any:
     return {k: _fill(v, words) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-def _format_errors(entry: Any, error: ValidationError) -> list[str]:
-    name = entry.get("name", "(no name)") if isinstance(entry, dict) else repr(entry)[:60]
+def _name(entry: Any) -> str:
+    return str(entry.get("name", "(no name)")) if isinstance(entry, dict) else repr(entry)[:60]
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """Return the key and the fix of each of pydantic's errors."""
     return [
-        f"  {'.'.join([str(name), *map(str, detail['loc'])])}: {suggest_fix(detail, FIELD_KEYS)}"
+        f"{''.join(f'.{step}' for step in detail['loc'])}: {suggest_fix(detail, FIELD_KEYS)}"
         for detail in error.errors()
     ]
+
+
+def _format_errors(name: str, problems: list[str]) -> list[str]:
+    return [f"  {name}{problem}" for problem in problems]

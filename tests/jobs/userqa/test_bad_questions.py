@@ -57,6 +57,16 @@ CHANGES = [
         {"answer": {"text": "{times}", "bands": [2], "levels": 3}},
         said="bills.answer: give one of bands, levels, yes_from, yes_share",
     ),
+    case(
+        "a yes {times}",
+        {"answer": {"text": "Paid {times}.", "none": "No.", "yes_share": 0.4}},
+        said="bills.answer: yes_share fills no field of text; write plain text, the answer for yes",
+    ),
+    case(
+        "an instruction that is a number",
+        {"instruction": 5},
+        said="bills.instruction: write a text, or a list of texts",
+    ),
     case("a yes without a no", {"answer": {"text": "Yes.", "yes_from": 1}}),
     case(
         "an answer {what}",
@@ -70,6 +80,8 @@ CHANGES = [
     ),
     case("each that is a text", {"each": "tea"}, said="bills.each = 'tea': write a list of themes"),
     case("each of no theme", {"each": ["moon"]}),
+    case("each of nothing", {"each": []}, said="bills.each = []: write a list of themes, or interests"),
+    case("each interest where there is none", {"each": "interests"}),
 ]
 REST = [
     case("an unknown block of questions", {"question": []}),
@@ -88,6 +100,16 @@ REST = [
         "an interest without a pattern",
         {"interests": {"tea": " "}},
         said="interests.tea.pattern: is blank; write a pattern, such as gems|skin",
+    ),
+    case(
+        "an interest that is a list",
+        {"interests": {"tea": ["tea"]}},
+        said="interests.tea: write a pattern, such as gems|skin, or a mapping of pattern and words",
+    ),
+    case(
+        "an interest with a key of themes",
+        {"interests": {"tea": {"pattern": "tea", "where": "true"}}},
+        said="interests.tea.where: unknown key; remove it",
     ),
     case(
         "a general that is no list of lists",

@@ -168,6 +168,49 @@ FOLLOW_ON = {
         {"questions": [{**GOOD, "name": "often_{theme}", "each": "tea"}], "general": [["often_tea"]]},
         ["often_{theme}.each = 'tea': write a list of themes, or interests"],
     ),
+    "an invalid interest in each and general": (
+        {
+            "questions": [{**GOOD, "name": "often_{theme}", "each": "interests"}],
+            "interests": {"tea": "", "films": "cinema"},
+            "general": [["often_tea"], ["often_films"]],
+        },
+        ["interests.tea.pattern: is blank; write a pattern, such as gems|skin"],
+    ),
+    "each of interests without letters, or with the same ones": (
+        {
+            "questions": [{**GOOD, "name": "often_{theme}", "each": "interests"}],
+            "interests": {"Hot, tea": "mate", "hot tea": "oolong", "奶茶": "boba"},
+        },
+        [
+            f"interests.{name}: `each: interests` names a question by its letters a to z and digits, and {why}; write "
+            "another name, and the words for instructions under `words`"
+            for name, why in (("hot tea", "two interests make it hot_tea"), ("奶茶", "it has none"))
+        ],
+    ),
+    "an error of every theme": (
+        {
+            "questions": [{**GOOD, "name": "often_{theme}", "each": "interests", "axis": "past"}],
+            "interests": {"tea": "tea", "films": "cinema"},
+        },
+        ["often_{theme}.axis: Input should be 'attribute', 'diagnostic' or 'future'"],
+    ),
+    "an error of one theme": (
+        {
+            "questions": [{**GOOD, "name": "often_{theme}", "each": ["tea", "Films"]}],
+            "themes": {name: {"words": "it", "where": "true"} for name in ("tea", "Films")},
+        },
+        ["often_Films.name: use lower-case letters, digits and _, starting with a letter"],
+    ),
+    "each without a name and an instruction": (
+        {
+            "questions": [
+                {key: value for key, value in GOOD.items() if key not in ("name", "instruction")}
+                | {"each": "interests"}
+            ],
+            "interests": {"tea": "tea", "films": "cinema"},
+        },
+        ["(no name).name: add this key", "(no name).instruction: add this key"],
+    ),
     "a measure that is not the source's": (
         {"questions": [{**GOOD, "measure": "value", "days": None}]},
         ["bills: measure `value` goes with `source: tabular`, and no other measure does"],
