@@ -160,6 +160,13 @@ def test_a_shared_question_is_sampled_by_its_pairs_with_one_answer_of_each_profi
     assert 0 < rare < 15
 
 
+def test_pairs_of_a_table_without_is_none_have_no_none() -> None:
+    profiles, written = yes_no_tables(20)
+    empty = pa.nulls(len(written), pa.bool_())
+    for older in (written.drop(["is_none"]), written.drop(["is_none"]).append_column("is_none", empty)):
+        assert not read_pairs(profiles, older, "train")[1].is_none_R.any()
+
+
 def test_a_question_with_several_answers_beside_its_none_is_known() -> None:
     """The second question has an answer, another one and its `none`; the first one an answer and its `none`."""
     pairs = replace(
@@ -180,7 +187,12 @@ def test_suffixes_lie_end_to_end_and_predict_the_answer() -> None:
     instruction_text, answered = tokenizers.instruction_ids(pairs.instructions), tokenizers.answer_ids(pairs.answers)
     for universal in (0, 3):
         sampled = pairs.sample(
-            np.array([3, 0, 9]), instructed=2, general=1, universal=universal, rng=np.random.default_rng(0)
+            np.array([3, 0, 9]),
+            instructed=2,
+            general=1,
+            universal=universal,
+            shared_questions=universal > 0,  # the words of a question are then not those of each pair
+            rng=np.random.default_rng(0),
         )
         batch = pair_batch(profiles_read, pairs, instruction_text, answered, sampled)
         assert len(sampled.row_Q) == 3 * (3 + universal)
