@@ -25,9 +25,10 @@ r"""The questions file: the questions about a user, and the form of their answer
 commonest). An SQL expression may use the source's columns, `weekday`, `daypart`, `month` and `hour` of the event's
 time, and its `interest`, which is null where no pattern matches. A pattern is a Java regular expression that ignores
 case and matches anywhere in the text that the source's template makes of the event (`rug` matches in `drug`; write
-`\brug`). In an SQL string a backslash is written twice: `rlike '\\brug'`. An instruction may be a
-list of phrasings; each user gets one of them. `none` is the answer where there is no event or the count is 0;
-without it the user has no such pair. `each: [playing, ...]` repeats the question per theme: `{theme}` in its name
+`\brug`). In an SQL string a backslash is written twice: `rlike '\\brug'`. An instruction may be a list of phrasings;
+each user gets one of them. `none` is the answer where there is no event or the count is 0; without it the user has no
+such pair. With `yes_from` and `yes_share` it is the answer for no, and a user whose value is missing, such as a mean or
+share of no event, has no such pair. `each: [playing, ...]` repeats the question per theme: `{theme}` in its name
 becomes the theme's key and elsewhere its words, and the theme's `where` is added to the question's own. A theme may
 have a list of words: each phrasing is written with every one of them, and an answer with the first. `each: interests`
 repeats the question per interest.

@@ -90,6 +90,11 @@ def prepare_dataset(
     table, train_pairs = read_pairs(profiles, pairs, "train")
     if not len(table):
         raise PairError("no pair has the split 'train': write userqa again with a share for training")
+    if training.weight_instruction_text and not train_pairs.has_one_answer_R.any():
+        raise PairError(
+            "weight_instruction_text reads questions with one answer beside their `none`, and there is none: "
+            "add questions with yes_from or yes_share, or set it to 0"
+        )
     config = replace(config, tabular=fit_tabular(table, config.tabular, training.quantile_bins))
     train_profiles = read_profiles(table, config)
     config, tokenizers = with_tokenizers(

@@ -10,7 +10,7 @@ from model.errors import ConfigError
 
 AnswerNegatives = Literal["answers", "users"]
 Precision = Literal["fp32", "bf16"]
-WarmStart = bool | Literal["questions"]
+WarmStart = Literal[True, False, "questions"]
 LOSS_WEIGHTS = {
     "language": "weight_lm",
     "contrastive": "weight_cl",
@@ -140,6 +140,16 @@ class TrainingConfig:
         if self.instructed_pairs + self.general_pairs + self.universal_pairs == 0:
             raise ConfigError(
                 "a profile without pairs teaches nothing: raise instructed_pairs, general_pairs or universal_pairs"
+            )
+        if self.instructed_pairs + self.universal_pairs == 0 and not {"language", "contrastive"} & {*self.loss_weights}:
+            raise ConfigError(
+                "weight_within_question and weight_instruction_text compare the users of a question, and general_pairs "
+                "have none: raise instructed_pairs or universal_pairs"
+            )
+        if self.instructed_pairs + self.general_pairs == 0 and {*self.loss_weights} == {"language"}:
+            raise ConfigError(
+                "the language loss does not read universal_pairs: raise instructed_pairs, general_pairs or another "
+                "loss's weight"
             )
         for name, value in asdict(self).items():
             numbers = value if isinstance(value, tuple) else (value,)

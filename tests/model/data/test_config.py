@@ -45,6 +45,10 @@ def test_settings_that_cannot_work_are_refused() -> None:
         TrainingConfig(instructed_pairs=0, general_pairs=0)
     with pytest.raises(ConfigError, match="all losses have the weight 0: raise one of weight_lm, weight_cl"):
         TrainingConfig(weight_lm=0, weight_cl=0)
+    with pytest.raises(ConfigError, match="compare the users of a question, and general_pairs have none"):
+        TrainingConfig(weight_lm=0, weight_cl=0, weight_within_question=1, instructed_pairs=0)
+    with pytest.raises(ConfigError, match="the language loss does not read universal_pairs"):
+        TrainingConfig(weight_cl=0, instructed_pairs=0, general_pairs=0, universal_pairs=4)
     with pytest.raises(ConfigError, match="warm_start is 'words': use true, false or questions"):
         TrainingConfig(warm_start="words")
     with pytest.raises(ConfigError, match="'mlp' or 'linear'"):

@@ -381,6 +381,9 @@ def test_pairs_that_cannot_be_trained_on_are_refused(profiles: pa.Table, pairs: 
         train(profiles, made_up_pairs(profiles, validation=1.1), small(), SHORT, tmp_path)
     with pytest.raises(PairError, match=r"no column 'is_none'.*run userqa again"):
         train(profiles, pairs, small(), replace(SHORT, weight_within_question=1.0), tmp_path)
+    all_none = pairs.append_column("is_none", pa.array([True] * len(pairs)))
+    with pytest.raises(PairError, match="one answer beside their `none`, and there is none: add questions with yes_"):
+        train(profiles, all_none, small(), replace(SHORT, weight_instruction_text=1.0), tmp_path)
 
 
 def test_a_checkpoint_of_another_shape_is_refused(profiles: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
