@@ -82,6 +82,10 @@ def test_an_answer_that_says_nothing_is_marked(lived):
 
 def test_levels_part_the_training_users_evenly_and_hold_the_value(lived):
     spent = [pair for pair in lived.pairs if pair["question"] == "spent"]
+    # A sum over no event is 0.
+    assert {(pair["user_id"], pair["day"]) for pair in spent} == {
+        (row["user_id"], row["day"]) for row in lived.profiles
+    }
     counts = Counter(pair["answer"].split(", ")[-1] for pair in spent if pair["split"] == "train")
     assert set(counts) - {"Nothing."} == {"low.", "middle.", "high."}
     assert max(counts[level] for level in ("low.", "middle.", "high.")) <= 3 * min(
