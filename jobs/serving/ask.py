@@ -25,7 +25,7 @@ from jobs.lake.run_log import RunRecord
 from jobs.lake.user_ids import user_ids
 from jobs.training.labels import check_assembled
 from jobs.training.registry import open_release
-from model.data.arrays import Floats
+from model.data.arrays import Floats, equal_lists
 from model.errors import InstructUEError
 from model.progress import Progress, no_progress
 from model.serving.onnx_runtime import Runtime
@@ -214,8 +214,8 @@ def _rows(answerer: _Answerer, profiles: pa.Table, day: date, progress: Progress
     for start in range(0, len(profiles), USERS_PER_BATCH):
         part = profiles.slice(start, USERS_PER_BATCH)
         words, vectors_UKH = answerer(part)
-        users, width = len(part), vectors_UKH.shape[2]
-        embedding = pa.ListArray.from_arrays(np.arange(users + 1, dtype=np.int32) * width, vectors_UKH.reshape(-1))
+        users = len(part)
+        embedding = equal_lists(pa.array(vectors_UKH.reshape(-1)), users)
         yield pa.table(
             [
                 part["user_id"].cast(pa.string()),

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
+from model.data.arrays import equal_lists
 from model.serving.onnx_runtime import Runtime, load
 
 RETURNS = "array<array<float>>"
@@ -89,7 +90,5 @@ def embed_rows(runtime: Runtime, profiles: pa.Table, scenarios: Sequence[str]) -
         vectors_UKH = runtime.embed(profiles.take(users), group_scenarios)
         for position in range(len(group_scenarios)):
             vectors_VH[starts_U[users] + position] = vectors_UKH[:, position]
-    vectors = pa.ListArray.from_arrays(
-        np.arange(len(vectors_VH) + 1, dtype=np.int32) * runtime.width, pa.array(vectors_VH.reshape(-1))
-    )
+    vectors = equal_lists(pa.array(vectors_VH.reshape(-1)), len(vectors_VH))
     return pa.ListArray.from_arrays(np.concatenate([[0], ends_U]).astype(np.int32), vectors)

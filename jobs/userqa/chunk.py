@@ -17,6 +17,7 @@ from jobs.userqa.expressions import Expressions, Number, Window, condition, numb
 from jobs.userqa.measures import Events, Integers, Numbers
 from jobs.userqa.question import Question
 from jobs.userqa.questions import Questions
+from model.data.arrays import equal_lists
 
 PROFILE = -1
 """The `source` of a row that is a profile; its `time` is the cut-off. Other rows are events."""
@@ -128,8 +129,8 @@ class Chunk:
             {
                 "user_id": self.users.take(pa.array(self.user_R)),
                 "as_of": self.as_of_R,
-                "numbers": _lists(pa.array(number_QR.T.ravel(), from_pandas=True), profiles),
-                "words": _lists(pa.array(word_QR.T.ravel().tolist(), pa.string()), profiles),
+                "numbers": equal_lists(pa.array(number_QR.T.ravel(), from_pandas=True), profiles),
+                "words": equal_lists(pa.array(word_QR.T.ravel().tolist(), pa.string()), profiles),
             }
         )
 
@@ -217,9 +218,3 @@ def whole_users(batches: Iterable[pa.RecordBatch], rows_at_a_time: int = CHUNK_R
 
 def _flat(lists: pa.ChunkedArray) -> pa.Array:
     return lists.combine_chunks().flatten()
-
-
-def _lists(values: pa.Array, count: int) -> pa.ListArray:
-    """Return `count` lists of equal length."""
-    length = len(values) // count if count else 0
-    return pa.ListArray.from_arrays(pa.array(np.arange(count + 1) * length, pa.int32()), values)

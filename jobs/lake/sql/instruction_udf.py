@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.data.arrays import Floats
+from model.data.arrays import Floats, equal_lists
 from model.serving.instruction_encoder import InstructionEncoder, InstructionError, focus
 from model.serving.release import read
 
@@ -92,8 +92,7 @@ def _matrices(encoder: InstructionEncoder, vectors: pa.Array, texts: pa.Array) -
 
 def _focus(encoder: InstructionEncoder, vectors_UH: Floats, directions_UH: Floats) -> pa.Array:
     focused_UH = focus(vectors_UH, directions_UH, encoder.scale).astype(np.float32)
-    offsets_U1 = np.arange(len(focused_UH) + 1, dtype=np.int32) * focused_UH.shape[1]
-    return pa.ListArray.from_arrays(offsets_U1, pa.array(focused_UH.reshape(-1)))
+    return equal_lists(pa.array(focused_UH.reshape(-1)), len(focused_UH))
 
 
 def _score(_: InstructionEncoder, vectors_UH: Floats, directions_UH: Floats) -> pa.Array:
