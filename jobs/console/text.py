@@ -26,6 +26,11 @@ def sql_name(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
+def sql_text(text: str) -> str:
+    """Return a text as a literal of Spark SQL, in which a backslash escapes the next character."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def sql_table(path: str) -> str:
     """Return the name in SQL of the Delta table at a path or URI."""
     return f"delta.{sql_name(path)}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from jobs.config.deployment import Deployment
 from jobs.config.location import is_catalog_name, name_parts
-from jobs.console.text import sql_name, sql_table
+from jobs.console.text import sql_name, sql_table, sql_text
 from jobs.lake import catalog
 from jobs.lake.delta import open_path, table_exists
 from jobs.lake.handoff import AskHandoff
@@ -41,8 +41,7 @@ class PersonalTable:
         """Return the SQL statement that removes a user's rows; for files, a comment that says what to do."""
         if self.source is None:
             return f"-- {self.path}: write these files anew without the rows of the user"
-        literal = canonical_id(user).replace("\\", "\\\\").replace("'", "\\'")
-        return f"DELETE FROM {self.source} WHERE {self.user} = '{literal}'"
+        return f"DELETE FROM {self.source} WHERE {self.user} = {sql_text(canonical_id(user))}"
 
 
 def personal_tables(deployment: Deployment) -> list[PersonalTable]:
@@ -77,11 +76,14 @@ def _in_sql(deployment: Deployment, name: str) -> str | None:
 
 def _column_in_sql(deployment: Deployment, table: str, name: str) -> str:
     """Return a column of the company as SQL names it: a column of that name, or else a path into structs."""
+    parts = name_parts(name)
+    if parts == [name]:
+        return sql_name(name)
     path, columns = deployment.table(table), []
     if deployment.is_delta_path(table) and table_exists(path):
         with suppress(UnsupportedTableError):
             columns = [field.name for field in open_path(path).schema().fields]
-    return sql_name(name) if name in columns else ".".join(map(sql_name, name_parts(name)))
+    return sql_name(name) if name in columns else ".".join(map(sql_name, parts))
 
 
 def _user_of_rejected_row(deployment: Deployment) -> str:

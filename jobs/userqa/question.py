@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from jobs.config.fields import Day, Integer, require_items
+from jobs.console.text import sql_text
 from jobs.userqa.measures import MEASURES, Measure
 
 TABULAR = "tabular"
@@ -209,5 +210,4 @@ class Interest(Part):
 
     def theme(self, name: str) -> Theme:
         """Return the theme of the events of this topic."""
-        quoted = name.replace("\\", "\\\\").replace("'", "\\'")
-        return Theme(words=self.words or (name,), where=f"interest = '{quoted}'")
+        return Theme(words=self.words or (name,), where=f"interest = {sql_text(name)}")
