@@ -22,6 +22,7 @@ from jobs.config.deployment import Deployment
 from jobs.config.location import is_catalog_name, is_path, local_path, scheme
 from jobs.console.text import sql_table
 from jobs.lake import catalog
+from jobs.lake.company_tables import path_exists
 from jobs.lake.error_text import error_reason
 from jobs.lake.errors import TableError
 from jobs.lake.repair import LOG
@@ -110,9 +111,7 @@ def _exists(spark: SparkSession, path: str) -> bool:
     folder = local_path(path)
     if folder is not None:
         return (folder / LOG).is_dir()
-    jvm, hadoop = spark._jvm, spark._jsparkSession.sessionState().newHadoopConf()
-    log = jvm.org.apache.hadoop.fs.Path(f"{path}/{LOG}")  # type: ignore[union-attr]
-    return bool(log.getFileSystem(hadoop).exists(log))
+    return path_exists(spark, f"{path}/{LOG}")
 
 
 def _statements(deployment: Deployment, tables: tuple[str, ...]) -> list[Statement]:
