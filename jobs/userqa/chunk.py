@@ -84,8 +84,8 @@ class Chunk:
         user = rows["user_id"].combine_chunks().dictionary_encode()
         user_N, source_N = user.indices.to_numpy().astype(np.int64), rows["source"].to_numpy()
         is_profile = source_N == PROFILE
-        profiles, events = rows.filter(pa.array(is_profile)), rows.filter(pa.array(~is_profile))
-        texts = _flat(events["words"]).unique().drop_null()
+        profiles = rows.filter(pa.array(is_profile))
+        texts = _flat(rows["words"].filter(pa.array(~is_profile))).unique().drop_null()
         texts = texts.take(pc.sort_indices(texts))
         return cls(
             questions=questions,

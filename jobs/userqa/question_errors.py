@@ -21,6 +21,11 @@ def question_errors(
 ) -> list[str]:
     """Return a line for each place where a question or an interest does not fit the tables."""
     errors = []
+    tables = opened
+    if questions.interests:
+        tables = {
+            name: df if has_column(df, INTEREST) else df.withColumn(INTEREST, F.lit("")) for name, df in opened.items()
+        }
     # Questions share expressions, and Spark takes a tenth of a second for one.
     problems: dict[tuple[str, str, ExpressionKind], str | None] = {}
     for question in questions.questions:
@@ -34,10 +39,7 @@ def question_errors(
             continue
         for source in deployment.sources:
             if question.reads(source.name):
-                df = opened[source.name]
-                if questions.interests and not has_column(df, INTEREST):
-                    df = df.withColumn(INTEREST, F.lit(""))
-                errors += _expression_errors(question, source.name, df, problems)
+                errors += _expression_errors(question, source.name, tables[source.name], problems)
     return [*errors, *_pattern_errors(spark, questions.interests)]
 
 
