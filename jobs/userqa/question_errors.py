@@ -32,10 +32,10 @@ def question_errors(
         if question.tabular:
             errors += _tabular_errors(question, deployment)
             continue
-        unknown = [name for name in question.source if name != ANY and name not in opened]
-        if unknown:
-            known = ", ".join([*(source.name for source in deployment.sources), ANY, TABULAR])
-            errors += [f"  {question.name}.source = {name}: no source; use one of {known}" for name in unknown]
+        known = [*(source.name for source in deployment.sources), ANY]
+        if unknown := [name for name in question.source if name not in known]:
+            names = ", ".join([*known, TABULAR])
+            errors += [f"  {question.name}.source = {name}: no source; use one of {names}" for name in unknown]
             continue
         for source in deployment.sources:
             if question.reads(source.name):

@@ -166,6 +166,11 @@ UNFIT = [
     case("a sum of texts", {"measure": "sum", "value": "merchant"}),
     case("a question about no source", {"source": "shop"}),
     case(
+        "a question about the attributes as events",
+        {"source": "attributes"},
+        said="bills.source = attributes: no source; use one of bill, search, any, tabular",
+    ),
+    case(
         "a question about no tabular column",
         {"source": "tabular", "measure": "value", "value": "income", "days": GONE},
         said="bills.value = income: no tabular column; use one of age, city",
