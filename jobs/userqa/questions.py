@@ -186,7 +186,7 @@ class _File:
         return tuple(tuple(names) for names in general)
 
     def _entries(self, interests: Mapping[str, Interest]) -> Iterator[tuple[Any, list[Any]]]:
-        """Yield each entry of `questions`, and what it stands for: with `each`, an entry per theme or interest."""
+        """Yield each entry of `questions` as it is written, with the entries of its themes or interests."""
         themes, theme_names = self._themes()
         topics = self._topics(interests)
         for entry in self.content["questions"]:
@@ -255,7 +255,7 @@ class _File:
 
 
 def _any_theme(name: str) -> str:
-    """Return a regular expression of the names that an entry with `each` may stand for."""
+    """Return a regular expression of the names of all questions that an entry with `each` may be written out as."""
     return re.escape(name).replace(re.escape("{theme}"), ".*")
 
 

@@ -38,7 +38,7 @@ class SampledBatch:
     instruction_Q
         The instruction that is read, as an index into the split's.
     is_universal_Q
-        Whether the profile's universal vector stands for the user, in place of the instructed one.
+        Whether the pair's user vector is the profile's universal one, instead of the one under its instruction.
     """
 
     users_B: Ints

@@ -178,7 +178,7 @@ def test_the_loss_within_a_question_is_its_correlations(cut_offs: int) -> None:
     loss = within_question_loss(users, texts, **dict(zip(names, arguments, strict=True)))
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     loss.backward()
-    of_cut_off = Counter(zip(question, when, strict=True))  # a lone user of a cut-off is compared with nobody
+    of_cut_off = Counter(zip(question, when, strict=True))  # one user of a cut-off is compared with no other
     compared_pairs = {i for i in range(60) if question[i] < 4 and of_cut_off[question[i], when[i]] > 1}
     assert {i for i in range(60) if users.grad[i].any()} == compared_pairs
     holders = Counter(zip(question, answer, strict=True))
