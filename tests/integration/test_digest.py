@@ -31,6 +31,7 @@ from tests.support.digest import digest
 
 CONF = Path(__file__).parents[2] / "conf"
 STORED = Path(__file__).with_name("digest.json")
+QUESTIONS = Path(__file__).with_name("digest_questions.yaml")
 USERS = 100
 DAY1, DAY2 = date(2026, 1, 1), date(2026, 1, 2)
 TRAINING = {
@@ -44,13 +45,13 @@ TRAINING = {
 
 
 def deploy(folder: Path) -> Deployment:
-    """Write the demo's deployment file with its data in `folder`, two cut-offs and six training steps."""
+    """Write the demo's deployment file with its data in `folder`, questions of its own and six training steps."""
     content = yaml.safe_load((CONF / "demo.yaml").read_text(encoding="utf-8"))
     content |= {
         "lake": "lake",
         "releases": "releases",
         "store": {"project": "digest", "folder": "store"},
-        "userqa": {"questions": str(CONF / "questions" / "demo.yaml"), "as_of": ["2025-10-01", "2025-12-01"]},
+        "userqa": {"questions": str(QUESTIONS), "as_of": ["2025-10-01", "2025-12-01"]},
         "model": {"preset": "tiny", "training": TRAINING},
     }
     path = folder / "deployment.yaml"
