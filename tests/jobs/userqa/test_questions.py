@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
 import pytest
@@ -34,6 +35,7 @@ def test_the_demo_asks_what_it_must():
     assert axes.count("future") >= 12
     assert axes.count("diagnostic") >= 4
     assert {source for question in questions.questions for source in question.source} == {
+        "any",
         "bill",
         "mini_program",
         "page_path",
@@ -41,6 +43,9 @@ def test_the_demo_asks_what_it_must():
         "tabular",
     }
     assert len(questions.general) >= 1
+    wordings = " ".join(phrasing for question in questions.questions for phrasing in question.phrasings)
+    assert "films and cinemas" in wordings
+    assert "pet" not in re.findall(r"[a-z]+", wordings.lower().replace("pets", "pet"))
 
 
 def test_each_is_written_out_per_theme(tmp_path):
