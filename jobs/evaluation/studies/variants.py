@@ -29,6 +29,17 @@ HEAD = 128
 """The width of a vector in the follow-up's code."""
 MARGIN_OFF = 2.0
 """Cosines differ by at most 2, so equation 4 masks nothing with this margin."""
+CONTRASTIVE_OFF: dict[str, Any] = {"weight_cl": 0.0, "weight_within_question": 0.0, "weight_instruction_text": 0.0}
+"""The weights of all losses that compare embeddings."""
+PAPER_LOSSES: dict[str, Any] = CONTRASTIVE_OFF | {
+    "weight_lm": 1.0,
+    "weight_cl": 1.0,
+    "instructed_pairs": 3,
+    "general_pairs": 1,
+    "universal_pairs": 0,
+    "shared_questions": False,
+}
+"""Equations 1 to 5 alone, and the pairs of a profile that they need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +147,13 @@ def _training(plan: Plan, deployment: Deployment, **changes: Any) -> Plan:
     return replace(plan, training=replace(plan.training, **changes))
 
 
+def _without_contrastive(plan: Plan, deployment: Deployment) -> Plan:
+    """Remove every loss that compares embeddings; the language loss then reads the pairs that remain."""
+    weight = plan.training.weight_lm or 1.0
+    pairs = max(1, plan.training.instructed_pairs)
+    return _training(plan, deployment, **CONTRASTIVE_OFF, weight_lm=weight, instructed_pairs=pairs, universal_pairs=0)
+
+
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
     for variant in (
@@ -161,13 +179,13 @@ VARIANTS: dict[str, Variant] = {
             name="without-next-token",
             paper=True,
             of=partial(_training, weight_lm=0.0),
-            description="contrastive loss alone (a_lm = 0 in eq. 5)",
+            description="the losses that compare embeddings alone (a_lm = 0 in eq. 5)",
         ),
         Variant(
             name="without-contrastive",
             paper=True,
-            of=partial(_training, weight_cl=0.0),
-            description="next-token loss alone (a_cl = 0 in eq. 5)",
+            of=_without_contrastive,
+            description="next-token loss alone (a_cl = 0 in eq. 5, and no loss within a question)",
         ),
         Variant(
             name="average-pooling",
@@ -200,6 +218,26 @@ VARIANTS: dict[str, Variant] = {
             name="with-head",
             of=partial(_network, head=HEAD),
             description=f"a vector is a Linear's {HEAD} numbers, as in the follow-up's code",
+        ),
+        Variant(
+            name="paper-losses",
+            of=partial(_training, **PAPER_LOSSES),
+            description="equations 1 to 5 alone, on 3 instructed pairs and 1 general one of a profile",
+        ),
+        Variant(
+            name="without-instruction-text",
+            of=partial(_training, weight_instruction_text=0.0),
+            description="the loss within a question reads answers alone, and no text of an instruction",
+        ),
+        Variant(
+            name="without-focus",
+            of=partial(_network, focus=None),
+            description="vectors at an instruction's `<USER>`, neither centred nor stretched",
+        ),
+        Variant(
+            name="warm-start-questions",
+            of=partial(_training, warm_start="questions"),
+            description="a warm start by the words that predict the answers",
         ),
         Variant(name="without-margin", of=partial(_training, margin=MARGIN_OFF), description="eq. 4 masks no negative"),
         Variant(
