@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Events per user and distinct texts of each source of the demo, for 4,000 users of `instructue generate`.
 EVENTS = {"bill": 36, "mini_program": 20, "page_path": 18, "search": 9}
 TEXTS = {"bill": 1150, "mini_program": 610, "page_path": 680, "search": 680}
+# The demo's first scenarios, so that figures compare with earlier ones.
+SCENARIOS = 6
 WORDS = [
     *("coffee", "station", "mall", "lunch", "tram", "ticket", "film", "forest", "game", "delivery", "market"),
     *("phone", "book", "doctor", "rent", "paid", "opened", "viewed", "wallet", "order", "search", "hotel"),
@@ -29,9 +31,10 @@ WORDS = [
 
 
 def deployment(at: Path) -> Deployment:
-    """Write conf/demo.yaml with its lake and releases in this folder."""
+    """Write conf/demo.yaml with its first six scenarios and with its lake and releases in this folder."""
     content = yaml.safe_load((ROOT / "conf" / "demo.yaml").read_text(encoding="utf-8"))
     content |= {"lake": "lake", "releases": "releases", "store": {"project": "benchmark", "folder": "store"}}
+    content["scenarios"] = content["scenarios"][:SCENARIOS]
     at.mkdir(parents=True, exist_ok=True)
     path = at / "deployment.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -10,7 +10,7 @@ Shapes: U users of a chunk, K traits, P periods of 30 days, G groups of texts, E
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from statistics import NormalDist
 
@@ -49,14 +49,43 @@ LATE = 0.01
 JOINED_LATER = 0.12
 """Share of users who joined after the simulated time began."""
 
-ATTRIBUTE_LABELS = {
-    "public_transit": ({"commute": 1.0, "thrift": 0.45, "busy": -0.35}, 0.40),
-    "purchasing_power": ({"wealth": 1.0, "thrift": -0.4, "learning": 0.35}, 0.30),
-    "film": ({"cinephile": 1.0, "youth": 0.4, "family": -0.4}, 0.35),
-}
-"""Labels of user attributes: weights of traits on the first day, and the share of ones."""
 NOISE = 0.6
-"""Standard deviation of the noise of these labels, as a share of that of the traits."""
+"""Standard deviation of the noise of attribute labels, as a share of that of the traits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributeLabel:
+    """A label of a user attribute: whether a mixture of traits on the first day, plus noise, is above a threshold."""
+
+    share: float
+    """Share of ones."""
+    weights: dict[str, float]
+    """Weights of traits."""
+    gate: str | None = None
+    """Trait above 0 of the users with `weights`; None: all users."""
+    otherwise: dict[str, float] = field(default_factory=dict)
+    """Weights of the other users, with the norm of `weights`, so that both have the same threshold."""
+
+    def above_gate(self, traits_UK: np.ndarray) -> np.ndarray:
+        """Return the users with `weights`, bool [U]."""
+        return np.ones(len(traits_UK), bool) if self.gate is None else traits_UK[:, TRAITS.index(self.gate)] > 0
+
+    def scores(self, traits_UK: np.ndarray) -> np.ndarray:
+        """Return each user's mixture of traits without noise, float [U]."""
+        return np.where(
+            self.above_gate(traits_UK), traits_UK @ _weights(self.weights), traits_UK @ _weights(self.otherwise)
+        )
+
+
+ATTRIBUTE_LABELS = {
+    "public_transit": AttributeLabel(share=0.40, weights={"commute": 1.0, "thrift": 0.45, "busy": -0.35}),
+    "purchasing_power": AttributeLabel(share=0.30, weights={"wealth": 1.0, "thrift": -0.4, "learning": 0.35}),
+    "film": AttributeLabel(share=0.35, weights={"cinephile": 1.0, "youth": 0.4, "family": -0.4}),
+    # The campaign offers savings to families and games to others: no trait has the same effect on all users.
+    "campaign": AttributeLabel(share=0.35, weights={"thrift": 1.0}, gate="family", otherwise={"play": 1.0}),
+    # The traits of the theme `pets`.
+    "pet_owner": AttributeLabel(share=0.35, weights={"nature": 1.23, "family": -0.56}),
+}
 FUTURE_LABELS = {
     "forest_click": ("page_paths", "forest", 1),
     "game_topup": ("bills", "games", 1),
@@ -64,7 +93,7 @@ FUTURE_LABELS = {
 }
 """Labels of events in the 30 days from the first day: source, theme, and the number of events that makes a 1."""
 NAMES = [group.name for group in GROUPS]
-LABELS = ("forest_click", "game_topup", "public_transit", "purchasing_power", "food", "film")
+LABELS = ("forest_click", "game_topup", "public_transit", "purchasing_power", "food", "film", "campaign", "pet_owner")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,13 +292,12 @@ class Chunk:
         }
 
     def attribute_label(self, name: str) -> np.ndarray:
-        """Return a label of a user attribute: whether a mixture of traits, plus noise, is above a threshold."""
-        weights, share = ATTRIBUTE_LABELS[name]
-        weight_K = np.array([weights.get(trait, 0.0) for trait in TRAITS])
-        spread = np.linalg.norm(weight_K)
+        """Return a label of a user attribute, bool [U]."""
+        label = ATTRIBUTE_LABELS[name]
+        spread = float(np.linalg.norm(_weights(label.weights)))
         noise = self.random(f"label {name}").normal(0, NOISE * spread, self.users)
-        score = self.traits_on_first_day() @ weight_K + noise
-        return np.asarray(score > spread * np.sqrt(1 + NOISE**2) * NormalDist().inv_cdf(1 - share))
+        scores = label.scores(self.traits_on_first_day()) + noise
+        return scores > spread * np.sqrt(1 + NOISE**2) * NormalDist().inv_cdf(1 - label.share)
 
     def future_label(self, name: str, events: dict[str, Events]) -> np.ndarray:
         """Return a label of a future event: whether the theme has enough events in the 30 days from the first day."""
@@ -282,6 +310,11 @@ class Chunk:
             & (own.time_E < begin + PERIOD * DAY)
         )
         return np.bincount(own.user_E[counted] - self.start, minlength=self.users) >= minimum
+
+
+def _weights(weights: dict[str, float]) -> np.ndarray:
+    """Return the weight of every trait, 0 where not named, float [K]."""
+    return np.array([weights.get(trait, 0.0) for trait in TRAITS])
 
 
 def user_ids(user_N: np.ndarray) -> pa.Array:

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from jobs.synthetic.attributes import attribute_rows
-from jobs.synthetic.company import DAY, LABELS, Chunk, Events, user_ids
+from jobs.synthetic.company import ATTRIBUTE_LABELS, DAY, LABELS, Chunk, Events, user_ids
 from jobs.synthetic.event_texts import COLUMNS, SOURCES, texts
 
 WINDOW = 365
@@ -29,7 +29,10 @@ class Signal:
     column: dict[str, tuple[str, float]]
     """The attribute, count per value of a column, count per source or amount that does best, and its AUC."""
     ceiling: dict[str, float]
-    """AUC of a logistic regression on the hidden traits and activity, 5-fold cross-validated."""
+    """AUC of a logistic regression on the hidden traits and activity, 5-fold cross-validated.
+
+    A label with a gate has a weight of each trait on either side of the gate.
+    """
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the name and value of everything, for printing."""
@@ -49,13 +52,21 @@ def measure(chunk: Chunk) -> Signal:
     events = {source: chunk.events(source) for source in SOURCES}
     label = chunk.labels(events)
     text_hints, column_hints = _text_hints(chunk, events), _column_hints(chunk, events)
-    hidden = np.hstack([chunk.traits_on_first_day(), chunk.activity()])
+    traits_UK, activity = chunk.traits_on_first_day(), chunk.activity()
     return Signal(
         share={name: float(label[name].mean()) for name in LABELS},
         text={name: _best(text_hints, label[name]) for name in LABELS},
         column={name: _best(column_hints, label[name]) for name in LABELS},
-        ceiling={name: _ceiling(hidden, label[name]) for name in LABELS},
+        ceiling={name: _ceiling(np.hstack([_sides(name, traits_UK), activity]), label[name]) for name in LABELS},
     )
+
+
+def _sides(name: str, traits_UK: np.ndarray) -> np.ndarray:
+    """Return the traits of users above the label's gate, and those of the others in columns of their own, [U, 2K]."""
+    above_U = (
+        ATTRIBUTE_LABELS[name].above_gate(traits_UK) if name in ATTRIBUTE_LABELS else np.ones(len(traits_UK), bool)
+    )
+    return np.hstack([traits_UK * above_U[:, None], traits_UK * ~above_U[:, None]])
 
 
 def _ceiling(hidden: np.ndarray, label_U: np.ndarray) -> float:

@@ -33,6 +33,8 @@ CONF = Path(__file__).parents[2] / "conf"
 STORED = Path(__file__).with_name("digest.json")
 QUESTIONS = Path(__file__).with_name("digest_questions.yaml")
 USERS = 100
+SCENARIOS = 6
+"""The first scenarios of the demo: the others are newer than the digest."""
 DAY1, DAY2 = date(2026, 1, 1), date(2026, 1, 2)
 TRAINING = {
     "steps": 6,
@@ -45,12 +47,13 @@ TRAINING = {
 
 
 def deploy(folder: Path) -> Deployment:
-    """Write the demo's deployment file with its data in `folder`, questions of its own and six training steps."""
+    """Write the demo's deployment file with its data in `folder`, and the questions and scenarios of the digest."""
     content = yaml.safe_load((CONF / "demo.yaml").read_text(encoding="utf-8"))
     content |= {
         "lake": "lake",
         "releases": "releases",
         "store": {"project": "digest", "folder": "store"},
+        "scenarios": content["scenarios"][:SCENARIOS],
         "userqa": {"questions": str(QUESTIONS), "as_of": ["2025-10-01", "2025-12-01"]},
         "model": {"preset": "tiny", "training": TRAINING},
     }

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from jobs.config.deployment import Deployment
 from jobs.synthetic.broken_rows import BROKEN
 from jobs.synthetic.company import DAY, FUTURE_LABELS, LABELS, Company
-from jobs.synthetic.event_texts import GROUPS, SOURCES, THEMES, texts
+from jobs.synthetic.event_texts import GROUPS, SOURCES, THEMES, TRAITS, texts
 from jobs.synthetic.generate import GenerateError, GenerateResult, generate, quiet_ages
 from jobs.synthetic.label_ceiling import measure
 from jobs.synthetic.tables import IDS, SCHEMAS, TIMES
@@ -306,6 +306,29 @@ def test_no_single_hint_gives_a_label_away_but_the_traits_do() -> None:
         assert signal.text[name][1] <= 0.65, signal.text[name]
         assert signal.column[name][1] <= 0.65, signal.column[name]
         assert 0.8 < signal.ceiling[name] < 0.97
+
+
+def test_two_traits_together_make_the_campaign_label() -> None:
+    """Thrift decides for families and play for the others, so neither trait has one effect on all users."""
+    chunk = next(company(users=4000, seed=0).chunks())
+    trait = dict(zip(TRAITS, chunk.traits_on_first_day().T, strict=True))
+    label, family = chunk.labels()["campaign"], trait["family"] > 0
+
+    def auc(name: str, users: np.ndarray) -> float:
+        return float(roc_auc_score(label[users], trait[name][users]))
+
+    everyone = np.ones(len(family), dtype=bool)
+    assert min(auc("thrift", family), auc("play", ~family)) > 0.88
+    assert max(abs(auc(name, side) - 0.5) for name, side in (("play", family), ("thrift", ~family))) < 0.05
+    assert max(auc(name, everyone) for name in TRAITS) < 0.75
+    assert label[family].mean() == pytest.approx(label[~family].mean(), abs=0.05)
+
+
+def test_the_pet_label_follows_the_traits_of_the_theme_pets() -> None:
+    chunk = next(company(users=4000, seed=0).chunks())
+    [theme] = [group for group in THEMES if group.name == "pets"]
+    score = chunk.traits_on_first_day() @ [theme.loadings.get(trait, 0.0) for trait in TRAITS]
+    assert roc_auc_score(chunk.labels()["pet_owner"], score) > 0.9
 
 
 def test_hints_are_measured_right() -> None:
