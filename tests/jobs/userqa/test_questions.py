@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from pathlib import Path
 
 import pytest
 import yaml
 
+from jobs.config.deployment import Deployment
 from jobs.userqa.answer_templates import Interval, intervals, level_edges
 from jobs.userqa.questions import QuestionError, Questions
 
+CONF = Path(__file__).parents[3] / "conf"
 GOOD = {
     "name": "bills",
     "axis": "attribute",
@@ -46,6 +49,20 @@ def test_the_demo_asks_what_it_must():
     wordings = " ".join(phrasing for question in questions.questions for phrasing in question.phrasings)
     assert "films and cinemas" in wordings
     assert "pet" not in re.findall(r"[a-z]+", wordings.lower().replace("pets", "pet"))
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)
+def test_no_question_has_the_words_of_a_scenario(path):
+    """An instruction's vector must not be that of a sentence that training has read."""
+
+    def words(text: str) -> str:
+        return " ".join(re.findall(r"\w+", text.lower()))
+
+    deployment = Deployment.read(path)
+    questions = Questions.read(deployment.resolve(deployment.userqa.questions)).questions
+    asked = {words(phrasing): question.name for question in questions for phrasing in question.phrasings}
+    scenarios = {scenario.name: words(scenario.instruction) for scenario in deployment.scenarios}
+    assert {name: asked[text] for name, text in scenarios.items() if text in asked} == {}
 
 
 def test_each_is_written_out_per_theme(tmp_path):
