@@ -60,9 +60,9 @@ def test_no_question_has_the_words_of_a_scenario(path):
 
     deployment = Deployment.read(path)
     questions = Questions.read(deployment.resolve(deployment.userqa.questions)).questions
-    asked = {words(phrasing): question.name for question in questions for phrasing in question.phrasings}
+    question_of = {words(phrasing): question.name for question in questions for phrasing in question.phrasings}
     scenarios = {scenario.name: words(scenario.instruction) for scenario in deployment.scenarios}
-    assert {name: asked[text] for name, text in scenarios.items() if text in asked} == {}
+    assert {name: question_of[text] for name, text in scenarios.items() if text in question_of} == {}
 
 
 def test_each_is_written_out_per_theme(tmp_path):
