@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,17 +80,20 @@ def first_day(deployment: Deployment, as_of: date, step: Steps, *, train_steps: 
 
 
 def train_and_evaluate(deployment: Deployment, step: Steps, train_steps: int | None, seed: int = 0) -> EvaluationResult:
-    """Train a network, export it as a release, and return the evaluation of its vectors beside the baselines."""
+    """Train a network, export and evaluate a release, promote it, and return the evaluation."""
     from jobs.evaluation.evaluate import evaluate
     from jobs.training.export import export
+    from jobs.training.registry import promote
     from jobs.training.train import train
 
     with step("train") as report:
         train(deployment, steps=train_steps, seed=seed, progress=report)
     with step("export to ONNX, through its gates"):
-        export(deployment, promote=True)
+        release = export(deployment).release
     with step("evaluate") as report:
-        return evaluate(deployment, progress=report)
+        evaluated = evaluate(deployment, release=release, progress=report)
+    promote(deployment, release)
+    return replace(evaluated, next=None)
 
 
 def ask(deployment: Deployment, scenario: str, step: Steps) -> list[RenderableType]:

@@ -22,7 +22,7 @@ from jobs.config.functions import AGGREGATE_FUNCTIONS
 from jobs.config.location import is_catalog_name, is_path, quote_catalog_name, scheme
 from jobs.config.network import Model
 from jobs.config.path_characters import path_errors
-from jobs.config.sections import Attributes, Eligible, EventSource, Retention, Scenario, Spark, Store, UserQA
+from jobs.config.sections import Attributes, Eligible, EventSource, Promote, Retention, Scenario, Spark, Store, UserQA
 from jobs.config.validation import format_error
 from jobs.console.text import list_errors
 from model.data.config import RESERVED_NAMES
@@ -55,6 +55,7 @@ class Deployment(Section):
     model: Model = Model()
     spark: Spark = Spark()
     store: Store
+    promote: Promote = Promote()
     retention: Retention = Retention()
     path: Path = Field(exclude=True)
     """The file that it was read from."""

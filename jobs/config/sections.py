@@ -19,6 +19,9 @@ from jobs.config.location import local_path, scheme
 from jobs.config.spark_settings import require_free_settings
 from jobs.config.template import require_column_name, template_parts
 
+LABEL_COUNTS = ("0", "16", "64", "256", "all")
+"""The numbers of labelled users at which `evaluate` measures, as in its tables."""
+
 
 class EventSource(CompanyTable):
     """One table of events, and the template of an event's text."""
@@ -168,6 +171,23 @@ class Store(Section):
         if path is None:
             raise ValueError("Feast's files are read as files; name a folder of this machine, or a mounted one")
         return str(path) if scheme(folder) else folder
+
+
+class Promote(Section):
+    """The section `promote`: the quality below which a release is not promoted."""
+
+    least_auc: dict[str, Share] = Field(default_factory=dict)
+    """By the number of labels, a key of `LABEL_COUNTS`, the least mean AUC over the scenarios."""
+
+    @field_validator("least_auc", mode="before")
+    @classmethod
+    def _validate_least_auc(cls, least: Any) -> Any:
+        if not isinstance(least, dict):
+            return least
+        named = {str(labels): value for labels, value in least.items()}
+        if unknown := [labels for labels in named if labels not in LABEL_COUNTS]:
+            raise ValueError(f"has no figure for {', '.join(unknown)} labels; use some of {', '.join(LABEL_COUNTS)}")
+        return named
 
 
 class Retention(Section):

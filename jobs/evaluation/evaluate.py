@@ -2,14 +2,14 @@
 
 Users are embedded as in production: their latest profile at or before the label's as_of, by the released graphs. A
 logistic regression is fitted on half of the users and scored on the other half, on several splits. The baselines, a
-logistic regression and LightGBM on hand-made features of the same profiles, use the same splits.
+logistic regression and LightGBM on hand-made features of the same profiles, use the same splits. So do the figures at
+few labels and without any, which show what an instruction is worth (`jobs.evaluation.instruction_worth`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.config.deployment import UNIVERSAL, Deployment
-from jobs.evaluation.baselines.hand_made import LIGHTGBM, REGRESSION, deployment_features
+from jobs.evaluation.baselines.hand_made import LIGHTGBM, REGRESSION, Features, deployment_features
+from jobs.evaluation.evaluation_files import write_evaluation
+from jobs.evaluation.few_labels import count_jobs, score_few_labels
+from jobs.evaluation.instruction_worth import Inputs, InstructionWorth, instruction_worth, trees_with_all
+from jobs.evaluation.instructions import Instructions, read_instructions
 from jobs.evaluation.labelled_data import LabelledData, labelled_scenarios, open_labelled_data
 from jobs.evaluation.scores import Measure, Probe, Score, comparable, not_probed, score, split_values, unconverged
 from jobs.training.labels import LeftOut
@@ -27,12 +31,11 @@ from jobs.training.registry import (
     current_release,
     has_current_release,
     open_release,
+    question_scores,
     releases_folder,
     tuned_scenarios,
 )
-from model.atomic_write import atomic_write_text
 from model.progress import Progress, no_progress
-from model.serving.onnx_runtime import Runtime
 from model.serving.release import Release
 from model.training.probe import SPLITS, split_seeds
 
@@ -68,6 +71,11 @@ class EvaluationResult:
         Each vector's AUC less that baseline's, on the same splits.
     unconverged : str, optional
         A note on the logistic regressions that reached the iteration limit; None when there is none.
+    worth : InstructionWorth
+        The figures by the number of labels, with instructions and without.
+    questions : dict
+        By question of the training, the AUC of its answers on validation users; empty for a release that was trained
+        before this was measured.
     next : str, optional
         The next step; None when the release is the current one.
     """
@@ -88,6 +96,8 @@ class EvaluationResult:
     difference: Table
     difference_std: Table
     unconverged: str | None
+    worth: InstructionWorth
+    questions: dict[str, dict[str, float]]
     next: str | None
     seconds: float
 
@@ -128,12 +138,17 @@ def evaluate(
     opened = open_release(deployment, release or candidate_release(deployment))
     with open_labelled_data(deployment, "evaluate") as data:
         run, tuned = data.run, tuned_scenarios(opened)
-        scores = score(_probes(data, opened, _split_seeds(data, tuned, splits), baselines), progress)
+        inputs = Inputs(
+            data=data,
+            instructions=read_instructions(deployment, opened, data.profiles),
+            hand_made=deployment_features(deployment, data.profiles) if baselines else None,
+        )
+        scores, few = _score(inputs, _split_seeds(data, tuned, splits), tuned, progress)
         run.model_version, run.details = opened.model_version, {"release": opened.path.name}
-        users = {group.scenario: group.users for group in data.groups}
         failed = not_probed(scores)
         data.record_failures(failed)
         [scores_of_probed] = comparable([scores])
+        users = {group.scenario: group.users for group in data.groups}
         result = EvaluationResult(
             as_of=data.last_as_of,
             splits=splits,
@@ -144,11 +159,13 @@ def evaluate(
             not_probed=failed,
             tuned={name: tuned[name]["users"] for name in users if name in tuned},
             **_figures(scores_of_probed),
+            worth=instruction_worth(inputs, few),
+            questions=question_scores(opened),
             next=_next_step(deployment, opened),
             seconds=run.seconds(),
         )
-        run.details |= {"auc": result.auc, "ks": result.ks}
-        _write(deployment, result, scores_of_probed)
+        run.details |= {"auc": result.auc, "ks": result.ks, "gate": result.worth.gate}
+        write_evaluation(releases_folder(deployment), result, [*scores_of_probed, *few])
         return result
 
 
@@ -165,15 +182,29 @@ def _split_seeds(data: LabelledData, tuned: dict[str, dict[str, Any]], splits: i
     return seeds | {name: (facts["salt"],) for name, facts in tuned.items()}
 
 
-def _probes(data: LabelledData, release: Release, seeds: dict[str, tuple[str, ...]], baselines: bool) -> list[Probe]:
+def _score(
+    inputs: Inputs, seeds: dict[str, tuple[str, ...]], tuned: dict[str, dict[str, Any]], progress: Progress
+) -> tuple[list[Score], list[Score]]:
+    """Return the scores of the probes, and those at few labels of the scenarios that could be probed."""
+    probes = _probes(inputs.data, inputs.instructions, inputs.hand_made, seeds)
+    tasks = inputs.tasks(seeds, {name: facts["users"] for name, facts in tuned.items()})
+    total = len(probes) + count_jobs(tasks)
+    scores: list[Score] = [*score(probes, lambda done, _: progress(done, total))]
+    failed = not_probed(scores)
+    probed = [task for task in tasks if task.group.scenario not in failed]
+    few = score_few_labels(probed, inputs.features(), lambda done, _: progress(len(probes) + done, total))
+    names = {task.group.scenario for task in probed}
+    return scores, [*few, *trees_with_all([one for one in scores if one["scenario"] in names])]
+
+
+def _probes(
+    data: LabelledData, instructions: Instructions, features: Features | None, seeds: dict[str, tuple[str, ...]]
+) -> list[Probe]:
     """Return the probes of every scenario and method, in the order of `METHODS`."""
-    deployment = data.run.deployment
-    names = [UNIVERSAL, *(scenario.name for scenario in data.scenarios)]
-    vectors_UKH = Runtime(release, providers=deployment.model.providers).embed(data.profiles, names)
-    features = deployment_features(deployment, data.profiles) if baselines else None
+    vectors = instructions.served
     probes = []
-    for number, group in enumerate(data.groups, start=1):
-        universal, manual = vectors_UKH[group.row_U, 0], vectors_UKH[group.row_U, number]
+    for group in data.groups:
+        universal, manual = (vectors[name][group.row_U] for name in (UNIVERSAL, group.scenario))
         inputs: dict[str, NDArray[Any]] = dict(
             zip(VECTORS, (universal, manual, np.hstack([universal, manual])), strict=True)
         )
@@ -217,10 +248,3 @@ def _figures(scores: Sequence[Score]) -> dict[str, Any]:
 
 def _rounded(values: dict[str, NDArray[np.float64]], statistic: Any) -> dict[str, float]:
     return {method: round(float(statistic(values_S)), 4) for method, values_S in values.items()}
-
-
-def _write(deployment: Deployment, result: EvaluationResult, scores: Sequence[Score]) -> None:
-    """Write the result and each split's score beside the releases, because a release never changes."""
-    path = releases_folder(deployment) / "evaluations" / f"{result.release}.json"
-    content = asdict(result) | {"scores": scores}
-    atomic_write_text(path, json.dumps(content, indent=2, default=str) + "\n")

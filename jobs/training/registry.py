@@ -23,6 +23,7 @@ from jobs.lake.delta import job_lock
 from jobs.lake.handoff import AssembleHandoff, UserQAHandoff
 from jobs.lake.release_pointers import CANDIDATE, CURRENT, pointed_release, read_pointer, release_names, releases_folder
 from jobs.lake.run_log import Run
+from jobs.training.release_gate import check_gate
 from model.atomic_write import atomic_write_text
 from model.errors import InstructUEError
 from model.serving import release as releases
@@ -125,6 +126,8 @@ def promote(deployment: Deployment, release: str | Path | None = None) -> Promot
     ReleaseError
         There is no candidate, no such release, one of its files was changed, it would not make this deployment's
         vectors, or its folder is not in the deployment's folder of releases.
+    GateError
+        Its evaluation has a figure below `promote.least_auc`, or there is no evaluation.
     """
     folder = releases_folder(deployment)
     with job_lock(deployment, LOCK):
@@ -138,6 +141,7 @@ def promote(deployment: Deployment, release: str | Path | None = None) -> Promot
         promoted = open_release(deployment, path)
         if promoted.path.resolve().parent != folder.resolve():
             raise ReleaseError(f"{promoted.path} is not in {folder}; copy the release there, then promote it")
+        check_gate(deployment, folder, promoted.path.name)
         former = read_pointer(folder / CURRENT)
         set_current_release(deployment, promoted.path)
         if candidate == promoted.path:
@@ -165,8 +169,16 @@ def scenario_instructions(deployment: Deployment) -> dict[str, str | None]:
 
 def tuned_scenarios(release: Release) -> dict[str, dict[str, Any]]:
     """Return the entry of each tuned scenario in `metrics.json` of a release."""
-    metrics = json.loads((release.path / "metrics.json").read_text(encoding="utf-8"))
-    return dict(metrics.get("tuned", {}))
+    return dict(_metrics(release).get("tuned", {}))
+
+
+def question_scores(release: Release) -> dict[str, dict[str, float]]:
+    """Return `auc` and `users` of each question of a release's training; none for one trained by an older version."""
+    return dict(_metrics(release).get("training", {}).get("questions", {}))
+
+
+def _metrics(release: Release) -> dict[str, Any]:
+    return dict(json.loads((release.path / "metrics.json").read_text(encoding="utf-8")))
 
 
 def check_vector_spec(deployment: Deployment, run: Run) -> None:

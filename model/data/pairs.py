@@ -56,8 +56,10 @@ class Pairs:
     ----------
     instructions, answers
         The distinct texts; the instruction None is the universal mode.
+    questions
+        The names of the questions, by number.
     instruction_R, answer_R
-        Indices into them.
+        Indices into the texts.
     question_R
         The number of each pair's question, which may have several instructions; -1 in the universal mode.
     is_none_R
@@ -68,6 +70,7 @@ class Pairs:
 
     instructions: list[str | None]
     answers: list[str]
+    questions: list[str]
     instruction_R: Ints
     answer_R: Ints
     question_R: Ints
@@ -216,12 +219,13 @@ def read_pairs(profiles: pa.Table, pairs: pa.Table, split: str) -> tuple[pa.Tabl
     ordered = ordered.sort_by([(name, "ascending") for name in ("user", "instruction", "answer", "question")])
     instructions, instruction_R = _encoded(ordered["instruction"])
     answers, answer_R = _encoded(ordered["answer"])
-    _, question_R = _encoded(ordered["question"])
+    questions, question_R = _encoded(ordered["question"])
     as_of_U = _keys(profiles)["as_of"].take(pa.array(used_row_U)).cast(pa.int64()).to_numpy()
     counts_U = np.bincount(ordered["user"].to_numpy(), minlength=len(used_row_U))
     return profiles.take(pa.array(used_row_U)), Pairs(
         instructions=instructions,
         answers=answers,
+        questions=questions,
         instruction_R=instruction_R,
         answer_R=answer_R,
         question_R=np.where(ordered["instruction"].is_null().to_numpy(), -1, question_R),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import mean
 from typing import Any
 
 from model.data.config import NetworkConfig
@@ -122,6 +123,11 @@ def _trained(training: Mapping[str, Any]) -> list[str]:
     if "loss" in last:
         terms = ", ".join(f"{name} {value:.3f}" for name, value in last.items() if name not in ("step", "loss"))
         lines.append(f"- validation loss {last['loss']:.3f} ({terms}) after step {last['step']}")
+    if aucs := [scores["auc"] for scores in training.get("questions", {}).values()]:
+        lines.append(
+            f"- AUC of the answers to its questions, on validation users: mean {mean(aucs):.3f} over {len(aucs)} "
+            f"questions, from {min(aucs):.3f} to {max(aucs):.3f}"
+        )
     return lines
 
 

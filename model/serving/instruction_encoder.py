@@ -89,6 +89,10 @@ class InstructionEncoder:
             raise InstructionError("the instruction is blank: write what to ask of a user")
         return self._read([self._vectors(self._tokenizers.answer_ids([instruction.strip()])[0].tolist())])[0]
 
+    def instruction_vectors(self, instruction: str) -> Floats:
+        """Return the instruction vectors of a text, float32 [I, H], `<USER>` last, for `Runtime.embed(others=...)`."""
+        return self._vectors(self._tokenizers.instruction_ids([instruction])[0].tolist())
+
     def directions(self, instructions: Sequence[Floats]) -> Floats:
         """Return float32 [T, H], the text embeddings of instruction vectors [I, H], `<USER>` last; zeros without words.
 

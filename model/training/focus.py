@@ -1,6 +1,6 @@
 """The constants of a network's focus, set at the end of its training (`model.network.focus`).
 
-Shapes: B profiles of a batch, U sampled profiles, Q distinct instructions, H width of an embedding.
+Shapes: U sampled profiles, Q distinct instructions, H width of an embedding.
 """
 
 from __future__ import annotations
@@ -8,18 +8,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from model.data.batching import batches_of_size
 from model.data.text import Tokenizers
 from model.errors import ConfigError
 from model.network.network import InstructUE
 from model.network.tensors import Texts
 from model.training.dataset import TrainingDataset
+from model.training.universal import sample_profiles, universal_embeddings
 
 QUESTIONS_FILE = "questions.safetensors"
 """A checkpoint's file of the text embeddings of its training's instructions, float32 [H] under each wording."""
-PROFILES = 2_048
-"""Training profiles whose universal embeddings are measured: the error of their mean is 2 % of their spread."""
-PROFILES_PER_FORWARD = 128
 
 
 def require_instructions(dataset: TrainingDataset) -> None:
@@ -42,7 +39,8 @@ def fit_focus(
     assert focus is not None
     focus.user.fill_(tokenizers.user)
     focus.end.fill_(tokenizers.end)
-    universal_UH = _universal(network, dataset, texts, seed)
+    users_U = sample_profiles(dataset, seed)
+    universal_UH = universal_embeddings(network, dataset, texts, users_U, tokenizers.user)
     focus.mean_H.copy_(universal_UH.mean(0))
     centred_UH = universal_UH - focus.mean_H
     instructions = {number: text for number, text in enumerate(dataset.pairs.instructions) if text is not None}
@@ -51,16 +49,3 @@ def fit_focus(
     length = centred_UH.square().sum(-1).mean().sqrt()
     focus.scale.copy_(length / spread_Q.median().clamp(min=1e-6))
     return dict(zip(instructions.values(), directions_QH.float().cpu().numpy(), strict=True))
-
-
-def _universal(network: InstructUE, dataset: TrainingDataset, texts: Texts, seed: int) -> torch.Tensor:
-    """Return `universal_UH`, the universal embeddings of a sample of the training profiles."""
-    assert network.focus is not None
-    users_U = np.random.default_rng([seed, 4]).permutation(len(dataset.profiles))[:PROFILES]
-    user_11H = network.token_vectors(network.focus.user)[None, None]
-    mask_11 = torch.ones(1, 1, dtype=torch.int64, device=network.device)
-    parts = []
-    for batch in batches_of_size(dataset.profiles.lengths_U[users_U], PROFILES_PER_FORWARD):
-        profile = network.profile_tensors(dataset.profiles.batch(users_U[batch]), texts)
-        parts.append(network.read_users(profile, user_11H, mask_11)[:, 0].float())
-    return torch.cat(parts)

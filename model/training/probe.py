@@ -25,6 +25,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from model.errors import InstructUEError
+from model.training.trees import LEAF, boosted_trees
 
 SPLITS = 5
 """Splits of a probe by default."""
@@ -308,25 +309,4 @@ def _fit_prototypes(features: NDArray[np.float64], labels: NDArray[np.int64], us
 
 
 def _fit_trees(features: NDArray[np.float64], labels: NDArray[np.int64], users: NDArray[np.str_]) -> Classifier:
-    from lightgbm import LGBMClassifier  # takes a second to import, and only the baseline needs it
-
-    # One thread is as fast at this size, and gives the same trees on any machine.
-    trees = LGBMClassifier(
-        n_estimators=200,
-        learning_rate=0.03,
-        num_leaves=15,
-        subsample=0.8,
-        subsample_freq=1,
-        random_state=0,
-        n_jobs=1,
-        deterministic=True,
-        force_col_wise=True,
-        verbose=-1,
-    ).fit(features, labels)
-
-    def predict(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="X does not have valid feature names")
-            return np.asarray(trees.predict_proba(x))[:, 1]
-
-    return Classifier(predict)
+    return Classifier(lambda x: boosted_trees(features, x, leaf=LEAF)(labels))

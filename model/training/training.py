@@ -32,6 +32,7 @@ from model.training.focus import QUESTIONS_FILE, fit_focus, require_instructions
 from model.training.grad_cache import GradCache, frozen_text_vectors, trainable
 from model.training.history import Metrics, MetricsWriter
 from model.training.processes import check_same, processes, same_weights
+from model.training.question_scores import score_questions
 from model.training.tracking import Tracking
 from model.training.training_config import TrainingConfig
 from model.training.training_loop import TrainingRun, run_steps
@@ -218,7 +219,9 @@ def _finish(run: TrainingRun, tokenizers: Tokenizers, figures: Metrics) -> None:
         if run.loss.network.focus is not None:
             questions = fit_focus(run.loss.network, run.loss.dataset, run.loss.texts, tokenizers, run.loss.seed)
             save_file(questions, run.out / QUESTIONS_FILE)
-        save_checkpoint(run.out, run.loss.network, tokenizers, _metrics(run, figures))
+        held_out = run.validation_loss
+        scores = score_questions(held_out.network, held_out.dataset, held_out.texts, tokenizers, held_out.seed)
+        save_checkpoint(run.out, run.loss.network, tokenizers, _metrics(run, figures) | {"questions": scores})
         for path in saved_states(run.out):
             shutil.rmtree(path)
         run.writer.finish()

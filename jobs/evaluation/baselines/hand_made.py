@@ -27,6 +27,8 @@ WORDS = 500
 """The number of words kept of each source."""
 MIN_USERS = 10
 """The number of users that a kept word has at least."""
+TABULAR = "tabular: "
+"""The begin of the name of a number's feature."""
 WORD = re.compile(r"[^\s,;:/.!?()]+")
 
 
@@ -62,6 +64,16 @@ def deployment_features(deployment: Deployment, profiles: pa.Table) -> Features:
     return hand_made_features(profiles, sources, deployment.numbers, deployment.categories)
 
 
+def logarithmic_features(deployment: Deployment, profiles: pa.Table) -> Features | None:
+    """Compute the tabular columns alone, numbers as sign(x) log(1 + |x|); None where a deployment has none."""
+    if not (deployment.numbers or deployment.categories):
+        return None
+    features = hand_made_features(profiles, (), deployment.numbers, deployment.categories)
+    is_number_D = np.array([name.startswith(TABULAR) for name in features.names])
+    values = np.where(is_number_D, np.sign(features.values) * np.log1p(np.abs(features.values)), features.values)
+    return Features(names=features.names, values=values)
+
+
 def hand_made_features(
     profiles: pa.Table, sources: Sequence[str], numbers: Sequence[str], categories: Sequence[str]
 ) -> Features:
@@ -71,7 +83,7 @@ def hand_made_features(
         columns |= _source_features(profiles, source)
     for name in numbers:
         column = _field(profiles, "tabular", name).cast(pa.float64())
-        columns[f"tabular: {name}"] = column.to_numpy(zero_copy_only=False)
+        columns[f"{TABULAR}{name}"] = column.to_numpy(zero_copy_only=False)
     for name in categories:
         values = _field(profiles, "tabular", name).cast(pa.string())
         for value in sorted(pc.unique(values).drop_null().to_pylist()):

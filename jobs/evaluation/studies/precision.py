@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.evaluation.figures import DIFFERENCES, PROTOTYPES, TITLES, difference, line, tables
+from jobs.evaluation.instructions import VAGUE
 from jobs.evaluation.result_cache import Cell
 from jobs.evaluation.results import Result
 from jobs.evaluation.scores import Probe, score
 from jobs.evaluation.studies.study import Study
 from jobs.evaluation.studies.table2 import UNIVERSAL
 
-VAGUE = ("Tell something about this user.", "Describe the user.", "What can be said about this user?")
-"""Instructions without a subject; a scenario's figure is the mean over them."""
 EXACT, VAGUE_NAME, WRONG = "exact", "vague", "wrong"
 
 

@@ -120,6 +120,12 @@ KEYS = [
     ),
     case("an unknown preset", "model.preset", "huge", said="model.preset = 'huge': Input should be 'tiny' or 'paper'"),
     case("an unknown precision", "model.precision", "int8", said="model.precision = 'int8': Input should be 'fp32'"),
+    case(
+        "a gate at another number of labels",
+        "promote.least_auc",
+        {50: 0.7},
+        said="promote.least_auc = {50: 0.7}: has no figure for 50 labels; use some of 0, 16, 64, 256, all",
+    ),
     case("no provider", "model.providers", [], said="model.providers = []: is empty; write at least one"),
     case(
         "a misspelt size",

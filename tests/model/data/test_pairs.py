@@ -64,6 +64,7 @@ def plain_pairs(instructions: list[str | None], instruction: np.ndarray, offsets
     return Pairs(
         instructions=instructions,
         answers=["a"],
+        questions=[str(text) for text in instructions[1:]],
         instruction_R=instruction,
         answer_R=np.zeros(len(instruction), dtype=np.int64),
         question_R=instruction - 1,

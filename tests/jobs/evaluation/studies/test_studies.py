@@ -16,10 +16,10 @@ import yaml
 from jobs.cli.main import main
 from jobs.config.deployment import Deployment
 from jobs.evaluation.figures import ALL, DIFFERENCES, line
+from jobs.evaluation.instructions import VAGUE
 from jobs.evaluation.labelled_data import EvaluationError
 from jobs.evaluation.scores import comparable
 from jobs.evaluation.studies.figure5 import sample
-from jobs.evaluation.studies.precision import VAGUE
 from jobs.evaluation.studies.registry import StudyOptions, run_study
 from jobs.evaluation.studies.study import Study
 from jobs.evaluation.studies.table2 import tuned_vectors
