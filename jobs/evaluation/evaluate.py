@@ -138,26 +138,22 @@ def evaluate(
     opened = open_release(deployment, release or candidate_release(deployment))
     with open_labelled_data(deployment, "evaluate") as data:
         run, tuned = data.run, tuned_scenarios(opened)
-        inputs = Inputs(
-            data=data,
-            instructions=read_instructions(deployment, opened, data.profiles),
-            hand_made=deployment_features(deployment, data.profiles) if baselines else None,
-        )
+        instructions = read_instructions(deployment, opened, data.profiles)
+        features = deployment_features(deployment, data.profiles) if baselines else None
+        inputs = Inputs(data=data, instructions=instructions, hand_made=features)
         scores, few = _score(inputs, _split_seeds(data, tuned, splits), tuned, progress)
         run.model_version, run.details = opened.model_version, {"release": opened.path.name}
-        failed = not_probed(scores)
-        data.record_failures(failed)
+        data.record_failures(not_probed(scores))
         [scores_of_probed] = comparable([scores])
-        users = {group.scenario: group.users for group in data.groups}
         result = EvaluationResult(
             as_of=data.last_as_of,
             splits=splits,
             release=opened.path.name,
             model_version=opened.model_version,
-            users=users,
+            users={group.scenario: group.users for group in data.groups},
             left_out=data.left_out,
-            not_probed=failed,
-            tuned={name: tuned[name]["users"] for name in users if name in tuned},
+            not_probed=not_probed(scores),
+            tuned={group.scenario: tuned[group.scenario]["users"] for group in data.groups if group.scenario in tuned},
             **_figures(scores_of_probed),
             worth=instruction_worth(inputs, few),
             questions=question_scores(opened),

@@ -75,6 +75,7 @@ def test_figures_are_those_of_the_profiles_as_of_the_label(labelled, shop_releas
     assert (result.users, result.left_out, result.as_of) == ({"food": USERS}, {"food": left_out}, LABEL_DAY)
     assert (result.difference, result.best_baseline) == ({}, {})
     assert result.next is None, "the release is the current one"
+    assert "vague instructions and figures without labels are missing" in shown(result), "without focus and checkpoint"
 
 
 def test_the_baselines_are_scored_on_the_same_users_and_all_is_written(labelled):

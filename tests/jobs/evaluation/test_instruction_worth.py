@@ -64,8 +64,9 @@ def profiles() -> pa.Table:
 @pytest.fixture(scope="module")
 def focused(tmp_path_factory, shop_releases, profiles):
     """The company with a release with focus, and its evaluation."""
-    deployment = company(tmp_path_factory.mktemp("focused"), profiles)
-    shop_releases.install(deployment, focus="universal")
+    folder = tmp_path_factory.mktemp("focused")
+    shop_releases.install(shop.company(folder), focus="universal", decoder=True)  # as other tests, without labels
+    deployment = company(folder, profiles)
     return deployment, evaluate(deployment)
 
 
@@ -160,9 +161,10 @@ def test_promote_compares_the_evaluation_with_the_deployment(focused, wrong):
     shop.company(folder, scenarios=SCENARIOS)
 
 
+@pytest.mark.slow
 def test_a_release_without_focus_says_what_is_missing_and_its_checkpoint_reads_it(tmp_path, shop_releases, profiles):
+    shop_releases.install(shop.company(tmp_path))
     deployment = company(tmp_path, profiles)
-    shop_releases.install(deployment)
     bare = evaluate(deployment, baselines=False, splits=2).worth
     assert "so vague instructions and figures without labels are missing" in bare.missing
     assert list(bare.means["prototypes"]) == ["universal", "manual", "another's"]
