@@ -138,9 +138,10 @@ def evaluate(
     opened = open_release(deployment, release or candidate_release(deployment))
     with open_labelled_data(deployment, "evaluate") as data:
         run, tuned = data.run, tuned_scenarios(opened)
-        instructions = read_instructions(deployment, opened, data.profiles)
         features = deployment_features(deployment, data.profiles) if baselines else None
-        inputs = Inputs(data=data, instructions=instructions, hand_made=features)
+        inputs = Inputs(
+            data=data, instructions=read_instructions(deployment, opened, data.profiles), hand_made=features
+        )
         scores, few = _score(inputs, _split_seeds(data, tuned, splits), tuned, progress)
         run.model_version, run.details = opened.model_version, {"release": opened.path.name}
         data.record_failures(not_probed(scores))
