@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.config.deployment import UNIVERSAL, Deployment
-from jobs.evaluation.baselines.hand_made import LIGHTGBM, REGRESSION, Features, deployment_features
+from jobs.evaluation.baselines.hand_made import LIGHTGBM, REGRESSION, Features
 from jobs.evaluation.evaluation_files import write_evaluation
 from jobs.evaluation.few_labels import count_jobs, score_few_labels
 from jobs.evaluation.instruction_worth import Inputs, InstructionWorth, instruction_worth, trees_with_all
-from jobs.evaluation.instructions import Instructions, read_instructions
+from jobs.evaluation.instructions import Instructions
 from jobs.evaluation.labelled_data import LabelledData, labelled_scenarios, open_labelled_data
 from jobs.evaluation.scores import Measure, Probe, Score, comparable, not_probed, score, split_values, unconverged
 from jobs.training.labels import LeftOut
@@ -138,10 +138,7 @@ def evaluate(
     opened = open_release(deployment, release or candidate_release(deployment))
     with open_labelled_data(deployment, "evaluate") as data:
         run, tuned = data.run, tuned_scenarios(opened)
-        features = deployment_features(deployment, data.profiles) if baselines else None
-        inputs = Inputs(
-            data=data, instructions=read_instructions(deployment, opened, data.profiles), hand_made=features
-        )
+        inputs = Inputs.read(data, opened, baselines=baselines)
         scores, few = _score(inputs, _split_seeds(data, tuned, splits), tuned, progress)
         run.model_version, run.details = opened.model_version, {"release": opened.path.name}
         data.record_failures(not_probed(scores))

@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from jobs.config.deployment import UNIVERSAL
 from jobs.config.sections import Scenario
-from jobs.evaluation.baselines.hand_made import LIGHTGBM, Features, logarithmic_features
+from jobs.evaluation.baselines.hand_made import LIGHTGBM, Features, deployment_features, logarithmic_features
 from jobs.evaluation.baselines.instruction_words import count_instruction_words
 from jobs.evaluation.baselines.past_answers import past_answer_scores
 from jobs.evaluation.few_labels import ALL, COLUMNS, NONE, SHOTS, Method, Ranking, Task
-from jobs.evaluation.instructions import VAGUE, Instructions
+from jobs.evaluation.instructions import VAGUE, Instructions, read_instructions
 from jobs.evaluation.labelled_data import LabelledData
 from jobs.evaluation.paired import Aucs, Difference, Row, aucs, difference, mean_over_scenarios
 from jobs.evaluation.scores import Score
 from jobs.evaluation.variance import VarianceShares, variance_shares
 from jobs.training.labels import LabelledUsers
 from model.serving.instruction_encoder import KnownQuestion
+from model.serving.release import Release
 
 SIMILARITY, HAND_MADE = "similarity to it", "hand-made"
 CLASSIFIERS = ("prototypes", "neighbours", "regression")
@@ -87,6 +88,14 @@ class Inputs:
     data: LabelledData
     instructions: Instructions
     hand_made: Features | None
+
+    @classmethod
+    def read(cls, data: LabelledData, release: Release, *, baselines: bool) -> Inputs:
+        """Embed the labelled users' profiles and, with baselines, compute their hand-made features."""
+        deployment = data.run.deployment
+        features = deployment_features(deployment, data.profiles) if baselines else None
+        instructions = read_instructions(deployment, release, data.profiles)
+        return cls(data=data, instructions=instructions, hand_made=features)
 
     def features(self) -> dict[str, NDArray[np.floating[Any]]]:
         """Return the features by name, a row for each profile."""
