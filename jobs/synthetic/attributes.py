@@ -68,8 +68,6 @@ def _rows(chunk: Chunk, rng: np.random.Generator, second: bool) -> pa.Table:
     begin = company.midnight // DAY - PAST * PERIOD
     joined = chunk.joined()
     day = joined if not second else np.maximum(joined, begin) + rng.integers(1, (PAST + AFTER) * PERIOD, n)
-    # A quiet user has no row of the first day.
-    day = np.where((day == company.midnight // DAY) & ~chunk.changed(), day + 1, day)
     tier = 0.25 * trait["wealth"] + rng.normal(size=n)
     phone = 0.25 * trait["wealth"] + 0.2 * trait["youth"] + rng.normal(size=n)
     work = 0.3 * trait["learning"] - 0.2 * trait["commute"] + rng.normal(size=n)

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.synthetic.event_texts import EVERYDAY, GROUPS, SLOTS, SOURCES, THEMES, TRAITS, loadings, texts
+from jobs.synthetic.event_texts import GROUPS, SLOTS, SOURCES, TRAITS, loadings, texts
 
 DAY = 86_400_000_000
 """Microseconds."""
@@ -103,10 +103,6 @@ class Company:
     users: int
     seed: int
     first_day: date
-    changed_share: float | None
-    """Share of users with any event on the first day; None: not controlled."""
-    quiet_ages: tuple[int, ...] = ()
-    """Whole days before the first day on which quiet users have no event."""
     chunk: int = 5_000
 
     def chunks(self) -> Iterator[Chunk]:
@@ -181,14 +177,6 @@ class Chunk:
             later, begin + rng.integers(0, (PAST - 1) * PERIOD, self.users), begin - rng.integers(1, 3000, self.users)
         )
 
-    def changed(self) -> np.ndarray:
-        """Return the users who may change on the first day, bool [U]; the others are quiet."""
-        share = self.company.changed_share
-        if share is None:
-            return np.ones(self.users, dtype=bool)
-        rank = self.random("changed").permutation(self.users)
-        return rank < round(share * self.users)
-
     def rates(self, source: str) -> np.ndarray:
         """Return the expected number of events, float [U, P, G]."""
         rng = self.random(f"tastes {source}")
@@ -218,7 +206,6 @@ class Chunk:
             np.repeat(index, count_UPG.ravel()) for index in (axis.ravel() for axis in np.indices(count_UPG.shape))
         )
         day = self.company.midnight // DAY + (period - PAST) * PERIOD + rng.integers(0, PERIOD, len(user))
-        user, group, day = self._add_first_day_bills(source, user, group, day, rng)
         text = self._texts(source, user, group, rng)
         late = rng.random(len(user)) < LATE
         delay = np.where(late, rng.integers(DAY, 3 * DAY, len(user)), rng.integers(2_000_000, 300_000_000, len(user)))
@@ -226,7 +213,7 @@ class Chunk:
         # Whole seconds and never midnight; rows that are not late arrive on the day of the event.
         time = day * DAY + (hour * 3600).astype(np.int64) * 1_000_000
         rebate = rng.choice([1, 0.95, 1.05], p=[0.8, 0.1, 0.1], size=len(user))
-        keep = self._allowed(user, day, (time + delay) // DAY)
+        keep = day >= self.joined()[user]
         order = np.lexsort((time[keep], user[keep]))
 
         def pick(values: np.ndarray) -> np.ndarray:
@@ -240,17 +227,6 @@ class Chunk:
             late_E=pick(late),
             amount_E=np.round(pick(texts(source).price_T[text] * rebate), 2),
         )
-
-    def _add_first_day_bills(
-        self, source: str, user: np.ndarray, group: np.ndarray, day: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Add a bill on the first day for each user whose profile changes then; return user, group and day of all."""
-        if self.company.changed_share is None or source != "bills":
-            return user, group, day
-        more = np.flatnonzero(self.changed())
-        everyday = rng.integers(len(THEMES), len(THEMES) + len(EVERYDAY), len(more))
-        today = np.full(len(more), self.company.midnight // DAY)
-        return np.concatenate([user, more]), np.concatenate([group, everyday]), np.concatenate([day, today])
 
     def _texts(self, source: str, user: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return a text of the group for each event: often a habitual one, and the dearer of two for wealthy users."""
@@ -273,14 +249,6 @@ class Chunk:
         ).reshape(self.users, len(GROUPS), HABITS)
         habitual = habit_UGH[user, group, rng.choice(HABITS, p=[0.6, 0.3, 0.1], size=len(user))]
         return np.where(rng.random(len(user)) < HABIT, habitual, draw(group, wealth[user]))
-
-    def _allowed(self, user: np.ndarray, day: np.ndarray, arrival_day: np.ndarray) -> np.ndarray:
-        """Return the events after joining that do not change a quiet user on the first day, bool [E]."""
-        first = self.company.midnight // DAY
-        changing = (day == first) | (arrival_day == first) | np.isin(first - 1 - day, self.company.quiet_ages)
-        if self.company.changed_share is None:
-            changing[:] = False
-        return (day >= self.joined()[user]) & ~(changing & ~self.changed()[user])
 
     def labels(self, events: dict[str, Events] | None = None) -> dict[str, np.ndarray]:
         """Return the labels as of the first day, bool [U] each; without `events` they are generated again."""

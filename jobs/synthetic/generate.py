@@ -68,12 +68,7 @@ class GenerateResult:
 
 
 def generate(
-    deployment: Deployment,
-    as_of: date,
-    users: int = 2000,
-    seed: int = 0,
-    changed_share: float | None = 0.05,
-    first_day: date = FIRST_DAY,
+    deployment: Deployment, as_of: date, users: int = 2000, seed: int = 0, first_day: date = FIRST_DAY
 ) -> GenerateResult:
     """Bring the source tables to what had arrived before `as_of`, and write the labels of `first_day`.
 
@@ -81,25 +76,19 @@ def generate(
     ----------
     as_of
         Rows with arrived_at before this day's midnight (UTC) are written; attribute rows with valid_from before.
-    changed_share
-        Share of users whose profile changes between `first_day` and the day after; None: not controlled.
     first_day
         The labels' as_of; the simulated time ends 60 days later.
 
     Raises
     ------
     GenerateError
-        Fewer than 100 users, a share outside 0 to 1, or a table of that name that `generate` did not write.
+        Fewer than 100 users, or a table of that name that `generate` did not write.
     """
     begin = time.monotonic()
     if users < 100:
         raise GenerateError(f"users = {users}: make at least 100, or the labels have too few of each kind")
-    if changed_share is not None and not 0 <= changed_share <= 1:
-        raise GenerateError(f"changed_share = {changed_share}: use a share from 0 to 1, or None")
     _require_own_tables(deployment)
-    company = Company(
-        users=users, seed=seed, first_day=first_day, changed_share=changed_share, quiet_ages=quiet_ages(deployment)
-    )
+    company = Company(users=users, seed=seed, first_day=first_day)
     cut = (as_of - date(1970, 1, 1)).days * DAY
     counts: dict[str, Counter[str]] = {source: Counter() for source in SOURCES}
     rows = {
@@ -123,16 +112,6 @@ def _signal(company: Company) -> Signal:
     from jobs.synthetic.label_ceiling import measure
 
     return measure(next(company.chunks()))
-
-
-def quiet_ages(deployment: Deployment) -> tuple[int, ...]:
-    """Return the ages in whole days at which one more day changes a profile without a new event.
-
-    The bands floor(log2(1 + days)) step after 2^k - 2 days, and an event leaves a window of W days after W - 1.
-    """
-    windows = [source.window_days for source in deployment.sources]
-    windows += [aggregate.longest_days for aggregate in deployment.aggregates]
-    return tuple(sorted({2**k - 2 for k in range(1, 12)} | {days - 1 for days in windows}))
 
 
 def _require_own_tables(deployment: Deployment) -> None:

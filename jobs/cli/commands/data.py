@@ -32,12 +32,6 @@ def generate(
     ] = datetime(2026, 1, 1),
     users: Annotated[int, typer.Option(min=100, help="The number of users.")] = 2000,
     seed: Annotated[int, typer.Option(help="The random seed; another one makes another company.")] = 0,
-    changed_share: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="The share of users, from 0 to 1, whose profile changes from the first day to the next."
-        ),
-    ] = 0.05,
     json: Json = False,
 ) -> None:
     """Write the source tables of a made-up company, as they are on a day.
@@ -48,7 +42,7 @@ def generate(
 
     deployment = read(config)
     with step(f"generate {as_of:%Y-%m-%d}"):
-        summary = job(deployment, as_of.date(), users=users, seed=seed, changed_share=changed_share)
+        summary = job(deployment, as_of.date(), users=users, seed=seed)
     show(f"generate {as_of:%Y-%m-%d}", summary, json)
 
 

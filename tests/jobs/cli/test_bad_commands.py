@@ -40,11 +40,6 @@ from tests.support.error_page import case, says
             said="Invalid value for '--users': Input should be greater than or equal to 100",
         ),
         case(
-            "a share of changed users above 1",
-            "generate --changed-share 1.5",
-            said="Invalid value for '--changed-share': Input should be less than or equal to 1",
-        ),
-        case(
             "a negative number of steps",
             "train --steps -1",
             said="Invalid value for '--steps': Input should be greater than or equal to 0",
