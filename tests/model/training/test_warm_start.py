@@ -13,7 +13,7 @@ from model.network.inference import embed
 from model.network.network import InstructUE
 from model.training.dataset import prepare_dataset
 from model.training.training_config import TrainingConfig
-from model.training.warm_start import warm_start
+from model.training.warm_start import COMPONENT_LENGTH, warm_start
 from model.training.word_vectors import (
     FACTORS,
     QUESTION_FACTORS,
@@ -138,9 +138,12 @@ def test_the_tabular_token_begins_as_principal_components_and_is_looked_at():
         rows = (features - features.mean(1, keepdims=True)) / np.sqrt(features.var(1, keepdims=True) + 1e-5)
         rows = (rows - rows.mean(0)) / rows.std(0, ddof=1).clip(1e-3)
         left, size, _ = np.linalg.svd(rows, full_matrices=False)
-        expected = (left * size)[:, : network.config.backbone.width // 2]
-        result = network.tabular_adapter(network.tabular_features(profile)).numpy()
-        result = result - result.mean(0)  # without what all have in common
+        expected = (left * size)[:, : network.config.backbone.width - 1]
+        tokens = network.tabular_adapter(network.tabular_features(profile)).numpy()
+        common = np.resize([1, -1], tokens.shape[1])
+        result = tokens - common
+        np.testing.assert_allclose(result @ common, 0, atol=0.05)
+        assert np.sqrt((result**2).sum(1).mean()) == pytest.approx(COMPONENT_LENGTH * len(common) ** 0.5, rel=0.01)
         gram = expected @ expected.T
         np.testing.assert_allclose(result @ result.T, gram * (np.trace(result @ result.T) / np.trace(gram)), atol=0.02)
 
