@@ -148,9 +148,7 @@ class Inputs:
         if scenario in tuned_users:
             rows.append((TUNED, (f"{TUNED} {scenario}",), tuned_users[scenario]))
         rows += [(VAGUE_NAME, VAGUE, 0), (ANOTHERS, self._others(scenario), 0)]
-        return [
-            row for row in rows if row[1] and all(name in vectors or name.startswith(f"{TUNED} ") for name in row[1])
-        ]
+        return [row for row in rows if row[0] == TUNED or (row[1] and vectors.keys() >= {*row[1]})]
 
     def _others(self, scenario: str) -> tuple[str, ...]:
         """Return the next `OTHERS` scenarios of the deployment file, from its end on to its begin."""

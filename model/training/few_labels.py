@@ -22,6 +22,8 @@ Fitted = Callable[[Labels], Matrix]
 STRENGTHS = np.logspace(6, -2, 17)
 """Strengths of the ridge, from strong to weak, for standardised features."""
 NEIGHBOURS = 20
+ROWS = 1_024
+"""Users whose similarities to all labelled users are in memory at once."""
 LEAST_UNEXPLAINED = 1e-10
 """1 minus a row's leverage is this at least; a leave-one-out error divides by it."""
 
@@ -81,7 +83,11 @@ def neighbours(features_LD: Matrix, others_MD: Matrix) -> Fitted:
     """Return the share of class 1 among the 20 nearest labelled users, by cosine of vectors less their common mean."""
     mean_D = np.concatenate([features_LD, others_MD]).mean(axis=0)
     near, far = (_unit(vectors - mean_D) for vectors in (features_LD, others_MD))
-    nearest_MK = np.argpartition(-(far @ near.T), NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+    parts = [
+        np.argpartition(-(far[first : first + ROWS] @ near.T), NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+        for first in range(0, len(far), ROWS)
+    ]
+    nearest_MK = np.concatenate(parts)
     return lambda labels_L: labels_L[nearest_MK].mean(axis=1)
 
 

@@ -152,7 +152,8 @@ def evaluate(
 ) -> None:
     """Probe how well vectors predict each scenario's labels: those of a release, or of many trainings over seeds.
 
-    Without a study: the newest candidate, or else the current release, beside baselines on hand-made features.
+    Without a study: the newest candidate, or else the current release, beside baselines on hand-made features, with
+    all labels, with few and with none.
 
     With a study: networks trained for it, kept under checkpoints; the current release does not change.
     A killed run continues at the next result. Tables are written to evaluations/ of the releases folder.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from model.training.few_labels import NEIGHBOURS, STRENGTHS, neighbours, one_count, prototypes, ridge
+from model.training.few_labels import NEIGHBOURS, ROWS, STRENGTHS, neighbours, one_count, prototypes, ridge
 from model.training.probe import fit_half, nearest_class
 from model.training.ranking import auc, count_pairs
 from model.training.trees import boosted_trees
@@ -53,7 +53,7 @@ def test_prototypes_rank_as_those_of_the_probe():
 
 
 def test_neighbours_are_the_nearest_by_the_cosine_of_centred_vectors():
-    features, more, labels = drawn(50, 6)
+    features, more, labels = drawn(50, 6, others=ROWS + 5)
     features, more = features + 3, more + 3  # far from 0, where cosines of vectors that are not centred are near 1
     mean = np.vstack([features, more]).mean(axis=0)
     expected = []
