@@ -110,32 +110,39 @@ def score_few_labels(
     features
         `[U, D]` each, with a row for each profile.
     """
-    jobs = [*_jobs(tasks)]
+    total = count_jobs(tasks)
     parts = Parallel(n_jobs=-1, return_as="generator", max_nbytes="1M")(
-        delayed(_score_split)(some, {name: values[some[0].group.row_U] for name, values in features.items()}, seed)
-        for some, seed in jobs
+        delayed(_score_split)(scenarios, of_users, seed)
+        for some in _alike(tasks)
+        # One copy for all splits, which joblib then hands to every process as one file.
+        for of_users in [{name: values[some[0].group.row_U] for name, values in features.items()}]
+        for scenarios, seed in _by_split(some)
     )
-    progress(0, len(jobs))
+    progress(0, total)
     scores: list[Score] = []
     for done, part in enumerate(parts, start=1):
         scores += part
-        progress(done, len(jobs))
+        progress(done, total)
     return scores
 
 
 def count_jobs(tasks: Sequence[Task]) -> int:
     """Return the number of steps of which `score_few_labels` reports the progress."""
-    return sum(1 for _ in _jobs(tasks))
+    return sum(1 for some in _alike(tasks) for _ in _by_split(some))
 
 
-def _jobs(tasks: Sequence[Task]) -> Iterator[tuple[list[Task], str]]:
-    """Yield the scenarios that label the same users, with each of their splits."""
-    alike: dict[bytes, list[Task]] = {}
+def _alike(tasks: Sequence[Task]) -> list[list[Task]]:
+    """Return the scenarios in groups that label the same users."""
+    groups: dict[bytes, list[Task]] = {}
     for task in tasks:
-        alike.setdefault(task.group.row_U.tobytes(), []).append(task)
-    for some in alike.values():
-        for seed in dict.fromkeys(seed for task in some for seed in task.split_seeds):
-            yield [task for task in some if seed in task.split_seeds], seed
+        groups.setdefault(task.group.row_U.tobytes(), []).append(task)
+    return [*groups.values()]
+
+
+def _by_split(tasks: Sequence[Task]) -> Iterator[tuple[list[Task], str]]:
+    """Yield each split with the scenarios that have it."""
+    for seed in dict.fromkeys(seed for task in tasks for seed in task.split_seeds):
+        yield [task for task in tasks if seed in task.split_seeds], seed
 
 
 def _score_split(tasks: Sequence[Task], features: Mapping[str, Features], split_seed: str) -> list[Score]:
