@@ -39,6 +39,10 @@ Checked = Annotated[Setting, WrapValidator(_validate_dataclass)]
 """A dataclass of `model`, whose own checks become errors of the file."""
 
 
+INSTRUCTION_ENCODER = {"pretrained": None, "lora": None, "pooling": "mean"}
+"""What an instruction encoder's keys are without the file: it has no preset, and sentence encoders pool by the mean."""
+
+
 class Network(Section):
     """The sizes and switches of a network; `model.data.config.NetworkConfig` documents them."""
 
@@ -51,6 +55,7 @@ class Network(Section):
     readout: Readout = "user"
     head: Integer | None = Field(default=None, ge=1)
     focus: Focus | None = None
+    instruction_encoder: Annotated[Checked[EncoderConfig], AfterValidator(_require_untrained)] | None = None
 
 
 class Model(Section):
@@ -70,6 +75,8 @@ class Model(Section):
             return given
         preset = PRESETS[info.data.get("preset", "tiny")]  # an unknown preset is an error of its own
         sizes = {part: asdict(getattr(preset, part)) for part in ("encoder", "backbone")}
+        if given.get("instruction_encoder") is not None:
+            sizes["instruction_encoder"] = sizes["encoder"] | INSTRUCTION_ENCODER
         return given | {
             part: size | given.get(part, {}) for part, size in sizes.items() if isinstance(given.get(part, {}), dict)
         }

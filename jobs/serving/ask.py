@@ -186,9 +186,11 @@ class _Answerer:
         self._network.to(processes().device)
         self._vectors = instruction_vectors(self._network, self._tokenizers, {INSTRUCTION: self.instruction})
         self.runtime = Runtime(release, providers=deployment.model.providers)
+        self._directions: dict[str, Floats] = {}
         if release.focus:
             encoder = self.runtime.instruction_encoder
-            if warning := encoder.nearest(encoder.encode(self.instruction)).warning:
+            self._directions[INSTRUCTION] = encoder.encode(self.instruction)
+            if warning := encoder.nearest(self._directions[INSTRUCTION]).warning:
                 logger.warning("%s", warning)
 
     def __call__(self, profiles: pa.Table, scenarios: Sequence[str] = ()) -> tuple[list[str], Floats]:
@@ -196,7 +198,10 @@ class _Answerer:
         from model.network.inference import generate
 
         words = generate(self._network, self._tokenizers, profiles, self.instruction, max_tokens=MAX_TOKENS)
-        return words, self.runtime.embed(profiles, [*scenarios, INSTRUCTION], others=self._vectors)
+        vectors_UKH = self.runtime.embed(
+            profiles, [*scenarios, INSTRUCTION], others=self._vectors, directions=self._directions
+        )
+        return words, vectors_UKH
 
 
 def _latest(deployment: Deployment, table: DeltaTable, day: date, users: Sequence[str] | None = None) -> pa.Table:

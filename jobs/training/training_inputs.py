@@ -42,7 +42,7 @@ def training_inputs(
         "network": json.loads(config.to_json()),
         "training": asdict(training),
     }
-    if config.encoder.pretrained or config.backbone.pretrained:
+    if config.encoder.pretrained or config.backbone.pretrained or config.instruction_encoder:
         from model.network.pretrained import pretrained_identities  # transformers takes seconds to import
 
         inputs["pretrained"] = pretrained_identities(config)
@@ -123,6 +123,7 @@ def network_config(deployment: Deployment) -> NetworkConfig:
         readout=network.readout,
         head=network.head,
         focus=network.focus,
+        instruction_encoder=network.instruction_encoder and _located(network.instruction_encoder, deployment),
     )
 
 
@@ -142,6 +143,7 @@ def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a network without the parts that the vector spec has and without the paths of pretrained models."""
     parts = {
         part: {key: value for key, value in config[part].items() if key != "pretrained"}
-        for part in ("encoder", "backbone")
+        for part in ("encoder", "backbone", "instruction_encoder")
+        if part in config
     }
     return {key: value for key, value in config.items() if key not in ("sources", "tabular")} | parts

@@ -19,6 +19,7 @@ Adapter = Literal["mlp", "linear"]
 Reading = Literal["vectors", "tokens"]
 Readout = Literal["user", "mean"]
 Focus = Literal["suffix", "universal"]
+LATER_SWITCHES = ("focus", "instruction_encoder")
 # The columns of `user_profiles` that are not event sources.
 RESERVED_NAMES = frozenset({"user_id", "as_of", "ages", "tabular", "profile_hash", "day"})
 
@@ -104,6 +105,10 @@ class NetworkConfig:
         Centre an embedding on the training users and stretch it along its instruction's own text embedding
         (`model.network.focus`): the embedding that is read at the instruction's `<USER>` (`suffix`), or the universal
         one (`universal`), which no instruction has to be read behind. None: off, as in the paper.
+    instruction_encoder
+        A pretrained sentence encoder that reads the instructions of a network with focus in place of the backbone
+        (`model.data.known_texts`), so that an instruction may be about a subject that no question of the training
+        names. None: the backbone reads them.
 
     Raises
     ------
@@ -123,6 +128,7 @@ class NetworkConfig:
     head: int | None = None
     reading: Reading = "vectors"
     focus: Focus | None = None
+    instruction_encoder: EncoderConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.sources and not self.has_tabular:
@@ -146,6 +152,14 @@ class NetworkConfig:
             raise ConfigError(f"head is {self.head}: use at least 1 number, or leave it out")
         if self.focus not in (None, "suffix", "universal"):
             raise ConfigError(f"focus is {self.focus!r}: use 'suffix' or 'universal', or leave it out")
+        if self.instruction_encoder is not None and self.focus is None:
+            raise ConfigError("instruction_encoder reads instructions for focus, which is off: set focus: universal")
+        if self.instruction_encoder is not None and self.instruction_encoder.pretrained is None:
+            raise ConfigError(
+                "instruction_encoder names no pretrained model: name a folder or a hub id under its pretrained"
+            )
+        if self.instruction_encoder is not None and self.instruction_encoder.lora is not None:
+            raise ConfigError("instruction_encoder is not trained, so it takes no lora: leave lora out")
         if self.reading not in ("vectors", "tokens"):
             raise ConfigError(f"reading is {self.reading!r}: use 'vectors' or 'tokens'")
         if self.reading == "tokens" and (
@@ -203,8 +217,8 @@ class NetworkConfig:
         raise ConfigError(f"the network has no source {name!r}: it has {names}")
 
     def to_json(self) -> str:
-        """Return the config as JSON text; without `focus` where it is off, since hashes of earlier networks lack it."""
-        fields = {key: value for key, value in asdict(self).items() if key != "focus" or value is not None}
+        """Return the config as JSON text; without later switches that are off: earlier hashes lack them."""
+        fields = {key: value for key, value in asdict(self).items() if key not in LATER_SWITCHES or value is not None}
         return json.dumps(fields, indent=2, ensure_ascii=False)
 
     @classmethod
@@ -225,6 +239,7 @@ class NetworkConfig:
                     "sources": tuple(EventSource(**source) for source in fields["sources"]),
                     "encoder": EncoderConfig(**fields["encoder"]),
                     "backbone": BackboneConfig(**fields["backbone"]),
+                    "instruction_encoder": _optional_encoder(fields.get("instruction_encoder")),
                     "tabular": Tabular(
                         numbers=tuple(Number(name=n["name"], edges=tuple(n["edges"])) for n in tabular["numbers"]),
                         categories=tuple(
@@ -237,3 +252,7 @@ class NetworkConfig:
             raise ConfigError(
                 f"this is no network configuration of this version ({error}): train or export it again"
             ) from error
+
+
+def _optional_encoder(fields: dict[str, Any] | None) -> EncoderConfig | None:
+    return None if fields is None else EncoderConfig(**fields)

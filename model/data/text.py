@@ -24,6 +24,9 @@ USER_TOKEN = "<USER>"
 
 EVENT_FILE = "event_tokenizer.json"
 LANGUAGE_FILE = "language_tokenizer.json"
+INSTRUCTION_FILE = "instruction_tokenizer.json"
+SENTENCE_TOKENS = 32
+"""The most tokens of a text that the pretrained instruction encoder reads; an instruction has about ten."""
 
 
 class TokenizerError(InstructUEError):
@@ -68,31 +71,39 @@ class TokenIds:
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenizers:
-    """The two tokenizers of a network: `event` for event texts, `language` for instructions and answers.
+    """The tokenizers of a network: `event` for event texts, `language` for instructions and answers.
 
     Each file has the template of its texts. That of an event tokenizer is its encoder's, such as `<cls> text` or
     `[CLS] text [SEP]`. That of a language tokenizer ends with the end token of an answer. `<USER>` is a token of the
-    language tokenizer.
+    language tokenizer. `instruction` is that of the pretrained instruction encoder, where the network has one.
     """
 
     event: Tokenizer
     language: Tokenizer
+    instruction: Tokenizer | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizers:
-        """Read both from a checkpoint or a release.
+        """Read them from a checkpoint or a release.
 
         Raises
         ------
         TokenizerError
             When a file is missing, broken or not what it should be.
         """
-        return cls(event=_load(Path(folder) / EVENT_FILE), language=_load(Path(folder) / LANGUAGE_FILE))
+        instruction = Path(folder) / INSTRUCTION_FILE
+        return cls(
+            event=_load(Path(folder) / EVENT_FILE),
+            language=_load(Path(folder) / LANGUAGE_FILE),
+            instruction=_load(instruction) if instruction.exists() else None,
+        )
 
     def save(self, folder: Path) -> None:
-        """Write both into the folder."""
+        """Write them into the folder."""
         self.event.save(str(Path(folder) / EVENT_FILE), pretty=False)
         self.language.save(str(Path(folder) / LANGUAGE_FILE), pretty=False)
+        if self.instruction is not None:
+            self.instruction.save(str(Path(folder) / INSTRUCTION_FILE), pretty=False)
 
     @cached_property
     def user(self) -> int:
@@ -106,12 +117,12 @@ class Tokenizers:
 
     def event_ids(self, texts: Sequence[str], max_tokens: int) -> TokenIds:
         """Return each text's tokens, `max_tokens` in all at most, the encoder's own special ones included."""
-        self.event.enable_truncation(max_tokens)
-        try:
-            encoded = self.event.encode_batch_fast(list(texts))
-        finally:
-            self.event.no_truncation()  # it would be saved
-        return TokenIds.of([text.ids for text in encoded])
+        return _truncated_ids(self.event, texts, max_tokens)
+
+    def sentence_ids(self, texts: Sequence[str]) -> TokenIds:
+        """Return each text's tokens for the pretrained instruction encoder, `SENTENCE_TOKENS` in all at most."""
+        assert self.instruction is not None
+        return _truncated_ids(self.instruction, texts, SENTENCE_TOKENS)
 
     def language_ids(self, texts: Sequence[str], max_tokens: int) -> TokenIds:
         """Return each text's last `max_tokens` tokens of the language tokenizer, without special tokens."""
@@ -144,6 +155,15 @@ def train_event_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
 def train_language_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """Learn `text <end>`, with `<USER>`, on instructions and answers; the vocabulary is a ceiling."""
     return _train(texts, vocabulary, ["<pad>", "<end>", USER_TOKEN], "$A <end>")
+
+
+def _truncated_ids(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> TokenIds:
+    tokenizer.enable_truncation(max_tokens)
+    try:
+        encoded = tokenizer.encode_batch_fast(list(texts))
+    finally:
+        tokenizer.no_truncation()  # it would be saved
+    return TokenIds.of([text.ids for text in encoded])
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:

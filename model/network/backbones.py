@@ -124,7 +124,13 @@ def with_tokenizers(
             vocabulary=max(backbone.vocabulary, language.get_vocab_size()),
             new_tokens=(token_id(language, USER_TOKEN),),
         )
-    return replace(config, encoder=encoder, backbone=backbone), Tokenizers(event=event, language=language)
+    reader, instruction = config.instruction_encoder, None
+    if reader is not None:
+        assert reader.pretrained is not None
+        instruction = event_tokenizer(reader.pretrained)
+        reader = with_architecture(reader)
+    config = replace(config, encoder=encoder, backbone=backbone, instruction_encoder=reader)
+    return config, Tokenizers(event=event, language=language, instruction=instruction)
 
 
 def _table(model: PreTrainedModel) -> nn.Parameter:

@@ -29,7 +29,7 @@ from model.data.config import NetworkConfig
 from model.data.pair_batch import PairBatch
 from model.data.profiles import ProfileBatch, SourceBatch
 from model.data.segments import PADDING, PROFILE
-from model.data.text import TokenIds
+from model.data.text import SENTENCE_TOKENS, TokenIds
 from model.data.time_bands import BAND_CODES
 from model.data.transformer_config import initial_std
 from model.network.backbones import language_model
@@ -102,6 +102,10 @@ class InstructUE(nn.Module):
             self.tabular_adapter = adapter(config.adapter, features, width)
         self.head = nn.Identity() if config.head is None else embedding_head(width, config.head)
         self.focus = None if config.focus is None else Focus(config.embedding_width)
+        self.instruction_encoder: EventEncoder | None = None
+        if config.instruction_encoder is not None:
+            reader = EventEncoder(config.instruction_encoder, SENTENCE_TOKENS, pretrained=pretrained)
+            self.instruction_encoder = reader.requires_grad_(False)
         self.train()
 
     @property
@@ -123,16 +127,21 @@ class InstructUE(nn.Module):
         vectors_TE: Tensor = self.encoders[number](input_ids_TL, attention_mask_TL)
         return vectors_TE
 
-    def forward_users(self, profile: ProfileTensors, instructions_KIH: Tensor, mask_KI: Tensor) -> Tensor:
+    def forward_users(
+        self, profile: ProfileTensors, instructions_KIH: Tensor, mask_KI: Tensor, directions_KH: Tensor | None = None
+    ) -> Tensor:
         """Return `embeddings_BKH`, L2-normalised, of every user under every instruction.
 
         `instructions_KIH` are left-aligned token vectors (see `token_vectors`); the last one before the
-        padding is that of `<USER>`.
+        padding is that of `<USER>`. `directions_KH` of a focus are `directions` where they are left out.
         """
         if self.focus is None:
             return self.read_users(profile, instructions_KIH, mask_KI)
-        users_BKH = self.read_users(profile, *self.suffixes(instructions_KIH, mask_KI))
-        focused_BKH: Tensor = self.focus(users_BKH, self.directions(instructions_KIH, mask_KI))
+        if directions_KH is None:
+            directions_KH = self.directions(instructions_KIH, mask_KI)
+        focused_BKH: Tensor = self.focus(
+            self.read_users(profile, *self.suffixes(instructions_KIH, mask_KI)), directions_KH
+        )
         return focused_BKH
 
     def read_users(self, profile: ProfileTensors, instructions_KIH: Tensor, mask_KI: Tensor) -> Tensor:

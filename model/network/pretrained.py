@@ -40,7 +40,8 @@ def pretrained_identities(config: NetworkConfig) -> dict[str, str]:
     PretrainedError
         A model cannot be loaded.
     """
-    names = {part.pretrained for part in (config.encoder, config.backbone) if part.pretrained is not None}
+    parts = (config.encoder, config.backbone, config.instruction_encoder)
+    names = {part.pretrained for part in parts if part is not None and part.pretrained is not None}
     return {name: _identity(name) for name in sorted(names)}
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import torch
 
 from model.data.arrays import Floats
+from model.data.known_texts import KnownTexts
 from model.data.text import EVENT_FILE, LANGUAGE_FILE, Tokenizers
 from model.network import inference
 from model.network.lora import merge_lora
@@ -33,6 +34,7 @@ from model.serving.release import FocusEntry, Release, ReleaseError
 from model.serving.release_draft import new_draft, write_vectors
 from model.training import checkpoint as checkpoints
 from model.training.focus import QUESTIONS_FILE
+from model.training.known_texts import KNOWN_TEXTS_FILE, sentence_embeddings
 
 CHECKPOINT_FILES = (checkpoints.CONFIG_FILE, checkpoints.WEIGHTS_FILE, EVENT_FILE, LANGUAGE_FILE)
 DEPLOYMENT, METRICS, CARD = "deployment.yaml", "metrics.json", "MODEL_CARD.md"
@@ -81,7 +83,7 @@ def export(
         write_vectors(folder / releases.INSTRUCTIONS, vectors)
         if network.config.focus:
             _add_focus(checkpoint, network, folder)
-            write_vectors(folder / releases.DIRECTIONS, _directions(network, vectors))
+            write_vectors(folder / releases.DIRECTIONS, _directions(network, tokenizers, folder, vectors, scenarios))
         (folder / DEPLOYMENT).write_text(deployment, encoding="utf-8")
         if decoder:
             _add_decoder(checkpoint, folder)
@@ -197,7 +199,8 @@ def _with_vectors(
         write_vectors(folder / releases.INSTRUCTIONS, release.vectors() | dict(vectors))
         if release.focus:
             known = releases.read_vectors(release.path / releases.DIRECTIONS)
-            write_vectors(folder / releases.DIRECTIONS, known | _directions(network, vectors))
+            new = _directions(network, tokenizers, folder, vectors, texts)
+            write_vectors(folder / releases.DIRECTIONS, known | new)
         (folder / DEPLOYMENT).write_text(deployment, encoding="utf-8")
         if decoder:
             _add_decoder(decoder, folder)
@@ -227,11 +230,15 @@ def _add_decoder(checkpoint: Path, folder: Path) -> None:
 
 
 def _add_focus(checkpoint: Path, network: InstructUE, folder: Path) -> None:
-    """Write what reads an instruction that is given on the spot, and the questions of the training."""
-    try:
-        shutil.copyfile(checkpoint / QUESTIONS_FILE, folder / releases.QUESTIONS)
-    except OSError as error:
-        raise ReleaseError(f"checkpoint {checkpoint}: {QUESTIONS_FILE} {error.strerror}; train into it again") from None
+    """Write what reads an instruction that is given on the spot, and the texts that it is compared with."""
+    files = {QUESTIONS_FILE: releases.QUESTIONS}
+    if network.instruction_encoder is not None:
+        files[KNOWN_TEXTS_FILE] = releases.KNOWN_TEXTS
+    for name, into in files.items():
+        try:
+            shutil.copyfile(checkpoint / name, folder / into)
+        except OSError as error:
+            raise ReleaseError(f"checkpoint {checkpoint}: {name} {error.strerror}; train into it again") from None
     with torch.no_grad():
         table_VH = merge_lora(network).token_vectors(torch.arange(network.config.backbone.vocabulary))
     write_vectors(folder / releases.TOKENS, {"tokens": table_VH.float().numpy()})
@@ -244,10 +251,25 @@ def _focus_entry(network: InstructUE) -> FocusEntry | None:
 
 
 @torch.no_grad()
-def _directions(network: InstructUE, vectors: Mapping[str, Floats]) -> dict[str, Floats]:
-    """Return the text embedding of each scenario's instruction vectors, float32 [H]."""
+def _directions(
+    network: InstructUE,
+    tokenizers: Tokenizers,
+    folder: Path,
+    vectors: Mapping[str, Floats],
+    texts: Mapping[str, str | None],
+) -> dict[str, Floats]:
+    """Return the direction of each scenario's focus, float32 [H].
+
+    It is the text embedding of the scenario's instruction vectors. With a pretrained instruction encoder, that of an
+    instruction in words is the direction by the known texts of the release in `folder`.
+    """
     directions = {}
+    known = None if network.instruction_encoder is None else KnownTexts.read(folder / releases.KNOWN_TEXTS)
     for scenario, vectors_IH in vectors.items():
+        text = texts[scenario]
+        if known is not None and text is not None:
+            directions[scenario] = known.directions(sentence_embeddings(network, tokenizers, [text]))[0]
+            continue
         mask_1I = torch.ones(1, len(vectors_IH), dtype=torch.int64)
         directions[scenario] = network.directions(torch.from_numpy(vectors_IH)[None], mask_1I)[0].float().numpy()
     return directions

@@ -36,7 +36,8 @@ def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, p
         `cosines`, the least ones: `event graph of <source>` (event vectors against the network's), `torch in scenario
         <scenario>` (embeddings against the network's, one scenario at a time), `another batch` (a user alone against
         the user among others), `another order` (the users reversed) and, with focus and an instruction, `text graph`
-        (the instructions' text embeddings against the network's); `profiles`, the number of profiles.
+        (the instructions' text embeddings against the network's), with an instruction encoder `sentence graph` (the
+        instructions' directions against the network's); `profiles`, the number of profiles.
 
     Raises
     ------
@@ -65,7 +66,7 @@ def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, p
     cosines |= {f"torch in scenario {name}": value for name, value in by_scenario.items()}
     cosines["another batch"] = float(_least_cosine(alone_UKH, together_UKH[-few:]).min())
     cosines["another order"] = float(_least_cosine(reversed_UKH, together_UKH).min())
-    cosines |= _text_cosines(runtime.release)
+    cosines |= _text_cosines(runtime.release, network)
     least = COSINE[runtime.release.precision]
     failed = [f"{name} {value:.6f}" for name, value in cosines.items() if not value >= least]
     if failed:
@@ -76,14 +77,28 @@ def check_gates(runtime: Runtime, network: InstructUE, tokenizers: Tokenizers, p
     return {"cosines": cosines, "profiles": len(profiles)}
 
 
-def _text_cosines(release: Release) -> dict[str, float]:
+@torch.no_grad()
+def _text_cosines(release: Release, network: InstructUE) -> dict[str, float]:
     instructions = {name: vectors_IH for name, vectors_IH in release.vectors().items() if len(vectors_IH) > 1}
     if release.focus is None or not instructions:
         return {}
-    stored = releases.read_vectors(release.path / releases.DIRECTIONS)
-    onnx_KH = InstructionEncoder(release, threads=1).directions([*instructions.values()])
-    torch_KH = np.stack([stored[name] for name in instructions])
-    return {"text graph": float(np.einsum("kh,kh->k", onnx_KH, torch_KH).min())}
+    encoder = InstructionEncoder(release, threads=1)
+    ones = [torch.ones(1, len(vectors_IH), dtype=torch.int64) for vectors_IH in instructions.values()]
+    torch_KH = [
+        network.directions(torch.from_numpy(vectors_IH)[None], mask_1I)[0].numpy()
+        for vectors_IH, mask_1I in zip(instructions.values(), ones, strict=True)
+    ]
+    cosines = {"text graph": _least_dot(encoder.directions([*instructions.values()]), np.stack(torch_KH))}
+    texts = {name: release.instructions[name].text for name in instructions}
+    onnx = {name: encoder.encode(text) for name, text in texts.items() if text is not None}
+    if network.instruction_encoder is not None and onnx:
+        stored = releases.read_vectors(release.path / releases.DIRECTIONS)
+        cosines["sentence graph"] = _least_dot(np.stack([*onnx.values()]), np.stack([stored[name] for name in onnx]))
+    return cosines
+
+
+def _least_dot(one_KH: Floats, other_KH: Floats) -> float:
+    return float(np.einsum("kh,kh->k", one_KH, other_KH).min())
 
 
 def _event_cosines(runtime: Runtime, network: InstructUE, rows: Profiles, ids: Sequence[TokenIds]) -> dict[str, float]:
@@ -101,13 +116,16 @@ def _event_cosines(runtime: Runtime, network: InstructUE, rows: Profiles, ids: S
 def _torch_vectors(runtime: Runtime, network: InstructUE, rows: Profiles, ids: Sequence[TokenIds]) -> Floats:
     """Return the network's vectors, `[U, K, H]`, one scenario in each forward pass."""
     instructions = runtime.release.vectors()
+    focus = network.config.focus
+    directions = releases.read_vectors(runtime.release.path / releases.DIRECTIONS) if focus else {}
     vectors = []
     with torch.no_grad():
         profile = network.profile_tensors(rows.batch(np.arange(len(rows))), ids)
         for scenario in runtime.scenarios:
             vectors_1IH = torch.from_numpy(instructions[scenario])[None]
             mask_1I = torch.ones(vectors_1IH.shape[:2], dtype=torch.int64)
-            vectors.append(network.forward_users(profile, vectors_1IH, mask_1I)[:, 0])
+            along_1H = torch.from_numpy(directions[scenario])[None] if focus else None
+            vectors.append(network.forward_users(profile, vectors_1IH, mask_1I, along_1H)[:, 0])
     return np.asarray(torch.stack(vectors, 1).numpy(), dtype=np.float32)
 
 

@@ -29,7 +29,7 @@ from model.network.lora import merge_lora
 from model.network.network import InstructUE
 from model.network.packing import pack
 from model.network.tensors import ProfileTensors
-from model.serving.release import TEXT_GRAPH, USER_GRAPH, event_graph
+from model.serving.release import SENTENCE_GRAPH, TEXT_GRAPH, USER_GRAPH, event_graph
 
 MOST_BYTES = 2**31 - 2**20
 """A protobuf holds no more than 2 GB: a larger graph's weights are in a file beside it, `<graph>.data`."""
@@ -38,7 +38,8 @@ MOST_BYTES = 2**31 - 2**20
 def export_graphs(network: InstructUE, folder: Path) -> None:
     """Write `user.onnx` and an event graph for each encoder, with every axis dynamic; low-rank updates are merged.
 
-    With focus, `text.onnx` too, which turns the token vectors of an instruction into its text embedding.
+    With focus, `text.onnx` too, which turns the token vectors of an instruction into its text embedding. With a
+    pretrained instruction encoder, `sentence.onnx` too, which turns its tokens into its sentence embedding.
     """
     network = merge_lora(network)
     texts, tokens = Dim("texts"), Dim("tokens")
@@ -60,6 +61,9 @@ def export_graphs(network: InstructUE, folder: Path) -> None:
         axes = ({0: texts, 1: tokens},) * 2
         names = ["vectors", "attention_mask"]
         _export(TextGraph(network), (vectors, _ones(3, 5)), axes, names, "embeddings", folder / TEXT_GRAPH)
+    if network.instruction_encoder is not None:
+        names, axes = ["input_ids", "attention_mask"], ({0: texts, 1: tokens},) * 2
+        _export(network.instruction_encoder, example, axes, names, "vectors", folder / SENTENCE_GRAPH)
 
 
 class UserGraph(nn.Module):

@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import safe_open
 
 from model.data.arrays import Floats
+from model.data.known_texts import KnownTexts, unit
 from model.data.text import Tokenizers
 from model.errors import InstructUEError
 from model.serving import release as releases
@@ -76,9 +77,15 @@ class InstructionEncoder:
         self._questions = release.path / releases.QUESTIONS
         self._graph = open_session(release.path / releases.TEXT_GRAPH, providers, threads)
         self._tokenizers = Tokenizers.load(release.path)
+        self._known: KnownTexts | None = None
+        if releases.KNOWN_TEXTS in release.files:
+            self._known = KnownTexts.read(release.path / releases.KNOWN_TEXTS)
+            self._sentence_graph = open_session(release.path / releases.SENTENCE_GRAPH, providers, threads)
 
     def encode(self, instruction: str) -> Floats:
         """Return the unit text embedding of an instruction, float32 [H].
+
+        With a pretrained instruction encoder it is the direction by the known texts (`model.data.known_texts`).
 
         Raises
         ------
@@ -87,6 +94,10 @@ class InstructionEncoder:
         """
         if not instruction.strip():
             raise InstructionError("the instruction is blank: write what to ask of a user")
+        if self._known is not None:
+            ids_1L, mask_1L = self._tokenizers.sentence_ids([instruction.strip()]).padded(np.zeros(1, np.int64))
+            inputs = {"input_ids": ids_1L, "attention_mask": mask_1L}
+            return self._known.directions(unit(self._sentence_graph.run(["vectors"], inputs)[0]))[0]
         return self._read([self._vectors(self._tokenizers.answer_ids([instruction.strip()])[0].tolist())])[0]
 
     def instruction_vectors(self, instruction: str) -> Floats:
@@ -96,7 +107,8 @@ class InstructionEncoder:
     def directions(self, instructions: Sequence[Floats]) -> Floats:
         """Return float32 [T, H], the text embeddings of instruction vectors [I, H], `<USER>` last; zeros without words.
 
-        They equal those of `InstructUE.directions`.
+        They equal those of `InstructUE.directions`, with a pretrained instruction encoder too: a tuned instruction has
+        vectors and no words.
         """
         end_1H = self._vectors([self._tokenizers.end])
         return self._read([np.concatenate([vectors_IH[:-1], end_1H]) for vectors_IH in instructions])

@@ -127,7 +127,12 @@ class Runtime:
         return InstructionEncoder(self.release, providers=self._providers, threads=self._threads)
 
     def embed(
-        self, profiles: pa.Table, scenarios: Sequence[str] | None = None, *, others: Mapping[str, Floats] | None = None
+        self,
+        profiles: pa.Table,
+        scenarios: Sequence[str] | None = None,
+        *,
+        others: Mapping[str, Floats] | None = None,
+        directions: Mapping[str, Floats] | None = None,
     ) -> Floats:
         """Return a unit vector for each user and scenario.
 
@@ -139,6 +144,8 @@ class Runtime:
             Scenarios in the order of the result; None: all that are served.
         others : mapping of name to instruction vectors, optional
             float32 [I, H], `<USER>` last, under further names that `scenarios` may contain.
+        directions : mapping of name to direction, optional
+            float32 [H], the directions of `others` for a focus; the text embeddings of the rest are computed.
 
         Returns
         -------
@@ -156,7 +163,7 @@ class Runtime:
             Rows that are no profiles of this network.
         """
         scenarios = self.scenarios if scenarios is None else tuple(scenarios)
-        instructions = self._instruction_inputs(scenarios, others or {})
+        instructions = self._instruction_inputs(scenarios, others or {}, directions or {})
         if "profile_hash" in profiles.column_names and profiles["profile_hash"].null_count:
             raise VectorError(
                 f"{profiles['profile_hash'].null_count} of {len(profiles)} profiles have no "
@@ -176,7 +183,9 @@ class Runtime:
         _check_vectors(vectors_UKH, profiles)
         return vectors_UKH
 
-    def _instruction_inputs(self, scenarios: Sequence[str], others: Mapping[str, Floats]) -> dict[str, NDArray[Any]]:
+    def _instruction_inputs(
+        self, scenarios: Sequence[str], others: Mapping[str, Floats], along: Mapping[str, Floats]
+    ) -> dict[str, NDArray[Any]]:
         known = self._instructions | dict(others)
         unknown = [scenario for scenario in scenarios if scenario not in known]
         if unknown:
@@ -193,9 +202,10 @@ class Runtime:
         }
         if self._network.focus is None:
             return suffixes
-        directions = self._directions | self._encode_directions(others)
-        along = {"directions": np.stack([directions[scenario] for scenario in scenarios])} if scenarios else {}
-        return along if self._network.focus == "universal" else suffixes | along
+        unread = {name: vectors_IH for name, vectors_IH in others.items() if name not in along}
+        known_directions = self._directions | self._encode_directions(unread) | dict(along)
+        inputs = {"directions": np.stack([known_directions[name] for name in scenarios])} if scenarios else {}
+        return inputs if self._network.focus == "universal" else suffixes | inputs
 
     def _encode_directions(self, others: Mapping[str, Floats]) -> dict[str, Floats]:
         """Return the text embedding of each of these instruction vectors, by name."""

@@ -8,6 +8,9 @@
     questions.safetensors    with focus: the text embedding of each instruction of the training, under its words
     text.onnx                with focus: the token vectors of an instruction to its text embedding
     tokens.safetensors       with focus: the vector of each token, float32 [V, H]
+    sentence.onnx            with an instruction encoder: a text to its sentence embedding; with its
+                             instruction_tokenizer.json
+    known_texts.safetensors  with an instruction encoder: what a sentence embedding is compared with
     event_tokenizer.json     language_tokenizer.json     network.json     deployment.yaml
     metrics.json             MODEL_CARD.md
     decoder/                 the checkpoint, where `ask` answers in words; vectors need none of it
@@ -43,6 +46,8 @@ TEXT_GRAPH = "text.onnx"
 DIRECTIONS = "directions.safetensors"
 QUESTIONS = "questions.safetensors"
 TOKENS = "tokens.safetensors"
+SENTENCE_GRAPH = "sentence.onnx"
+KNOWN_TEXTS = "known_texts.safetensors"
 REQUIRED = (INSTRUCTIONS, NETWORK, EVENT_FILE, LANGUAGE_FILE, USER_GRAPH)
 DECODER = "decoder"
 

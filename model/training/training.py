@@ -31,6 +31,7 @@ from model.training.dataset import TrainingDataset, fingerprint, prepare_dataset
 from model.training.focus import QUESTIONS_FILE, fit_focus, require_instructions
 from model.training.grad_cache import GradCache, frozen_text_vectors, trainable
 from model.training.history import Metrics, MetricsWriter
+from model.training.known_texts import KNOWN_TEXTS_FILE, fit_known_texts
 from model.training.processes import check_same, processes, same_weights
 from model.training.question_scores import score_questions
 from model.training.tracking import Tracking
@@ -217,8 +218,7 @@ def _finish(run: TrainingRun, tokenizers: Tokenizers, figures: Metrics) -> None:
         set_weights(run.state.weights, run.state.best)
     if run.writer is not None:
         if run.loss.network.focus is not None:
-            questions = fit_focus(run.loss.network, run.loss.dataset, run.loss.texts, tokenizers, run.loss.seed)
-            save_file(questions, run.out / QUESTIONS_FILE)
+            _fit_instructions(run, tokenizers)
         held_out = run.validation_loss
         scores = score_questions(held_out.network, held_out.dataset, held_out.texts, tokenizers, held_out.seed)
         save_checkpoint(run.out, run.loss.network, tokenizers, _metrics(run, figures) | {"questions": scores})
@@ -226,6 +226,15 @@ def _finish(run: TrainingRun, tokenizers: Tokenizers, figures: Metrics) -> None:
             shutil.rmtree(path)
         run.writer.finish()
     processes().wait_for_everyone()  # no process reads an incomplete checkpoint
+
+
+def _fit_instructions(run: TrainingRun, tokenizers: Tokenizers) -> None:
+    """Set the constants of the focus, and write what an instruction is compared with."""
+    network, dataset, texts, seed = run.loss.network, run.loss.dataset, run.loss.texts, run.loss.seed
+    questions = fit_focus(network, dataset, texts, tokenizers, seed)
+    save_file(questions, run.out / QUESTIONS_FILE)
+    if network.instruction_encoder is not None:
+        fit_known_texts(network, dataset, texts, tokenizers, questions, seed).write(run.out / KNOWN_TEXTS_FILE)
 
 
 def _is_finished(out: Path, fingerprint: str) -> bool:

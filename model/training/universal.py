@@ -19,9 +19,9 @@ PROFILES = 2_048
 PROFILES_PER_FORWARD = 128
 
 
-def sample_profiles(dataset: TrainingDataset, seed: int) -> Ints:
-    """Return the numbers of at most `PROFILES` profiles."""
-    return np.random.default_rng([seed, 4]).permutation(len(dataset.profiles))[:PROFILES]
+def sample_profiles(dataset: TrainingDataset, seed: int, most: int = PROFILES) -> Ints:
+    """Return the numbers of at most so many profiles."""
+    return np.random.default_rng([seed, 4]).permutation(len(dataset.profiles))[:most]
 
 
 @torch.no_grad()

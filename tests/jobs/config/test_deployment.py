@@ -127,6 +127,14 @@ def test_a_pretrained_model_is_a_hub_id_or_a_folder_beside_the_file(content, tmp
     refused(content, tmp_path, "model.network.backbone.lora.rank = 8: unknown key")
 
 
+def test_an_instruction_encoder_is_a_folder_beside_the_file_and_pools_by_the_mean(content, tmp_path):
+    content["model"] = {"network": {"focus": "universal", "instruction_encoder": {"pretrained": "../models/minilm"}}}
+    reader = network_config(read(content, tmp_path)).instruction_encoder
+    assert (reader.pretrained, reader.pooling) == (str((tmp_path / "../models/minilm").resolve()), "mean")
+    content["model"]["network"].pop("instruction_encoder")
+    assert network_config(read(content, tmp_path)).instruction_encoder is None
+
+
 def test_a_profiles_column_may_have_another_name_than_the_tables(content, tmp_path):
     content["attributes"] |= {
         "numbers": [{"name": "age", "column": "Age"}, "membership_days"],
