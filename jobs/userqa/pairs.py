@@ -34,6 +34,8 @@ class Spread:
     """Distinct answers."""
     commonest: float
     """Share of the commonest answer."""
+    auc: float | None = None
+    """How well profiles tell the answers (`answer_sample`); None: not measured."""
 
 
 def question_pairs(questions: Questions, values: DataFrame, validation_share: float) -> DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 
 from pyspark.sql import SparkSession
@@ -21,6 +21,7 @@ from jobs.profiles.assemble import check_reject_share, note_static
 from jobs.profiles.build import build_profiles
 from jobs.profiles.row_account import Totals
 from jobs.profiles.source_tables import open_sources
+from jobs.userqa.answer_sample import question_aucs, useless_questions
 from jobs.userqa.pairs import Spread, answer_spreads, question_pairs
 from jobs.userqa.question_values import question_values
 from jobs.userqa.question_windows import check_questions, first_label
@@ -38,6 +39,8 @@ class UserQAResult:
     pairs: int
     replaced: int
     """Days of the two tables that were written; the others held the same rows."""
+    warning: str | None
+    """The questions that are of no use to train on."""
     questions: dict[str, Spread]
     seconds: float
 
@@ -78,13 +81,17 @@ def userqa(spark: SparkSession, deployment: Deployment, *, source_versions: bool
             cached.callback(pairs.unpersist)
             replaced += run.replace_table(pairs, PAIRS, cut_offs)
             spreads = answer_spreads(questions, pairs)
+            count = sum(at.users for at in profiles.totals.values())
+            aucs = question_aucs(deployment, profiles.rows, pairs, count)
+            spreads = {name: replace(spread, auc=aucs.get(name)) for name, spread in spreads.items()}
         run.rows_out = sum(spread.rows for spread in spreads.values())
         run.details["questions"] = {name: asdict(spread) for name, spread in spreads.items()}
         return UserQAResult(
             as_of=tuple(cut_offs),
-            profiles=sum(at.users for at in profiles.totals.values()),
+            profiles=count,
             pairs=run.rows_out,
             replaced=replaced,
+            warning=useless_questions(spreads),
             questions=spreads,
             seconds=run.seconds(),
         )

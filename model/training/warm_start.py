@@ -110,7 +110,7 @@ def _write_word_vectors(network: InstructUE, dataset: TrainingDataset, of_questi
         counts = [sum(counts[1:], start=counts[0])]
     counts_UV, width = hstack(counts).tocsr(), config.encoder.width
     if of_questions:
-        answers_UA = answer_indicators(dataset.pairs)
+        answers_UA, _ = answer_indicators(dataset.pairs)
         vectors = question_word_vectors(counts_UV, answers_UA, dataset.pairs.cut_off_U, width, seed)
     else:
         vectors = word_vectors(counts_UV, width, seed)

@@ -3,8 +3,8 @@
 The mean of a user's token vectors is then the user's position along a few directions. Both kinds take the users'
 tf-idf counts; tokens that too few or too many users have get zeros.
 
-Shapes: U profiles, T distinct texts, V tokens of the event vocabulary, A answers, C cut-offs, D directions, E width of
-an event vector, R pairs, X pairs of a question.
+Shapes: U profiles, T distinct texts, V tokens of the event vocabulary, K tokens of a ridge, A answers, C cut-offs, D
+directions, E width of an event vector, R pairs, X pairs of a question.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
-from sklearn.utils.extmath import randomized_svd
 
 from model.data.arrays import Ints
 from model.data.pairs import Pairs
@@ -52,6 +51,9 @@ def word_vectors(counts_UV: csr_matrix, width: int, seed: int = 0) -> NDArray[np
 
     The directions are those in which users differ most (Deerwester et al. 1990).
     """
+    # Imported here because `userqa`, which needs the ridge alone, runs without scikit-learn.
+    from sklearn.utils.extmath import randomized_svd
+
     weight_V, weighted_UV = _tf_idf(counts_UV)
     factors = min(FACTORS, width, *counts_UV.shape)
     _, size_D, tokens_DV = randomized_svd(weighted_UV, factors, random_state=seed)
@@ -75,33 +77,50 @@ def question_word_vectors(
     cut_off_U
         The number of each user's cut-off.
     """
-    weight_V, weighted_UV = _tf_idf(counts_UV)
-    kept_V = np.flatnonzero(weight_V)
-    users_V = np.asarray((counts_UV[:, kept_V] > 0).sum(axis=0)).ravel()
-    kept_V = np.sort(kept_V[np.argsort(-users_V, kind="stable")[:MOST_TOKENS]])
-    length_U = np.sqrt(np.asarray(weighted_UV.multiply(weighted_UV).sum(axis=1)).ravel())
-    unit_UV = (diags(1 / np.maximum(length_U, 1e-12)) @ weighted_UV).tocsr()[:, kept_V]
-    # Products of centred tf-idf vectors, from sums of each cut-off, since the centred vectors are not sparse.
-    of_cut_off_CU = csr_matrix((np.ones(len(cut_off_U)), (cut_off_U, np.arange(len(cut_off_U)))))
-    size_C1 = np.asarray(of_cut_off_CU.sum(axis=1))
-    sum_CV, sum_CA = (of_cut_off_CU @ unit_UV).toarray(), of_cut_off_CU @ answers_UA
-    gram_VV = (unit_UV.T @ unit_UV).toarray() - sum_CV.T @ (sum_CV / size_C1)
-    product_VA = unit_UV.T @ answers_UA - sum_CV.T @ (sum_CA / size_C1)
-    ridge_VA = np.linalg.solve(gram_VV + RIDGE * np.eye(len(gram_VV)), product_VA)
-    _, components_AA = np.linalg.eigh(ridge_VA.T @ gram_VV @ ridge_VA)
+    weight_V, kept_K, unit_UK = unit_rows(counts_UV)
+    ridge_KA, gram_KK = word_ridge(unit_UK, answers_UA, cut_off_U)
+    _, components_AA = np.linalg.eigh(ridge_KA.T @ gram_KK @ ridge_KA)
     factors = min(QUESTION_FACTORS, width, components_AA.shape[1])
     directions_VD = np.zeros((counts_UV.shape[1], factors))
-    directions_VD[kept_V] = ridge_VA @ components_AA[:, ::-1][:, :factors]
+    directions_VD[kept_K] = ridge_KA @ components_AA[:, ::-1][:, :factors]
     return _scaled(directions_VD * weight_V[:, None], counts_UV, width, seed)
 
 
-def answer_indicators(pairs: Pairs) -> Matrix:
-    """Return whether each profile has each answer to a question, `[U, A]`, standardised over those with the question.
+def unit_rows(counts_UV: csr_matrix) -> tuple[Matrix, Ints, csr_matrix]:
+    """Return the weight of each token, the tokens of the ridge, and users' tf-idf vectors over them, `[U, K]`.
 
-    It is 0 for the profiles without the question. A question's `none` is no answer.
+    A user's tf-idf vector over all tokens has length 1.
+    """
+    weight_V, weighted_UV = _tf_idf(counts_UV)
+    kept_V = np.flatnonzero(weight_V)
+    users_V = np.asarray((counts_UV[:, kept_V] > 0).sum(axis=0)).ravel()
+    kept_K = np.sort(kept_V[np.argsort(-users_V, kind="stable")[:MOST_TOKENS]])
+    length_U = np.sqrt(np.asarray(weighted_UV.multiply(weighted_UV).sum(axis=1)).ravel())
+    return weight_V, kept_K, (diags(1 / np.maximum(length_U, 1e-12)) @ weighted_UV).tocsr()[:, kept_K]
+
+
+def word_ridge(unit_UK: csr_matrix, answers_UA: Matrix, cut_off_U: Ints) -> tuple[Matrix, Matrix]:
+    """Return the weights `[K, A]` of a ridge of the answers on users' vectors, and the vectors' products `[K, K]`.
+
+    From vectors and answers, the mean of the cut-off is subtracted.
+    """
+    # Products of centred tf-idf vectors, from sums of each cut-off, since the centred vectors are not sparse.
+    of_cut_off_CU = csr_matrix((np.ones(len(cut_off_U)), (cut_off_U, np.arange(len(cut_off_U)))))
+    size_C1 = np.maximum(np.asarray(of_cut_off_CU.sum(axis=1)), 1)
+    sum_CK, sum_CA = (of_cut_off_CU @ unit_UK).toarray(), of_cut_off_CU @ answers_UA
+    gram_KK = (unit_UK.T @ unit_UK).toarray() - sum_CK.T @ (sum_CK / size_C1)
+    product_KA = unit_UK.T @ answers_UA - sum_CK.T @ (sum_CA / size_C1)
+    return np.linalg.solve(gram_KK + RIDGE * np.eye(len(gram_KK)), product_KA), gram_KK
+
+
+def answer_indicators(pairs: Pairs) -> tuple[Matrix, Ints]:
+    """Return whether each profile has each answer, `[U, A]`, and the number of each answer's question.
+
+    The first is standardised over the profiles with the question, and 0 for those without. A question's `none` is no
+    answer.
     """
     user_R = np.repeat(np.arange(len(pairs.cut_off_U)), np.diff(pairs.offsets_U1))
-    columns = []
+    columns, questions = [], []
     for question in range(pairs.question_R.max(initial=-1) + 1):
         pair_X = np.flatnonzero(pairs.question_R == question)
         for answer in np.unique(pairs.answer_R[pair_X][~pairs.is_none_R[pair_X]]):
@@ -111,7 +130,9 @@ def answer_indicators(pairs: Pairs) -> Matrix:
                 column_U = np.zeros(len(pairs.cut_off_U))
                 column_U[user_R[pair_X]] = (has_X - share) / np.sqrt(share * (1 - share))
                 columns.append(column_U)
-    return np.stack(columns, axis=1) if columns else np.zeros((len(pairs.cut_off_U), 0))
+                questions.append(question)
+    answers_UA = np.stack(columns, axis=1) if columns else np.zeros((len(pairs.cut_off_U), 0))
+    return answers_UA, np.array(questions, dtype=np.int64)
 
 
 def _tf_idf(counts_UV: csr_matrix) -> tuple[Matrix, csr_matrix]:

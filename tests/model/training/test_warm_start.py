@@ -90,7 +90,7 @@ def test_answer_indicators_are_standardised_over_the_profiles_that_were_asked(mo
     ]
     table, pairs = read_pairs(profiles, pa.Table.from_pylist(answers, written.schema), "train")
     rows = {(row["user_id"], row["question"]): row["answer"] for row in answers}
-    result = answer_indicators(pairs)
+    result, numbers = answer_indicators(pairs)
     assert result.shape == (len(table), 5)
     columns = []
     for question in range(1, 6):
@@ -99,9 +99,10 @@ def test_answer_indicators_are_standardised_over_the_profiles_that_were_asked(mo
         standardised = iter((yes - yes.mean()) / yes.std())
         columns.append([next(standardised) if answer else 0.0 for answer in answers])
     np.testing.assert_allclose(sorted(result.T.tolist()), sorted(columns))
+    assert len({*numbers}) == 5
     assert (result == 0).any()
     monkeypatch.setattr("model.training.word_vectors.MIN_ANSWER_SHARE", 0.49)
-    assert answer_indicators(pairs).shape == (len(table), 0)
+    assert answer_indicators(pairs)[0].shape == (len(table), 0)
 
 
 @pytest.mark.parametrize("switches", [{}, {"shared_encoder": True}, {"pooled_tokens": False}, {"adapter": "linear"}])
