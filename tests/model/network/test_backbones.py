@@ -253,6 +253,7 @@ def test_merging_leaves_the_network_and_its_vectors_alone(adapted: Path) -> None
     assert any("lora" in name for name, _ in network.decoder.named_parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_a_backbone_without_a_short_cut_is_exported_whole(kind: str, tmp_path: Path) -> None:
     profiles = made_up_profiles(24)

@@ -203,6 +203,7 @@ def test_a_state_of_other_data_is_not_gone_on_from(
     assert len(metrics(tmp_path)["curve"]["loss"]) == 7
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_adapted_models_goes_on_the_same_curve(
     profiles: pa.Table, pairs: pa.Table, tmp_path: Path
 ) -> None:
