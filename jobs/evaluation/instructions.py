@@ -87,12 +87,15 @@ def read_instructions(deployment: Deployment, release: Release, profiles: pa.Tab
     reader = _reader(deployment, release, runtime)
     texts = {scenario.name: scenario.instruction for scenario in deployment.scenarios}
     tuned = [name for name in tuned_scenarios(release) if name in texts]
-    others = {}
+    others, along = {}, {}
     if reader is not None:
-        others = {text: reader.instruction_vectors(text) for text in VAGUE}
-        others |= {_manual(name): reader.instruction_vectors(texts[name]) for name in tuned}
+        sentences = {text: text for text in VAGUE} | {_manual(name): texts[name] for name in tuned}
+        others = {name: reader.instruction_vectors(text) for name, text in sentences.items()}
+        # The runtime would read them by the text graph, also where the release has a pretrained instruction encoder.
+        along = {name: reader.encode(text) for name, text in sentences.items()} if release.focus else {}
     names = [UNIVERSAL, *texts, *others]
-    embedded = dict(zip(names, np.moveaxis(runtime.embed(profiles, names, others=others), 1, 0), strict=True))
+    vectors_UKH = runtime.embed(profiles, names, others=others, directions=along)
+    embedded = dict(zip(names, np.moveaxis(vectors_UKH, 1, 0), strict=True))
     tuned_vectors = {name: embedded.pop(name) for name in tuned}
     embedded |= {name: embedded.pop(_manual(name)) for name in tuned if _manual(name) in embedded}
     directions = {} if reader is None else {name: reader.encode(text) for name, text in texts.items()}

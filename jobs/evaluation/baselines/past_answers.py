@@ -54,6 +54,8 @@ def past_answer_scores(
     is_worded = pc.field("instruction").isin([*set(questions.values())])
     worded = delta.read_rows(userqa, columns=["instruction", "question"], filters=is_worded)
     names = dict(zip(*(worded[column].to_pylist() for column in ("instruction", "question")), strict=True))
+    if not names:
+        return {}
     is_named = pc.field("question").isin([*set(names.values())])
     answers = delta.read_rows(userqa, columns=[*KEY, "question", "is_none"], filters=is_named & is_before)
     sampled = _sample(answers)

@@ -184,7 +184,8 @@ def test_past_answers_are_regressed_on_the_features_of_their_profiles(focused, p
     with RunRecord.kept(deployment, "evaluate", date(2025, 3, 4)) as run:
         scores = past_answer_scores(run, profiles, {"food": LIKES, "films": "Not a question."}, LABELS_AS_OF)
         none = past_answer_scores(run, profiles, {"food": LIKES}, datetime(2024, 1, 1, tzinfo=UTC))
-    assert (list(scores), none) == (["food"], {})
+        unknown = past_answer_scores(run, profiles, {"food": "Not a question."}, LABELS_AS_OF)
+    assert (list(scores), none, unknown) == (["food"], {}, {})
     columns = ["bill", "search", "ages", "tabular"]
     together = pa.concat_tables([past.select(columns), profiles.select(columns)])
     features = deployment_features(deployment, together).filled
