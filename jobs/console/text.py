@@ -21,6 +21,11 @@ def sql_command(statement: str) -> str:
     return f"`instructue sql {shlex.quote(statement)}`"
 
 
+def three_digits(value: float) -> str:
+    """Return a number below 1 without its leading zero: `.784`."""
+    return f"{value:.3f}".removeprefix("0")
+
+
 def sql_name(name: str) -> str:
     """Return a name, of any characters, as one part of a name in SQL: between backticks."""
     return "`" + name.replace("`", "``") + "`"

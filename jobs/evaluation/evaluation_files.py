@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.evaluation.few_labels import COLUMNS
+from jobs.config.sections import LABEL_COUNTS
 from jobs.evaluation.label_curve import plot_label_curve
 from jobs.evaluation.results import Result, Table
 from jobs.evaluation.scores import Score
@@ -40,11 +40,11 @@ def write_evaluation(releases: Path, result: EvaluationResult, scores: Sequence[
 def label_table(title: str, parts: dict[str, dict[str, dict[str, float]]]) -> Table:
     """Return a row for each part and method, and a column for each number of labels."""
     rows = [
-        (part, method, *(f"{cells[labels]:.3f}" if labels in cells else "" for labels in COLUMNS))
+        (part, method, *(f"{cells[labels]:.3f}" if labels in cells else "" for labels in LABEL_COUNTS))
         for part, methods in parts.items()
         for method, cells in methods.items()
     ]
-    return Table(title=title, columns=("by", "of", *COLUMNS), rows=tuple(rows))
+    return Table(title=title, columns=("by", "of", *LABEL_COUNTS), rows=tuple(rows))
 
 
 def missing(result: EvaluationResult) -> tuple[str, ...]:

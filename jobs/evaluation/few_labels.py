@@ -27,9 +27,8 @@ from model.training.shots import draw_shots
 from model.training.trees import boosted_trees
 
 Features = NDArray[np.floating[Any]]
-COLUMNS = LABEL_COUNTS
-NONE, *_, ALL = COLUMNS
-SHOTS = tuple(int(labels) for labels in COLUMNS[1:-1])
+NONE, *_, ALL = LABEL_COUNTS
+SHOTS = tuple(int(labels) for labels in LABEL_COUNTS[1:-1])
 """Numbers of labelled users, beside none and all of the fit half."""
 MOST_DRAWS = 4
 DRAWS = {"LightGBM": 1, "one count": 1}
@@ -103,7 +102,8 @@ def score_few_labels(
 ) -> list[Score]:
     """Return a score for each scenario, row, number of labels and split.
 
-    Each has `scenario`, `split_seed`, `part`, `method`, `labels` (one of `COLUMNS`) and `auc`, the mean over draws.
+    Each has `scenario`, `split_seed`, `part`, `method`, `labels` (one of `LABEL_COUNTS`) and `auc`, the mean over
+    draws.
 
     Parameters
     ----------

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.config.deployment import UNIVERSAL
-from jobs.config.sections import Scenario
+from jobs.config.sections import LABEL_COUNTS, Scenario
 from jobs.evaluation.baselines.hand_made import LIGHTGBM, Features, deployment_features, logarithmic_features
 from jobs.evaluation.baselines.instruction_words import count_instruction_words
 from jobs.evaluation.baselines.past_answers import past_answer_scores
-from jobs.evaluation.few_labels import ALL, COLUMNS, NONE, SHOTS, Method, Ranking, Task
+from jobs.evaluation.few_labels import ALL, NONE, SHOTS, Method, Ranking, Task
 from jobs.evaluation.instructions import VAGUE, Instructions, read_instructions
 from jobs.evaluation.labelled_data import LabelledData
 from jobs.evaluation.paired import Aucs, Difference, Row, aucs, difference, mean_over_scenarios
@@ -213,7 +213,7 @@ def trees_with_all(scores: Sequence[Score]) -> list[Score]:
 
 
 def _means(values: Aucs, row: Row, names: Sequence[str]) -> dict[str, float]:
-    cells = {labels: mean_over_scenarios(values, row, labels, names) for labels in COLUMNS}
+    cells = {labels: mean_over_scenarios(values, row, labels, names) for labels in LABEL_COUNTS}
     return {labels: round(mean, 4) for labels, mean in cells.items() if mean is not None}
 
 
@@ -228,7 +228,7 @@ def _by_part(rows: Mapping[Row, Any]) -> dict[str, dict[str, Any]]:
 
 def _best_baseline(means: Mapping[Row, Mapping[str, float]]) -> dict[str, str]:
     best = {}
-    for labels in COLUMNS:
+    for labels in LABEL_COUNTS:
         of_labels = {row[1]: cells[labels] for row, cells in means.items() if row[0] == HAND_MADE and labels in cells}
         if of_labels:
             best[labels] = max(of_labels, key=of_labels.__getitem__)
@@ -240,7 +240,7 @@ def _differences(values: Aucs, best: Mapping[str, str]) -> dict[str, dict[str, d
     parts: dict[str, dict[str, dict[str, Difference]]] = {}
     for part in (SIMILARITY, *CLASSIFIERS):
         for other in (UNIVERSAL, TUNED, VAGUE_NAME, ANOTHERS, BASELINE):
-            for labels in COLUMNS:
+            for labels in LABEL_COUNTS:
                 less_row = (HAND_MADE, best.get(labels, "")) if other == BASELINE else (part, other)
                 more, less = (values.get(row, {}).get(labels, {}) for row in ((part, MANUAL), less_row))
                 if (over := difference(more, less)) is not None:

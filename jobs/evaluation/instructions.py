@@ -21,7 +21,7 @@ from jobs.lake import delta
 from jobs.lake.delta import MissingTableError
 from jobs.training.registry import NoCheckpointError, source_checkpoint, tuned_scenarios
 from model.data.arrays import Floats
-from model.serving.instruction_encoder import KnownQuestion
+from model.serving.instruction_encoder import KnownQuestion, nearest_question
 from model.serving.onnx_runtime import Runtime
 from model.serving.release import Release
 
@@ -87,21 +87,19 @@ def read_instructions(deployment: Deployment, release: Release, profiles: pa.Tab
     reader = _reader(deployment, release, runtime)
     texts = {scenario.name: scenario.instruction for scenario in deployment.scenarios}
     tuned = [name for name in tuned_scenarios(release) if name in texts]
-    others, along = {}, {}
+    others, along, directions, nearest = {}, {}, {}, {}
     if reader is not None:
-        sentences = {text: text for text in VAGUE} | {_manual(name): texts[name] for name in tuned}
-        others = {name: reader.instruction_vectors(text) for name, text in sentences.items()}
+        directions = {name: reader.encode(text) for name, text in [*texts.items(), *zip(VAGUE, VAGUE, strict=True)]}
+        nearest = {name: reader.nearest(directions[name]) for name in texts}
+        sources = {text: text for text in VAGUE} | {_manual(name): name for name in tuned}
+        others = {name: reader.instruction_vectors(texts.get(source, source)) for name, source in sources.items()}
         # The runtime would read them by the text graph, also where the release has a pretrained instruction encoder.
-        along = {name: reader.encode(text) for name, text in sentences.items()} if release.focus else {}
+        along = {name: directions[source] for name, source in sources.items()} if release.focus else {}
     names = [UNIVERSAL, *texts, *others]
     vectors_UKH = runtime.embed(profiles, names, others=others, directions=along)
     embedded = dict(zip(names, np.moveaxis(vectors_UKH, 1, 0), strict=True))
     tuned_vectors = {name: embedded.pop(name) for name in tuned}
     embedded |= {name: embedded.pop(_manual(name)) for name in tuned if _manual(name) in embedded}
-    directions = {} if reader is None else {name: reader.encode(text) for name, text in texts.items()}
-    nearest = {name: reader.nearest(direction_H) if reader else None for name, direction_H in directions.items()}
-    if reader is not None:
-        directions |= {text: reader.encode(text) for text in VAGUE}
     return Instructions(
         vectors=embedded,
         tuned=tuned_vectors,
@@ -150,9 +148,7 @@ class CheckpointReader:
         """Return the question of `userqa` whose text embedding has the highest cosine; None without questions."""
         if self._questions_NH is None:
             return None
-        cosines_N = self._questions_NH @ direction_H
-        best = int(cosines_N.argmax())
-        return KnownQuestion(question=self._questions[best], cosine=round(float(cosines_N[best]), 4))
+        return nearest_question(self._questions, self._questions_NH, direction_H)
 
     def _encode(self, texts: Sequence[str]) -> Floats:
         import torch

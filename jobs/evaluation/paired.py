@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
+from jobs.console.text import three_digits
 from jobs.evaluation.scores import Score
 
 CONFIDENCE = 0.95
@@ -31,11 +32,6 @@ class Difference:
     def __str__(self) -> str:
         around = "" if self.half_width is None else f"±{three_digits(self.half_width)}"
         return f"{'-' if self.mean < 0 else '+'}{three_digits(abs(self.mean))}{around}"
-
-
-def three_digits(value: float) -> str:
-    """Return a number below 1 without its leading zero: `.784`."""
-    return f"{value:.3f}".removeprefix("0")
 
 
 def aucs(scores: Iterable[Score]) -> Aucs:

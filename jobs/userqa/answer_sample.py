@@ -47,7 +47,7 @@ def question_aucs(deployment: Deployment, profiles: DataFrame, pairs: DataFrame,
     sampled = profiles.where(chosen).toArrow()
     if pc.count_distinct(sampled["user_id"]).as_py() < MIN_USERS:
         return {}
-    # A question's name stands for its instructions, and both splits are one.
+    # The AUC needs neither wordings nor splits: a question's name is its instruction, and all users are one split.
     named = (F.col("question").alias("instruction"), F.lit("sample").alias("split"))
     sampled_pairs = pairs.where(chosen & F.col("instruction").isNotNull())
     table, read = read_pairs(

@@ -7,6 +7,7 @@ Shapes: T texts, L tokens of the longest of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,8 @@ USER_TOKEN = "<USER>"
 EVENT_FILE = "event_tokenizer.json"
 LANGUAGE_FILE = "language_tokenizer.json"
 INSTRUCTION_FILE = "instruction_tokenizer.json"
+WORD = re.compile(r"[^\s,;:/.!?()]+")
+"""A word of an event text, for features and measures that count words."""
 SENTENCE_TOKENS = 32
 """The most tokens of a text that the pretrained instruction encoder reads; an instruction has about ten."""
 

@@ -117,9 +117,7 @@ class InstructionEncoder:
         """Return the question of the training whose text embedding has the highest cosine."""
         questions = releases.read_vectors(self._questions)
         names = sorted(questions)
-        cosines_N = np.stack([questions[name] for name in names]) @ direction_H
-        best = int(cosines_N.argmax())
-        return KnownQuestion(question=names[best], cosine=round(float(cosines_N[best]), 4))
+        return nearest_question(names, np.stack([questions[name] for name in names]), direction_H)
 
     def _vectors(self, ids: Sequence[int]) -> Floats:
         """Return the vectors of these tokens, [L, H]; the rest of the table is not read."""
@@ -135,6 +133,13 @@ class InstructionEncoder:
         inputs = {"vectors": vectors_TLH, "attention_mask": mask_TL.astype(np.int64)}
         embeddings_TH: Floats = self._graph.run(["embeddings"], inputs)[0]
         return embeddings_TH * (lengths_T > 1)[:, None].astype(np.float32)
+
+
+def nearest_question(names: Sequence[str], questions_NH: Floats, direction_H: Floats) -> KnownQuestion:
+    """Return the question whose text embedding, a row of `questions_NH`, has the highest cosine with a direction."""
+    cosines_N = questions_NH @ direction_H
+    best = int(cosines_N.argmax())
+    return KnownQuestion(question=names[best], cosine=round(float(cosines_N[best]), 4))
 
 
 def focus(embeddings_UH: Floats, directions_UH: Floats, scale: float) -> Floats:

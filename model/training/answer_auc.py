@@ -1,4 +1,4 @@
-"""How well the answers to each question can be told from profiles: the AUC of a ridge on words, on held-out users.
+"""How well profiles predict the answers to each question: the AUC of a ridge on words, on held-out users.
 
 A question whose AUC is near .5 teaches a network nothing about users.
 
@@ -7,21 +7,19 @@ Shapes: U profiles, T distinct texts, V words, A answers, G profiles of one cut-
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import csr_matrix, hstack
-from scipy.stats import rankdata
 
 from model.data.arrays import Ints
 from model.data.profiles import Profiles
-from model.data.text import TokenIds
+from model.data.text import WORD, TokenIds
+from model.training.ranking import count_pairs
 from model.training.word_vectors import Matrix, token_counts, unit_rows, word_ridge
 
 FOLDS = 4
 """Each fold's users are held out from a ridge that is fitted on the users of the others."""
-WORD = re.compile(r"[^\s,;:/.!?()]+")
 
 
 def answer_auc(
@@ -54,7 +52,7 @@ def answer_auc(
             scores_GA = unit_UK[scored_U] @ weights_KA
             for answer, (score_G, answer_G) in enumerate(zip(scores_GA.T, answers_UA[scored_U].T, strict=True)):
                 has_question_G = answer_G != 0
-                ordered, pairs = _ordered_pairs(score_G[has_question_G], answer_G[has_question_G] > 0)
+                ordered, pairs = count_pairs(answer_G[has_question_G] > 0, score_G[has_question_G])
                 ordered_A[answer] += ordered
                 pairs_A[answer] += pairs
     ordered_Q, pairs_Q = (np.bincount(question_A, values_A) for values_A in (ordered_A, pairs_A))
@@ -84,10 +82,3 @@ def _word_ids(texts: Sequence[str]) -> tuple[TokenIds, int]:
     vocabulary: dict[str, int] = {}
     rows = [[vocabulary.setdefault(word, len(vocabulary)) for word in WORD.findall(text.lower())] for text in texts]
     return TokenIds.of(rows), max(1, len(vocabulary))
-
-
-def _ordered_pairs(score_G: Matrix, has_G: np.ndarray) -> tuple[float, float]:
-    """Return how many pairs of a user with the answer and one without are in order, a tie as half, and all pairs."""
-    having = int(has_G.sum())
-    pairs = having * (len(has_G) - having)
-    return float(rankdata(score_G)[has_G].sum() - having * (having + 1) / 2) if pairs else 0.0, float(pairs)

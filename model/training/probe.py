@@ -25,6 +25,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from model.errors import InstructUEError
+from model.training.few_labels import prototypes
 from model.training.trees import LEAF, boosted_trees
 
 SPLITS = 5
@@ -303,9 +304,7 @@ def _regressions(
 
 
 def _fit_prototypes(features: NDArray[np.float64], labels: NDArray[np.int64], users: NDArray[np.str_]) -> Classifier:
-    means = [features[labels == label].mean(axis=0) for label in (0, 1)]
-    difference = means[1] / np.linalg.norm(means[1]) - means[0] / np.linalg.norm(means[0])
-    return Classifier(lambda x: x @ difference)
+    return Classifier(lambda x: prototypes(features, x)(labels))
 
 
 def _fit_trees(features: NDArray[np.float64], labels: NDArray[np.int64], users: NDArray[np.str_]) -> Classifier:

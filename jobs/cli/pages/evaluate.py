@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from jobs.console.tables import table
-from jobs.console.text import count
+from jobs.console.text import count, three_digits
 
 if TYPE_CHECKING:
     from jobs.evaluation.evaluate import EvaluationResult
@@ -50,13 +50,15 @@ def _scores(result: EvaluationResult) -> RenderableType:
         (
             scenario,
             *(
-                f"{_short(scores[method])} {_short(result.ks[scenario][method])}" if method in scores else ""
+                f"{three_digits(scores[method])} {three_digits(result.ks[scenario][method])}"
+                if method in scores
+                else ""
                 for method in methods
             ),
         )
         for scenario, scores in result.auc.items()
     ]
-    means = ("mean", *(_short(mean(scores[method] for scores in result.auc.values())) for method in methods))
+    means = ("mean", *(three_digits(mean(scores[method] for scores in result.auc.values())) for method in methods))
     title = f"Probe of release {result.release}: AUC and KS, means over {count(result.splits, 'split')}"
     return table(title, ("scenario", *(SHORT.get(method, method) for method in methods)), [*rows, means])
 
@@ -162,10 +164,10 @@ def _without_labels(result: EvaluationResult) -> str:
 def _questions(result: EvaluationResult) -> str:
     aucs = {name: scores["auc"] for name, scores in result.questions.items()}
     lowest = sorted(aucs, key=aucs.__getitem__)[:LOWEST]
-    named = ", ".join(f"{name} {_short(aucs[name])}" for name in lowest)
+    named = ", ".join(f"{name} {three_digits(aucs[name])}" for name in lowest)
     return (
-        f"Answers to the questions of the training, on validation users: mean AUC {_short(mean(aucs.values()))} over "
-        f"{count(len(aucs), 'question')}; lowest: {named}"
+        "Answers to the questions of the training, on validation users: mean AUC "
+        f"{three_digits(mean(aucs.values()))} over {count(len(aucs), 'question')}; lowest: {named}"
     )
 
 
@@ -176,9 +178,4 @@ def _labels() -> tuple[str, ...]:
 
 
 def _cells(cells: dict[str, float]) -> tuple[str, ...]:
-    return tuple(_short(cells[labels]) if labels in cells else "" for labels in _labels())
-
-
-def _short(value: float) -> str:
-    """Return a number below 1 without its leading zero."""
-    return f"{value:.3f}".removeprefix("0")
+    return tuple(three_digits(cells[labels]) if labels in cells else "" for labels in _labels())

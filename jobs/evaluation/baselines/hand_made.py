@@ -7,7 +7,6 @@ most users.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from scipy.sparse import csr_matrix
 
 from jobs.config.deployment import Deployment
 from jobs.evaluation.profile_arrays import event_counts, whole_column
+from model.data.text import WORD
 
 REGRESSION, LIGHTGBM = "hand-made features, regression", "hand-made features, LightGBM"
 """The baselines that are fitted on these features."""
@@ -29,7 +29,6 @@ MIN_USERS = 10
 """The number of users that a kept word has at least."""
 TABULAR = "tabular: "
 """The begin of the name of a number's feature."""
-WORD = re.compile(r"[^\s,;:/.!?()]+")
 
 
 @dataclass(frozen=True, kw_only=True)

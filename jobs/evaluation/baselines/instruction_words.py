@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluation.baselines.hand_made import WORD, Features
+from jobs.evaluation.baselines.hand_made import Features
+from model.data.text import WORD
 
 
 def count_instruction_words(features: Features, sources: Sequence[str], instruction: str) -> NDArray[np.float64] | None:

@@ -32,8 +32,7 @@ from model.data.arrays import Floats
 from model.data.config import NetworkConfig
 from model.data.profiles import read_profiles
 from model.data.tabular import fit_tabular, piecewise_codes
-
-WORD = r"[^\s,;:/.!?()]+"
+from model.data.text import WORD
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ class Inputs:
         """Fit words, factors, tabular bins and scales."""
         config = replace(config, tabular=fit_tabular(training, config.tabular, bins=settings.bins))
         texts = sorted({text for part in read_profiles(training, config).sources for text in part.texts})
-        words = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True)
+        words = TfidfVectorizer(token_pattern=WORD.pattern, sublinear_tf=True)
         words_TV = words.fit_transform(texts)
         factors = min(settings.factors, min(words_TV.shape) - 1)
         svd = TruncatedSVD(factors, random_state=seed).fit(words_TV)
@@ -154,7 +153,7 @@ def following(training: pa.Table, sources: Sequence[str], min_texts: int) -> tup
             "no user has profiles at two cut-offs with an event between them: give userqa.as_of two days or more"
         )
     row_P = np.array(sorted(texts), dtype=np.int64)
-    words = CountVectorizer(token_pattern=WORD, min_df=min_texts)
+    words = CountVectorizer(token_pattern=WORD.pattern, min_df=min_texts)
     counts_PV = words.fit_transform([" ".join(texts[row]) for row in row_P.tolist()]).astype(np.float32)
     some_P = np.asarray(counts_PV.sum(1)).ravel() > 0
     counts_PV = counts_PV[some_P]

@@ -64,7 +64,7 @@ def test_a_question_that_nobody_or_everybody_answers_has_no_auc() -> None:
 
 
 def test_words_of_a_profile_are_its_events_words_and_tabular_values() -> None:
-    """The columns have no names, so each user's multiset of columns' counts stands for them."""
+    """Columns have no names, so the sorted counts of each user are compared."""
     table, config = made_up_profiles(30), network_config()
     config = replace(config, tabular=fit_tabular(table, config.tabular, 4))
     result = profile_words(read_profiles(table, config)).toarray()
